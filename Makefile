@@ -1,0 +1,55 @@
+# Everything a person does with this project. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Heavy imports take twice as long without bytecode, so it is written here whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test lint unit integration airflow lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make .venv with everything that requirements.txt pins
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## Start everything, connect an organization, sync it (ARGS=--exit stops after the summary)
+	@$(BIN)/python -m softpro_demo $(ARGS)
+
+test: $(INSTALLED) lint unit integration airflow ## Run all checks and tests
+
+lint: $(INSTALLED) ## Style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy include plugins dags tests
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED) ## Tests that need no server
+	$(BIN)/pytest tests/unit tests/sandbox
+
+integration: $(INSTALLED) ## Tests on the embedded PostgreSQL and the sandbox
+	$(BIN)/pytest tests/integration
+
+airflow: $(INSTALLED) ## Tests through a real Airflow
+	$(BIN)/pytest tests/airflow
+
+lock: ## Pin what requirements.in names, direct and indirect, in requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet requirements.in -o requirements.txt --python-version 3.11 --no-emit-index-url \
+		--custom-compile-command 'make lock   (uv pip compile requirements.in -o requirements.txt --python-version 3.11)'
+
+clean: ## Throw away the environment and the demo's data
+	rm -rf .venv .softpro .mypy_cache .ruff_cache .import_linter_cache .hypothesis

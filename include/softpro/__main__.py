@@ -1,0 +1,225 @@
+"""The command line: `python -m softpro …`. Needs no Airflow. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
+
+import typer
+
+from softpro import connecting, pipeline, settings
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.errors import SettingsError, SoftProError, UsageError
+from softpro.services import services
+from softpro.store import integrations, logs
+from softpro.store.database import Database, open_database
+from softpro.sync.extract import Progress
+
+if TYPE_CHECKING:
+    from softpro.store.logs import SyncLog
+
+app = typer.Typer(
+    help="Keeps an organization's SoftPro 360 data and its ROI Systems tables in step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EXIT_FAILED, EXIT_WRONG_USE = 1, 2
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line and entity, instead of text.")]
+Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id in ROI Systems.")]
+
+
+@app.callback()
+def options(context: typer.Context, as_json: Json = False) -> None:
+    context.obj = as_json
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    from softpro.store.migrations import migrate as run
+
+    ran = run(database())
+    typer.echo(f"ran {', '.join(ran)}" if ran else "up to date")
+
+
+@app.command()
+def connect(
+    organization: Organization,
+    client_id: Annotated[str | None, typer.Option(help="OAuth client id; else SOFTPRO_CLIENT_ID.")] = None,
+    client_secret_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A file that holds the secret; else SOFTPRO_CLIENT_SECRET."),
+    ] = None,
+    environment: Annotated[str, typer.Option(help="SANDBOX or PRODUCTION.")] = "SANDBOX",
+) -> None:
+    """Begin a connection: prints the address to open in a browser, alone on one line."""
+    if environment not in ("SANDBOX", "PRODUCTION"):
+        raise UsageError("--environment is SANDBOX or PRODUCTION")
+    if (client_id is None) != (client_secret_file is None):
+        raise UsageError("--client-id and --client-secret-file come together")
+    if client_id is None or client_secret_file is None:
+        (credentials,) = settings.load(settings.CredentialSettings)
+        client_id, client_secret = credentials.client_id, credentials.client_secret.get_secret_value()
+    else:
+        client_secret = client_secret_file.read_text(encoding="utf-8").strip()
+    url = connecting.connect(
+        services(database()),
+        organization,
+        client_id=client_id,
+        client_secret=client_secret,
+        environment=environment,
+    )
+    print(url)
+
+
+@app.command()
+def callback(
+    address: Annotated[str, typer.Argument(metavar="URL", help="The address the browser was sent to.")],
+) -> None:
+    """Finish a connection with the address the browser was sent to."""
+    answer = dict(parse_qsl(urlsplit(address).query))
+    integration = connecting.callback(services(database()), answer)
+    print(f"{integration.organization_id} is connected to SoftPro's {integration.softpro_organization_id}")
+
+
+@app.command()
+def sync(
+    context: typer.Context,
+    organization: Organization,
+    entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
+    mode: Annotated[
+        Mode, typer.Option(help="incremental: what changed. delta: all, loads what differs. full: all again.")
+    ] = Mode.INCREMENTAL,
+    as_json: Json = False,
+) -> None:
+    """Fetch, map, check and load, to the end of the list."""
+    wanted = entity_types(entity)
+    services_ = services(database())
+    with services_.database.connect() as connection:
+        integration = integrations.find(connection, organization)
+    run_id, ended_well = f"cli__{uuid4()}", True
+    for entity_type in pipeline.organization_streams(integration, wanted):
+        with progress_bar(entity_type) as (progress, stage):
+            log = pipeline.sync(
+                services_,
+                integration,
+                entity_type,
+                mode=mode,
+                sync_type=SyncType.MANUAL,
+                run_id=run_id,
+                progress=progress,
+                stage=stage,
+            )
+        print(json.dumps(logs.sync_result(log)) if context.obj or as_json else summary(log), flush=True)
+        if not log.succeeded:
+            ended_well = False
+            say(f"{entity_type.table}: {log.error_message}")
+    if not ended_well:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    organization: Annotated[str | None, typer.Argument(metavar="[ORG]", help="One organization; else all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show connections, and what each holds."""
+    with database().connect() as connection:
+        found = [integrations.find(connection, organization)] if organization else integrations.every(connection)
+        for integration in found:
+            for entity_type in EntityType:
+                state = integrations.stream_status(connection, integration, entity_type)
+                print(json.dumps(state) if context.obj or as_json else status_line(state))
+    if not found:
+        say("No organization is connected yet; begin with: python -m softpro connect ORG")
+
+
+def database() -> Database:
+    """The database the environment names."""
+    (wanted,) = settings.load(settings.DatabaseSettings)
+    return open_database(wanted)
+
+
+def entity_types(name: str) -> list[EntityType] | None:
+    """What `--entity` names; None for all that is switched on. Raises UsageError."""
+    known = {entity_type.table: entity_type for entity_type in EntityType}
+    if name == "all":
+        return None
+    if name not in known:
+        raise UsageError(f"--entity is one of {', '.join(known)}, or all")
+    return [known[name]]
+
+
+def summary(log: SyncLog) -> str:
+    succeeded = log.records_processed - log.records_failed
+    unchanged = succeeded - log.records_inserted - log.records_updated
+    unlikely = sum(log.warnings.values())
+    return (
+        f"{log.entity_type.lower()}s {log.status}: {log.records_fetched} fetched, {succeeded} loaded "
+        f"({log.records_inserted} new, {log.records_updated} changed, {unchanged} as they were), "
+        f"{log.records_failed} quarantined, {unlikely} warnings, "
+        f"{log.api_requests} API requests, {(log.duration or 0) / 1000:.1f} s"
+    )
+
+
+def status_line(state: dict[str, Any]) -> str:
+    last = state["lastSyncAt"] or "never"
+    line = (
+        f"{state['organizationId']}  {state['status']}  {state['environment']}  {state['entityType'].lower()}s: "
+        f"{state['rows']} rows, {state['pending']} pending, {state['quarantined']} quarantined, last sync {last}"
+    )
+    return line + (f"\n  last error: {state['lastErrorMessage']}" if state["lastErrorMessage"] else "")
+
+
+@contextmanager
+def progress_bar(entity_type: EntityType) -> Iterator[tuple[Progress, pipeline.Stage]]:
+    """A bar on a terminal, silence elsewhere."""
+    if not sys.stderr.isatty():
+        yield (lambda fetched, total: None), (lambda name, came_to: None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[came_to]}"), console=Console(stderr=True)) as bars:
+        task = bars.add_task(entity_type.table, total=None, came_to="")
+        yield (
+            lambda fetched, total: bars.update(task, completed=fetched, total=total),
+            lambda name, came_to: bars.update(task, description=f"{entity_type.table} {name}", came_to=came_to),
+        )
+
+
+def say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """Runs a command. Exit 0: all well; 1: something failed; 2: wrong use."""
+    try:
+        app()
+    except SettingsError as wrong:
+        for problem in wrong.problems:
+            say(f"softpro: {problem}")
+        sys.exit(EXIT_WRONG_USE)
+    except UsageError as wrong:
+        say(f"softpro: {wrong}")
+        sys.exit(EXIT_WRONG_USE)
+    except SoftProError as failed:
+        say(f"softpro: {failed}")
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

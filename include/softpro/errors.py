@@ -1,0 +1,128 @@
+"""What can go wrong, named by what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SoftProError(Exception):
+    """Anything this product says to a person: what happened, to whom, and what to do next."""
+
+
+class SettingsError(SoftProError):
+    """Settings that are missing or wrong, all of them at once. Mend the environment and start again."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class UsageError(SoftProError):
+    """The caller asked for something that can't be done: unknown organization, refused mapping, foreign state."""
+
+
+class NotFoundHere(UsageError):
+    """The integration, log or organization that was named does not exist in this database."""
+
+
+class StateError(UsageError):
+    """An OAuth state that is unknown, expired, already used or begun by someone else (RFC 6749 section 10.12)."""
+
+
+class MappingError(UsageError):
+    """A mapping set that is refused as a whole; `problems` says why, entry by entry."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class ConsentRefused(SoftProError):
+    """The person, or the vendor, refused the authorization (RFC 6749 section 4.1.2.1). Connect again to retry."""
+
+
+class DecryptionError(SoftProError):
+    """A stored secret does not open with any key in INTEGRATION_ENCRYPTION_KEY, or was moved from its row."""
+
+
+class DatabaseUnavailable(SoftProError):
+    """The database can't be reached, or refuses us."""
+
+
+class SchemaError(SoftProError):
+    """The database lacks migrations; run `python -m softpro migrate`."""
+
+
+class LeaseLost(SoftProError):
+    """Another run took this stream over; what was landed stays, and its new owner loads it."""
+
+
+class LeaseHeld(SoftProError):
+    """Another run works on this stream now."""
+
+
+class NotConnected(SoftProError):
+    """The integration has no usable grant; a person has to connect it (again)."""
+
+
+class SoftProAPIError(SoftProError):
+    """An answer of SoftPro 360 that is not a success, with what it said.
+
+    `status_code` is the HTTP status, `error_code` the vendor's code, `details` its details, if any.
+    `retryable` says whether the same request may succeed later.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int = 0,
+        error_code: str = "",
+        details: Any = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.error_code = error_code
+        self.details = details
+        self.retry_after = retry_after
+
+
+class AuthenticationError(SoftProAPIError):
+    """401: the access token is not good (any more)."""
+
+
+class ForbiddenError(SoftProAPIError):
+    """403: the grant lacks the scope."""
+
+
+class ValidationError(SoftProAPIError):
+    """400: the request can't be right."""
+
+
+class RecordNotFound(SoftProAPIError):
+    """404: no such record, now."""
+
+
+class ConflictError(SoftProAPIError):
+    """409: another version stands there now (`details.current`)."""
+
+
+class RateLimitError(SoftProAPIError):
+    """429: `retry_after` seconds to wait."""
+
+    retryable = True
+
+
+class ServerError(SoftProAPIError):
+    """5xx, or an answer that is no answer: a proxy's page, an empty or cut-short body."""
+
+    retryable = True
+
+
+class NetworkError(SoftProAPIError):
+    """No answer: refused, reset, timed out."""
+
+    retryable = True

@@ -1,0 +1,1 @@
+"""Which vendor field goes to which column, per organization: read, validate, compile, apply."""

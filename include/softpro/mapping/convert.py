@@ -1,0 +1,76 @@
+"""From a JSON value to what a column holds, or a reason why not. Numbers arrive as int or Decimal, never as float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from softpro.mapping.columns import Type
+from softpro.timestamps import parse_time
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+SHOWN_CHARACTERS = 60
+
+
+def to_text(value: Any) -> str:
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ValueError("a text with a NUL character can't be stored")
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | Decimal):
+        return str(value)
+    raise ValueError(f"{_shown(value)} is not a text")
+
+
+def to_number(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise ValueError(f"{_shown(value)} is not a number")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"{_shown(value)} is not a number") from None
+    if not number.is_finite() or abs(number.adjusted()) > 300:
+        raise ValueError(f"{_shown(value)} is not a number that can be stored")
+    return number
+
+
+def to_money(value: Any) -> Decimal:
+    amount = to_number(value)
+    if amount != round(amount, 2):
+        raise ValueError(f"{_shown(value)} has more than two decimals")
+    return amount
+
+
+def to_timestamp(value: Any) -> datetime:
+    try:
+        return parse_time(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{_shown(value)} is not a timestamp") from None
+
+
+def to_json(value: Any) -> str:
+    text = _encode(value).decode()
+    if "\\u0000" in text:
+        raise ValueError("a text with a NUL character can't be stored")
+    return text
+
+
+CONVERTERS: dict[Type, Callable[[Any], Any]] = {
+    Type.TEXT: to_text,
+    Type.NUMBER: to_number,
+    Type.MONEY: to_money,
+    Type.TIMESTAMP: to_timestamp,
+    Type.JSON: to_json,
+}
+
+
+def _shown(value: Any) -> str:
+    text = _encode(value).decode()
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"

@@ -1,0 +1,76 @@
+"""Refuses a mapping set that could not work, as a whole and with every problem named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from softpro.errors import MappingError
+from softpro.mapping import paths
+from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX, Type
+from softpro.mapping.convert import CONVERTERS
+from softpro.mapping.mapping import DIRECTIONS, Mapping
+from softpro.mapping.rules import compile_rule
+
+
+def target_type(mapping: Mapping) -> Type:
+    """What the mapping's target holds. Raises ValueError for a target that does not exist or is not mapped."""
+    columns, target = COLUMNS[mapping.entity_type], mapping.roi_systems_field
+    if target.startswith(CUSTOM_PREFIX) and target != CUSTOM_PREFIX:
+        return Type.JSON
+    if target not in columns:
+        raise ValueError(
+            f"roiSystemsField {target!r} is not a column of roi.{mapping.entity_type.table} that can be mapped; "
+            f"choose one of {', '.join(sorted(columns))}, or custom.<name>"
+        )
+    return columns[target]
+
+
+def validate(mappings: Sequence[Mapping]) -> None:
+    """Raises MappingError with all problems, each with the number of its mapping, counted from 1."""
+    problems: list[str] = []
+    taken: dict[tuple[str, str], int] = {}
+    for number, mapping in enumerate(mappings, start=1):
+        problems.extend(f"mapping {number}: {problem}" for problem in _problems(mapping))
+        if mapping.inbound:
+            first = taken.setdefault((mapping.entity_type.value, mapping.roi_systems_field), number)
+            if first != number:
+                problems.append(
+                    f"mapping {number}: roiSystemsField {mapping.roi_systems_field!r} is taken by mapping {first}"
+                )
+    if problems:
+        raise MappingError(problems)
+
+
+def _problems(mapping: Mapping) -> list[str]:
+    found = []
+    try:
+        paths.parse(mapping.softpro_field)
+    except ValueError as wrong:
+        found.append(f"softproField {wrong}")
+    try:
+        convert = CONVERTERS[target_type(mapping)]
+    except ValueError as wrong:
+        found.append(str(wrong))
+    else:
+        found.extend(_default_problems(mapping, convert))
+    if mapping.direction not in DIRECTIONS:
+        found.append(f"direction {mapping.direction!r} is none of {', '.join(DIRECTIONS)}")
+    rule = mapping.transformation_rule
+    if rule is not None and not isinstance(rule, str):
+        found.append("transformationRule should be a JSONata text, or null")
+    elif rule is not None:
+        try:
+            compile_rule(rule)
+        except ValueError as wrong:
+            found.append(f"transformationRule does not compile: {wrong}")
+    return found
+
+
+def _default_problems(mapping: Mapping, convert: Callable[[Any], Any]) -> list[str]:
+    try:
+        if mapping.default_value is not None:
+            convert(mapping.default_value)
+    except ValueError as wrong:
+        return [f"defaultValue: {wrong}"]
+    return []

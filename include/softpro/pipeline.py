@@ -1,0 +1,196 @@
+"""The steps in order: what a newcomer reads first.
+
+    begin → extract → transform → check → load → … → finish
+
+`sync` runs them one after the other, slice by slice, to the end of the list; the DAG runs the same functions as tasks.
+Rows travel through PostgreSQL, so any step can be run again at any time:
+
+* begin      takes the stream's lease and opens the sync log
+* extract    asks SoftPro for what changed, lands each page in `raw` together with the cursor
+* transform  maps what is pending in `raw` into `staging`, by the organization's mappings
+* check      rejects what is certainly wrong, counts what is merely unlikely (Great Expectations)
+* load       merges staging into `roi`, writes history, quarantines what was rejected, settles what was loaded
+* finish     closes the log and frees the stream; `fail` does so when a step raised
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.errors import LeaseLost, NotConnected, SoftProError, UsageError
+from softpro.quality.check import Checked
+from softpro.services import Services
+from softpro.store import integrations, leases, logs
+from softpro.store.database import Database
+from softpro.store.integrations import Integration
+from softpro.store.leases import Run, held
+from softpro.store.logs import SyncLog
+from softpro.sync.extract import Extracted, Progress
+from softpro.sync.load import Loaded
+from softpro.sync.transform import Transformed
+
+SLICE_SECONDS = 60.0
+MAX_ATTEMPTS = 3
+
+Stage = Callable[[str, str], None]
+"""Told the name of each step as it begins, and what the one before it came to."""
+
+
+def begin(
+    database: Database,
+    integration: Integration,
+    entity_type: EntityType,
+    *,
+    mode: Mode,
+    sync_type: SyncType,
+    run_id: str,
+) -> Run:
+    """Takes the stream's lease and opens its log; a run that died holding the lease is FAILED now.
+
+    Raises LeaseHeld while another run works on the stream, NotConnected where there is no grant.
+    """
+    if integration.status != "CONNECTED":
+        raise NotConnected(
+            f"{integration.organization_id} is {integration.status}"
+            + (f" ({integration.last_error_message})" if integration.last_error_message else "")
+            + ": a person has to connect it"
+        )
+    with database.connect() as connection, connection.transaction():
+        log_id = logs.announce(
+            connection,
+            run_id=run_id,
+            integration_id=integration.id,
+            organization_id=integration.organization_id,
+            entity_type=entity_type,
+            mode=mode,
+            sync_type=sync_type,
+        )
+        epoch, orphan = leases.acquire(
+            connection,
+            log_id=log_id,
+            integration_id=integration.id,
+            organization_id=integration.organization_id,
+            entity_type=entity_type,
+        )
+        if orphan is not None:
+            logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
+        logs.start(connection, log_id, MAX_ATTEMPTS)
+    return Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch)
+
+
+def extract(
+    services: Services,
+    run: Run,
+    *,
+    seconds: float = SLICE_SECONDS,
+    first_slice: bool = True,
+    progress: Progress = lambda fetched, total: None,
+) -> Extracted:
+    """See `softpro.sync.extract`."""
+    from softpro.sync.extract import extract as step
+
+    with services.database.connect() as connection:
+        client = services.client(integrations.get(connection, run.integration_id))
+        return step(
+            connection,
+            client,
+            run,
+            batch_size=services.sync.batch_size,
+            seconds=seconds,
+            first_slice=first_slice,
+            progress=progress,
+        )
+
+
+def transform(database: Database, run: Run) -> Transformed:
+    """See `softpro.sync.transform`."""
+    from softpro.sync.transform import transform as step
+
+    with database.connect() as connection:
+        return step(connection, run)
+
+
+def check(database: Database, run: Run) -> Checked:
+    """See `softpro.quality.check`."""
+    from softpro.quality.check import check as step
+
+    with database.connect() as connection:
+        return step(database, connection, run)
+
+
+def load(database: Database, run: Run, warnings: Mapping[str, int]) -> Loaded:
+    """See `softpro.sync.load`; `warnings` are the check's, for the log."""
+    from softpro.sync.load import load as step
+
+    with database.connect() as connection:
+        return step(connection, run, warnings)
+
+
+def finish(database: Database, run: Run) -> SyncLog:
+    """Closes the log and frees the stream."""
+    with database.connect() as connection, connection.transaction():
+        leases.fence(connection, run)
+        log = logs.finish(connection, run.log_id)
+        leases.release(connection, run)
+        integrations.record_success(connection, run.integration_id)
+    return log
+
+
+def fail(database: Database, run: Run, error: BaseException) -> SyncLog:
+    """Closes the log as FAILED, frees the stream, and says when the integration is tried again."""
+    with database.connect() as connection, connection.transaction():
+        if isinstance(error, LeaseLost):
+            return logs.get(connection, run.log_id)  # its successor closed it
+        retry_at = integrations.record_failure(connection, run.integration_id, str(error) or type(error).__name__)
+        log = logs.fail(connection, run.log_id, error, retry_at)
+        leases.release(connection, run)
+    return log
+
+
+def sync(
+    services: Services,
+    integration: Integration,
+    entity_type: EntityType,
+    *,
+    mode: Mode,
+    sync_type: SyncType,
+    run_id: str,
+    progress: Progress = lambda fetched, total: None,
+    stage: Stage = lambda name, came_to: None,
+) -> SyncLog:
+    """Runs all steps in this process, slice by slice, until the stream is up to date. Returns the finished log.
+
+    Raises LeaseHeld. Any other error ends the run as FAILED, in the log that is returned.
+    """
+    database = services.database
+    run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
+    try:
+        with held(database, run):
+            first, backlog = True, True
+            while backlog:
+                stage("extract", "")
+                extracted = extract(services, run, first_slice=first, progress=progress)
+                stage("transform", f"{extracted.fetched} fetched")
+                transformed = transform(database, run)
+                stage("check", f"{transformed.staged} staged")
+                checked = check(database, run)
+                stage("load", f"{checked.rejected} rejected")
+                loaded = load(database, run, checked.warnings)
+                stage("", f"{loaded.loaded} loaded")
+                first, backlog = False, extracted.backlog
+            return finish(database, run)
+    except SoftProError as error:
+        return fail(database, run, error)
+    except BaseException as error:
+        fail(database, run, error)
+        raise
+
+
+def organization_streams(integration: Integration, wanted: list[EntityType] | None) -> list[EntityType]:
+    """The entity types to sync: the wanted ones, or all that are switched on. Raises UsageError for one that is off."""
+    on = integration.entity_types()
+    off = [entity_type.table for entity_type in wanted or [] if entity_type not in on]
+    if off:
+        raise UsageError(f"The sync of {', '.join(off)} is switched off for {integration.organization_id}")
+    return [entity_type for entity_type in on if wanted is None or entity_type in wanted]

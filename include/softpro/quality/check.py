@@ -1,0 +1,158 @@
+"""Runs an entity's Great Expectations suite over what a run has staged, inside PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from psycopg import sql
+
+from softpro.entities import EntityType
+from softpro.errors import DatabaseUnavailable
+from softpro.store import leases
+from softpro.store.database import Connection, Database
+from softpro.store.leases import Run
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult
+
+SUITES = Path(__file__).parent / "suites"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How many staged records were rejected, and {expectation: records} of those that load with a warning."""
+
+    rejected: int
+    warnings: Mapping[str, int]
+
+
+def check(database: Database, connection: Connection, run: Run) -> Checked:
+    """Rejects the staged records that break a critical expectation, each with all its reasons; counts the warnings.
+
+    Can be run again: it starts from what transform staged. Raises LeaseLost, DatabaseUnavailable.
+    """
+    staged = connection.execute(
+        sql.SQL("select exists (select from {} where log_id = %s) as any").format(
+            sql.Identifier("staging", run.entity_type.table)
+        ),
+        [run.log_id],
+    ).fetchone()
+    if not staged or not staged["any"]:
+        return Checked(0, {})  # importing Great Expectations alone takes seconds
+    batch = _batch(connection, run)
+    results = _validate(database, batch, load_suite(run.entity_type), run.entity_type.key)
+    warnings: dict[str, int] = {}
+    with connection.transaction():
+        leases.fence(connection, run)
+        connection.execute("delete from staging.rejects where log_id = %s and checked", [run.log_id])
+        for result in results.results:
+            config = result.expectation_config
+            assert config is not None
+            if result.exception_info and result.exception_info.get("raised_exception"):
+                raise DatabaseUnavailable(
+                    f"The check {_name(config)} could not run: {result.exception_info['exception_message']}"
+                )
+            if result.success:
+                continue
+            if config.severity == "critical":
+                _reject(connection, run, batch, result.result["unexpected_index_query"], config)
+            else:
+                warnings[_name(config)] = result.result["unexpected_count"]
+        rejected = connection.execute(
+            "select count(distinct entity_id) as n from staging.rejects where log_id = %s and checked", [run.log_id]
+        ).fetchone()
+    assert rejected is not None
+    return Checked(rejected["n"], warnings)
+
+
+def load_suite(entity_type: EntityType) -> list[dict[str, Any]]:
+    """The suite's expectations as they stand in its file: type, kwargs, severity."""
+    suite: list[dict[str, Any]] = yaml.safe_load((SUITES / f"{entity_type.table}.yaml").read_text(encoding="utf-8"))
+    return suite
+
+
+def _batch(connection: Connection, run: Run) -> str:
+    """The query whose rows are judged: this run's staged records."""
+    return (
+        sql.SQL("select * from {} where log_id = {}")
+        .format(sql.Identifier("staging", run.entity_type.table), sql.Literal(str(run.log_id)))
+        .as_string(connection)
+    )
+
+
+def _validate(
+    database: Database, batch: str, suite: list[dict[str, Any]], key: str
+) -> ExpectationSuiteValidationResult:
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")  # it would report usage to its makers
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_sql(
+        name="staging",
+        connection_string=database.sqlalchemy_url().render_as_string(hide_password=False),
+        create_temp_table=False,
+    )
+    try:
+        definition = source.add_query_asset(name="run", query=batch).add_batch_definition_whole_table("run")
+        expectations = context.suites.add(gx.ExpectationSuite(name="suite", expectations=suite))
+        validation = context.validation_definitions.add(
+            gx.ValidationDefinition(name="run", data=definition, suite=expectations)
+        )
+        return validation.run(
+            result_format={
+                "result_format": "COMPLETE",
+                "unexpected_index_column_names": [key],
+                "return_unexpected_index_query": True,
+            }
+        )
+    finally:
+        source.get_execution_engine().engine.dispose()
+
+
+def _reject(connection: Connection, run: Run, batch: str, query: str, config: Any) -> None:
+    """Rejects the rows that the expectation's own query finds: its list of them stops at 20."""
+    # Great Expectations leaves out the parentheses around the batch's query.
+    rows = query.replace(f"FROM {batch}", f"FROM ({batch}) as batch").rstrip("; \n")
+    connection.execute(
+        sql.SQL(
+            """
+            insert into staging.rejects (log_id, organization_id, entity_id, payload_hash, reasons, checked)
+            select s.log_id, s.organization_id, s.{key}, s.payload_hash,
+                   jsonb_build_array(jsonb_build_object(
+                       'column', {column}, 'rule', {rule}, 'message', {message} || coalesce(s.{name}::text, 'null'))),
+                   true
+            from {staging} s
+            join ({rows}) bad on bad.{key} = s.{key}
+            where s.log_id = {log_id}
+            """
+        ).format(
+            key=sql.Identifier(run.entity_type.key),
+            name=sql.Identifier(_column(config)),
+            column=sql.Literal(_column(config)),
+            rule=sql.Literal(config.type),
+            message=sql.Literal(_message(config)),
+            staging=sql.Identifier("staging", run.entity_type.table),
+            rows=sql.SQL(rows),
+            log_id=sql.Literal(run.log_id),
+        )
+    )
+
+
+def _column(config: Any) -> str:
+    return str(config.kwargs.get("column") or config.kwargs["column_A"])
+
+
+def _name(config: Any) -> str:
+    return f"{_column(config)} {config.type.removeprefix('expect_column_').removeprefix('values_to_')}"
+
+
+def _message(config: Any) -> str:
+    shown = {name: value for name, value in config.kwargs.items() if name not in ("batch_id", "column")}
+    return f"expected {config.type.removeprefix('expect_column_values_').replace('_', ' ')} {shown}, found "

@@ -1,0 +1,34 @@
+"""What the steps need from outside, read once from the environment and handed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softpro.settings import EncryptionSettings, OAuthSettings, SyncSettings, VendorSettings, load
+from softpro.store.database import Database
+from softpro.store.encryption import Vault
+from softpro.store.integrations import Integration
+from softpro.vendor import oauth
+from softpro.vendor.client import Client, client_for
+
+
+@dataclass(frozen=True)
+class Services:
+    """The database, the keys, and the settings of vendor and sync."""
+
+    database: Database
+    vault: Vault
+    oauth: OAuthSettings
+    vendor: VendorSettings
+    sync: SyncSettings
+
+    def client(self, integration: Integration) -> Client:
+        """The organization's connection to SoftPro."""
+        token = oauth.token_source(self.database, self.vault, self.oauth, integration.id)
+        return client_for(integration.environment, self.vendor, token)
+
+
+def services(database: Database) -> Services:
+    """The services as the environment describes them. Raises SettingsError, with all that is missing or wrong."""
+    encryption, oauth_settings, vendor, sync = load(EncryptionSettings, OAuthSettings, VendorSettings, SyncSettings)
+    return Services(database, Vault(encryption.keys), oauth_settings, vendor, sync)

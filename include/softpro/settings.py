@@ -1,0 +1,193 @@
+"""Settings from the environment, in groups, so that a command asks only for what it uses.
+
+`load(OAuthSettings, SyncSettings)` answers the groups in that order, or raises one `SettingsError` that names
+everything missing or wrong in all of them. Plain http is accepted to loopback addresses only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, overload
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from softpro.errors import SettingsError
+
+STATE_DIRECTORY = Path(".softpro")
+
+
+def is_loopback(host: str | None) -> bool:
+    """True for localhost and the loopback ranges of RFC 6890."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("should be a web address such as https://host/path")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("should start with https:// (plain http is for loopback addresses only)")
+    if parts.username or parts.password or parts.fragment:
+        raise ValueError("should hold no user, password or #fragment")
+    return value.rstrip("/")
+
+
+def _decode_key(text: str) -> bytes:
+    if len(text) == 64:
+        return bytes.fromhex(text)
+    if len(text) == 44:
+        return base64.b64decode(text, validate=True)
+    return text.encode()
+
+
+def parse_keys(value: str) -> tuple[bytes, ...]:
+    """The keys of INTEGRATION_ENCRYPTION_KEY, 32 bytes each; the first encrypts, all decrypt.
+
+    Raises ValueError with the expected form; never with the key.
+    """
+    texts = [value] if len(value.encode()) == 32 else [part.strip() for part in value.split(",")]
+    keys = []
+    for text in texts:
+        try:
+            key = _decode_key(text)
+        except (ValueError, binascii.Error):
+            key = b""
+        if len(key) != 32:
+            raise ValueError("should be 32 bytes: 32 characters of text, 64 of hex, or 44 of base64 (several: a,b)")
+        keys.append(key)
+    return tuple(keys)
+
+
+def _keys(value: SecretStr) -> SecretStr:
+    parse_keys(value.get_secret_value())
+    return value
+
+
+def _present(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("should not be empty")
+    return value
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+Secret = Annotated[SecretStr, AfterValidator(_present)]
+
+
+class Group(BaseSettings):
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class DatabaseSettings(Group):
+    """Where the product's tables are. Unset: an embedded PostgreSQL below `.softpro/`."""
+
+    database_url: SecretStr | None = Field(
+        None, alias="SOFTPRO_DATABASE_URL", description="a libpq address such as postgresql://user@host/database"
+    )
+
+
+class EncryptionSettings(Group):
+    """The keys that tokens and client secrets are stored under."""
+
+    encryption_key: Annotated[SecretStr, AfterValidator(_keys)] = Field(
+        alias="INTEGRATION_ENCRYPTION_KEY",
+        description="32 bytes: 32 characters of text, 64 of hex, or 44 of base64",
+    )
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return parse_keys(self.encryption_key.get_secret_value())
+
+
+class CredentialSettings(Group):
+    """The OAuth client that SoftPro registered for us; an organization may bring its own."""
+
+    client_id: Annotated[str, Field(min_length=1)] = Field(
+        alias="SOFTPRO_CLIENT_ID", description="the OAuth client id that SoftPro registered"
+    )
+    client_secret: Secret = Field(alias="SOFTPRO_CLIENT_SECRET", description="the OAuth client secret")
+
+
+class OAuthSettings(Group):
+    """The vendor's OAuth addresses (RFC 6749) and where it sends people back to."""
+
+    authorize_url: WebAddress = Field(
+        "https://auth.softprocorp.com/oauth/authorize", alias="SOFTPRO_OAUTH_AUTHORIZE_URL"
+    )
+    token_url: WebAddress = Field("https://auth.softprocorp.com/oauth/token", alias="SOFTPRO_OAUTH_TOKEN_URL")
+    revoke_url: WebAddress = Field("https://auth.softprocorp.com/oauth/revoke", alias="SOFTPRO_OAUTH_REVOKE_URL")
+    redirect_uri: WebAddress = Field(
+        "http://localhost:3000/api/v1/integrations/softpro/callback", alias="SOFTPRO_OAUTH_REDIRECT_URI"
+    )
+
+
+class VendorSettings(Group):
+    """The vendor's API and how we call it."""
+
+    sandbox_base_url: WebAddress = Field("https://api-sandbox.softprocorp.com/api/v1", alias="SOFTPRO_SANDBOX_BASE_URL")
+    production_base_url: WebAddress = Field("https://api.softprocorp.com/api/v1", alias="SOFTPRO_PRODUCTION_BASE_URL")
+    max_retries: int = Field(3, alias="SOFTPRO_MAX_RETRIES", ge=0, le=20, description="a whole number, 0 to 20")
+
+
+class SyncSettings(Group):
+    """How much is asked for at once, and how often."""
+
+    batch_size: int = Field(50, alias="SOFTPRO_SYNC_BATCH_SIZE", ge=1, le=200, description="a whole number, 1 to 200")
+    interval: int = Field(300, alias="SOFTPRO_SYNC_INTERVAL", ge=1, description="seconds, a whole number above 0")
+
+
+class WebSettings(Group):
+    """Where a browser goes after the OAuth callback."""
+
+    frontend_url: WebAddress = Field("http://localhost:3000", alias="FRONTEND_URL")
+
+
+A = TypeVar("A", bound=Group)
+B = TypeVar("B", bound=Group)
+C = TypeVar("C", bound=Group)
+D = TypeVar("D", bound=Group)
+
+
+@overload
+def load(a: type[A], /) -> tuple[A]: ...
+@overload
+def load(a: type[A], b: type[B], /) -> tuple[A, B]: ...
+@overload
+def load(a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
+def load(*groups: type[Group]) -> tuple[Any, ...]:
+    """Reads the groups from the environment, all of them, before it complains.
+
+    Raises SettingsError with one line for each variable that is missing or wrong, and what it should look like.
+    """
+    loaded, problems = [], []
+    for group in groups:
+        try:
+            loaded.append(group())
+        except ValidationError as invalid:
+            problems.extend(_problems(group, invalid))
+    if problems:
+        raise SettingsError(problems)
+    return tuple(loaded)
+
+
+def _problems(group: type[Group], invalid: ValidationError) -> list[str]:
+    expected = {field.alias: field.description for field in group.model_fields.values()}
+    lines = []
+    for error in invalid.errors(include_input=False, include_url=False):
+        name = str(error["loc"][0])
+        if error["type"] == "missing":
+            lines.append(f"{name} is not set; it should be {expected[name]}")
+        elif error["type"] == "value_error":
+            lines.append(f"{name} is wrong: it {error['ctx']['error']}")
+        else:
+            lines.append(f"{name} is wrong: it should be {expected[name]}")
+    return lines

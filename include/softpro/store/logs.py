@@ -1,0 +1,215 @@
+"""Sync logs: what each run did, to which stream, and how it ended."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from psycopg import sql
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.errors import NotFoundHere, SoftProAPIError
+from softpro.store.database import Connection
+from softpro.timestamps import format_milliseconds
+
+NAMESPACE = UUID("5f7b7d1e-3a52-4a31-9d0f-0c9d4f1f7c11")
+UNFINISHED = ("PENDING", "IN_PROGRESS")
+
+
+@dataclass(frozen=True)
+class SyncLog:
+    """One row of `softpro.sync_logs`; `duration` in milliseconds."""
+
+    id: UUID
+    integration_id: UUID
+    organization_id: str
+    run_id: str
+    sync_type: str
+    entity_type: str
+    operation: str
+    mode: str
+    status: str
+    records_fetched: int
+    records_processed: int
+    records_failed: int
+    records_inserted: int
+    records_updated: int
+    api_requests: int
+    warnings: dict[str, int]
+    error_message: str | None
+    started_at: datetime
+    completed_at: datetime | None
+    duration: int | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Quarantined records do not fail a run; `records_failed` counts them."""
+        return self.status in ("COMPLETED", "PARTIAL_SUCCESS")
+
+    @property
+    def finished(self) -> bool:
+        return self.status not in UNFINISHED
+
+
+COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SyncLog.__dataclass_fields__))
+
+
+def log_id_of(run_id: str, integration_id: UUID, entity_type: EntityType) -> UUID:
+    """The id of a run's log for a stream: the same however often a task is tried (UUID version 5, RFC 9562)."""
+    return uuid5(NAMESPACE, f"{run_id}/{integration_id}/{entity_type.value}")
+
+
+def announce(
+    connection: Connection,
+    *,
+    run_id: str,
+    integration_id: UUID,
+    organization_id: str,
+    entity_type: EntityType,
+    mode: Mode,
+    sync_type: SyncType,
+) -> UUID:
+    """Writes the PENDING log of a run that is about to be triggered. Returns its id; writing it again is no change."""
+    log_id = log_id_of(run_id, integration_id, entity_type)
+    connection.execute(
+        """
+        insert into softpro.sync_logs
+            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, status)
+        values (%s, %s, %s, %s, %s, %s, %s, 'PENDING')
+        on conflict (id) do nothing
+        """,
+        [log_id, integration_id, organization_id, run_id, sync_type.value, entity_type.value, mode.value],
+    )
+    return log_id
+
+
+def start(connection: Connection, log_id: UUID, max_attempts: int) -> None:
+    """PENDING, or a try that failed, becomes IN_PROGRESS."""
+    connection.execute(
+        """
+        update softpro.sync_logs
+        set status = 'IN_PROGRESS', max_attempts = %(max_attempts)s,
+            attempts = case status when 'PENDING' then attempts else attempts + 1 end,
+            started_at = case status when 'PENDING' then now() else started_at end,
+            error_message = null, stack_trace = null, next_retry_at = null, completed_at = null, duration = null
+        where id = %(id)s
+        """,
+        {"id": log_id, "max_attempts": max_attempts},
+    )
+
+
+def add(connection: Connection, log_id: UUID, **counts: int) -> None:
+    """Adds to the log's counts, e.g. `add(connection, log_id, records_fetched=50, api_requests=1)`."""
+    sums = sql.SQL(", ").join(
+        sql.SQL("{0} = {0} + {1}").format(sql.Identifier(name), sql.Placeholder(name)) for name in counts
+    )
+    connection.execute(
+        sql.SQL("update softpro.sync_logs set {} where id = %(id)s").format(sums), {"id": log_id, **counts}
+    )
+
+
+def add_warnings(connection: Connection, log_id: UUID, warnings: Mapping[str, int]) -> None:
+    """Adds the checks' warnings, {expectation: records}, to those the log holds."""
+    for expectation, count in warnings.items():
+        connection.execute(
+            """
+            update softpro.sync_logs
+            set warnings = jsonb_set(warnings, array[%(name)s],
+                                     to_jsonb(coalesce((warnings ->> %(name)s)::bigint, 0) + %(count)s))
+            where id = %(id)s
+            """,
+            {"id": log_id, "name": expectation, "count": count},
+        )
+
+
+def finish(connection: Connection, log_id: UUID) -> SyncLog:
+    """The run did all it set out to do: COMPLETED, or PARTIAL_SUCCESS where records went to quarantine."""
+    return _end(connection, log_id, "case when records_failed > 0 then 'PARTIAL_SUCCESS' else 'COMPLETED' end")
+
+
+def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_at: datetime | None = None) -> SyncLog:
+    """The run ended early; what it landed stays. The stack trace is kept without values or arguments."""
+    connection.execute(
+        """
+        update softpro.sync_logs
+        set error_message = %(message)s, stack_trace = %(trace)s, response_payload = %(answer)s,
+            next_retry_at = %(retry)s
+        where id = %(id)s and status in ('PENDING', 'IN_PROGRESS')
+        """,
+        {
+            "id": log_id,
+            "message": str(error) or type(error).__name__,
+            "trace": "".join(traceback.format_list(traceback.extract_tb(error.__traceback__))),
+            "answer": Jsonb(_answer(error)) if isinstance(error, SoftProAPIError) else None,
+            "retry": next_retry_at,
+        },
+    )
+    return _end(connection, log_id, "'FAILED'")
+
+
+def get(connection: Connection, log_id: UUID) -> SyncLog:
+    """One log. Raises NotFoundHere."""
+    query = sql.SQL("select {} from softpro.sync_logs where id = %s").format(COLUMNS)
+    found = connection.cursor(row_factory=class_row(SyncLog)).execute(query, [log_id]).fetchone()
+    if found is None:
+        raise NotFoundHere(f"No sync log has the id {log_id}")
+    return found
+
+
+def page(connection: Connection, integration_id: UUID, limit: int, offset: int) -> tuple[list[SyncLog], int]:
+    """The integration's logs, newest first, and how many there are in all."""
+    query = sql.SQL(
+        "select {} from softpro.sync_logs where integration_id = %s order by started_at desc, id limit %s offset %s"
+    ).format(COLUMNS)
+    rows = connection.cursor(row_factory=class_row(SyncLog)).execute(query, [integration_id, limit, offset]).fetchall()
+    total = connection.execute(
+        "select count(*) as total from softpro.sync_logs where integration_id = %s", [integration_id]
+    ).fetchone()
+    assert total is not None
+    return rows, total["total"]
+
+
+def of_run(connection: Connection, run_id: str) -> list[SyncLog]:
+    """The logs of one run, in the order they began."""
+    query = sql.SQL("select {} from softpro.sync_logs where run_id = %s order by started_at, id").format(COLUMNS)
+    return connection.cursor(row_factory=class_row(SyncLog)).execute(query, [run_id]).fetchall()
+
+
+def _end(connection: Connection, log_id: UUID, status: str) -> SyncLog:
+    connection.execute(
+        sql.SQL(
+            """
+            update softpro.sync_logs
+            set status = {}, completed_at = clock_timestamp(),
+                duration = round(extract(epoch from clock_timestamp() - started_at) * 1000)
+            where id = %s and status in ('PENDING', 'IN_PROGRESS')
+            """
+        ).format(sql.SQL(status)),
+        [log_id],
+    )
+    return get(connection, log_id)
+
+
+def _answer(error: SoftProAPIError) -> dict[str, Any]:
+    return {"statusCode": error.status_code, "errorCode": error.error_code}
+
+
+def sync_result(log: SyncLog) -> dict[str, Any]:
+    """The specification's SyncResult; `duration` in milliseconds, times as the vendor writes them."""
+    return {
+        "success": log.succeeded,
+        "entityType": log.entity_type,
+        "operation": log.operation.lower(),
+        "recordsProcessed": log.records_processed,
+        "recordsSucceeded": log.records_processed - log.records_failed,
+        "recordsFailed": log.records_failed,
+        "duration": log.duration,
+        "startedAt": format_milliseconds(log.started_at),
+        "completedAt": format_milliseconds(log.completed_at) if log.completed_at else None,
+    }

@@ -1,0 +1,1 @@
+"""SoftPro → ROI: extract, land, transform, load."""

@@ -1,0 +1,76 @@
+"""The stored cursor of each stream: where its next run asks, and what it still owes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softpro.entities import Mode
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+from softpro.sync.paging import Position
+from softpro.vendor.records import Key
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """`sweep`: a delta or full sweep that has not reached the end of the list; `backlog`: there is more to fetch."""
+
+    position: Position
+    sweep: Mode | None
+    backlog: bool
+
+
+def read(connection: Connection, run: Run) -> Cursor:
+    """The stream's cursor; a new one starts before the first record."""
+    row = connection.execute(
+        """
+        select updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog
+        from softpro.cursors
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+        """,
+        run.stream,
+    ).fetchone()
+    if row is None:
+        return Cursor(Position(), None, False)
+    last = Key(row["last_updated_at"], row["last_id"]) if row["last_id"] else None
+    sweep = Mode(row["sweep_mode"]) if row["sweep_mode"] else None
+    return Cursor(Position(row["updated_from"], row["page_offset"], last), sweep, row["backlog"])
+
+
+def write(connection: Connection, run: Run, cursor: Cursor) -> None:
+    """Stores the cursor, inside the transaction that lands what it has passed."""
+    position = cursor.position
+    connection.execute(
+        """
+        insert into softpro.cursors
+            (integration_id, entity_type, organization_id,
+             updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog)
+        values (%(integration_id)s, %(entity_type)s, %(organization_id)s,
+                %(updated_from)s, %(offset)s, %(last_at)s, %(last_id)s, %(sweep)s, %(backlog)s)
+        on conflict (integration_id, entity_type) do update
+        set updated_from = excluded.updated_from, page_offset = excluded.page_offset,
+            last_updated_at = excluded.last_updated_at, last_id = excluded.last_id,
+            sweep_mode = excluded.sweep_mode, backlog = excluded.backlog, updated_at = now()
+        where (cursors.updated_from, cursors.page_offset, cursors.last_updated_at, cursors.last_id,
+               cursors.sweep_mode, cursors.backlog)
+            is distinct from (excluded.updated_from, excluded.page_offset, excluded.last_updated_at, excluded.last_id,
+                              excluded.sweep_mode, excluded.backlog)
+        """,
+        {
+            **run.stream,
+            "organization_id": run.organization_id,
+            "updated_from": position.updated_from,
+            "offset": position.offset,
+            "last_at": position.last.updated_at if position.last else None,
+            "last_id": position.last.id if position.last else None,
+            "sweep": cursor.sweep.value if cursor.sweep else None,
+            "backlog": cursor.backlog,
+        },
+    )
+
+
+def begin(cursor: Cursor, mode: Mode) -> Cursor:
+    """Where a run of this mode starts. An unfinished sweep is gone on with by whatever run comes next."""
+    if mode is Mode.INCREMENTAL or cursor.sweep is mode:
+        return cursor
+    return Cursor(Position(), mode, True)

@@ -1,0 +1,295 @@
+"""OAuth 2.0 with SoftPro: authorization code with PKCE (RFC 6749, RFC 7636), refresh, revocation (RFC 7009)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+import requests
+
+from softpro.errors import (
+    AuthenticationError,
+    ConsentRefused,
+    NetworkError,
+    NotConnected,
+    ServerError,
+    SoftProAPIError,
+    StateError,
+)
+from softpro.settings import OAuthSettings, VendorSettings
+from softpro.store import grants
+from softpro.store.database import Connection, Database
+from softpro.store.encryption import Place, Vault
+from softpro.store.grants import Grant, Tokens
+from softpro.store.integrations import Integration
+from softpro.vendor.client import TIMEOUT_SECONDS, Profile, client_for
+
+SCOPES = "read:transactions write:transactions read:contacts write:contacts read:documents write:documents webhooks"
+STATE_MINUTES = 10
+STATE_PLACE = ("softpro.oauth_states", "code_verifier")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """An authorization that came back from the vendor with a good state."""
+
+    integration_id: UUID
+    organization_id: str
+    code_verifier: str
+
+
+class _TokenAnswer(msgspec.Struct):
+    access_token: str
+    expires_in: float
+    refresh_token: str | None = None
+
+
+class _TokenError(msgspec.Struct):
+    error: str
+    error_description: str = ""
+
+
+def get_authorization_url(
+    connection: Connection,
+    vault: Vault,
+    settings: OAuthSettings,
+    integration: Integration,
+    *,
+    browser: str | None = None,
+    user_name: str | None = None,
+) -> str:
+    """Begins an authorization and returns the address to send the person to.
+
+    `browser` is the secret of the cookie given to the browser that began; the callback must bring it again. None: begun
+    on the command line. The state is stored hashed, works once and for 10 minutes.
+    """
+    state, code_verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64)
+    with connection.transaction():
+        connection.execute("delete from softpro.oauth_states where expires_at < now() - interval '1 day'")
+        connection.execute(
+            """
+            insert into softpro.oauth_states
+                (state_hash, integration_id, organization_id, code_verifier, browser_hash, user_name, expires_at)
+            values (%s, %s, %s, %s, %s, %s, now() + make_interval(mins => %s))
+            """,
+            [
+                _hash(state),
+                integration.id,
+                integration.organization_id,
+                vault.seal(code_verifier, Place(*STATE_PLACE, integration.id)),
+                _hash(browser) if browser else None,
+                user_name,
+                STATE_MINUTES,
+            ],
+        )
+        connection.execute(
+            """
+            update softpro.integrations set status = 'AUTHENTICATING', updated_at = now()
+            where id = %s and status <> 'CONNECTED'
+            """,
+            [integration.id],
+        )
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=").decode()
+    query = urlencode(
+        {
+            "response_type": "code",
+            "client_id": integration.client_id,
+            "redirect_uri": settings.redirect_uri,
+            "scope": SCOPES,
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+    )
+    return f"{settings.authorize_url}{'&' if '?' in settings.authorize_url else '?'}{query}"
+
+
+def take_state(connection: Connection, vault: Vault, state: str, browser: str | None) -> Authorization:
+    """Uses up a state that the vendor sent back. Raises StateError, which does not tell an attacker which it was."""
+    row = connection.execute(
+        """
+        update softpro.oauth_states
+        set used_at = now()
+        where state_hash = %(state)s and used_at is null and expires_at > now()
+          and browser_hash is not distinct from %(browser)s
+        returning integration_id, organization_id, code_verifier
+        """,
+        {"state": _hash(state), "browser": _hash(browser) if browser else None},
+    ).fetchone()
+    if row is None:
+        raise StateError(
+            "This authorization is unknown here, was already used, is older than 10 minutes, "
+            "or was begun in another browser: start again with connect"
+        )
+    return Authorization(
+        integration_id=row["integration_id"],
+        organization_id=row["organization_id"],
+        code_verifier=vault.open(row["code_verifier"], Place(*STATE_PLACE, row["integration_id"])),
+    )
+
+
+def refuse(connection: Connection, authorization: Authorization, error: str, description: str) -> ConsentRefused:
+    """Notes that consent was refused, and returns the error to raise. A connection that stood before still stands."""
+    message = f"SoftPro did not authorize {authorization.organization_id}: {description or error}"
+    connection.execute(
+        """
+        update softpro.integrations
+        set status = case status when 'AUTHENTICATING' then 'PENDING' else status end,
+            last_error_at = now(), last_error_message = %s, updated_at = now()
+        where id = %s
+        """,
+        [message, authorization.integration_id],
+    )
+    return ConsentRefused(message)
+
+
+def exchange_code_for_tokens(settings: OAuthSettings, grant: Grant, code: str, code_verifier: str) -> Tokens:
+    """Trades the code for tokens. Raises SoftProAPIError; AuthenticationError when the code or client is refused."""
+    return _token_request(
+        settings,
+        grant,
+        {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": settings.redirect_uri,
+            "code_verifier": code_verifier,
+        },
+    )
+
+
+def get_valid_access_token(
+    database: Database, vault: Vault, settings: OAuthSettings, integration_id: UUID, refused: str | None = None
+) -> tuple[str, float]:
+    """An access token that is not about to expire and is not the `refused` one, refreshed if need be; and for how many
+    seconds it may be used before asking again.
+
+    Raises NotConnected, DecryptionError, SoftProAPIError.
+    """
+    with database.connect() as connection:
+        grant = grants.read(connection, vault, integration_id)
+        if not (grant.access_token and not grant.due and grant.access_token != refused):
+            refresh_access_token(connection, vault, settings, grant)
+            grant = grants.read(connection, vault, integration_id)
+    if grant.access_token is None:
+        raise NotConnected(f"Integration {integration_id} was disconnected meanwhile")
+    return grant.access_token, grant.due_in
+
+
+def token_source(
+    database: Database, vault: Vault, settings: OAuthSettings, integration_id: UUID
+) -> Callable[[str | None], str]:
+    """For a `Client`: gives the access token, from memory while it is good and was not refused."""
+    token, good_until = "", 0.0
+
+    def give(refused: str | None) -> str:
+        nonlocal token, good_until
+        if refused is not None or time.monotonic() >= good_until:
+            token, due_in = get_valid_access_token(database, vault, settings, integration_id, refused)
+            good_until = time.monotonic() + due_in
+        return token
+
+    return give
+
+
+def refresh_access_token(connection: Connection, vault: Vault, settings: OAuthSettings, seen: Grant) -> str:
+    """Refreshes the grant that was `seen`, unless another process did so meanwhile. Returns the access token.
+
+    One process at a time, under an advisory lock; the new pair is committed before anyone uses it.
+    """
+    key = ["softpro token refresh", str(seen.integration_id)]
+    connection.execute("select pg_advisory_lock(hashtext(%s), hashtext(%s))", key)
+    try:
+        grant = grants.read(connection, vault, seen.integration_id)
+        if grant.version != seen.version and grant.access_token and not grant.due:
+            return grant.access_token
+        if grant.refresh_token is None:
+            raise NotConnected(f"Integration {seen.integration_id} has no grant: a person has to connect it")
+        try:
+            tokens = _token_request(
+                settings, grant, {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
+            )
+        except AuthenticationError as refused:
+            if refused.error_code != "invalid_grant":  # our client is refused, the grant may still be good
+                raise
+            message = f"SoftPro no longer honours the grant ({refused.error_code}): a person has to connect it again"
+            grants.erase(connection, seen.integration_id, "EXPIRED", message)
+            raise NotConnected(message) from refused
+        grants.store(connection, vault, seen.integration_id, tokens)
+        log.info("token_refreshed", extra={"integration_id": str(seen.integration_id)})
+        return tokens.access_token
+    finally:
+        connection.execute("select pg_advisory_unlock(hashtext(%s), hashtext(%s))", key)
+
+
+def revoke_access(connection: Connection, vault: Vault, settings: OAuthSettings, integration_id: UUID) -> bool:
+    """Erases the tokens and ends the grant at the vendor (RFC 7009). Returns False when the vendor was not told."""
+    grant = grants.read(connection, vault, integration_id)
+    grants.erase(connection, integration_id, "DISCONNECTED")
+    token = grant.refresh_token or grant.access_token
+    return token is None or revoke_token(settings, grant, token)
+
+
+def revoke_token(settings: OAuthSettings, grant: Grant, token: str) -> bool:
+    """Ends a grant at the vendor. Returns False when the vendor could not be told."""
+    try:
+        answer = _post(
+            settings.revoke_url,
+            {"token": token, "client_id": grant.client_id, "client_secret": grant.client_secret},
+        )
+    except SoftProAPIError as away:
+        log.warning("revoke_failed", extra={"integration_id": str(grant.integration_id), "error": str(away)})
+        return False
+    return answer.ok
+
+
+def validate_token(settings: VendorSettings, environment: str, access_token: str) -> Profile:
+    """Asks the vendor whose token this is. Raises AuthenticationError when it is not good, SoftProAPIError."""
+    return client_for(environment, settings, lambda refused: access_token).profile()
+
+
+def _token_request(settings: OAuthSettings, grant: Grant, form: dict[str, str]) -> Tokens:
+    answer = _post(settings.token_url, {**form, "client_id": grant.client_id, "client_secret": grant.client_secret})
+    if answer.status_code in (400, 401):
+        try:
+            said = msgspec.json.decode(answer.content, type=_TokenError)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            said = _TokenError(error="unreadable_answer")
+        kind = AuthenticationError if said.error != "unreadable_answer" else ServerError
+        raise kind(
+            f"The token endpoint answered {said.error}"
+            + (f": {said.error_description}" if said.error_description else ""),
+            status_code=answer.status_code,
+            error_code=said.error,
+        )
+    try:
+        if not answer.ok:
+            raise ValueError(f"status {answer.status_code}")
+        good = msgspec.json.decode(answer.content, type=_TokenAnswer)
+    except (msgspec.DecodeError, ValueError) as broken:
+        # The body may hold tokens, so the message holds nothing of it.
+        raise ServerError(
+            f"The token endpoint's answer can't be used ({type(broken).__name__}, status {answer.status_code})",
+            status_code=answer.status_code,
+        ) from None
+    return Tokens(good.access_token, good.refresh_token, good.expires_in)
+
+
+def _post(url: str, form: dict[str, str]) -> requests.Response:
+    try:
+        return requests.post(url, data=form, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+    except requests.RequestException as failed:
+        raise NetworkError(f"SoftPro's OAuth server did not answer ({type(failed).__name__})") from None
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,73 @@
+"""The vendor's records at the edge: each kept as its exact bytes, read only as far as its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from softpro.entities import EntityType
+from softpro.timestamps import parse_time
+
+PATHS = {EntityType.TRANSACTION: "/transactions", EntityType.CONTACT: "/contacts"}
+ID_FIELDS = {EntityType.TRANSACTION: "orderId", EntityType.CONTACT: "contactId"}
+
+
+class Key(NamedTuple):
+    """The order of lists: `updatedAt`, ties by id."""
+
+    updated_at: datetime
+    id: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record that can be placed: its key and its payload, byte for byte as the vendor sent it."""
+
+    key: Key
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A record that can't be placed, or not stored at all, and why."""
+
+    payload: bytes
+    reason: str
+    entity_id: str | None = None
+
+
+class _Head(msgspec.Struct):
+    """The fields of a record that place it; the raw values, so that one wrong type does not hide the other."""
+
+    orderId: Any = None
+    contactId: Any = None
+    updatedAt: Any = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def read(payload: bytes, entity_type: EntityType) -> Record | Unreadable:
+    """Places one record of a list or a single read. Never raises: what can't be placed comes back as Unreadable."""
+    field = ID_FIELDS[entity_type]
+    try:
+        text = payload.decode()
+        head = _decode_head(payload)
+    except UnicodeDecodeError:
+        return Unreadable(payload, "the record is not UTF-8")
+    except msgspec.ValidationError:
+        return Unreadable(payload, "the record is not a JSON object")
+    except msgspec.DecodeError as broken:
+        return Unreadable(payload, f"the record is not JSON: {broken}")
+    entity_id = getattr(head, field)
+    if not isinstance(entity_id, str) or not entity_id or "\x00" in entity_id:
+        return Unreadable(payload, f"{field} is missing or is not a text")
+    if "\x00" in text:
+        return Unreadable(payload, "the record holds a bare NUL character", entity_id)
+    try:
+        return Record(Key(parse_time(head.updatedAt), entity_id), payload)
+    except (TypeError, ValueError, OverflowError):
+        return Unreadable(payload, "updatedAt is missing or is not a timestamp", entity_id)

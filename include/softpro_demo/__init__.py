@@ -1,0 +1,1 @@
+"""The whole product on one machine, started by one command: `make demo`."""

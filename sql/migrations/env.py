@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the migrations on the connection that `softpro.store.migrations` hands over."""
+
+from alembic import context
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    version_table="schema_version",
+    version_table_schema="softpro",
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()
