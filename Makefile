@@ -11,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test lint unit integration airflow lock clean
+.PHONY: help install demo sandbox test lint unit integration airflow lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,13 +28,16 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: $(INSTALLED) ## Start everything, connect an organization, sync it (ARGS=--exit stops after the summary)
 	@$(BIN)/python -m softpro_demo $(ARGS)
 
+sandbox: $(INSTALLED) ## A local SoftPro 360 alone (ARGS=--help lists its switches)
+	@$(BIN)/python -m softpro_sandbox $(ARGS)
+
 test: $(INSTALLED) lint unit integration airflow ## Run all checks and tests
 
 lint: $(INSTALLED) ## Style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy include plugins dags tests
-	$(BIN)/lint-imports
+	$(BIN)/mypy include plugins dags config tests
+	PYTHONPATH=plugins $(BIN)/lint-imports
 
 unit: $(INSTALLED) ## Tests that need no server
 	$(BIN)/pytest tests/unit tests/sandbox

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 
 class SoftProError(Exception):
@@ -58,7 +59,11 @@ class LeaseLost(SoftProError):
 
 
 class LeaseHeld(SoftProError):
-    """Another run works on this stream now."""
+    """Another run works on this stream now; `log_id` is its log, where it can be told."""
+
+    def __init__(self, message: str, log_id: UUID | None = None) -> None:
+        self.log_id = log_id
+        super().__init__(message)
 
 
 class NotConnected(SoftProError):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.errors import LeaseLost, NotConnected, SoftProError, UsageError
+from softpro.errors import LeaseLost, SoftProError, UsageError
 from softpro.quality.check import Checked
 from softpro.services import Services
 from softpro.store import integrations, leases, logs
@@ -50,12 +50,7 @@ def begin(
 
     Raises LeaseHeld while another run works on the stream, NotConnected where there is no grant.
     """
-    if integration.status != "CONNECTED":
-        raise NotConnected(
-            f"{integration.organization_id} is {integration.status}"
-            + (f" ({integration.last_error_message})" if integration.last_error_message else "")
-            + ": a person has to connect it"
-        )
+    integrations.require_connected(integration)
     with database.connect() as connection, connection.transaction():
         log_id = logs.announce(
             connection,

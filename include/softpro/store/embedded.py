@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
+from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -28,8 +31,16 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
         raise DatabaseUnavailable(
             f"The embedded PostgreSQL in {data_directory} does not start ({type(failed).__name__}); its log is there"
         ) from failed
+    _forget_dead_users(server)
     with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
         known = connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone()
         if not known:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
     return database_at(server.get_uri(database))
+
+
+def _forget_dead_users(server: Any) -> None:
+    """The wheel counts who uses the server, but not who was killed: then nobody would be the last and stop it."""
+    with server._lock:
+        users = {*server.global_process_id_list.get_and_add(os.getpid()), os.getpid()}
+        server.global_process_id_list.put([user for user in users if psutil.pid_exists(user)])

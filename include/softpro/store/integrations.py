@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from softpro.entities import EntityType
-from softpro.errors import NotFoundHere, UsageError
+from softpro.errors import NotConnected, NotFoundHere, UsageError
 from softpro.store.database import Connection
 from softpro.store.encryption import Place, Vault
 from softpro.timestamps import format_milliseconds
@@ -112,6 +112,16 @@ def ensure(
             },
         )
     return get(connection, integration_id)
+
+
+def require_connected(integration: Integration) -> None:
+    """Raises NotConnected unless the integration has a grant to work with."""
+    if integration.status != "CONNECTED":
+        raise NotConnected(
+            f"{integration.organization_id} is {integration.status}"
+            + (f" ({integration.last_error_message})" if integration.last_error_message else "")
+            + ": a person has to connect it"
+        )
 
 
 def record_success(connection: Connection, integration_id: UUID) -> None:

@@ -63,11 +63,7 @@ def acquire(
     # `for update` conflicts with the `for key share` of a transaction that is landing or settling right now.
     row = connection.execute(
         """
-        select l.log_id,
-               l.log_id is null or l.log_id = %(log_id)s or l.expires_at < clock_timestamp()
-               or (l.backend_pid is not null and not exists (
-                   select from pg_stat_activity a where a.pid = l.backend_pid and a.backend_start = l.backend_start))
-               as free
+        select l.log_id, softpro.is_free(l) or l.log_id = %(log_id)s as free
         from softpro.leases l
         where l.integration_id = %(integration_id)s and l.entity_type = %(entity_type)s
         for update skip locked
@@ -75,10 +71,7 @@ def acquire(
         {**stream, "log_id": log_id},
     ).fetchone()
     if row is None or not row["free"]:
-        raise LeaseHeld(
-            f"Another run syncs the {entity_type.table} of {organization_id} now"
-            + (f" (log {row['log_id']})" if row else "")
-        )
+        raise _held(entity_type, row["log_id"] if row else None)
     taken = connection.execute(
         """
         update softpro.leases
@@ -91,6 +84,19 @@ def acquire(
     ).fetchone()
     assert taken is not None
     return taken["epoch"], row["log_id"] if row["log_id"] != log_id else None
+
+
+def require_free(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
+    """Raises LeaseHeld, with the running log's id, while a live run works on the stream."""
+    row = connection.execute(
+        """
+        select log_id from softpro.leases l
+        where integration_id = %s and entity_type = %s and not softpro.is_free(l)
+        """,
+        [integration_id, entity_type.value],
+    ).fetchone()
+    if row is not None:
+        raise _held(entity_type, row["log_id"])
 
 
 @contextmanager
@@ -177,6 +183,12 @@ def _hand_over(session: Connection, run: Run) -> None:
           and log_id = %(log_id)s and epoch = %(epoch)s
         """,
         {**run.stream, "log_id": run.log_id, "epoch": run.epoch, "handover": HANDOVER_SECONDS},
+    )
+
+
+def _held(entity_type: EntityType, log_id: UUID | None) -> LeaseHeld:
+    return LeaseHeld(
+        f"Another run syncs these {entity_type.table} now" + (f": its log is {log_id}" if log_id else ""), log_id
     )
 
 

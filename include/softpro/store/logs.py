@@ -153,6 +153,12 @@ def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_
     return _end(connection, log_id, "'FAILED'")
 
 
+def cancel(connection: Connection, log_id: UUID, why: str) -> SyncLog:
+    """The run did not begin: another one works on the stream."""
+    connection.execute("update softpro.sync_logs set error_message = %s where id = %s", [why, log_id])
+    return _end(connection, log_id, "'CANCELLED'")
+
+
 def get(connection: Connection, log_id: UUID) -> SyncLog:
     """One log. Raises NotFoundHere."""
     query = sql.SQL("select {} from softpro.sync_logs where id = %s").format(COLUMNS)

@@ -64,7 +64,7 @@ def decoded(body: bytes, shape: type[msgspec.Struct], what: str) -> Any:
     """The body as this shape. Raises ServerError when it was cut short or holds something else."""
     try:
         return msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
         raise ServerError(f"{what}: the answer is cut short or not what the contract says ({broken})") from None
 
 

@@ -20,6 +20,7 @@ from softpro.errors import AuthenticationError, NetworkError, ServerError, SoftP
 from softpro.settings import VendorSettings
 from softpro.timestamps import format_time
 from softpro.vendor.answers import checked, decoded
+from softpro.vendor.lists import split
 from softpro.vendor.records import PATHS, Record, Unreadable, read
 
 TIMEOUT_SECONDS = (5, 30)  # to connect, between two bytes
@@ -28,16 +29,6 @@ LONGEST_WAIT_SECONDS = 30
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class _Pagination(msgspec.Struct, rename="camel"):
-    total: int
-    has_more: bool
-
-
-class _List(msgspec.Struct):
-    data: list[msgspec.Raw]
-    pagination: _Pagination
 
 
 @dataclass(frozen=True)
@@ -161,14 +152,14 @@ def wait_before(state: tenacity.RetryCallState) -> float:
 
 
 def _page(answer: requests.Response, what: str, entity_type: EntityType) -> Page:
-    body: _List = decoded(checked(answer, what), _List, what)
+    records, pagination = split(checked(answer, what), what)
     try:
         answered_at = parsedate_to_datetime(answer.headers["Date"])
     except (KeyError, ValueError):
         raise ServerError(f"{what}: the answer carries no Date, which the cursor needs") from None
     return Page(
-        records=[read(bytes(raw), entity_type) for raw in body.data],
-        total=body.pagination.total,
-        has_more=body.pagination.has_more,
+        records=[read(record, entity_type) for record in records],
+        total=pagination.total,
+        has_more=pagination.has_more,
         answered_at=answered_at,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -60,10 +61,12 @@ def read(payload: bytes, entity_type: EntityType) -> Record | Unreadable:
         return Unreadable(payload, "the record is not UTF-8")
     except msgspec.ValidationError:
         return Unreadable(payload, "the record is not a JSON object")
+    except RecursionError:
+        return Unreadable(payload, "the record is nested too deeply")
     except msgspec.DecodeError as broken:
-        return Unreadable(payload, f"the record is not JSON: {broken}")
+        return Unreadable(payload, f"the record is not JSON: {broken}", _salvaged_id(text, field))
     entity_id = getattr(head, field)
-    if not isinstance(entity_id, str) or not entity_id or "\x00" in entity_id:
+    if not _is_id(entity_id):
         return Unreadable(payload, f"{field} is missing or is not a text")
     if "\x00" in text:
         return Unreadable(payload, "the record holds a bare NUL character", entity_id)
@@ -71,3 +74,23 @@ def read(payload: bytes, entity_type: EntityType) -> Record | Unreadable:
         return Record(Key(parse_time(head.updatedAt), entity_id), payload)
     except (TypeError, ValueError, OverflowError):
         return Unreadable(payload, "updatedAt is missing or is not a timestamp", entity_id)
+
+
+def _is_id(value: Any) -> bool:
+    if not isinstance(value, str) or not value or "\x00" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
+
+
+def _salvaged_id(text: str, field: str) -> str | None:
+    """The id of a record that a strict reader refuses, so that its case closes once the record is good."""
+    try:
+        record = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    entity_id = record.get(field) if isinstance(record, dict) else None
+    return entity_id if _is_id(entity_id) else None

@@ -183,6 +183,15 @@ create table softpro.leases (
     expires_at      timestamptz,
     primary key (integration_id, entity_type)
 );
+create function softpro.is_free(lease softpro.leases) returns boolean
+    language sql stable
+    return lease.log_id is null
+        or lease.expires_at < clock_timestamp()
+        or (lease.backend_pid is not null and not exists (
+            select from pg_stat_activity a
+            where a.pid = lease.backend_pid and a.backend_start = lease.backend_start));
+comment on function softpro.is_free is
+    'nobody holds it: released, expired, or its owner''s database session is gone';
 comment on column softpro.leases.backend_pid is 'the owner''s database session; null while a run is between two tasks';
 
 create table softpro.quarantine (

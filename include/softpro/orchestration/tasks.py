@@ -1,0 +1,230 @@
+"""What the tasks of the sync DAG do: the steps of `softpro.pipeline`, for a shard of streams at a time.
+
+XCom carries the runs of a shard (ids, mode, epoch, counts), never rows. A tenant that fails is closed in its own log
+and leaves the shard; the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from softpro import pipeline
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.errors import LeaseHeld, SoftProError
+from softpro.orchestration.assets import CHANGED, TABLES
+from softpro.orchestration.hook import database
+from softpro.services import services
+from softpro.store import due, integrations, logs
+from softpro.store.database import Database
+from softpro.store.due import Lane
+from softpro.store.leases import Run, held
+from softpro.sync.extract import Extracted
+
+SHARDS = 4
+LEAST_STREAMS = 8
+FETCHERS = 8  # tenants of a shard that are fetched at the same time: each waits for its own vendor answers
+SLICE_SECONDS = {Lane.FRESH: 60.0, Lane.BACKLOG: 240.0}
+
+log = logging.getLogger(__name__)
+
+Shard = list[dict[str, Any]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Passenger:
+    """A run on its way through the shard's tasks, as XCom carries it."""
+
+    run: Run
+    warnings: dict[str, int]
+
+    def packed(self) -> dict[str, Any]:
+        run = self.run
+        return {
+            "log_id": str(run.log_id),
+            "integration_id": str(run.integration_id),
+            "organization_id": run.organization_id,
+            "entity_type": run.entity_type.value,
+            "mode": run.mode.value,
+            "epoch": run.epoch,
+            "warnings": self.warnings,
+        }
+
+    @classmethod
+    def unpacked(cls, packed: dict[str, Any]) -> Passenger:
+        run = Run(
+            log_id=UUID(packed["log_id"]),
+            integration_id=UUID(packed["integration_id"]),
+            organization_id=packed["organization_id"],
+            entity_type=EntityType(packed["entity_type"]),
+            mode=Mode(packed["mode"]),
+            epoch=packed["epoch"],
+        )
+        return cls(run, packed["warnings"])
+
+
+def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
+    """The shards of this run: what is due in the lane or, when a person began it, what the form asks for.
+
+    Skips where there is nothing to do. Raises AirflowException for an organization that has nothing to sync.
+    """
+    if manual and lane is Lane.BACKLOG:
+        raise AirflowSkipException("A run that a person began goes through the fresh lane")
+    with database().connect() as connection:
+        if manual:
+            organization = params["organization"] or None
+            wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
+            streams = due.of_organization(connection, organization, wanted)
+            if organization and not streams:
+                raise AirflowException(
+                    f"{organization} is not connected, or these entity types are switched off for it"
+                )
+        else:
+            streams = due.due(connection, lane)
+    if not streams:
+        raise AirflowSkipException("Nothing is due")
+    return [
+        [{"integration_id": str(stream.integration_id), "entity_type": stream.entity_type} for stream in shard]
+        for shard in due.shards(streams, SHARDS, LEAST_STREAMS)
+    ]
+
+
+def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) -> Shard:
+    """Begins a run for each stream of the shard and fetches a slice; tenants side by side, a tenant's in order."""
+    services_ = services(database())
+    sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
+
+    def fetch(streams: list[dict[str, Any]]) -> Shard:
+        deadline = time.monotonic() + SLICE_SECONDS[lane]
+
+        def slice_of(run: Run) -> Extracted:
+            return pipeline.extract(services_, run, seconds=deadline - time.monotonic())
+
+        runs = (_begin(services_.database, stream, mode, sync_type, run_id) for stream in streams)
+        return [Passenger(run, {}).packed() for run in runs if run and _step(services_.database, run, slice_of)]
+
+    tenants: dict[str, list[dict[str, Any]]] = {}
+    for stream in shard:
+        tenants.setdefault(stream["integration_id"], []).append(stream)
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        return [packed for shard in pool.map(fetch, tenants.values()) for packed in shard]
+
+
+def transform(shard: Shard) -> Shard:
+    """Maps what the shard's streams have pending into staging."""
+    database_ = database()
+    return [
+        packed
+        for packed in shard
+        if _step(database_, Passenger.unpacked(packed).run, lambda run: pipeline.transform(database_, run))
+    ]
+
+
+def check(shard: Shard) -> Shard:
+    """Runs the quality suites over what the shard staged."""
+    database_ = database()
+    checked = []
+    for passenger in map(Passenger.unpacked, shard):
+        result = _step(database_, passenger.run, lambda run: pipeline.check(database_, run))
+        if result is not None:
+            checked.append(replace(passenger, warnings=dict(result.warnings)).packed())
+    return checked
+
+
+def load(shard: Shard, outlet_events: Any) -> None:
+    """Merges the shard's staging into the roi tables, closes the runs, and tells the assets that changed."""
+    database_ = database()
+    changed: dict[EntityType, int] = {}
+    for passenger in map(Passenger.unpacked, shard):
+        warnings = passenger.warnings
+
+        def load_and_finish(run: Run, warnings: dict[str, int] = warnings) -> int:
+            loaded = pipeline.load(database_, run, warnings)
+            pipeline.finish(database_, run)
+            return loaded.inserted + loaded.updated
+
+        rows = _step(database_, passenger.run, load_and_finish)
+        if rows:
+            entity_type = passenger.run.entity_type
+            changed[entity_type] = changed.get(entity_type, 0) + rows
+    for entity_type, rows in changed.items():
+        outlet_events[CHANGED].add(TABLES[entity_type], extra={"rows": rows})
+
+
+def report(run_id: str) -> dict[str, int]:
+    """Sums up the run. Raises AirflowException, so that the run shows red, where a stream failed or never ended."""
+    database_ = database()
+    with database_.connect() as connection:
+        for entry in logs.of_run(connection, run_id):
+            if not entry.finished:
+                logs.fail(connection, entry.id, SoftProError("A task of the run died; the next run goes on from there"))
+        entries = logs.of_run(connection, run_id)
+    for entry in entries:
+        log.info(
+            "%s %s: %s, %d fetched, %d processed, %d failed, %d requests",
+            entry.organization_id,
+            entry.entity_type.lower(),
+            entry.status,
+            entry.records_fetched,
+            entry.records_processed,
+            entry.records_failed,
+            entry.api_requests,
+        )
+    failed = [entry for entry in entries if entry.status == "FAILED"]
+    if failed:
+        raise AirflowException(
+            "; ".join(
+                f"{entry.organization_id} {entry.entity_type.lower()}s: {entry.error_message}" for entry in failed
+            )
+        )
+    return {
+        "streams": len(entries),
+        "fetched": sum(entry.records_fetched for entry in entries),
+        "processed": sum(entry.records_processed for entry in entries),
+        "failed": sum(entry.records_failed for entry in entries),
+    }
+
+
+def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:
+    """The stream's run, or None where it can't begin now; why stands in its log."""
+    with database_.connect() as connection:
+        integration = integrations.get(connection, UUID(stream["integration_id"]))
+    entity_type = EntityType(stream["entity_type"])
+    try:
+        return pipeline.begin(database_, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
+    except SoftProError as refused:
+        with database_.connect() as connection:
+            log_id = logs.announce(
+                connection,
+                run_id=run_id,
+                integration_id=integration.id,
+                organization_id=integration.organization_id,
+                entity_type=entity_type,
+                mode=mode,
+                sync_type=sync_type,
+            )
+            if isinstance(refused, LeaseHeld):
+                logs.cancel(connection, log_id, str(refused))
+            else:
+                logs.fail(connection, log_id, refused)
+        log.warning("%s", refused)
+        return None
+
+
+def _step(database_: Database, run: Run, step: Callable[[Run], T]) -> T | None:
+    """The step's result under the run's lease; where it raises, the run is closed as FAILED and None comes back."""
+    try:
+        with held(database_, run):
+            return step(run)
+    except Exception as error:
+        log.exception("%s of %s failed", run.entity_type.table, run.organization_id)
+        pipeline.fail(database_, run, error)
+        return None

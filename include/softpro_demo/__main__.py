@@ -1,0 +1,113 @@
+"""`make demo`: starts everything, connects an organization through the real OAuth flow, syncs it, shows what came."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import requests
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from softpro.entities import EntityType
+from softpro.errors import SoftProError
+from softpro.settings import STATE_DIRECTORY
+from softpro_demo import plugin, summary
+from softpro_demo.plugin import Failed, Plugin
+from softpro_demo.stack import USER, DidNotStart, Size, Stack
+
+ORGANIZATION = "acme-title"
+SYNC_SECONDS = 300
+
+console = Console(highlight=False)
+
+
+class Stopped(Exception):
+    """A signal asked the demo to end."""
+
+
+def main(
+    leave: Annotated[bool, typer.Option("--exit", help="Stop after the summary.")] = False,
+    transactions: Annotated[int, typer.Option(min=0, help="Transactions at the sandbox.")] = 3000,
+    contacts: Annotated[int, typer.Option(min=0, help="Contacts at the sandbox.")] = 1200,
+    home: Annotated[Path, typer.Option(help="Where the demo's data, logs and password stay.")] = STATE_DIRECTORY,
+) -> None:
+    """Start PostgreSQL, a local SoftPro 360 and Airflow; connect an organization; sync it; stay up until Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    began = time.monotonic()
+    stack = Stack(
+        home,
+        Size(transactions, contacts),
+        lambda what: console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  starting {what} …"),
+    )
+    ended_well = False
+    try:
+        stack.start()
+        ended_well = _show(stack)
+        if not leave:
+            console.print("\nPress Ctrl-C to stop.")
+            while True:
+                signal.pause()
+    except (KeyboardInterrupt, Stopped):
+        console.print("\nStopping …")
+        ended_well = ended_well and not leave
+    except (DidNotStart, Failed, SoftProError, requests.RequestException) as failed:
+        console.print(f"[red]The demo fell short:[/] {failed}", soft_wrap=True)
+        console.print(f"Logs: {stack.home / 'logs'}")
+        ended_well = False
+    finally:
+        stack.stop()
+    raise typer.Exit(0 if ended_well else 1)
+
+
+def _show(stack: Stack) -> bool:
+    """Connects, syncs and sums up. Returns whether all of the sandbox arrived."""
+    api = Plugin(stack.airflow_url, stack.token())
+    status = api.connect(ORGANIZATION)
+    console.print(f"\n{ORGANIZATION} is [green]{status['status']}[/] through OAuth; syncing through Airflow:")
+    outcomes = []
+    columns = (TextColumn("  {task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks = {
+            entity_type: (
+                api.sync(status["id"], entity_type.table),
+                bars.add_task(entity_type.table, total=_expected(stack, entity_type)),
+            )
+            for entity_type in EntityType
+        }
+        for entity_type, (log_id, bar) in tasks.items():
+
+            def show(log: dict[str, Any], entity_type: EntityType = entity_type, bar: Any = bar) -> None:
+                label = f"{entity_type.table} {log['status'].lower().replace('_', ' ')}"
+                bars.update(bar, completed=log["recordsFetched"], description=label)
+
+            log = plugin.wait(lambda log_id=log_id: api.log(status["id"], log_id), SYNC_SECONDS, show)  # type: ignore[misc]
+            bars.update(bar, total=max(log["recordsFetched"], 1), completed=max(log["recordsFetched"], 1))
+            outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
+    console.print()
+    summary.show(console, stack.database, ORGANIZATION, outcomes)
+    console.print(f"\nAirflow   {stack.airflow_url}   user [bold]{USER}[/]   password [bold]{stack.password}[/]")
+    console.print(f"Sandbox   {stack.sandbox['url']}")
+    short = [outcome for outcome in outcomes if not outcome.complete]
+    for outcome in short:
+        message = outcome.log["errorMessage"] or f"{outcome.rows} of {outcome.at_vendor} arrived"
+        console.print(f"[red]{outcome.entity_type.table} fell short:[/] {message}")
+    return not short
+
+
+def _expected(stack: Stack, entity_type: EntityType) -> int:
+    return {EntityType.TRANSACTION: stack.size.transactions, EntityType.CONTACT: stack.size.contacts}[entity_type]
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped
+
+
+if __name__ == "__main__":
+    typer.run(main)
+    sys.exit()

@@ -1,0 +1,1 @@
+"""A local SoftPro 360: serves the vendor contract from memory, seeded and reproducible, with switches to misbehave."""

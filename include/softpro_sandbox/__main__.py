@@ -1,0 +1,68 @@
+"""The command line: `python -m softpro_sandbox`."""
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from softpro_sandbox.server import bind, serve, stop_on_signals
+from softpro_sandbox.switches import Switches, parse_settings
+from softpro_sandbox.world import Setup, make_world
+
+_SWITCHES = "\n\n".join(
+    f"  {field.alias}={json.dumps(field.default)}: {field.description}" for field in Switches.model_fields.values()
+)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command(epilog=f"Switches for --set, with their defaults:\n\n{_SWITCHES}")
+def run(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any that is free.")] = 8360,
+    seed: Annotated[int, typer.Option(help="The same seed and sizes give byte-equal records.")] = 1,
+    organizations: Annotated[int, typer.Option(min=1, max=1000, help="Organizations to choose from at consent.")] = 1,
+    transactions: Annotated[int, typer.Option(min=0, help="Transactions of each organization.")] = 1000,
+    contacts: Annotated[int, typer.Option(min=0, help="Contacts of each organization.")] = 400,
+    client_id: Annotated[str, typer.Option(help="The OAuth client that may connect.")] = Setup.client_id,
+    client_secret: Annotated[str, typer.Option(help="Its secret.")] = Setup.client_secret,
+    redirect_uri: Annotated[
+        list[str] | None, typer.Option(help="Allow exactly this redirect URI; repeatable. None: any on loopback.")
+    ] = None,
+    rate_limit: Annotated[int | None, typer.Option(min=1, help="Requests in any 60 s, per grant. Default 100.")] = None,
+    lag: Annotated[float | None, typer.Option(min=0, help="Seconds within which a change surfaces. Default 0.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a switch; repeatable, see below.")
+    ] = None,
+) -> None:
+    """Serve a local SoftPro 360 from memory: OAuth, profile, transactions and contacts.
+
+    When it accepts connections it prints one line of JSON with its addresses on standard output; everything else
+    goes to standard error. GET and PATCH /sandbox/settings show and set the switches while it runs.
+    """
+    named = {"rateLimit": rate_limit, "lag": lag}
+    try:
+        switches = Switches().changed(
+            {**parse_settings(settings or []), **{name: value for name, value in named.items() if value is not None}}
+        )
+    except ValidationError as error:
+        problems = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise typer.BadParameter(problems, param_hint="--set") from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from None
+    stop_on_signals()
+    try:
+        bound = bind(host, port)
+    except OSError as error:
+        print(f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port.", file=sys.stderr)
+        raise typer.Exit(1) from None
+    setup = Setup(
+        seed, organizations, transactions, contacts, client_id, client_secret, tuple(redirect_uri or ()), switches
+    )
+    serve(make_world(setup, time.time), bound)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m softpro_sandbox")

@@ -1,0 +1,169 @@
+"""What calls answer, for the OpenAPI description; records are served as stored bytes."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from softpro_sandbox.models import Address, Model, PropertyAddress, Timestamp
+
+_OPEN = "; the list can grow"
+
+
+class Open(Model):
+    """Any field but the required can be missing or null, and unknown fields can appear at any time."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PartyAnswer(Open):
+    """Somebody's part in an order."""
+
+    party_id: str
+    party_type: str | None = Field(
+        default=None, description="BUYER, SELLER, LENDER, BORROWER, TITLE_COMPANY, …" + _OPEN
+    )
+    contact_id: str | None = None
+    ownership_percentage: float | None = None
+    is_primary: bool | None = None
+    entity_name: str | None = None
+    entity_type: str | None = Field(default=None, description="CORPORATION, LLC, PARTNERSHIP, TRUST, …" + _OPEN)
+    notes: str | None = None
+    custom_fields: dict[str, Any] | None = None
+
+
+class Contact(Open):
+    """A person or firm."""
+
+    contact_id: str
+    contact_type: str = Field(description="INDIVIDUAL, COMPANY, ATTORNEY, LENDER, REAL_ESTATE_AGENT, …" + _OPEN)
+    first_name: str | None = None
+    middle_name: str | None = None
+    last_name: str | None = None
+    suffix: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    mobile_phone: str | None = None
+    fax: str | None = None
+    address: Address | None = None
+    company: str | None = None
+    job_title: str | None = None
+    notes: str | None = None
+    custom_fields: dict[str, Any] | None = None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class OfficerAnswer(Open):
+    """The contact who runs an order, as the order shows it."""
+
+    contact_id: str | None = None
+    contact_type: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+
+
+Dollars = Annotated[float, Field(description="at most two decimals, exact as written")]
+
+
+class Transaction(Open):
+    """An order: a purchase, a refinance, a sale."""
+
+    order_id: str
+    order_number: str | None = None
+    order_type: str = Field(description="PURCHASE, REFINANCE, SALE, CONSTRUCTION, EQUITY_LINE, …" + _OPEN)
+    status: str | None = Field(default=None, description="OPENED, IN_PROGRESS, PENDING_CLOSING, CLOSED, …" + _OPEN)
+    property_address: PropertyAddress | None = None
+    property_type: str | None = Field(default=None, description="SINGLE_FAMILY, CONDO, TOWNHOUSE, …" + _OPEN)
+    purchase_price: Dollars | None = None
+    loan_amount: Dollars | None = None
+    down_payment: Dollars | None = None
+    closing_cost: Dollars | None = None
+    opened_date: Timestamp | None = None
+    estimated_closing_date: Timestamp | None = None
+    actual_closing_date: Timestamp | None = None
+    buyer: list[PartyAnswer] | None = None
+    seller: list[PartyAnswer] | None = None
+    lender: list[PartyAnswer] | None = None
+    title_company: PartyAnswer | None = None
+    escrow_officer: OfficerAnswer | None = None
+    notes: str | None = None
+    custom_fields: dict[str, Any] | None = None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Pagination(Model):
+    """Where a page stands in its list."""
+
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+class TransactionPage(Model):
+    """A page of transactions."""
+
+    data: list[Transaction]
+    pagination: Pagination
+
+
+class ContactPage(Model):
+    """A page of contacts."""
+
+    data: list[Contact]
+    pagination: Pagination
+
+
+class Profile(Model):
+    """Whose connection this is."""
+
+    user_id: str
+    organization_id: str
+    email: str
+
+
+class ErrorBody(Model):
+    """What went wrong: for a program, for a person, and anything that helps."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorMeta(Model):
+    """When it went wrong, and a name for it."""
+
+    timestamp: Timestamp
+    request_id: str
+
+
+class ErrorAnswer(Model):
+    """The contract's envelope for errors."""
+
+    success: bool
+    error: ErrorBody
+    meta: ErrorMeta
+
+
+class TokenAnswer(Model):
+    """What the token endpoint answers; snake_case as RFC 6749 §5.1 has it."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    access_token: str
+    refresh_token: str | None = None
+    token_type: str
+    expires_in: int
+    scope: str
+
+
+class TokenError(Model):
+    """An error of the token endpoint (RFC 6749 §5.2)."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    error: str
+    error_description: str | None = None

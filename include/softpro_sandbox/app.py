@@ -1,0 +1,43 @@
+"""The app: state in, ASGI application out."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from softpro_sandbox import errors
+from softpro_sandbox.gate import API_BASE, Gate, Outermost
+from softpro_sandbox.oauth import routes as oauth
+from softpro_sandbox.openapi import DESCRIPTION, describe
+from softpro_sandbox.routes import contacts, control, home, profile, transactions
+from softpro_sandbox.transport import Reset, raise_reset
+from softpro_sandbox.world import World
+
+
+def create_app(world: World, reset: Reset = raise_reset) -> FastAPI:
+    """The sandbox as an ASGI application over a world; `reset` breaks the connection of a request."""
+    app = FastAPI(
+        title="SoftPro 360 sandbox",
+        version="1",
+        description=DESCRIPTION,
+        # The documentation pages that FastAPI brings load their scripts from the internet.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.world = world
+    app.state.reset = reset
+    errors.install(app, world.clock)
+    for resource in (profile, transactions, contacts):
+        app.include_router(resource.router, prefix=API_BASE)
+    for other in (oauth, control, home):
+        app.include_router(other.router)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    app.add_middleware(Gate, world=world, reset=reset)
+    app.add_middleware(Outermost, world=world)
+    return app

@@ -1,0 +1,98 @@
+"""What filters and sorts look at, read from a record's bytes; fields of the wrong kind count as absent."""
+
+from typing import Any
+
+import msgspec
+
+
+class TransactionFacets(msgspec.Struct, rename="camel"):
+    """The fields of a transaction that lists filter and sort by."""
+
+    order_number: Any = None
+    order_type: Any = None
+    status: Any = None
+    property_address: Any = None
+    opened_date: Any = None
+    estimated_closing_date: Any = None
+    actual_closing_date: Any = None
+    buyer: Any = None
+    seller: Any = None
+    lender: Any = None
+    title_company: Any = None
+    escrow_officer: Any = None
+    custom_fields: Any = None
+
+    @property
+    def closing_date(self) -> str | None:
+        """The actual closing date, or the estimated one."""
+        return text(self.actual_closing_date) or text(self.estimated_closing_date)
+
+
+class ContactFacets(msgspec.Struct, rename="camel"):
+    """The fields of a contact that lists filter and sort by."""
+
+    contact_type: Any = None
+    first_name: Any = None
+    middle_name: Any = None
+    last_name: Any = None
+    email: Any = None
+    phone: Any = None
+    mobile_phone: Any = None
+    company: Any = None
+    address: Any = None
+    custom_fields: Any = None
+    created_at: Any = None
+
+
+_TRANSACTION = msgspec.json.Decoder(TransactionFacets)
+_CONTACT = msgspec.json.Decoder(ContactFacets)
+
+
+def transaction_facets(body: bytes) -> TransactionFacets:
+    """A transaction's facets; none for a raw record that the decoder cannot read."""
+    try:
+        return _TRANSACTION.decode(body)
+    except msgspec.DecodeError:
+        return TransactionFacets()
+
+
+def contact_facets(body: bytes) -> ContactFacets:
+    """A contact's facets; none for a raw record that the decoder cannot read."""
+    try:
+        return _CONTACT.decode(body)
+    except msgspec.DecodeError:
+        return ContactFacets()
+
+
+def text(value: Any) -> str | None:
+    """The value if it is text that is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def inside(value: Any, name: str) -> str | None:
+    """A text inside an object, if both are what they should be."""
+    return text(value.get(name)) if isinstance(value, dict) else None
+
+
+def party_names(facets: TransactionFacets) -> list[str]:
+    """The names of everybody on an order."""
+    parties = [facets.title_company]
+    for several in (facets.buyer, facets.seller, facets.lender):
+        parties += several if isinstance(several, list) else []
+    officer = [inside(facets.escrow_officer, "firstName"), inside(facets.escrow_officer, "lastName")]
+    names = [inside(party, "entityName") for party in parties] + [joined(*officer)]
+    return [name for name in names if name]
+
+
+def address_line(address: Any) -> str:
+    """An address in one line, as people search for it."""
+    if not isinstance(address, dict):
+        return ""
+    return joined(
+        *(text(address.get(name)) for name in ("streetAddress", "streetAddress2", "city", "state", "zipCode"))
+    )
+
+
+def joined(*parts: str | None) -> str:
+    """The parts there are, with spaces between."""
+    return " ".join(part for part in parts if part)

@@ -1,0 +1,62 @@
+"""Faults: which misfortune befalls a request, drawn from a seeded generator."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from softpro_sandbox.switches import Switches
+
+Fault = Literal[
+    "error500",
+    "error503",
+    "error429",
+    "proxyHtml",
+    "emptyBody",
+    "truncatedBody",
+    "resetConnection",
+    "lostWrite",
+]
+
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will happen to a request: seconds it waits first, and a fault or none."""
+
+    delay: float
+    fault: Fault | None
+
+
+def shares(switches: Switches) -> dict[Fault, float]:
+    """The share of each fault, in the order they are drawn."""
+    return {
+        "error500": switches.error500,
+        "error503": switches.error503,
+        "error429": switches.error429,
+        "proxyHtml": switches.proxy_html,
+        "emptyBody": switches.empty_body,
+        "truncatedBody": switches.truncated_body,
+        "resetConnection": switches.reset_connection,
+        "lostWrite": switches.lost_write,
+    }
+
+
+def pick(point: float, weights: Mapping[Fault, float]) -> Fault | None:
+    """The fault whose stretch of [0, 1) holds `point`; shares that add up to more than 1 leave none for the last."""
+    edge = 0.0
+    for fault, share in weights.items():
+        edge += share
+        if point < edge:
+            return fault
+    return None
+
+
+def plan(draws: random.Random, switches: Switches, method: str) -> Plan:
+    """Draw a request's fate. Always two draws, so that one switch does not shift the fate of later requests."""
+    slow, point = draws.random(), draws.random()
+    fault = pick(point, shares(switches))
+    if fault == "lostWrite" and method not in WRITES:
+        fault = None
+    return Plan(switches.slow_seconds if slow < switches.slow else 0.0, fault)

@@ -1,0 +1,173 @@
+"""List parameters as a selection: which records, in which order. Pure; the catalogue carries it out."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from softpro_sandbox.catalogue import BY_ID, BY_UPDATED, Order, Predicate, Selection, SortValue
+from softpro_sandbox.clock import iso, parse_ms
+from softpro_sandbox.facets import (
+    ContactFacets,
+    TransactionFacets,
+    address_line,
+    contact_facets,
+    inside,
+    joined,
+    party_names,
+    text,
+    transaction_facets,
+)
+from softpro_sandbox.queries import ContactQuery, ListQuery, TransactionQuery
+from softpro_sandbox.switches import Switches
+
+Facets = TypeVar("Facets")
+Check = Callable[[Facets], bool]
+
+_TRANSACTION_SORTS: dict[str, SortValue | None] = {
+    "updatedAt": None,
+    "openedDate": lambda body: text(transaction_facets(body).opened_date),
+    "closingDate": lambda body: transaction_facets(body).closing_date,
+    "orderNumber": lambda body: text(transaction_facets(body).order_number),
+}
+_CONTACT_SORTS: dict[str, SortValue | None] = {
+    "updatedAt": None,
+    "lastName": lambda body: _folded(contact_facets(body).last_name),
+    "firstName": lambda body: _folded(contact_facets(body).first_name),
+    "company": lambda body: _folded(contact_facets(body).company),
+    "createdAt": lambda body: text(contact_facets(body).created_at),
+}
+
+
+def select_transactions(query: TransactionQuery, switches: Switches) -> Selection:
+    """The selection that a transaction list call asks for, as far as the switches let it."""
+    checks = transaction_checks(query)
+    predicate: Predicate | None = None
+    if checks:
+
+        def predicate(body: bytes) -> bool:
+            facets = transaction_facets(body)
+            return all(check(facets) for check in checks)
+
+    return _selection(query, switches, predicate, _TRANSACTION_SORTS, query.sort_by)
+
+
+def select_contacts(query: ContactQuery, switches: Switches) -> Selection:
+    """The selection that a contact list call asks for, as far as the switches let it."""
+    checks = contact_checks(query)
+    predicate: Predicate | None = None
+    if checks:
+
+        def predicate(body: bytes) -> bool:
+            facets = contact_facets(body)
+            return all(check(facets) for check in checks)
+
+    return _selection(query, switches, predicate, _CONTACT_SORTS, query.sort_by)
+
+
+def transaction_checks(query: TransactionQuery) -> list[Check[TransactionFacets]]:
+    """One check for each filter the query sets."""
+    checks: list[Check[TransactionFacets]] = []
+    if query.status:
+        statuses = _listed(query.status)
+        checks.append(lambda facets: text(facets.status) in statuses)
+    if query.order_type:
+        types = _listed(query.order_type)
+        checks.append(lambda facets: text(facets.order_type) in types)
+    if query.opened_date_from or query.opened_date_to:
+        opened = _between(query.opened_date_from, query.opened_date_to)
+        checks.append(lambda facets: opened(text(facets.opened_date)))
+    if query.closing_date_from or query.closing_date_to:
+        closing = _between(query.closing_date_from, query.closing_date_to)
+        checks.append(lambda facets: closing(facets.closing_date))
+    if query.property_state:
+        state = query.property_state.casefold()
+        checks.append(lambda facets: _folded(inside(facets.property_address, "state")) == state)
+    if query.property_city:
+        city = query.property_city.casefold()
+        checks.append(lambda facets: _folded(inside(facets.property_address, "city")) == city)
+    if query.escrow_officer_id:
+        officer = query.escrow_officer_id
+        checks.append(lambda facets: inside(facets.escrow_officer, "contactId") == officer)
+    if query.search:
+        wanted = query.search
+        checks.append(
+            lambda facets: _finds(
+                wanted,
+                [text(facets.order_number) or "", address_line(facets.property_address), *party_names(facets)],
+                facets.custom_fields,
+            )
+        )
+    return checks
+
+
+def contact_checks(query: ContactQuery) -> list[Check[ContactFacets]]:
+    """One check for each filter the query sets."""
+    checks: list[Check[ContactFacets]] = []
+    if query.contact_type:
+        types = _listed(query.contact_type)
+        checks.append(lambda facets: text(facets.contact_type) in types)
+    if query.company:
+        company = query.company.casefold()
+        checks.append(lambda facets: company in (_folded(facets.company) or ""))
+    if query.state:
+        state = query.state.casefold()
+        checks.append(lambda facets: _folded(inside(facets.address, "state")) == state)
+    if query.city:
+        city = query.city.casefold()
+        checks.append(lambda facets: _folded(inside(facets.address, "city")) == city)
+    if query.search:
+        wanted = query.search
+        checks.append(
+            lambda facets: _finds(
+                wanted,
+                [
+                    joined(text(facets.first_name), text(facets.last_name)),
+                    joined(text(facets.first_name), text(facets.middle_name), text(facets.last_name)),
+                    text(facets.email) or "",
+                    text(facets.phone) or "",
+                    text(facets.mobile_phone) or "",
+                ],
+                facets.custom_fields,
+            )
+        )
+    return checks
+
+
+def _selection(
+    query: ListQuery,
+    switches: Switches,
+    predicate: Predicate | None,
+    sorts: Mapping[str, SortValue | None],
+    sort_by: str | None,
+) -> Selection:
+    updated_from = query.updated_from if switches.honour_updated_from else None
+    order = BY_ID
+    if switches.honour_sort:
+        known = sort_by if sort_by in sorts else BY_UPDATED.name
+        order = Order(known or BY_UPDATED.name, query.sort_order == "desc", sorts[known or BY_UPDATED.name])
+    return Selection(
+        updated_from=None if updated_from is None else parse_ms(updated_from),
+        name=query.model_dump_json(exclude={"updated_from", "limit", "offset", "sort_order", "sort_by"}),
+        predicate=predicate,
+        order=order,
+    )
+
+
+def _listed(values: str) -> frozenset[str]:
+    return frozenset(value.strip() for value in values.split(",") if value.strip())
+
+
+def _between(first: str | None, last: str | None) -> Callable[[str | None], bool]:
+    """A check that a record's timestamp is within two dates, both inclusive; without a timestamp it is not."""
+    # Records carry timestamps in one shape, so that they compare as text.
+    low = iso(parse_ms(first)) if first else ""
+    high = iso(parse_ms(last, end_of_day=True)) if last else "~"
+    return lambda value: value is not None and low <= value <= high
+
+
+def _finds(wanted: str, texts: list[str], custom_fields: object) -> bool:
+    folded = wanted.casefold()
+    return any(folded in text.casefold() for text in texts) or inside(custom_fields, "roiSystemsId") == wanted
+
+
+def _folded(value: object) -> str | None:
+    return value.casefold() if isinstance(value, str) and value else None

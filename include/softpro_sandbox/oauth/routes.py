@@ -1,0 +1,194 @@
+"""The OAuth endpoints: consent page, token, revocation (contract, OAuth 2.0)."""
+
+import hmac
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from softpro_sandbox.answers import TokenAnswer, TokenError
+from softpro_sandbox.oauth.authorize import (
+    PARAMETERS,
+    AuthorizationRequest,
+    RefusedRequest,
+    UntrustedRequest,
+    read_request,
+    redirect_to,
+)
+from softpro_sandbox.oauth.describe import AUTHORIZE_PARAMETERS, CONSENT_FORM, REVOKE_FORM, TOKEN_FORM
+from softpro_sandbox.oauth.grants import InvalidGrant, Lifetimes, Tokens
+from softpro_sandbox.oauth.scopes import SCOPES
+from softpro_sandbox.pages import page
+from softpro_sandbox.routes.access import TheWorld
+from softpro_sandbox.transport import LostAnswer
+from softpro_sandbox.world import EntityType, World
+
+router = APIRouter(prefix="/oauth", tags=["oauth"])
+
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_REDIRECTS: dict[int | str, dict[str, Any]] = {
+    303: {"description": "to redirect_uri, with `code` and `state`, or `error`, `error_description` and `state`"},
+    400: {"description": "client or redirect URI are not known good: a page, never a redirect"},
+}
+
+
+class TokenRefusal(Exception):
+    """An error of RFC 6749 §5.2."""
+
+    def __init__(self, error: str, description: str, status: int = 400) -> None:
+        super().__init__(description)
+        self.error = error
+        self.description = description
+        self.status = status
+
+
+@router.get("/authorize", response_class=Response, responses=_REDIRECTS, openapi_extra=AUTHORIZE_PARAMETERS)
+async def show_consent(world: TheWorld, request: Request) -> Response:
+    """A page that asks for consent. Its form carries the request's parameters on."""
+    asked = _read(world, request.query_params)
+    if isinstance(asked, Response):
+        return asked
+    organizations = [
+        {
+            "id": each.organization_id,
+            "name": each.name,
+            "transactions": len(each.catalogues[EntityType.TRANSACTION].true),
+            "contacts": len(each.catalogues[EntityType.CONTACT].true),
+        }
+        for each in world.organizations.values()
+    ]
+    hidden = {name: request.query_params[name] for name in PARAMETERS if name in request.query_params}
+    return page(
+        "consent.html",
+        client_id=asked.client_id,
+        redirect_uri=asked.redirect_uri,
+        scopes=[(scope, SCOPES[scope]) for scope in asked.scopes],
+        organizations=organizations,
+        hidden=hidden,
+    )
+
+
+@router.post("/authorize", response_class=Response, responses=_REDIRECTS, openapi_extra=CONSENT_FORM)
+async def decide_consent(world: TheWorld, request: Request) -> Response:
+    """Take the decision of the consent page and send the browser back to the client."""
+    form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
+    asked = _read(world, form)
+    if isinstance(asked, Response):
+        return asked
+    organization_id = form.get("organization") or next(iter(world.organizations))
+    if organization_id not in world.organizations:
+        return page("problem.html", 400, problem="There is no such organization.")
+    if form.get("decision") not in ("allow", "refuse"):
+        return page("problem.html", 400, problem="The decision must be allow or refuse.")
+    if form["decision"] == "refuse" or world.switches.refuse_consent:
+        answer = {"error": "access_denied", "error_description": "The user refused access."}
+    else:
+        answer = {"code": world.grants.give_code(organization_id, asked, world.clock())}
+    return RedirectResponse(redirect_to(asked.redirect_uri, **answer, state=asked.state), 303, _NO_STORE)
+
+
+@router.post(
+    "/token",
+    response_model=TokenAnswer,
+    responses={400: {"model": TokenError}, 401: {"model": TokenError, "description": "invalid_client"}},
+    openapi_extra=TOKEN_FORM,
+)
+async def issue_tokens(world: TheWorld, request: Request) -> Response:
+    """Tokens for a code or a refresh token. There is no idempotency: a lost answer may have rotated all the same."""
+    try:
+        form = _client_form(world, await _form(request))
+        tokens = _tokens(world, form)
+    except TokenRefusal as refusal:
+        return _refused(refusal)
+    if world.fault_draws.random() < world.switches.token_faults:
+        world.stats.lost_token_answers += 1
+        return LostAnswer(request.app.state.reset)
+    answer: dict[str, object] = {"access_token": tokens.access_token}
+    if tokens.refresh_token is not None:
+        answer["refresh_token"] = tokens.refresh_token
+    answer |= {"token_type": "Bearer", "expires_in": tokens.expires_in, "scope": " ".join(tokens.scopes)}
+    return Response(msgspec.json.encode(answer), 200, _NO_STORE, "application/json")
+
+
+@router.post(
+    "/revoke",
+    response_class=Response,
+    responses={400: {"model": TokenError}, 401: {"model": TokenError, "description": "invalid_client"}},
+    openapi_extra=REVOKE_FORM,
+)
+async def revoke_token(world: TheWorld, request: Request) -> Response:
+    """Revoke a token (RFC 7009): 200 even for an unknown one. A refresh token takes its whole grant along."""
+    try:
+        form = _client_form(world, await _form(request))
+        token = _needed(form, "token")
+    except TokenRefusal as refusal:
+        return _refused(refusal)
+    world.grants.revoke_token(token)
+    return Response(status_code=200, headers=_NO_STORE)
+
+
+def _read(world: World, params: Mapping[str, str]) -> AuthorizationRequest | Response:
+    """The authorization request, or the answer that says what is wrong with it."""
+    try:
+        return read_request(params, world.setup.client_id, world.setup.redirect_uris)
+    except UntrustedRequest as problem:
+        return page("problem.html", 400, problem=str(problem))
+    except RefusedRequest as refused:
+        return RedirectResponse(refused.location, 303, _NO_STORE)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The form of a token request; a parameter must not come twice (RFC 6749 §3.2)."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        raise TokenRefusal("invalid_request", "the body must be application/x-www-form-urlencoded")
+    pairs = parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)
+    form = dict(pairs)
+    if len(form) != len(pairs):
+        raise TokenRefusal("invalid_request", "a parameter is repeated")
+    # A parameter without a value counts as left out (§3.2).
+    return {name: value for name, value in form.items() if value}
+
+
+def _client_form(world: World, form: dict[str, str]) -> dict[str, str]:
+    """The form, once the client has proved who it is."""
+    sent = f"{form.get('client_id', '')}\n{form.get('client_secret', '')}"
+    if not hmac.compare_digest(sent.encode(), f"{world.setup.client_id}\n{world.setup.client_secret}".encode()):
+        raise TokenRefusal("invalid_client", "client_id or client_secret is wrong", 401)
+    return form
+
+
+def _tokens(world: World, form: Mapping[str, str]) -> Tokens:
+    grant_type = _needed(form, "grant_type")
+    now = world.clock()
+    lifetimes = Lifetimes(world.switches.access_token_lifetime, world.switches.refresh_token_lifetime)
+    if grant_type == "authorization_code":
+        code, redirect_uri = _needed(form, "code"), _needed(form, "redirect_uri")
+        try:
+            return world.grants.redeem(code, redirect_uri, form.get("code_verifier"), now, lifetimes)
+        except InvalidGrant as error:
+            world.stats.reused_codes += error.reused
+            raise TokenRefusal("invalid_grant", str(error)) from None
+    if grant_type == "refresh_token":
+        token = _needed(form, "refresh_token")
+        try:
+            tokens = world.grants.refresh(token, now, lifetimes, rotate=world.switches.rotate_refresh)
+        except InvalidGrant as error:
+            world.stats.dead_refresh_tokens += error.reused
+            raise TokenRefusal("invalid_grant", str(error)) from None
+        world.stats.refreshes += 1
+        return tokens
+    raise TokenRefusal("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
+
+
+def _needed(form: Mapping[str, str], name: str) -> str:
+    if name not in form:
+        raise TokenRefusal("invalid_request", f"{name} is missing")
+    return form[name]
+
+
+def _refused(refusal: TokenRefusal) -> Response:
+    body = {"error": refusal.error, "error_description": refusal.description}
+    return Response(msgspec.json.encode(body), refusal.status, _NO_STORE, "application/json")

@@ -1,0 +1,25 @@
+"""The sandbox's few pages: HTML from templates, self-contained."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+# No form-action: the consent form's answer redirects to the client, wherever that is.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page rendered from a template with these values."""
+    return HTMLResponse(_TEMPLATES.get_template(template).render(**values), status, _HEADERS)

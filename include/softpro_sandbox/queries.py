@@ -1,0 +1,67 @@
+"""The parameters of list calls (contract, Endpoints). What is not named here is ignored, not refused."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from softpro_sandbox.clock import parse_ms
+
+
+def _a_date(text: str) -> str:
+    parse_ms(text)
+    return text
+
+
+DateText = Annotated[
+    str, AfterValidator(_a_date), Field(description="ISO 8601 timestamp or date", examples=["2025-03-01T17:04:05.123Z"])
+]
+CommaList = Annotated[str, Field(description="one value or several, separated by commas")]
+
+
+class ListQuery(BaseModel):
+    """What every list understands."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
+
+    updated_from: DateText | None = Field(default=None, description="inclusive, on updatedAt")
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    offset: Annotated[int, Field(ge=0)] = 0
+    sort_order: str | None = Field(default=None, description="asc (when left out) or desc; anything else is ignored")
+
+
+class TransactionQuery(ListQuery):
+    """Filters, paging and order of `GET /transactions`. The closing date is the actual one, or the estimated."""
+
+    status: CommaList | None = None
+    order_type: CommaList | None = None
+    opened_date_from: DateText | None = None
+    opened_date_to: DateText | None = Field(default=None, description="inclusive; a plain date means the whole day")
+    closing_date_from: DateText | None = None
+    closing_date_to: DateText | None = Field(default=None, description="inclusive; a plain date means the whole day")
+    property_state: str | None = None
+    property_city: str | None = None
+    escrow_officer_id: str | None = None
+    search: str | None = Field(
+        default=None, description="part of order number, address or party name, or exactly customFields.roiSystemsId"
+    )
+    sort_by: str | None = Field(
+        default=None,
+        description="updatedAt (when left out), openedDate, closingDate, orderNumber; anything else is ignored",
+    )
+
+
+class ContactQuery(ListQuery):
+    """Filters, paging and order of `GET /contacts`."""
+
+    contact_type: CommaList | None = None
+    search: str | None = Field(
+        default=None, description="part of name, e-mail or phone, or exactly customFields.roiSystemsId"
+    )
+    company: str | None = Field(default=None, description="part of the company's name")
+    state: str | None = None
+    city: str | None = None
+    sort_by: str | None = Field(
+        default=None,
+        description="updatedAt (when left out), lastName, firstName, company, createdAt; anything else is ignored",
+    )

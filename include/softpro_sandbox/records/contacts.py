@@ -1,0 +1,87 @@
+"""Contacts: people and firms of a title and escrow business."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from softpro_sandbox.clock import iso
+from softpro_sandbox.records import people, words
+from softpro_sandbox.records.codec import Record, encode
+from softpro_sandbox.records.timeline import created_ms, updated_ms
+
+ALWAYS = frozenset({"contactId", "contactType", "createdAt", "updatedAt"})
+_TYPES = (
+    ("INDIVIDUAL", 0.5),
+    ("REAL_ESTATE_AGENT", 0.18),
+    ("LENDER", 0.1),
+    ("COMPANY", 0.08),
+    ("ATTORNEY", 0.06),
+    ("TITLE_COMPANY", 0.04),
+    ("OTHER", 0.035),
+    ("NOTARY", 0.005),  # not on the contract's list: an enum can grow a value
+)
+_NAMES = [name for name, _ in _TYPES]
+_WEIGHTS = [weight for _, weight in _TYPES]
+_OFFICER_EVERY = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What an order needs to know of a contact it names."""
+
+    contact_id: str
+    contact_type: str
+    first_name: str | None
+    last_name: str | None
+    company: str | None
+    email: str
+
+    @property
+    def name(self) -> str:
+        """The name a party goes by."""
+        person = " ".join(part for part in (self.first_name, self.last_name) if part)
+        return person or self.company or self.contact_id
+
+
+def contact_id(number: int) -> str:
+    """The n-th contact's id, counted from 1."""
+    return f"con-{number:06d}"
+
+
+def generate(rng: random.Random, count: int) -> Iterator[tuple[Card, int, bytes]]:
+    """`count` contacts in the order of their ids: card, updatedAt in milliseconds, JSON bytes."""
+    for number in range(1, count + 1):
+        yield _contact(rng, number)
+
+
+def _contact(rng: random.Random, number: int) -> tuple[Card, int, bytes]:
+    kind = "ESCROW_OFFICER" if number % _OFFICER_EVERY == 1 else rng.choices(_NAMES, _WEIGHTS)[0]
+    given, family = people.person(rng)
+    where = people.place(rng)
+    faceless = kind == "COMPANY" and rng.random() < 0.6
+    firm = people.company(rng, kind) if kind not in ("INDIVIDUAL", "OTHER", "NOTARY") else None
+    mail = people.email(rng, "office" if faceless else given, "" if faceless else family)
+    card = Card(contact_id(number), kind, None if faceless else given, None if faceless else family, firm, mail)
+    updated = updated_ms(rng)
+    record: Record = {
+        "contactId": card.contact_id,
+        "contactType": kind,
+        "firstName": card.first_name,
+        "middleName": f"{rng.choice(words.INITIALS)}." if rng.random() < 0.25 and not faceless else None,
+        "lastName": card.last_name,
+        "suffix": rng.choice(words.SUFFIXES) if rng.random() < 0.04 and not faceless else None,
+        "email": mail,
+        "phone": people.phone(rng, where),
+        "mobilePhone": people.phone(rng, where) if rng.random() < 0.5 else None,
+        "fax": people.phone(rng, where) if rng.random() < 0.1 else None,
+        "address": people.address(rng, where),
+        "company": firm,
+        "jobTitle": rng.choice(words.JOB_TITLES[kind]) if kind in words.JOB_TITLES and not faceless else None,
+        "notes": rng.choice(words.CONTACT_NOTES) if rng.random() < 0.12 else None,
+        "customFields": people.custom_fields(rng) if rng.random() < 0.5 else {},
+        "createdAt": iso(created_ms(rng, updated)),
+        "updatedAt": iso(updated),
+    }
+    if rng.random() < 0.04:
+        record["preferredLanguage"] = rng.choice(("en", "es", "zh", "vi"))
+    return card, updated, encode(people.with_gaps(rng, record, ALWAYS))

@@ -1,0 +1,102 @@
+"""Names, addresses, phones, e-mails, and the gaps that real records have."""
+
+import random
+import unicodedata
+from typing import Any
+
+from softpro_sandbox.records import words
+from softpro_sandbox.records.codec import Record
+from softpro_sandbox.records.places import PLACES, Place
+
+COUNTRY = "US"
+
+
+def person(rng: random.Random) -> tuple[str, str]:
+    """Given and family name, one in fifty in another script."""
+    if rng.random() < 0.02:
+        return rng.choice(words.OTHER_SCRIPTS)
+    return rng.choice(words.GIVEN), rng.choice(words.FAMILY)
+
+
+def company(rng: random.Random, kind: str) -> str:
+    """A company's name for a contact type."""
+    return f"{rng.choice(words.COMPANIES)} {rng.choice(words.COMPANY_LAST.get(kind, words.COMPANY_LAST['COMPANY']))}"
+
+
+def place(rng: random.Random) -> Place:
+    """Any of the places."""
+    return rng.choice(PLACES)
+
+
+def phone(rng: random.Random, where: Place) -> str:
+    """A number reserved for fiction, in one of the shapes people type."""
+    line = f"{rng.randrange(100, 200):04d}"
+    shape = rng.choice(("({0}) 555-{1}", "{0}-555-{1}", "+1{0}555{1}", "{0}.555.{1}"))
+    return shape.format(where.area_code, line)
+
+
+def email(rng: random.Random, given: str, family: str) -> str:
+    """An address at a reserved domain; what has no Latin letters falls back to a number."""
+    local = f"{_latin(given)}.{_latin(family)}".strip(".") or f"client{rng.randrange(10_000)}"
+    return f"{local}{rng.randrange(1, 100)}@{rng.choice(words.MAIL_DOMAINS)}"
+
+
+def address(rng: random.Random, where: Place) -> Record:
+    """A street address in a place, with its county and country."""
+    number = rng.randrange(1, 9900)
+    street = f"{number} {rng.choice(words.DIRECTIONS)}{rng.choice(words.STREETS)} {rng.choice(words.STREET_KINDS)}"
+    record: Record = {"streetAddress": street}
+    if rng.random() < 0.18:
+        record["streetAddress2"] = f"{rng.choice(words.UNITS)} {rng.randrange(1, 480)}"
+    zip_code = rng.choice(where.zips)
+    if rng.random() < 0.1:
+        zip_code = f"{zip_code}-{rng.randrange(1000, 9999)}"
+    record |= {
+        "city": where.city,
+        "state": where.state,
+        "zipCode": zip_code,
+        "county": where.county,
+        "country": COUNTRY,
+    }
+    return record
+
+
+def money(cents: int) -> int | float:
+    """Cents as a JSON number of dollars. A quotient by 100 prints as at most two decimals, exactly."""
+    return cents // 100 if cents % 100 == 0 else cents / 100
+
+
+def with_gaps(rng: random.Random, record: Record, always: frozenset[str]) -> Record:
+    """The record with some of its fields missing or null, as the contract allows for all but `always`."""
+    kept: Record = {}
+    for name, value in record.items():
+        draw = 1.0 if name in always else rng.random()
+        if draw < 0.03 or (value is None and draw < 0.5):
+            continue
+        kept[name] = None if draw < 0.05 else value
+    return kept
+
+
+def custom_fields(rng: random.Random) -> Record:
+    """An organization's own fields, of every kind JSON has."""
+    fields: dict[str, Any] = {}
+    if rng.random() < 0.7:
+        fields["branch"] = rng.choice(("Main", "North", "Westside", "Downtown"))
+    if rng.random() < 0.4:
+        fields["rush"] = rng.random() < 0.3
+    if rng.random() < 0.3:
+        fields["commissionRate"] = rng.randrange(200, 650) / 100
+    if rng.random() < 0.2:
+        fields["tags"] = rng.sample(("vip", "repeat", "relo", "probate", "short sale", "año nuevo"), k=rng.randrange(3))
+    if rng.random() < 0.1:
+        fields["survey"] = {"ordered": True, "fee": rng.randrange(300, 900), "vendor": None}
+    if rng.random() < 0.1:
+        fields["Marketing Source (2024)"] = rng.choice(("web", "referral", None))
+    if rng.random() < 0.05:
+        fields["followUpOn"] = f"2025-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}"
+    return fields
+
+
+def _latin(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name.replace("ø", "o").replace("Ł", "L"))
+    return "".join(letter for letter in plain if letter.isascii() and letter.isalnum()).lower()

@@ -1,0 +1,171 @@
+"""Transactions: orders whose dates, prices, parties and status agree with each other."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+from softpro_sandbox.clock import iso
+from softpro_sandbox.records import people, words
+from softpro_sandbox.records.codec import Record, encode
+from softpro_sandbox.records.contacts import Card
+from softpro_sandbox.records.people import money
+from softpro_sandbox.records.places import Place
+from softpro_sandbox.records.timeline import order_dates
+
+ALWAYS = frozenset({"orderId", "orderType", "createdAt", "updatedAt"})
+_ORDER_TYPES = ("PURCHASE", "REFINANCE", "SALE", "CONSTRUCTION", "EQUITY_LINE", "COMMERCIAL", "OTHER")
+_ORDER_WEIGHTS = (52, 24, 9, 4, 5, 5, 1)
+_PROPERTY_TYPES = (
+    "SINGLE_FAMILY",
+    "CONDO",
+    "TOWNHOUSE",
+    "MULTI_FAMILY",
+    "LAND",
+    "MANUFACTURED",
+    "OTHER",
+    "CO_OP",  # not on the contract's list: an enum can grow a value
+)
+_PROPERTY_WEIGHTS = (600, 170, 110, 50, 35, 25, 7, 3)
+_BORROWING_ONLY = ("REFINANCE", "EQUITY_LINE")
+
+Roster = Mapping[str, Sequence[Card]]
+"""Contacts by type, for the parties of orders."""
+
+
+def order_id(number: int) -> str:
+    """The n-th order's id, counted from 1."""
+    return f"ord-{number:06d}"
+
+
+def order_number(opened: str, number: int) -> str:
+    """The number people use: year opened and a running number."""
+    return f"{opened[:4]}-{number:06d}"
+
+
+def generate(rng: random.Random, count: int, roster: Roster) -> Iterator[tuple[str, int, bytes]]:
+    """`count` orders in the order of their ids: id, updatedAt in milliseconds, JSON bytes."""
+    for number in range(1, count + 1):
+        yield _order(rng, number, roster)
+
+
+def _order(rng: random.Random, number: int, roster: Roster) -> tuple[str, int, bytes]:
+    dates = order_dates(rng)
+    kind = rng.choices(_ORDER_TYPES, _ORDER_WEIGHTS)[0]
+    where = people.place(rng)
+    opened = iso(dates.opened)
+    record: Record = {
+        "orderId": order_id(number),
+        "orderNumber": order_number(opened, number),
+        "orderType": kind,
+        "status": dates.status,
+        "propertyAddress": _property_address(rng, where),
+        "propertyType": "COMMERCIAL" if kind == "COMMERCIAL" else rng.choices(_PROPERTY_TYPES, _PROPERTY_WEIGHTS)[0],
+        **_amounts(rng, kind, where),
+        "openedDate": opened,
+        "estimatedClosingDate": iso(dates.estimated_closing),
+        "actualClosingDate": None if dates.actual_closing is None else iso(dates.actual_closing),
+        **_parties(rng, number, kind, roster),
+        "notes": rng.choice(words.TRANSACTION_NOTES) if rng.random() < 0.2 else None,
+        "customFields": people.custom_fields(rng),
+        "createdAt": iso(dates.created),
+        "updatedAt": iso(dates.updated),
+    }
+    if rng.random() < 0.05:
+        record["settlementAgentCode"] = f"SA{rng.randrange(100, 999)}"
+    return record["orderId"], dates.updated, encode(people.with_gaps(rng, record, ALWAYS))
+
+
+def _property_address(rng: random.Random, where: Place) -> Record:
+    address = people.address(rng, where)
+    if rng.random() < 0.7:
+        address["apn"] = f"{rng.randrange(100, 999)}-{rng.randrange(10, 99)}-{rng.randrange(1000):03d}"
+    if rng.random() < 0.6:
+        address["coordinates"] = {
+            "latitude": round(where.latitude + rng.uniform(-0.08, 0.08), 6),
+            "longitude": round(where.longitude + rng.uniform(-0.08, 0.08), 6),
+        }
+    return address
+
+
+def _amounts(rng: random.Random, kind: str, where: Place) -> Record:
+    """Price, loan, down payment and closing cost in cents that add up, as JSON numbers of dollars."""
+    price = int(where.median * rng.lognormvariate(0, 0.35)) // 500 * 500 * 100
+    if kind == "COMMERCIAL":
+        price *= rng.randrange(3, 12)
+    if rng.random() < 0.05:
+        price += rng.randrange(1, 50_000)
+    loan = price * rng.randrange(600, 971) // 1000 // 100 * 100
+    cash = kind not in _BORROWING_ONLY and rng.random() < 0.15
+    if kind in _BORROWING_ONLY:
+        loan = loan * rng.randrange(30, 90) // 100
+        return {"loanAmount": money(loan), "closingCost": money(loan * rng.randrange(90, 250) // 10_000)}
+    return {
+        "purchasePrice": money(price),
+        "loanAmount": 0 if cash else money(loan),
+        "downPayment": money(price if cash else price - loan),
+        "closingCost": money(price * rng.randrange(150, 351) // 10_000),
+    }
+
+
+def _parties(rng: random.Random, number: int, kind: str, roster: Roster) -> Record:
+    buyers = 2 if rng.random() < 0.45 else 1
+    owners = "BORROWER" if kind in _BORROWING_ONLY else "BUYER"
+    parties: Record = {"buyer": _owners(rng, number, owners, buyers, roster)}
+    if kind not in _BORROWING_ONLY:
+        parties["seller"] = _owners(rng, number, "SELLER", 1 if rng.random() < 0.7 else 2, roster)
+    if rng.random() < 0.8:
+        parties["lender"] = [_firm(rng, number, "LENDER", roster)]
+    if rng.random() < 0.9:
+        parties["titleCompany"] = _firm(rng, number, "TITLE_COMPANY", roster)
+    officers = roster.get("ESCROW_OFFICER")
+    if officers:
+        card = rng.choice(officers)
+        parties["escrowOfficer"] = {
+            "contactId": card.contact_id,
+            "contactType": card.contact_type,
+            "firstName": card.first_name,
+            "lastName": card.last_name,
+            "email": card.email,
+        }
+    return parties
+
+
+def _owners(rng: random.Random, number: int, kind: str, count: int, roster: Roster) -> list[Record]:
+    """People, or now and then a firm, who hold the property together; shares add up to 100."""
+    if rng.random() < 0.08:
+        return [_firm(rng, number, kind, roster) | {"ownershipPercentage": 100}]
+    known = roster.get("INDIVIDUAL")
+    owners: list[Record] = []
+    for place in range(1, count + 1):
+        card = rng.choice(known) if known and rng.random() < 0.8 else None
+        owner: Record = {"partyId": f"pty-{number}-{kind.lower()}-{place}", "partyType": kind}
+        if card is not None:
+            owner["contactId"] = card.contact_id
+        owner |= {
+            "ownershipPercentage": 100 if count == 1 else 50,
+            "isPrimary": place == 1,
+            "entityName": card.name if card is not None else " ".join(people.person(rng)),
+            "entityType": "INDIVIDUAL",
+        }
+        owners.append(owner)
+    return owners
+
+
+def _firm(rng: random.Random, number: int, kind: str, roster: Roster) -> Record:
+    known = roster.get(kind if kind in ("LENDER", "TITLE_COMPANY") else "COMPANY")
+    firm: Record = {"partyId": f"pty-{number}-{kind.lower()}-1", "partyType": kind}
+    card = rng.choice(known) if known else None
+    if card is not None:
+        firm["contactId"] = card.contact_id
+    name = card.company if card is not None and card.company else people.company(rng, kind)
+    firm |= {"isPrimary": True, "entityName": name, "entityType": _entity_type(name)}
+    if rng.random() < 0.03:
+        firm["notes"] = "Signs by power of attorney."
+    return firm
+
+
+def _entity_type(name: str) -> str:
+    """The legal form a firm's name tells."""
+    for word, form in (("Trust", "TRUST"), ("LLC", "LLC"), ("LLP", "PARTNERSHIP"), ("Partners", "PARTNERSHIP")):
+        if word in name:
+            return form
+    return "CORPORATION"

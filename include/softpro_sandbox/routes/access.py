@@ -1,0 +1,67 @@
+"""Who calls, and whether the grant's scopes allow it."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import OAuth2AuthorizationCodeBearer, SecurityScopes
+
+from softpro_sandbox.answers import ErrorAnswer
+from softpro_sandbox.errors import ApiError
+from softpro_sandbox.oauth.grants import Grant
+from softpro_sandbox.oauth.scopes import SCOPES
+from softpro_sandbox.world import World
+
+_OAUTH = OAuth2AuthorizationCodeBearer(
+    authorizationUrl="/oauth/authorize",
+    tokenUrl="/oauth/token",
+    refreshUrl="/oauth/token",
+    scopes=SCOPES,
+    scheme_name="oauth2",
+    auto_error=False,
+)
+
+Responses = dict[int | str, dict[str, object]]
+
+
+async def world_of(request: Request) -> World:
+    """The sandbox's state."""
+    world: World = request.app.state.world
+    return world
+
+
+async def grant_of(request: Request, needed: SecurityScopes, _token: Annotated[str | None, Depends(_OAUTH)]) -> Grant:
+    """The caller's grant, which the gate has found; 403 when a needed scope was not granted.
+
+    The token parameter is there for the OpenAPI description alone.
+    """
+    grant: Grant = request.state.grant
+    missing = [scope for scope in needed.scopes if scope not in grant.scopes]
+    if missing:
+        raise ApiError(403, f"The grant lacks the scope {' '.join(missing)}.", {"missingScopes": missing})
+    return grant
+
+
+TheWorld = Annotated[World, Depends(world_of)]
+AnyGrant = Annotated[Grant, Security(grant_of)]
+ReadsTransactions = Annotated[Grant, Security(grant_of, scopes=["read:transactions"])]
+WritesTransactions = Annotated[Grant, Security(grant_of, scopes=["write:transactions"])]
+ReadsContacts = Annotated[Grant, Security(grant_of, scopes=["read:contacts"])]
+WritesContacts = Annotated[Grant, Security(grant_of, scopes=["write:contacts"])]
+
+_MEANINGS = {
+    400: "VALIDATION_ERROR",
+    401: "AUTHENTICATION_ERROR: no token, or one that is unknown, expired or revoked",
+    403: "FORBIDDEN: the grant lacks the scope",
+    404: "NOT_FOUND",
+    409: "CONFLICT_ERROR: another version stands there now, see `details.current`",
+    429: "RATE_LIMIT_ERROR: wait for Retry-After seconds",
+    500: "SERVER_ERROR, as any 5xx",
+}
+
+
+def errors(*statuses: int) -> Responses:
+    """The error answers of a call for the OpenAPI description; 401, 429 and 5xx can meet any call."""
+    return {
+        status: {"model": ErrorAnswer, "description": _MEANINGS[status]}
+        for status in sorted({401, 429, 500, *statuses})
+    }

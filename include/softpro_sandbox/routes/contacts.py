@@ -1,0 +1,53 @@
+"""Calls on contacts (contract, Endpoints). There is no DELETE."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from softpro_sandbox.answers import Contact, ContactPage
+from softpro_sandbox.filters import select_contacts
+from softpro_sandbox.models import ContactCreate, ContactPatch
+from softpro_sandbox.queries import ContactQuery
+from softpro_sandbox.records.codec import Record
+from softpro_sandbox.records.contacts import contact_id
+from softpro_sandbox.routes.access import ReadsContacts, TheWorld, WritesContacts, errors
+from softpro_sandbox.routes.records import change, create, page_response, read
+from softpro_sandbox.world import EntityType
+
+router = APIRouter(prefix="/contacts", tags=["contacts"])
+_KIND = EntityType.CONTACT
+
+
+@router.get("", response_model=ContactPage, responses=errors(400, 403))
+async def list_contacts(world: TheWorld, grant: ReadsContacts, query: Annotated[ContactQuery, Query()]) -> Response:
+    """A page of the organization's contacts. Lists are live: what changes while being paged moves."""
+    selection = select_contacts(query, world.switches)
+    return page_response(world, grant.organization_id, _KIND, selection, query.limit, query.offset)
+
+
+@router.get("/{contactId}", response_model=Contact, responses=errors(403, 404))
+async def get_contact(world: TheWorld, grant: ReadsContacts, contactId: str) -> Response:
+    """One contact, with its `ETag`."""
+    return read(world, grant.organization_id, _KIND, contactId)
+
+
+@router.post("", status_code=201, response_model=Contact, responses=errors(400, 403))
+async def create_contact(world: TheWorld, grant: WritesContacts, body: ContactCreate) -> Response:
+    """A new contact. There is no idempotency key: a POST whose answer was lost may have happened."""
+    new_id = contact_id(world.next_number(grant.organization_id, _KIND, contact_id))
+    fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
+    return create(world, grant.organization_id, _KIND, new_id, {"contactId": new_id}, fields)
+
+
+@router.patch("/{contactId}", response_model=Contact, responses=errors(400, 403, 404, 409))
+async def patch_contact(
+    world: TheWorld,
+    grant: WritesContacts,
+    contactId: str,
+    body: ContactPatch,
+    if_match: Annotated[str | None, Header(description="the ETag of the version to change")] = None,
+) -> Response:
+    """Change only the fields sent; a null clears, an object is merged."""
+    fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
+    return change(world, grant.organization_id, _KIND, contactId, fields, if_match)

@@ -1,0 +1,167 @@
+"""Control calls: the sandbox's switches and hands. Outside the contract; they cost no budget and need no token."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from starlette.responses import Response, StreamingResponse
+
+from softpro_sandbox.errors import ApiError
+from softpro_sandbox.oauth.grants import Grant
+from softpro_sandbox.office import change_batches
+from softpro_sandbox.raw import add_raw
+from softpro_sandbox.routes.access import TheWorld
+from softpro_sandbox.switches import Switches
+from softpro_sandbox.world import EntityType, World
+
+router = APIRouter(prefix="/sandbox", tags=["sandbox control"])
+
+
+class Body(BaseModel):
+    """A control call's body; `organizationId` left out means the first organization, or all where that is said."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, extra="forbid")
+
+    organization_id: str | None = None
+
+
+class ChangeOrder(Body):
+    """What `POST /sandbox/changes` takes."""
+
+    entity_type: EntityType = EntityType.TRANSACTION
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    same_timestamp: bool = False
+
+
+class ExpireOrder(Body):
+    """What `POST /sandbox/grants/expire` takes: which tokens die of age."""
+
+    access_tokens: bool = True
+    refresh_tokens: bool = False
+
+
+OrganizationId = Annotated[str | None, Query(alias="organizationId", description="the first when left out")]
+Entity = Annotated[EntityType, Query(alias="entityType")]
+
+
+@router.get("/settings", response_model=Switches)
+async def get_settings(world: TheWorld) -> Switches:
+    """The switches as they stand."""
+    return world.switches
+
+
+@router.patch("/settings", response_model=Switches)
+async def patch_settings(world: TheWorld, changes: dict[str, Any]) -> Switches:
+    """Set some switches, by name; the others stay."""
+    try:
+        world.switch(changes)
+    except ValidationError as error:
+        fields = [{"field": str(item["loc"][0]), "message": item["msg"]} for item in error.errors()]
+        message = "; ".join(f"{item['field']}: {item['message']}" for item in fields)
+        raise ApiError(400, message, {"fields": fields}) from None
+    return world.switches
+
+
+@router.get("/organizations")
+async def list_organizations(world: TheWorld) -> list[dict[str, Any]]:
+    """The organizations, and how many records each truly has."""
+    return [
+        {
+            "organizationId": each.organization_id,
+            "name": each.name,
+            "transactions": len(each.catalogues[EntityType.TRANSACTION].true),
+            "contacts": len(each.catalogues[EntityType.CONTACT].true),
+        }
+        for each in world.organizations.values()
+    ]
+
+
+@router.post("/changes")
+async def make_changes(world: TheWorld, order: ChangeOrder) -> dict[str, Any]:
+    """Change random records now; with `sameTimestamp` all of them carry one `updatedAt`. Answers their ids."""
+    organization_id = _organization(world, order.organization_id)
+    moment = world.stamp() if order.same_timestamp else None
+    ids = await change_batches(world, organization_id, order.entity_type, order.count, moment)
+    return {"organizationId": organization_id, "entityType": order.entity_type, "count": len(ids), "ids": ids}
+
+
+@router.post("/records", status_code=201, openapi_extra={"requestBody": {"content": {"application/json": {}}}})
+async def post_record(
+    world: TheWorld, request: Request, entity: Entity, organization_id: OrganizationId = None
+) -> dict[str, str]:
+    """Put the body, a JSON object however odd, into a list; it is kept and served byte for byte.
+
+    Its own id and `updatedAt` are used when they are sound, else one is made up that shows nowhere in the record.
+    """
+    chosen = _organization(world, organization_id)
+    try:
+        record_id = add_raw(world, chosen, entity, await request.body())
+    except ValueError as error:
+        raise ApiError(400, f"The body is not a JSON object: {error}") from None
+    return {"organizationId": chosen, "entityType": entity, "recordId": record_id}
+
+
+@router.delete("/records/{recordId}", status_code=204, response_class=Response)
+async def delete_record(
+    world: TheWorld, recordId: str, entity: Entity, organization_id: OrganizationId = None
+) -> Response:
+    """Delete a record of either kind, as the vendor's own staff would."""
+    if not world.catalogue(_organization(world, organization_id), entity).delete(recordId):
+        raise ApiError(404, f"There is no {entity.lower()} {recordId}.")
+    return Response(status_code=204)
+
+
+@router.get("/export", response_class=StreamingResponse)
+async def export(world: TheWorld, entity: Entity, organization_id: OrganizationId = None) -> StreamingResponse:
+    """Every record as it truly is now, surfaced or not, one a line, ordered by (updatedAt, id)."""
+    bodies = list(world.catalogue(_organization(world, organization_id), entity).truth())
+
+    # In JSON a line break can only stand between tokens: a space there means the same.
+    async def lines() -> AsyncIterator[bytes]:
+        for at in range(0, len(bodies), 500):
+            yield b"".join(body.replace(b"\n", b" ") + b"\n" for body in bodies[at : at + 500])
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+@router.post("/grants/expire")
+async def expire_grants(world: TheWorld, order: ExpireOrder) -> dict[str, int]:
+    """Let tokens die of age now, of one organization or of all."""
+    now = world.clock()
+    grants = _grants(world, order.organization_id)
+    for grant in grants:
+        if order.access_tokens:
+            grant.access = dict.fromkeys(grant.access, now)
+        if order.refresh_tokens:
+            grant.refresh = dict.fromkeys(grant.refresh, now)
+    return {"grants": len(grants)}
+
+
+@router.post("/grants/revoke")
+async def revoke_grants(world: TheWorld, order: Body) -> dict[str, int]:
+    """Revoke grants as if a user had withdrawn consent at the vendor, of one organization or of all."""
+    grants = _grants(world, order.organization_id)
+    for grant in grants:
+        grant.revoke()
+    return {"grants": len(grants)}
+
+
+@router.get("/stats")
+async def get_stats(world: TheWorld) -> dict[str, Any]:
+    """What was asked and answered since the start. `busiestMinute` is the most one grant was let in for in any 60 s."""
+    return {**world.stats.shown(), "busiestMinute": max((g.window.busiest for g in world.grants.grants), default=0)}
+
+
+def _organization(world: World, organization_id: str | None) -> str:
+    chosen = organization_id or next(iter(world.organizations))
+    if chosen not in world.organizations:
+        raise ApiError(404, f"There is no organization {chosen}.")
+    return chosen
+
+
+def _grants(world: World, organization_id: str | None) -> list[Grant]:
+    """The live grants of one organization, or of all when none is named."""
+    chosen = None if organization_id is None else _organization(world, organization_id)
+    return [g for g in world.grants.grants if not g.revoked and chosen in (None, g.organization_id)]

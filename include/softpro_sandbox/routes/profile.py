@@ -1,0 +1,22 @@
+"""Whose connection a token is."""
+
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from softpro_sandbox.answers import Profile
+from softpro_sandbox.routes.access import AnyGrant, TheWorld, errors
+
+router = APIRouter(prefix="/user", tags=["profile"])
+
+
+@router.get("/profile", response_model=Profile, responses=errors())
+async def get_profile(world: TheWorld, grant: AnyGrant) -> Response:
+    """The user and organization of the grant; 200 when the token is good."""
+    organization = world.organizations[grant.organization_id]
+    profile = {
+        "userId": organization.user_id,
+        "organizationId": organization.organization_id,
+        "email": organization.email,
+    }
+    return Response(msgspec.json.encode(profile), media_type="application/json")

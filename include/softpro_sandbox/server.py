@@ -1,0 +1,94 @@
+"""One process, one worker: bind, serve, say so in one line, stop cleanly."""
+
+import json
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from softpro_sandbox.app import create_app
+from softpro_sandbox.gate import API_BASE
+from softpro_sandbox.transport import Connections
+from softpro_sandbox.world import World
+
+
+class Announcing(uvicorn.Server):
+    """A server that prints a line once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, line: str) -> None:
+        super().__init__(config)
+        self.line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce."""
+        await super().startup(sockets)
+        print(self.line, flush=True)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to host and port, 0 for any free port. Raises OSError when that cannot be."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def announcement(url: str, world: World) -> str:
+    """The line of JSON that tells a starting program where everything is."""
+    return json.dumps(
+        {
+            "url": url,
+            "apiBaseUrl": f"{url}{API_BASE}",
+            "authorizeUrl": f"{url}/oauth/authorize",
+            "tokenUrl": f"{url}/oauth/token",
+            "revokeUrl": f"{url}/oauth/revoke",
+            "openapi": f"{url}/openapi.json",
+            "clientId": world.setup.client_id,
+            "organizationIds": list(world.organizations),
+        }
+    )
+
+
+def url_of(bound: socket.socket) -> str:
+    """Where a bound socket is reached: an address for every interface is reached on loopback."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - translated, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def stop_on_signals() -> None:
+    """Make SIGTERM and SIGINT end the process with 0; uvicorn raises them again once it has shut down."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+
+
+def serve(world: World, bound: socket.socket) -> None:
+    """Serve a world on a bound socket until a signal comes."""
+    connections = Connections()
+    config = uvicorn.Config(
+        create_app(world, connections.reset),
+        http=connections.protocol(),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        # The date is the world's, and the client's address must be the connection's own.
+        date_header=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    url = url_of(bound)
+    print(f"SoftPro 360 sandbox at {url}", file=sys.stderr)
+    Announcing(config, announcement(url, world)).run([bound])

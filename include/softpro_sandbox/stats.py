@@ -1,0 +1,35 @@
+"""What the sandbox was asked and how it answered, for tests that count."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+_NAMED = frozenset({"user", "profile", "transactions", "contacts"})
+
+
+@dataclass
+class Stats:
+    """Counts since the start. `requests` are calls of grants, by method and path with ids left out."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    by_organization: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    refreshes: int = 0
+    rate_limited: int = 0
+    unauthenticated: int = 0
+    dead_refresh_tokens: int = 0
+    reused_codes: int = 0
+    lost_token_answers: int = 0
+
+    def shown(self) -> dict[str, Any]:
+        """The counts by their outside names."""
+        return {to_camel(name): value for name, value in vars(self).items()}
+
+
+def kind_of(method: str, path: str) -> str:
+    """`GET /transactions/{id}` for a path below the API's base: whatever is no fixed name is an id."""
+    steps = [step if step in _NAMED else "{id}" for step in path.split("/") if step]
+    return f"{method} /{'/'.join(steps)}"

@@ -1,0 +1,65 @@
+"""Answers that never arrive: the connection is reset, as a dying host or a middlebox does it."""
+
+import socket
+import struct
+from asyncio import BaseTransport
+from collections.abc import Awaitable, Callable
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+Reset = Callable[[Scope, Receive], Awaitable[None]]
+"""Breaks the connection a request came on."""
+
+
+async def raise_reset(scope: Scope, receive: Receive) -> None:
+    """For an app called without a network: the caller gets the exception a client's socket would."""
+    raise ConnectionResetError(f"{scope['method']} {scope['path']}: connection reset by the sandbox")
+
+
+class LostAnswer(Response):
+    """Instead of an answer, a reset connection."""
+
+    def __init__(self, reset: Reset) -> None:
+        super().__init__()
+        self.reset = reset
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Break the connection; nothing is sent."""
+        await self.reset(scope, receive)
+
+
+class Connections:
+    """The open connections of a uvicorn server by the client's address, so that one can be broken."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, int], BaseTransport] = {}
+
+    def protocol(self) -> type[HttpToolsProtocol]:
+        """uvicorn's HTTP protocol that signs its connections in and out here."""
+        opened = self._open
+
+        class Tracked(HttpToolsProtocol):
+            def connection_made(self, transport: BaseTransport) -> None:
+                super().connection_made(transport)  # type: ignore[arg-type]
+                if self.client is not None:
+                    opened[self.client] = transport
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                if self.client is not None:
+                    opened.pop(self.client, None)
+                super().connection_lost(exc)
+
+        return Tracked
+
+    async def reset(self, scope: Scope, receive: Receive) -> None:
+        """Reset the connection of a request and wait until the server has noticed."""
+        transport = self._open.get(tuple(scope["client"]))
+        if transport is not None:
+            # Closing with a linger of 0 s sends RST instead of FIN.
+            linger = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            transport.abort()  # type: ignore[attr-defined]
+        while (await receive())["type"] != "http.disconnect":
+            continue

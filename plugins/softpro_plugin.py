@@ -1,0 +1,20 @@
+"""Registers the web part with Airflow's API server. Every component imports this file, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+class SoftProPlugin(AirflowPlugin):
+    """Serves OAuth connect and callback, mappings, sync and logs below `/api/v1/integrations/softpro`."""
+
+    name = "softpro"
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        from softpro_web.app import URL_PREFIX, create_app
+
+        return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "SoftPro 360"}]

@@ -1,0 +1,1 @@
+"""The product over HTTP, mounted on Airflow's API server."""

@@ -1,0 +1,78 @@
+"""Who may: Airflow's auth manager decides. The one file of the web part that imports Airflow.
+
+Reading maps to reading the sync DAG's runs, operating to starting one, configuring to writing Variables: rights that
+every auth manager grants alike. A route is closed unless it says why it is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import Depends, HTTPException, Request
+
+from softpro.orchestration.hook import database
+from softpro.services import Services, services
+from softpro.store.database import Database
+
+SYNC_DAG = "softpro_sync"
+CSRF_HEADER = "X-Requested-With"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def _allowed(user: Any, right: str) -> bool:
+    manager = get_auth_manager()
+    if right == "configure":
+        return manager.is_authorized_variable(method="PUT", user=user)
+    return manager.is_authorized_dag(
+        method="GET" if right == "read" else "POST",
+        access_entity=DagAccessEntity.RUN,
+        details=DagDetails(id=SYNC_DAG),
+        user=user,
+    )
+
+
+def _requires(right: str) -> Callable[..., str]:
+    def caller(request: Request, user: GetUserDep) -> str:
+        """The caller's name. 401 without a good token or cookie, 403 without the right."""
+        _prove_origin(request)
+        if not _allowed(user, right):
+            raise HTTPException(403, f"Your role may not {right} here")
+        return str(user.get_name())
+
+    return caller
+
+
+def _prove_origin(request: Request) -> None:
+    """A cookie is sent by any page's request, so one that changes something must show that it is ours."""
+    if request.method in SAFE_METHODS or request.headers.get("Authorization", "").lower().startswith("bearer "):
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin", "")
+    same_origin = site == "same-origin" if site else bool(origin) and urlsplit(origin).netloc == request.url.netloc
+    if not same_origin or CSRF_HEADER not in request.headers:
+        raise HTTPException(
+            403, f"A change by cookie needs the header {CSRF_HEADER} and a request from this very origin"
+        )
+
+
+def _services() -> Services:
+    return services(database())
+
+
+Reader = Annotated[str, Depends(_requires("read"))]
+Operator = Annotated[str, Depends(_requires("operate"))]
+Configurer = Annotated[str, Depends(_requires("configure"))]
+DatabaseDep = Annotated[Database, Depends(database)]
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+def airflow_app() -> Any:
+    """The running API server's own app: a route's `request.app` is only the plugin's."""
+    from airflow.api_fastapi.main import app
+
+    return app

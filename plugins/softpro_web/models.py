@@ -1,0 +1,138 @@
+"""What requests and answers look like: the specification's names, in camelCase."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from softpro.entities import EntityType, Mode
+from softpro.mapping.mapping import Mapping
+
+T = TypeVar("T")
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class Answer(BaseModel, Generic[T]):
+    """`{"success": true, "data": …}`"""
+
+    success: Literal[True] = True
+    data: T
+
+
+class Done(BaseModel):
+    """`{"success": true, "message": …}`"""
+
+    success: Literal[True] = True
+    message: str
+
+
+class Meta(Model):
+    total: int
+    limit: int
+    offset: int
+
+
+class ListAnswer(Answer[list[T]], Generic[T]):
+    """`{"success": true, "data": […], "meta": {…}}`"""
+
+    meta: Meta
+
+
+class ConnectBody(Model):
+    organization_id: Annotated[str, Field(min_length=1, max_length=128)]
+    environment: Literal["SANDBOX", "PRODUCTION"] = "SANDBOX"
+
+
+class AuthorizationUrl(Model):
+    authorization_url: str
+
+
+class Status(Model):
+    id: UUID
+    status: str
+    environment: str
+    last_sync_at: str | None
+    sync_enabled: bool
+    sync_frequency: int
+    last_error_at: str | None
+    last_error_message: str | None
+
+
+class MappingIn(Model):
+    """One entry of a mapping set; see docs/mappings.md."""
+
+    entity_type: EntityType
+    softpro_field: Annotated[str, Field(min_length=1, max_length=500)]
+    roi_systems_field: Annotated[str, Field(min_length=1, max_length=200)]
+    direction: Literal["SOFTPRO_TO_ROI", "ROI_TO_SOFTPRO", "BIDIRECTIONAL"] = "BIDIRECTIONAL"
+    transformation_rule: Annotated[str, Field(max_length=10_000)] | None = None
+    required: bool = False
+    default_value: Annotated[str, Field(max_length=10_000)] | None = None
+    enabled: bool = True
+
+    def mapping(self) -> Mapping:
+        return Mapping(**self.model_dump())
+
+
+class MappingOut(MappingIn):
+    id: UUID
+    transformation_rule: Any = None
+
+
+class MappingsBody(Model):
+    """`id` is ignored in the entries, so that what GET answered can be sent back."""
+
+    integration_id: UUID
+    mappings: Annotated[list[MappingIn], Field(min_length=1, max_length=1_000)]
+
+
+class SyncBody(Model):
+    integration_id: UUID
+    mode: Mode = Mode.INCREMENTAL
+
+
+class SyncResult(Model):
+    success: bool
+    entity_type: str
+    operation: str
+    records_processed: int
+    records_succeeded: int
+    records_failed: int
+    duration: int | None
+    started_at: str
+    completed_at: str | None
+
+
+class Started(Model):
+    """A run that goes on: look for its log in `sync/logs`."""
+
+    run_id: str
+    log_id: UUID
+    status: str
+
+
+class LogOut(Model):
+    id: UUID
+    sync_type: str
+    entity_type: str
+    operation: str
+    status: str
+    records_processed: int
+    records_failed: int
+    started_at: str
+    completed_at: str | None
+    duration: int | None
+    mode: str
+    run_id: str
+    records_fetched: int
+    records_inserted: int
+    records_updated: int
+    api_requests: int
+    warnings: dict[str, int]
+    error_message: str | None

@@ -1,0 +1,109 @@
+"""connect, callback, disconnect, status."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from softpro import connecting
+from softpro.errors import SoftProError, StateError
+from softpro.settings import CredentialSettings, WebSettings, load
+from softpro.store import integrations
+from softpro.timestamps import format_milliseconds
+from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
+from softpro_web.models import Answer, AuthorizationUrl, ConnectBody, Done, Status
+
+COOKIE = "softpro_connect"
+COOKIE_SECONDS = 600
+
+router = APIRouter()
+log = logging.getLogger(__name__)
+
+
+@router.post("/connect")
+def connect(
+    body: ConnectBody, request: Request, response: Response, user: Configurer, services: ServicesDep
+) -> Answer[AuthorizationUrl]:
+    """Begins a connection: the address to send the person to. A cookie binds the way back to this browser."""
+    (credentials,) = load(CredentialSettings)
+    browser = secrets.token_urlsafe(32)
+    url = connecting.connect(
+        services,
+        body.organization_id,
+        client_id=credentials.client_id,
+        client_secret=credentials.client_secret.get_secret_value(),
+        environment=body.environment,
+        browser=browser,
+        user_name=user,
+    )
+    response.set_cookie(
+        COOKIE,
+        browser,
+        max_age=COOKIE_SECONDS,
+        path=_callback_path(request),
+        httponly=True,
+        samesite="lax",  # the vendor's redirect is a top-level navigation, which Lax lets through
+        secure=request.url.scheme == "https",
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return Answer(data=AuthorizationUrl(authorization_url=url))
+
+
+@router.get("/callback", response_class=RedirectResponse, status_code=302)
+def callback(request: Request, services: ServicesDep) -> RedirectResponse:
+    """Where the vendor sends the browser back to. Open, because that browser brings no token: the single-use state and
+    the cookie of the browser that began stand for it."""
+    (web,) = load(WebSettings)
+    try:
+        connecting.callback(services, dict(request.query_params), request.cookies.get(COOKIE))
+        outcome = {"integration": "softpro", "status": "connected"}
+    except StateError:
+        raise  # nobody we know: nothing is sent on to the frontend
+    except SoftProError as failed:
+        log.warning("connection failed: %s", failed)
+        outcome = {"integration": "softpro", "status": "error", "message": str(failed)}
+    back = RedirectResponse(f"{web.frontend_url}?{urlencode(outcome)}", 302, headers={"Cache-Control": "no-store"})
+    back.delete_cookie(COOKIE, path=_callback_path(request))
+    return back
+
+
+@router.delete("/disconnect/{integration_id}")
+def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) -> Done:
+    """Erases the tokens and ends the grant at the vendor; the synced rows stay."""
+    told = connecting.disconnect(services, integration_id)
+    return Done(
+        message="Integration disconnected successfully"
+        if told
+        else "Integration disconnected; SoftPro could not be told, so end the grant there as well"
+    )
+
+
+@router.get("/status")
+def status(
+    organization_id: Annotated[str, Query(alias="organizationId")], user: Reader, database: DatabaseDep
+) -> Answer[Status]:
+    """How the organization's connection fares."""
+    with database.connect() as connection:
+        found = integrations.find(connection, organization_id)
+    return Answer(
+        data=Status(
+            id=found.id,
+            status=found.status,
+            environment=found.environment,
+            last_sync_at=format_milliseconds(found.last_sync_at) if found.last_sync_at else None,
+            sync_enabled=found.sync_enabled,
+            sync_frequency=found.sync_frequency,
+            last_error_at=format_milliseconds(found.last_error_at) if found.last_error_at else None,
+            last_error_message=found.last_error_message,
+        )
+    )
+
+
+def _callback_path(request: Request) -> str:
+    return f"{request.scope.get('root_path', '')}/callback"

@@ -1,0 +1,120 @@
+"""Sync now, and the logs of all syncs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from softpro.entities import EntityType, SyncType
+from softpro.pipeline import organization_streams
+from softpro.store import integrations, leases, logs
+from softpro.store.database import Database
+from softpro.store.logs import SyncLog
+from softpro.timestamps import format_milliseconds
+from softpro_web import runs
+from softpro_web.deps import DatabaseDep, Operator, Reader
+from softpro_web.models import Answer, ListAnswer, LogOut, Meta, Started, SyncBody, SyncResult
+
+DEFAULT_WAIT_SECONDS = 60
+LONGEST_WAIT_SECONDS = 300
+LARGEST_PAGE = 200
+
+router = APIRouter(prefix="/sync")
+Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for the result")]
+
+
+@router.post("/transactions", responses={202: {"model": Answer[Started]}})
+async def sync_transactions(
+    body: SyncBody,
+    request: Request,
+    response: Response,
+    user: Operator,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Syncs the integration's transactions: the result when it ends within the wait, else 202 and where to look."""
+    return await _sync(EntityType.TRANSACTION, body, request, response, database, wait)
+
+
+@router.post("/contacts", responses={202: {"model": Answer[Started]}})
+async def sync_contacts(
+    body: SyncBody,
+    request: Request,
+    response: Response,
+    user: Operator,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
+    return await _sync(EntityType.CONTACT, body, request, response, database, wait)
+
+
+@router.get("/logs")
+def read_logs(
+    user: Reader,
+    database: DatabaseDep,
+    integration_id: Annotated[UUID, Query(alias="integrationId")],
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> ListAnswer[LogOut]:
+    """The integration's sync logs, newest first."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        entries, total = logs.page(connection, integration_id, limit, offset)
+    return ListAnswer(data=[_log_out(entry) for entry in entries], meta=Meta(total=total, limit=limit, offset=offset))
+
+
+async def _sync(
+    entity_type: EntityType, body: SyncBody, request: Request, response: Response, database: Database, wait: float
+) -> Answer[SyncResult] | Answer[Started]:
+    run_id = f"api__{uuid4()}"
+    organization_id, log_id = await run_in_threadpool(_announce, database, entity_type, body, run_id)
+    conf = {"organization": organization_id, "entity_types": [entity_type.table], "mode": body.mode.value}
+    try:
+        await runs.trigger(request, run_id, conf)
+    except BaseException as failed:
+        await run_in_threadpool(_give_up, database, log_id, failed)
+        raise
+    entry = await runs.wait(database, log_id, wait)
+    if entry.finished:
+        return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
+    response.status_code = 202
+    return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+
+
+def _announce(database: Database, entity_type: EntityType, body: SyncBody, run_id: str) -> tuple[str, UUID]:
+    """Writes the PENDING log that the run will fill. Raises NotFoundHere, NotConnected, UsageError, LeaseHeld."""
+    with database.connect() as connection:
+        integration = integrations.get(connection, body.integration_id)
+        integrations.require_connected(integration)
+        organization_streams(integration, [entity_type])
+        leases.require_free(connection, integration.id, entity_type)
+        log_id = logs.announce(
+            connection,
+            run_id=run_id,
+            integration_id=integration.id,
+            organization_id=integration.organization_id,
+            entity_type=entity_type,
+            mode=body.mode,
+            sync_type=SyncType.MANUAL,
+        )
+    return integration.organization_id, log_id
+
+
+def _give_up(database: Database, log_id: UUID, failed: BaseException) -> None:
+    with database.connect() as connection:
+        logs.fail(connection, log_id, failed)
+
+
+def _log_out(entry: SyncLog) -> LogOut:
+    values = {name: getattr(entry, name) for name in LogOut.model_fields}
+    return LogOut.model_validate(
+        {
+            **values,
+            "started_at": format_milliseconds(entry.started_at),
+            "completed_at": format_milliseconds(entry.completed_at) if entry.completed_at else None,
+        }
+    )

@@ -1,0 +1,59 @@
+"""Starts the sync DAG through Airflow's own API, in the caller's name, and waits for a run's log to end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import httpx
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from softpro.errors import SoftProError
+from softpro.store import logs
+from softpro.store.database import Database
+from softpro.store.logs import SyncLog
+from softpro_web.deps import SYNC_DAG, airflow_app
+
+POLL_SECONDS = 0.25
+
+
+async def trigger(request: Request, run_id: str, conf: dict[str, Any]) -> None:
+    """Starts a run of the sync DAG under this id. Raises SoftProError when Airflow refuses it.
+
+    The call never leaves the process: it goes to the running app with the caller's own credentials, so Airflow's checks
+    and its audit log see the right person.
+    """
+    credentials = {name: request.headers[name] for name in ("authorization", "cookie") if name in request.headers}
+    transport = httpx.ASGITransport(app=airflow_app())
+    async with httpx.AsyncClient(transport=transport, base_url=str(request.base_url)) as client:
+        answer = await client.post(
+            f"{_api_root(request)}/api/v2/dags/{SYNC_DAG}/dagRuns",
+            json={"dag_run_id": run_id, "logical_date": None, "conf": conf},
+            headers=credentials,
+        )
+    if answer.is_error:
+        raise SoftProError(f"Airflow did not start the run (it answered {answer.status_code})")
+
+
+async def wait(database: Database, log_id: UUID, seconds: float) -> SyncLog:
+    """The log when it is finished, or as it stands after so many seconds."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        entry = await run_in_threadpool(_read, database, log_id)
+        if entry.finished or asyncio.get_running_loop().time() >= deadline:
+            return entry
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _read(database: Database, log_id: UUID) -> SyncLog:
+    with database.connect() as connection:
+        return logs.get(connection, log_id)
+
+
+def _api_root(request: Request) -> str:
+    """The path that Airflow itself is served below, if any."""
+    from softpro_web.app import URL_PREFIX
+
+    return str(request.scope.get("root_path", "")).removesuffix(URL_PREFIX)
