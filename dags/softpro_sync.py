@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Param, chain, dag, get_current_context, task, task_group
+from airflow.sdk import Context, Param, chain, dag, get_current_context, task, task_group
 
 from softpro.entities import EntityType, Mode
 from softpro.orchestration.assets import CHANGED
@@ -112,8 +112,8 @@ def report() -> dict[str, int]:
     return tasks.report(get_current_context()["run_id"])
 
 
-def _by_hand(context: Any) -> bool:
-    return str(context["dag_run"].run_type) == "manual"
+def _by_hand(context: Context) -> bool:
+    return context["dag_run"].run_type != "scheduled"
 
 
 @dag(
@@ -139,7 +139,9 @@ def softpro_sync() -> None:
         @task_group(group_id=lane.value)
         def steps(shard: Any, lane: str = lane.value, extractors: int = extractors) -> None:
             fetched: Any = extract.override(max_active_tis_per_dag=extractors)(shard, lane)
-            load(check(transform(fetched)))
+            staged: Any = transform(fetched)
+            good: Any = check(staged)
+            load(good)
 
         shards = plan.override(task_id=f"plan_{lane.value}")(lane.value)
         lanes.append(steps.expand(shard=shards))

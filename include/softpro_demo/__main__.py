@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from softpro.entities import EntityType
 from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
-from softpro_demo import plugin, summary
+from softpro.timestamps import format_milliseconds
+from softpro_demo import summary
 from softpro_demo.plugin import Failed, Plugin
 from softpro_demo.stack import USER, DidNotStart, Size, Stack
 
 ORGANIZATION = "acme-title"
 SYNC_SECONDS = 300
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 class Stopped(Exception):
@@ -68,6 +70,7 @@ def main(
 def _show(stack: Stack) -> bool:
     """Connects, syncs and sums up. Returns whether all of the sandbox arrived."""
     api = Plugin(stack.airflow_url, stack.token())
+    since = format_milliseconds(datetime.now(UTC))
     status = api.connect(ORGANIZATION)
     console.print(f"\n{ORGANIZATION} is [green]{status['status']}[/] through OAuth; syncing through Airflow:")
     outcomes = []
@@ -86,7 +89,8 @@ def _show(stack: Stack) -> bool:
                 label = f"{entity_type.table} {log['status'].lower().replace('_', ' ')}"
                 bars.update(bar, completed=log["recordsFetched"], description=label)
 
-            log = plugin.wait(lambda log_id=log_id: api.log(status["id"], log_id), SYNC_SECONDS, show)  # type: ignore[misc]
+            api.wait(status["id"], log_id, SYNC_SECONDS, show)
+            log = api.totals(status["id"], entity_type.value, since)
             bars.update(bar, total=max(log["recordsFetched"], 1), completed=max(log["recordsFetched"], 1))
             outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
     console.print()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -41,12 +43,8 @@ class Plugin:
 
     def sync(self, integration_id: str, table: str) -> str:
         """Starts a sync and returns its log's id; where one runs already, the id of that one's."""
-        answer = self.session.post(
-            f"{self.airflow_url}{API}/sync/{table}",
-            params={"wait": 0},
-            json={"integrationId": integration_id},
-            timeout=60,
-        )
+        path = f"{self.airflow_url}{API}/sync/{table}"
+        answer = self.session.post(path, params={"wait": 0}, json={"integrationId": integration_id}, timeout=60)
         body = answer.json()
         if answer.status_code == 409 and body["error"]["code"] == "SYNC_RUNNING":
             return str(body["error"]["details"]["logId"])
@@ -54,14 +52,35 @@ class Plugin:
             raise Failed(body["error"]["message"])
         return str(body["data"]["logId"])
 
-    def log(self, integration_id: str, log_id: str) -> dict[str, Any]:
-        """A sync log as it stands. Raises Failed when it is not among the newest."""
-        logs = self._call("GET", "/sync/logs", params={"integrationId": integration_id, "limit": 200})["data"]
-        for log in logs:
-            if log["id"] == log_id:
-                found: dict[str, Any] = log
-                return found
-        raise Failed(f"the sync log {log_id} is not there")
+    def logs(self, integration_id: str) -> list[dict[str, Any]]:
+        """The newest sync logs, newest first."""
+        answer = self._call("GET", "/sync/logs", params={"integrationId": integration_id, "limit": 200})
+        data: list[dict[str, Any]] = answer["data"]
+        return data
+
+    def wait(self, integration_id: str, log_id: str, seconds: float, show: Callable[[dict[str, Any]], None]) -> None:
+        """Shows a log again and again until it is finished. Raises Failed when that takes longer."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            log = next((log for log in self.logs(integration_id) if log["id"] == log_id), None)
+            if log is None:
+                raise Failed(f"the sync log {log_id} is not there")
+            show(log)
+            if log["status"] not in ("PENDING", "IN_PROGRESS"):
+                return
+            time.sleep(0.5)
+        raise Failed(f"the sync did not end within {seconds:.0f} s")
+
+    def totals(self, integration_id: str, entity_type: str, since: str) -> dict[str, Any]:
+        """The counts of all runs since then, with the newest one's status: the scheduler may have been there first."""
+        logs = [
+            log
+            for log in self.logs(integration_id)
+            if log["entityType"] == entity_type and log["startedAt"] >= since and log["status"] != "CANCELLED"
+        ]
+        summed = ("recordsFetched", "recordsProcessed", "recordsFailed", "apiRequests", "duration")
+        warnings = sum((Counter(log["warnings"]) for log in logs), Counter[str]())
+        return {**logs[0], **{name: sum(log[name] or 0 for log in logs) for name in summed}, "warnings": warnings}
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         answer = self.session.request(method, f"{self.airflow_url}{API}{path}", timeout=60, **options)
@@ -69,15 +88,3 @@ class Plugin:
         if not answer.ok:
             raise Failed(body["error"]["message"])
         return body
-
-
-def wait(read: Any, seconds: float, show: Any) -> dict[str, Any]:
-    """Reads a log until it is finished, showing it each time. Raises Failed after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        log: dict[str, Any] = read()
-        show(log)
-        if log["status"] not in ("PENDING", "IN_PROGRESS"):
-            return log
-        time.sleep(0.5)
-    raise Failed(f"the sync did not end within {seconds:.0f} s")

@@ -1,7 +1,7 @@
 """Child processes that never outlive the demo, however it ends.
 
-All of them carry a mark in their environment. A reaper, a process of its own, waits until the demo's end of a pipe closes
-(at its exit, an exception, a kill -9) and then stops everything that carries the mark, and the embedded PostgreSQL.
+A reaper, a process of its own, is told of each child through a pipe. When the demo's end of it closes (at its exit,
+an exception, a kill -9), the reaper stops the children with all that they started, and the embedded PostgreSQL.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import contextlib
 import os
 import subprocess
 import sys
-import uuid
 from pathlib import Path
+from typing import IO
 
 import psutil
 
-MARK = "SOFTPRO_DEMO_MARK"
 PATIENCE_SECONDS = 10
 
 
 class Processes:
-    """Starts marked processes, each with a log file below `logs`; stops them all when closed."""
+    """Starts processes, each a session of its own with a log file below `logs`; stops them all when closed."""
 
     def __init__(self, logs: Path, postgres: Path) -> None:
         self.logs = logs
-        self.mark = str(uuid.uuid4())
         logs.mkdir(parents=True, exist_ok=True)
         self._reaper = subprocess.Popen(
-            [sys.executable, "-m", "softpro_demo.processes", self.mark, str(postgres)],
+            [sys.executable, "-m", "softpro_demo.processes", str(postgres)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in the terminal is not for it
@@ -36,31 +34,38 @@ class Processes:
     def start(self, name: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         """Starts a process that logs to `<name>.log`."""
         with (self.logs / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 command,
-                env={**os.environ, **environment, MARK: self.mark},
+                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._pipe.write(b"%d\n" % child.pid)
+        self._pipe.flush()
+        return child
 
     def close(self) -> None:
         """Stops everything and waits until it is gone."""
-        if self._reaper.stdin is not None:
-            self._reaper.stdin.close()
+        self._pipe.close()
         self._reaper.wait()
 
+    @property
+    def _pipe(self) -> IO[bytes]:
+        assert self._reaper.stdin is not None
+        return self._reaper.stdin
 
-def reap(mark: str, postgres: Path) -> None:
-    """Waits for the end of standard input, then stops all processes with the mark and this PostgreSQL."""
-    sys.stdin.buffer.read()
-    marked = list(_marked(mark))
-    for process in marked:
+
+def reap(children: IO[bytes], postgres: Path) -> None:
+    """Waits for the end of the list of children, then stops them and this PostgreSQL."""
+    sessions = {int(line) for line in children.read().split()}
+    members = _members(sessions)
+    for process in members:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    psutil.wait_procs(marked, timeout=PATIENCE_SECONDS)
-    for process in _marked(mark):
+    psutil.wait_procs(members, timeout=PATIENCE_SECONDS)
+    for process in {*members, *_members(sessions)}:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     if (postgres / "postmaster.pid").exists():
@@ -69,14 +74,15 @@ def reap(mark: str, postgres: Path) -> None:
         embedded.start(postgres)  # joins it; being the last to leave, this process stops it
 
 
-def _marked(mark: str) -> list[psutil.Process]:
-    found = []
+def _members(sessions: set[int]) -> list[psutil.Process]:
+    """The processes of these sessions, and all that descend from them in sessions of their own."""
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
-                found.append(process)
-    return found
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) in sessions:
+                found |= {process, *process.children(recursive=True)}
+    return list(found)
 
 
 if __name__ == "__main__":
-    reap(sys.argv[1], Path(sys.argv[2]))
+    reap(sys.stdin.buffer, Path(sys.argv[1]))

@@ -17,7 +17,7 @@ from softpro.store.database import Database
 
 ROWS = {
     EntityType.TRANSACTION: """
-        select transaction_number, status, property_city, property_state, purchase_price,
+        select transaction_number, status, property_city, property_state, purchase_price::text,
                estimated_closing_at::date as closing
         from roi.transactions
         where organization_id = :organization and deleted_at is null and purchase_price is not null
@@ -90,7 +90,7 @@ def judge(
 def show(console: Console, database: Database, organization_id: str, outcomes: list[Outcome]) -> None:
     """Prints the counts, then a few rows of each table as an analyst would query them."""
     counts = Table(title=f"Organization {organization_id}")
-    for name in ("entity", "fetched", "loaded", "quarantined", "warnings", "API requests", "seconds", "in roi now"):
+    for name in ("entity", "fetched", "loaded", "quarantined", "warnings", "requests", "seconds", "in roi now"):
         counts.add_column(name, justify="left" if name == "entity" else "right")
     counts.add_column("at the sandbox", justify="right")
     for outcome in outcomes:
@@ -114,5 +114,5 @@ def show(console: Console, database: Database, organization_id: str, outcomes: l
                 text(ROWS[outcome.entity_type]), connection, params={"organization": organization_id}
             )
             console.print(f"\nselect … from roi.{outcome.entity_type.table}", style="bold")
-            console.print(rows.to_string(index=False), markup=False, highlight=False)
+            console.print(rows.fillna("").to_string(index=False), markup=False, highlight=False)
     engine.dispose()

@@ -18,8 +18,8 @@ from softpro.mapping.paths import MISSING
 from softpro.mapping.rules import Rule, compile_rule
 from softpro.mapping.validate import target_type
 
-Reason = dict[str, str]
-"""Why a record is rejected: {column, rule, message}."""
+Reason = dict[str, str | None]
+"""Why a record is rejected: {column, rule, message}; no column where the record as a whole is to blame."""
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -68,7 +68,12 @@ def compile_mappings(entity_type: EntityType, mappings: Sequence[Mapping]) -> Co
 
 def apply(compiled: Compiled, payload: bytes) -> Mapped:
     """Maps one record, given as JSON bytes. Columns without a mapping, and fields that are missing, become None."""
-    record = _decode(payload)
+    try:
+        record = _decode(payload)
+    except (msgspec.DecodeError, RecursionError) as broken:
+        # JSON to PostgreSQL, but not to us: a whole number of thousands of digits, or nesting without end.
+        message = f"the record can't be read: {broken}"
+        return Mapped((None,) * len(compiled.columns), [{"column": None, "rule": "readable", "message": message}])
     row: dict[str, Any] = dict.fromkeys(compiled.columns)
     reasons: list[Reason] = []
     for step in compiled.steps:

@@ -36,16 +36,24 @@ def to_number(value: Any) -> Decimal:
         number = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"{_shown(value)} is not a number") from None
-    if not number.is_finite() or abs(number.adjusted()) > 300:
+    if not number.is_finite() or abs(number.adjusted()) > 300 or _decimals(number) > 1000:
         raise ValueError(f"{_shown(value)} is not a number that can be stored")
     return number
 
 
 def to_money(value: Any) -> Decimal:
     amount = to_number(value)
-    if amount != round(amount, 2):
+    if _decimals(amount) > 2:
         raise ValueError(f"{_shown(value)} has more than two decimals")
     return amount
+
+
+def _decimals(number: Decimal) -> int:
+    """Digits after the point, trailing zeros left out. Arithmetic would round, or refuse, what exceeds its context."""
+    _, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)  # finite
+    written = "".join(map(str, digits)).rstrip("0")
+    return max(0, -exponent - (len(digits) - len(written))) if written else 0
 
 
 def to_timestamp(value: Any) -> datetime:

@@ -46,7 +46,10 @@ def compile_rule(text: str) -> Rule:
     def evaluate(value: Any, payload: bytes) -> Any:
         context = None if value is MISSING else _encode(value).decode()
         bindings = {"record": msgspec.json.decode(payload)} if wants_record else None
-        answer = expression.evaluate_json_or_none(context, bindings)
+        try:
+            answer = expression.evaluate_json_or_none(context, bindings)
+        except OverflowError:
+            raise ValueError("the record holds a whole number beyond 64 bits, which $record can't carry") from None
         return MISSING if answer is None else _decode(answer)
 
     return evaluate

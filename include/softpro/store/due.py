@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -11,6 +12,9 @@ from psycopg.rows import class_row
 
 from softpro.entities import EntityType
 from softpro.store.database import Connection
+
+PATIENCE = timedelta(minutes=2)
+"""A run that was announced and has not begun by then is not waited for any longer."""
 
 
 class Lane(StrEnum):
@@ -30,7 +34,7 @@ class Stream:
 
 
 def due(connection: Connection, lane: Lane) -> list[Stream]:
-    """The connected streams of the lane whose time has come and that no live run works on, those waiting longest first.
+    """The connected streams of the lane whose time has come and that no run works on or is about to, oldest sync first.
 
     Time has come when `sync_frequency` seconds have passed since the last sync, or, after a failure, at
     `next_attempt_at`; a backlog is due at once.
@@ -49,9 +53,17 @@ def due(connection: Connection, lane: Lane) -> list[Stream]:
                        c.backlog or i.last_sync_at is null
                        or i.last_sync_at + make_interval(secs => i.sync_frequency) <= now())
           and (l.integration_id is null or softpro.is_free(l))
+          and not exists (
+              select from softpro.sync_logs o
+              where o.integration_id = i.id and o.entity_type = e.entity_type
+                and o.status = 'PENDING' and o.started_at > now() - %(patience)s)
         order by i.last_sync_at nulls first, i.id, e.entity_type
     """
-    return connection.cursor(row_factory=class_row(Stream)).execute(query, {"backlog": lane is Lane.BACKLOG}).fetchall()
+    return (
+        connection.cursor(row_factory=class_row(Stream))
+        .execute(query, {"backlog": lane is Lane.BACKLOG, "patience": PATIENCE})
+        .fetchall()
+    )
 
 
 def of_organization(

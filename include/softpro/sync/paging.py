@@ -57,7 +57,7 @@ def advance(position: Position, keys: Sequence[Key | None], has_more: bool, limi
         onward = Position(last.updated_at, 0, last)
     else:
         # The whole page carries one timestamp: go on inside it.
-        step = max(1, len(keys) - 1) if has_more else max(0, len(keys) - 1)
+        step = max(1 if has_more and keys else 0, len(keys) - 1)
         onward = Position(position.updated_from, position.offset + step, last)
     return Step(True, onward, not (has_more and keys))
 
