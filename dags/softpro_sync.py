@@ -106,10 +106,13 @@ def load(shard: list[dict[str, Any]]) -> None:
 
 @task(trigger_rule="all_done", retries=0)
 def report() -> dict[str, int]:
-    """Sums up what the run did; red when a stream failed."""
+    """Sums up what the run did; red when a stream or a task failed."""
     from softpro.orchestration import tasks
 
-    return tasks.report(get_current_context()["run_id"])
+    context = get_current_context()
+    run_id = context["run_id"]
+    states = context["ti"].get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id])[run_id]
+    return tasks.report(run_id, [task_id for task_id, state in states.items() if state == "failed"])
 
 
 def _by_hand(context: Context) -> bool:

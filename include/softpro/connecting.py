@@ -80,8 +80,12 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
 
 
 def disconnect(services: Services, integration_id: UUID) -> bool:
-    """Erases the tokens and ends the grant. Returns False when the vendor could not be told. Raises NotConnected."""
+    """Erases the tokens and ends the grant. Returns False when the vendor was not told.
+
+    Raises NotFoundHere, NotConnected.
+    """
     with services.database.connect() as connection:
+        integrations.get(connection, integration_id)
         return oauth.revoke_access(connection, services.vault, services.oauth, integration_id)
 
 

@@ -20,7 +20,7 @@ from softpro.settings import STATE_DIRECTORY
 from softpro.timestamps import format_milliseconds
 from softpro_demo import summary
 from softpro_demo.plugin import Failed, Plugin
-from softpro_demo.stack import USER, DidNotStart, Size, Stack
+from softpro_demo.stack import ADMIN, DidNotStart, Size, Stack
 
 ORGANIZATION = "acme-title"
 SYNC_SECONDS = 300
@@ -95,7 +95,7 @@ def _show(stack: Stack) -> bool:
             outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
     console.print()
     summary.show(console, stack.database, ORGANIZATION, outcomes)
-    console.print(f"\nAirflow   {stack.airflow_url}   user [bold]{USER}[/]   password [bold]{stack.password}[/]")
+    console.print(f"\nAirflow   {stack.airflow_url}   user [bold]{ADMIN}[/]   password [bold]{stack.password}[/]")
     console.print(f"Sandbox   {stack.sandbox['url']}")
     short = [outcome for outcome in outcomes if not outcome.complete]
     for outcome in short:

@@ -26,10 +26,10 @@ class Plugin:
         self.session = requests.Session()
         self.session.headers["Authorization"] = f"Bearer {token}"
 
-    def connect(self, organization_id: str) -> dict[str, Any]:
-        """The whole OAuth flow: connect, the sandbox's consent page, callback. Returns the integration's status."""
+    def connect(self, organization_id: str, **choices: str) -> dict[str, Any]:
+        """The whole OAuth flow: connect, the consent page (see `consent.give`), callback. Returns the status."""
         begun = self._call("POST", "/connect", json={"organizationId": organization_id})
-        back = consent.give(begun["data"]["authorizationUrl"])
+        back = consent.give(begun["data"]["authorizationUrl"], **choices)
         self.session.get(back, allow_redirects=False, timeout=60).raise_for_status()
         status: dict[str, Any] = self.status(organization_id)
         if status["status"] != "CONNECTED":

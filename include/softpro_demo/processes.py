@@ -23,6 +23,7 @@ class Processes:
 
     def __init__(self, logs: Path, postgres: Path) -> None:
         self.logs = logs
+        self._children: list[subprocess.Popen[bytes]] = []
         logs.mkdir(parents=True, exist_ok=True)
         self._reaper = subprocess.Popen(
             [sys.executable, "-m", "softpro_demo.processes", str(postgres)],
@@ -42,6 +43,7 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._children.append(child)
         self._pipe.write(b"%d\n" % child.pid)
         self._pipe.flush()
         return child
@@ -49,7 +51,8 @@ class Processes:
     def close(self) -> None:
         """Stops everything and waits until it is gone."""
         self._pipe.close()
-        self._reaper.wait()
+        for process in (self._reaper, *self._children):
+            process.wait()
 
     @property
     def _pipe(self) -> IO[bytes]:

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -24,7 +25,7 @@ from softpro_demo.processes import Processes
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_SECONDS = 180
-USER = "admin"
+ADMIN = "admin"
 
 
 class DidNotStart(Exception):
@@ -43,10 +44,18 @@ class Size:
 class Stack:
     """The running parts. `start` brings them up, `stop` takes them down; the data below `home` stay."""
 
-    def __init__(self, home: Path, size: Size, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        size: Size,
+        say: Callable[[str], None] = lambda what: None,
+        users: Mapping[str, str] = MappingProxyType({ADMIN: "admin"}),
+    ) -> None:
+        """`users`: {name: role} of Airflow's SimpleAuthManager; `say` is told what is being started."""
         self.home = home.resolve()
         self.size = size
         self.say = say
+        self.users = users
         self.processes: Processes
         self.database: Database
         self.sandbox: dict[str, Any] = {}
@@ -55,7 +64,7 @@ class Stack:
 
     @property
     def password(self) -> str:
-        """The password of the demo's only Airflow user."""
+        """The password of every Airflow user here."""
         return self._secrets()["password"]
 
     def start(self) -> None:
@@ -82,10 +91,10 @@ class Stack:
         """Stops everything and waits until it is gone."""
         self.processes.close()
 
-    def token(self) -> str:
-        """A Bearer token of the demo's user, from Airflow's own login."""
+    def token(self, user: str = ADMIN) -> str:
+        """A Bearer token of this user, from Airflow's own login."""
         answer = requests.post(
-            f"{self.airflow_url}/auth/token", json={"username": USER, "password": self.password}, timeout=30
+            f"{self.airflow_url}/auth/token", json={"username": user, "password": self.password}, timeout=30
         )
         answer.raise_for_status()
         token: str = answer.json()["access_token"]
@@ -124,7 +133,7 @@ class Stack:
         local_settings.unlink(missing_ok=True)
         local_settings.symlink_to(ROOT / "config" / "airflow_local_settings.py")
         passwords = home / "passwords.json"
-        _write_private(passwords, json.dumps({USER: kept["password"]}))
+        _write_private(passwords, json.dumps(dict.fromkeys(self.users, kept["password"])))
         connection = {"conn_type": "postgres", "host": directory, "login": "postgres", "schema": "softpro"}
         return {
             "PYTHONPATH": str(ROOT / "include"),
@@ -137,7 +146,7 @@ class Stack:
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__FERNET_KEY": kept["fernet_key"],
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in self.users.items()),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -20,6 +22,7 @@ from softpro.errors import (
     SoftProError,
     UsageError,
 )
+from softpro_web.deps import Reader
 from softpro_web.routes import connection, mappings, sync
 
 URL_PREFIX = "/api/v1/integrations/softpro"
@@ -53,6 +56,12 @@ def create_app() -> FastAPI:
     )
     for router in (connection.router, mappings.router, sync.router):
         app.include_router(router)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi(user: Reader) -> dict[str, Any]:
+        """This API's own description."""
+        return app.openapi()
+
     app.add_exception_handler(SoftProError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

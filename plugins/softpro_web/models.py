@@ -76,8 +76,10 @@ class MappingIn(Model):
     default_value: Annotated[str, Field(max_length=10_000)] | None = None
     enabled: bool = True
 
+    id: UUID | None = Field(None, description="Ignored: what GET answered can be sent back.")
+
     def mapping(self) -> Mapping:
-        return Mapping(**self.model_dump())
+        return Mapping(**self.model_dump(exclude={"id"}))
 
 
 class MappingOut(MappingIn):
@@ -86,7 +88,7 @@ class MappingOut(MappingIn):
 
 
 class MappingsBody(Model):
-    """`id` is ignored in the entries, so that what GET answered can be sent back."""
+    """The whole set of each entity type that occurs in it."""
 
     integration_id: UUID
     mappings: Annotated[list[MappingIn], Field(min_length=1, max_length=1_000)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -159,8 +159,8 @@ def load(shard: Shard, outlet_events: Any) -> None:
         outlet_events[CHANGED].add(TABLES[entity_type], extra={"rows": rows})
 
 
-def report(run_id: str) -> dict[str, int]:
-    """Sums up the run. Raises AirflowException, so that the run shows red, where a stream failed or never ended."""
+def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
+    """Sums up the run. Raises AirflowException, so that the run shows red, where a stream or a task failed."""
     database_ = database()
     with database_.connect() as connection:
         for entry in logs.of_run(connection, run_id):
@@ -178,13 +178,13 @@ def report(run_id: str) -> dict[str, int]:
             entry.records_failed,
             entry.api_requests,
         )
-    failed = [entry for entry in entries if entry.status == "FAILED"]
-    if failed:
-        raise AirflowException(
-            "; ".join(
-                f"{entry.organization_id} {entry.entity_type.lower()}s: {entry.error_message}" for entry in failed
-            )
-        )
+    failed = [
+        f"{entry.organization_id} {entry.entity_type.lower()}s: {entry.error_message}"
+        for entry in entries
+        if entry.status == "FAILED"
+    ]
+    if failed or failed_tasks:
+        raise AirflowException("; ".join([*failed, *(f"task {task_id} failed" for task_id in failed_tasks)]))
     return {
         "streams": len(entries),
         "fetched": sum(entry.records_fetched for entry in entries),

@@ -113,6 +113,8 @@ def _validate(
             }
         )
     finally:
+        # It tests the connection with one engine and validates with another.
+        source.get_engine().dispose()
         source.get_execution_engine().engine.dispose()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from softpro.errors import SoftProError
 from softpro.vendor.records import Key
 
 LAG = timedelta(seconds=5)
@@ -38,7 +39,7 @@ class Step:
     done: bool
 
 
-class UnsortedList(ValueError):
+class UnsortedList(SoftProError):
     """The list does not keep `sortBy=updatedAt` or `updatedFrom`; paging it by timestamps would skip records."""
 
 

@@ -1,0 +1,83 @@
+"""Every DAG parses, explains itself and keeps the house's defaults."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAGS = sorted((Path(__file__).parents[2] / "dags").glob("*.py"))
+
+# In a process of its own: Airflow reads its configuration, and makes its home, when it is imported.
+INSPECT = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder=sys.argv[1])
+heavy = [name for name in ("great_expectations", "pandas", "alembic", "jsonatapy") if name in sys.modules]
+print(json.dumps({
+    "errors": bag.import_errors,
+    "heavy": heavy,
+    "dags": {
+        name: {
+            "doc_md": dag.doc_md, "tags": sorted(dag.tags), "catchup": dag.catchup,
+            "params": {key: dag.params.get_param(key).schema for key in dag.params},
+            "tasks": {
+                task.task_id: {"doc_md": task.doc_md, "owner": task.owner, "pool": task.pool} for task in dag.tasks
+            },
+        }
+        for name, dag in bag.dags.items()
+    },
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    answer = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", INSPECT, str(DAGS[0].parent)],
+        env={
+            **os.environ,
+            "AIRFLOW_HOME": str(tmp_path_factory.mktemp("home")),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+def test_every_file_parses_to_one_dag_of_its_name(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert sorted(parsed["dags"]) == [path.stem for path in DAGS]
+
+
+def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
+    assert parsed["heavy"] == []
+
+
+def test_every_dag_and_task_explains_itself(parsed: dict[str, Any]) -> None:
+    for name, dag in parsed["dags"].items():
+        assert dag["doc_md"], name
+        for task_id, task in dag["tasks"].items():
+            assert task["doc_md"], f"{name}.{task_id}"
+
+
+def test_every_dag_has_tags_an_owner_and_no_catch_up(parsed: dict[str, Any]) -> None:
+    for dag in parsed["dags"].values():
+        assert "softpro" in dag["tags"]
+        assert dag["catchup"] is False
+        assert {task["owner"] for task in dag["tasks"].values()} == {"roi-systems"}
+
+
+def test_the_form_asks_for_organization_entity_types_and_mode(parsed: dict[str, Any]) -> None:
+    params = parsed["dags"]["softpro_sync"]["params"]
+    assert list(params) == ["organization", "entity_types", "mode"]
+    assert params["mode"]["enum"] == ["incremental", "delta", "full"]
+    assert params["entity_types"]["items"]["enum"] == ["transactions", "contacts"]

@@ -1,0 +1,170 @@
+"""Syncs through real DAG runs, begun over HTTP, by the scheduler and by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import requests
+
+from .conftest import Airflow
+
+
+def until(seconds: float, ready: Callable[[], object]) -> None:
+    """Waits until it is so; the scheduler takes its time."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.5)
+
+
+def test_a_sync_begun_over_http_answers_the_specifications_result(airflow: Airflow) -> None:
+    vendor = airflow.vendor_organization()
+    plugin = airflow.as_user()
+    integration = plugin.connect("http-org", organization=vendor)
+
+    answer = plugin.session.post(f"{airflow.url}/sync/transactions", json={"integrationId": integration["id"]})
+
+    assert answer.status_code == 200
+    body = answer.json()
+    started, completed = (datetime.fromisoformat(body["data"].pop(name)) for name in ("startedAt", "completedAt"))
+    duration = body["data"].pop("duration")
+    assert abs((completed - started).total_seconds() * 1000 - duration) <= 2
+    assert body == {
+        "success": True,
+        "data": {
+            "success": True,
+            "entityType": "TRANSACTION",
+            "operation": "sync",
+            "recordsProcessed": 120,
+            "recordsSucceeded": 120,
+            "recordsFailed": 0,
+        },
+    }
+    rows = airflow.query("select softpro_order_id from roi.transactions where organization_id = 'http-org' order by 1")
+    assert [row["softpro_order_id"] for row in rows] == sorted(
+        record["orderId"] for record in airflow.export(vendor, "TRANSACTION")
+    )
+
+
+def test_a_sync_that_outlasts_the_wait_answers_202_with_the_run_and_its_log(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    integration = plugin.connect("wait-org", organization=airflow.vendor_organization())
+
+    answer = plugin.session.post(
+        f"{airflow.url}/sync/contacts", params={"wait": 0}, json={"integrationId": integration["id"]}
+    )
+
+    assert answer.status_code == 202
+    started = answer.json()["data"]
+    assert airflow.api("GET", f"/dags/softpro_sync/dagRuns/{started['runId']}")["run_type"] == "manual"
+    plugin.wait(integration["id"], started["logId"], 90, lambda log: None)
+    [log] = [log for log in plugin.logs(integration["id"]) if log["id"] == started["logId"]]
+    assert (log["status"], log["syncType"], log["recordsProcessed"]) == ("COMPLETED", "MANUAL", 50)
+
+
+def test_the_scheduler_syncs_whoever_is_due_and_one_bad_tenant_stops_nobody(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    good = plugin.connect("good-org", organization=airflow.vendor_organization())
+    bad_vendor = airflow.vendor_organization()
+    bad = plugin.connect("bad-org", organization=bad_vendor)
+    requests.post(
+        f"{airflow.stack.sandbox['url']}/sandbox/grants/revoke", json={"organizationId": bad_vendor}, timeout=30
+    ).raise_for_status()
+
+    def ended() -> bool:
+        return len([log for log in plugin.logs(good["id"]) if log["status"] == "COMPLETED"]) >= 2 and any(
+            log["status"] == "FAILED" for log in plugin.logs(bad["id"])
+        )
+
+    until(120, ended)
+
+    logs = {log["entityType"]: log for log in plugin.logs(good["id"])}
+    assert {name: (log["syncType"], log["recordsProcessed"]) for name, log in logs.items()} == {
+        "TRANSACTION": ("SCHEDULED", 120),
+        "CONTACT": ("SCHEDULED", 50),
+    }
+    status = plugin.status("bad-org")
+    assert status["status"] == "EXPIRED"
+    assert "connect" in status["lastErrorMessage"]
+    [failed] = [log for log in plugin.logs(bad["id"]) if log["status"] == "FAILED" and log["entityType"] == "CONTACT"]
+    until(60, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{failed['runId']}")["state"] == "failed")
+
+
+def test_a_stream_that_a_live_run_works_on_is_refused_with_that_runs_log(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    integration = plugin.connect("busy-org", organization=airflow.vendor_organization())
+    airflow.query("update softpro.integrations set sync_enabled = false where id = %s", integration["id"])
+    log_id = "11111111-2222-3333-4444-555555555555"
+    airflow.query(
+        """
+        insert into softpro.leases (integration_id, entity_type, organization_id, epoch, log_id, expires_at)
+        values (%s, 'CONTACT', 'busy-org', 1, %s, now() + interval '10 minutes')
+        on conflict (integration_id, entity_type) do update
+        set log_id = excluded.log_id, expires_at = excluded.expires_at, backend_pid = null
+        """,
+        integration["id"],
+        log_id,
+    )
+
+    answer = plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration["id"]})
+
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "SYNC_RUNNING"
+    assert answer.json()["error"]["details"] == {"logId": log_id}
+
+
+def test_a_backlog_goes_on_in_its_own_lane(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    integration = plugin.connect("backlog-org", organization=airflow.vendor_organization())
+    airflow.query("update softpro.integrations set sync_contacts = false where id = %s", integration["id"])
+    airflow.query(
+        """
+        insert into softpro.cursors (integration_id, entity_type, organization_id, backlog)
+        values (%s, 'TRANSACTION', 'backlog-org', true)
+        on conflict (integration_id, entity_type) do update set backlog = true
+        """,
+        integration["id"],
+    )
+
+    until(120, lambda: any(log["status"] == "COMPLETED" for log in plugin.logs(integration["id"])))
+
+    [log] = [log for log in plugin.logs(integration["id"]) if log["status"] == "COMPLETED"]
+    tasks = airflow.api("GET", f"/dags/softpro_sync/dagRuns/{log['runId']}/taskInstances", params={"limit": 100})
+    done = {task["task_id"] for task in tasks["task_instances"] if task["state"] == "success"}
+    assert {"plan_backlog", "backlog.extract", "backlog.load"} <= done
+
+
+def test_the_roi_tables_assets_change_only_when_rows_did(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    integration = plugin.connect("asset-org", organization=airflow.vendor_organization())
+    airflow.query("update softpro.integrations set sync_enabled = false where id = %s", integration["id"])
+
+    def events_of(run_id: str) -> list[tuple[str, dict[str, int]]]:
+        events = airflow.api("GET", "/assets/events", params={"source_run_id": run_id, "limit": 100})["asset_events"]
+        return [(event["uri"], event["extra"]) for event in events if event["source_run_id"] == run_id]
+
+    def run() -> str:
+        answer = plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration["id"]})
+        assert answer.json()["data"]["success"], answer.text
+        newest: str = plugin.logs(integration["id"])[0]["runId"]
+        until(60, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{newest}")["state"] == "success")
+        return newest
+
+    first, second = run(), run()
+
+    [(uri, extra)] = events_of(first)
+    assert uri == "softpro://roi/contacts"
+    assert extra["rows"] == 50
+    assert events_of(second) == []
+
+
+def test_a_run_begun_in_the_airflow_ui_for_an_unknown_organization_says_so(airflow: Airflow) -> None:
+    conf = {"organization": "nobody", "entity_types": ["contacts"], "mode": "incremental"}
+    run = airflow.api("POST", "/dags/softpro_sync/dagRuns", json={"logical_date": None, "conf": conf})
+
+    until(60, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{run['dag_run_id']}")["state"] == "failed")
+
+    log = airflow.api("GET", f"/dags/softpro_sync/dagRuns/{run['dag_run_id']}/taskInstances/plan_fresh/logs/1")
+    assert "nobody is not connected" in str(log)
