@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from softpro.entities import EntityType
 from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
+from softpro.store import integrations
 from softpro.timestamps import format_milliseconds
 from softpro_demo import summary
 from softpro_demo.plugin import Failed, Plugin
@@ -70,6 +71,7 @@ def main(
 def _show(stack: Stack) -> bool:
     """Connects, syncs and sums up. Returns whether all of the sandbox arrived."""
     api = Plugin(stack.airflow_url, stack.token())
+    _tell_of_earlier_data(stack)
     since = format_milliseconds(datetime.now(UTC))
     status = api.connect(ORGANIZATION)
     console.print(f"\n{ORGANIZATION} is [green]{status['status']}[/] through OAuth; syncing through Airflow:")
@@ -102,6 +104,18 @@ def _show(stack: Stack) -> bool:
         message = outcome.log["errorMessage"] or f"{outcome.rows} of {outcome.at_vendor} arrived"
         console.print(f"[red]{outcome.entity_type.table} fell short:[/] {message}")
     return not short
+
+
+def _tell_of_earlier_data(stack: Stack) -> None:
+    with stack.database.connect() as connection:
+        states = [
+            integrations.stream_status(connection, integration, entity_type)
+            for integration in integrations.every(connection)
+            for entity_type in EntityType
+        ]
+    found = [f"{state['rows']:,} {EntityType(state['entityType']).table}" for state in states if state["rows"]]
+    if found:
+        console.print(f"\nFound earlier data: {', '.join(found)}")
 
 
 def _expected(stack: Stack, entity_type: EntityType) -> int:

@@ -1,0 +1,61 @@
+"""`make demo` as a person runs it: it shows what arrived, finds it again, and leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+COMMAND = [sys.executable, "-m", "softpro_demo", "--transactions", "230", "--contacts", "70"]
+
+
+def left_over(home: Path) -> list[str]:
+    """What still runs on the demo's directory or was started from it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), *process.environ().values()]
+        except psutil.Error:
+            continue
+        if any(str(home) in word for word in words) and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "demo"
+
+
+def test_the_demo_shows_what_arrived_finds_it_again_and_leaves_nothing_however_it_ends(home: Path) -> None:
+    first = subprocess.run([*COMMAND, "--home", str(home), "--exit"], capture_output=True, text=True, timeout=300)
+
+    assert first.returncode == 0, first.stdout + first.stderr
+    counts = {line.split()[1]: re.findall(r"[\d,.]+", line) for line in first.stdout.splitlines() if line[:1] == "│"}
+    for table, number in (("transactions", "230"), ("contacts", "70")):
+        fetched, loaded, quarantined, *_, in_roi, at_sandbox = counts[table]
+        assert (fetched, loaded, quarantined, in_roi, at_sandbox) == (number, number, "0", number, number)
+    assert left_over(home) == []
+
+    with subprocess.Popen([*COMMAND, "--home", str(home)], stdout=subprocess.PIPE, text=True) as second:
+        assert second.stdout is not None
+        lines = []
+        for line in second.stdout:
+            lines.append(line)
+            if "Press Ctrl-C" in line:
+                break
+        assert "Found earlier data: 230 transactions, 70 contacts\n" in lines
+        assert left_over(home) != []
+        os.kill(second.pid, signal.SIGKILL)
+
+    deadline = time.monotonic() + 40
+    while left_over(home) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert left_over(home) == []
