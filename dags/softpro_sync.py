@@ -37,8 +37,8 @@ only when rows did.
 
 PARAMS = {
     "organization": Param(
-        "",
-        type="string",
+        None,
+        type=["null", "string"],
         title="Organization",
         description="Its id in ROI Systems. Empty: every connected organization, due or not.",
         maxLength=128,

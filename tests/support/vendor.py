@@ -29,7 +29,7 @@ class Sandbox:
         self.url: str = told["url"]
         self.told = told
         self.organizations: list[str] = told["organizationIds"]
-        self._untouched = iter(self.organizations)
+        self._untouched: Iterator[str] = iter(self.organizations)
         self._http = requests.Session()
 
     def untouched(self) -> str:

@@ -210,7 +210,8 @@ create table softpro.quarantine (
     resolved_at     timestamptz,
     unique (integration_id, entity_type, record_key)
 );
-comment on column softpro.quarantine.payload is 'the record as its exact bytes: jsonb refuses some that JSON allows';
+comment on column softpro.quarantine.payload is
+    'the record''s JSON, byte for byte as it was sent where jsonb can''t hold it';
 comment on column softpro.quarantine.record_key is 'the entity id; for a record without one, the hash of its payload';
 
 create table softpro.conflicts (

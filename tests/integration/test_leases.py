@@ -1,0 +1,103 @@
+"""One run at a time moves a stream; a dead one is followed at once, a slow one can't overwrite its successor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from softpro import pipeline
+from softpro.entities import EntityType
+from softpro.errors import LeaseHeld, LeaseLost
+from softpro.services import Services
+from softpro.store.database import Database
+from softpro.store.leases import held
+
+from ..support.databases import dump, execute, one, rows
+from ..support.expected import actual_rows, expected_rows
+from ..support.kinds import Connected, StartSandbox
+from ..support.product import begin, begin_connection, command, environment, finish_connection, services_in, sync
+
+
+def test_a_live_lease_is_refused_and_the_refusal_leaves_no_trace(
+    connected: Connected, services: Services, settings: dict[str, str]
+) -> None:
+    integration = connected("acme")
+    run = begin(services, integration)
+    with held(services.database, run):
+        before = dump(services.database)
+        with pytest.raises(LeaseHeld, match=r"^Another run syncs "):
+            begin(services, integration)
+        answer = command(settings, "sync", "acme", "--entity", "transactions")
+        assert (answer.code, answer.out) == (1, "")
+        assert answer.err.startswith("softpro: Another run syncs ")
+        assert dump(services.database) == before
+
+
+def test_another_entity_of_the_same_organization_is_another_stream(connected: Connected, services: Services) -> None:
+    integration = connected("acme")
+    with held(services.database, begin(services, integration)):
+        assert sync(services, integration, EntityType.CONTACT).status == "COMPLETED"
+
+
+def test_a_killed_run_is_followed_at_once_and_its_log_is_failed(
+    start_sandbox: StartSandbox, database: Database
+) -> None:
+    sandbox = start_sandbox(transactions=40, slow=1, slowSeconds=0.25)
+    settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="3")
+    services = services_in(settings, database)
+    address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
+    integration = finish_connection(services, address)
+    slow = subprocess.Popen(
+        [sys.executable, "-m", "softpro", "sync", "acme", "--entity", "transactions"],
+        env=settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while one(database, "select count(*) from raw.records") < 7 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    slow.kill()
+    slow.wait()
+    landed = one(database, "select count(*) from raw.records")
+    assert 7 <= landed < 40
+    sandbox.switch(slow=0)
+    began = time.monotonic()
+    while True:  # the server needs a moment to notice that the session's client is gone
+        try:
+            log = sync(services, integration)
+            break
+        except LeaseHeld:
+            assert time.monotonic() - began < 5
+            time.sleep(0.1)
+    assert log.records_fetched <= 40 - landed + 3
+    assert actual_rows(database, "acme") == expected_rows(sandbox.records(sandbox.organizations[0]))
+    orphan, successor = rows(database, "select status, error_message from softpro.sync_logs order by started_at")
+    assert (orphan["status"], successor["status"]) == ("FAILED", "COMPLETED")
+    assert "The run ended without a word" in orphan["error_message"]
+
+
+def test_a_run_that_was_presumed_dead_can_neither_land_nor_settle(connected: Connected, services: Services) -> None:
+    integration = connected("acme")
+    database = services.database
+    presumed_dead = begin(services, integration)
+    pipeline.extract(services, presumed_dead, seconds=0)
+    pipeline.transform(database, presumed_dead)
+    execute(database, "update softpro.leases set expires_at = now() - interval '1 second'")
+    successor = begin(services, integration)
+    before = dump(database)
+    with pytest.raises(LeaseLost):
+        pipeline.extract(services, presumed_dead)
+    with pytest.raises(LeaseLost):
+        pipeline.transform(database, presumed_dead)
+    with pytest.raises(LeaseLost):
+        pipeline.load(database, presumed_dead, {})
+    with pytest.raises(LeaseLost):
+        pipeline.finish(database, presumed_dead)
+    assert dump(database) == before
+    pipeline.extract(services, successor)
+    pipeline.transform(database, successor)
+    pipeline.load(database, successor, {})
+    assert pipeline.finish(database, successor).records_inserted == 45

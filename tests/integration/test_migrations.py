@@ -1,0 +1,106 @@
+"""The schema: brought up to date by whoever comes first, and in step with what the mappings fill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from softpro.entities import EntityType
+from softpro.errors import DatabaseUnavailable
+from softpro.mapping.columns import COLUMNS, Type
+from softpro.store.database import Database
+from softpro.store.migrations import migrate
+
+from ..support.databases import rows
+from ..support.product import environment
+from ..support.vendor import Sandbox
+
+ROI_TYPES = {
+    Type.TEXT: "text",
+    Type.MONEY: "numeric(14,2)",
+    Type.NUMBER: "numeric",
+    Type.TIMESTAMP: "timestamp with time zone",
+    Type.JSON: "jsonb",
+}
+STAGING_TYPES = ROI_TYPES | {Type.MONEY: "numeric"}  # the checks judge what does not fit, so staging must hold it
+
+
+def columns_of(database: Database, schema: str, table: str) -> dict[str, str]:
+    found = rows(
+        database,
+        """
+        select attname as name, format_type(atttypid, atttypmod) as type
+        from pg_attribute
+        where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped
+        """,
+        f"{schema}.{table}",
+    )
+    return {row["name"]: row["type"] for row in found}
+
+
+def test_migrating_twice_does_nothing_the_second_time(bare_database: Database) -> None:
+    assert migrate(bare_database)[:2] == ["0001", "0002"]
+    assert migrate(bare_database) == []
+
+
+def test_two_processes_that_migrate_at_once_both_end_well(bare_database: Database, sandbox: Sandbox) -> None:
+    command = [sys.executable, "-m", "softpro", "migrate"]
+    settings = environment(bare_database, sandbox)
+    both = [
+        subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = sorted(process.communicate(timeout=60)[0].split()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert said == ["ran", "up"]
+
+
+def test_a_server_that_is_not_there_is_one_clear_error() -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"^The database can't be migrated: "):
+        migrate(Database("host=127.0.0.1 port=1 dbname=nowhere connect_timeout=2"))
+
+
+@pytest.mark.parametrize("entity", list(EntityType))
+@pytest.mark.parametrize(("schema", "types"), [("roi", ROI_TYPES), ("staging", STAGING_TYPES)])
+def test_the_mapped_columns_are_those_of_the_tables(
+    database: Database, entity: EntityType, schema: str, types: dict[Type, str]
+) -> None:
+    actual = columns_of(database, schema, entity.table)
+    assert {column: actual.get(column) for column in COLUMNS[entity]} == {
+        column: types[kind] for column, kind in COLUMNS[entity].items()
+    }
+
+
+@pytest.mark.parametrize("entity", list(EntityType))
+def test_only_keys_and_the_products_own_timestamps_are_not_mapped(database: Database, entity: EntityType) -> None:
+    own = {"id", "organization_id", entity.key, "softpro_created_at", "softpro_updated_at"}
+    own |= {"created_at", "updated_at", "deleted_at"}
+    assert columns_of(database, "roi", entity.table).keys() - COLUMNS[entity].keys() == own
+
+
+def test_every_row_of_every_table_says_whose_it_is(database: Database) -> None:
+    without = rows(
+        database,
+        """
+        select c.oid::regclass::text as name
+        from pg_class c
+        where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in ('softpro', 'raw', 'staging', 'roi')
+          and not exists (
+              select from pg_attribute a
+              where a.attrelid = c.oid and a.attname = 'organization_id' and a.attnotnull and not a.attisdropped)
+        """,
+    )
+    assert [row["name"] for row in without] == ["softpro.schema_version"]
+
+
+@pytest.mark.parametrize("table", ["transactions", "contacts", "transaction_parties", "properties", "documents"])
+def test_every_synced_table_has_its_history_with_all_its_columns(database: Database, table: str) -> None:
+    history = columns_of(database, "roi", f"{table}_history")
+    assert history == columns_of(database, "roi", table) | {
+        "valid_from": "timestamp with time zone",
+        "valid_to": "timestamp with time zone",
+        "changed_fields": "text[]",
+    }
+    assert columns_of(database, "roi", f"{table}_versions").keys() == history.keys()

@@ -1,0 +1,101 @@
+"""Secrets stay secret (promise 10): in no table, no log, no output, in whatever spelling."""
+
+from __future__ import annotations
+
+import base64
+import logging
+
+import pytest
+
+from softpro.entities import EntityType
+from softpro.services import Services
+from softpro.store import grants
+from softpro.store.encryption import Place
+from softpro.store.integrations import Integration
+from softpro.vendor.oauth import STATE_PLACE
+
+from ..support.databases import dump, execute, rows
+from ..support.kinds import Connected
+from ..support.product import KEY, begin_connection, command, finish_connection, sync
+from ..support.vendor import CLIENT_SECRET, Sandbox
+
+
+def spellings(secret: str) -> set[str]:
+    """Plain, hex, and base64 in both alphabets, without padding."""
+    plain = secret.encode()
+    both = {base64.b64encode(plain).decode(), base64.urlsafe_b64encode(plain).decode()}
+    return {secret, plain.hex(), plain.hex().upper(), *(text.rstrip("=") for text in both)}
+
+
+def tokens(services: Services, integration: Integration) -> set[str]:
+    with services.database.connect() as connection:
+        grant = grants.read(connection, services.vault, integration.id)
+    return {token for token in (grant.access_token, grant.refresh_token) if token}
+
+
+def code_verifiers(services: Services) -> set[str]:
+    return {
+        services.vault.open(row["code_verifier"], Place(*STATE_PLACE, row["integration_id"]))
+        for row in rows(services.database, "select integration_id, code_verifier from softpro.oauth_states")
+    }
+
+
+def test_no_secret_stands_anywhere_after_all_that_can_happen(
+    connected: Connected,
+    services: Services,
+    settings: dict[str, str],
+    sandbox: Sandbox,
+    vendor_organization: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secrets = {KEY, CLIENT_SECRET}
+    integration = connected("acme")
+    secrets |= tokens(services, integration)
+    sandbox.expire(vendor_organization)
+    assert sync(services, integration, EntityType.CONTACT).status == "COMPLETED"
+    outputs = [command(settings, "sync", "acme", "--entity", "contacts")]
+    secrets |= tokens(services, integration)
+    assert len(secrets) == 6
+    # Failures of several kinds: the token endpoint away, another key, refused consent, a revoked grant.
+    execute(services.database, "update softpro.integrations set token_expires_at = now()")
+    away = {**settings, "SOFTPRO_OAUTH_TOKEN_URL": "http://127.0.0.1:1/token", "SOFTPRO_MAX_RETRIES": "0"}
+    outputs.append(command(away, "sync", "acme", "--entity", "contacts"))
+    outputs.append(command({**settings, "INTEGRATION_ENCRYPTION_KEY": "k" * 32}, "sync", "acme"))
+    refused = sandbox.consent(begin_connection(services, "acme"), vendor_organization, "refuse")
+    outputs.append(command(settings, "callback", refused))
+    sandbox.revoke(vendor_organization)
+    outputs.append(command(settings, "sync", "acme", "--entity", "contacts"))
+    address = sandbox.consent(begin_connection(services, "acme"), vendor_organization)
+    secrets |= tokens(services, finish_connection(services, address))
+    outputs.append(command(settings, "status", "--json"))
+    secrets |= code_verifiers(services)
+    assert [output.code for output in outputs] == [0, 1, 1, 1, 1, 0]
+    assert len(secrets) == 11
+
+    seen = "\n".join(line for lines in dump(services.database).values() for line in lines)
+    seen += "\n".join(output.out + output.err for output in outputs)
+    records = [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
+    seen += "\n".join(records) + "".join(capfd.readouterr())
+    assert "token_refreshed" in seen
+    assert "SoftPro's OAuth server did not answer" in seen
+    assert [secret for secret in secrets if any(spelling in seen for spelling in spellings(secret))] == []
+
+
+def test_a_token_copied_to_another_organizations_row_does_not_open(
+    connected: Connected, services: Services, sandbox: Sandbox
+) -> None:
+    mine = connected("acme")
+    connected("globex", at=sandbox.untouched())
+    execute(
+        services.database,
+        """
+        update softpro.integrations
+        set access_token = (select access_token from softpro.integrations where organization_id = 'globex')
+        where organization_id = 'acme'
+        """,
+    )
+    log = sync(services, mine, EntityType.CONTACT)
+    assert log.status == "FAILED"
+    assert "is damaged or was moved there from elsewhere" in str(log.error_message)

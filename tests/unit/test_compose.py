@@ -1,0 +1,152 @@
+"""The compose file, as compose itself reads it, and the Dockerfile beside it. No Docker engine is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from psycopg.conninfo import conninfo_to_dict
+
+from softpro import settings
+from softpro.store.migrations import SQL_DIRECTORY
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "docker-compose.yaml"
+REQUIRED = sorted(set(re.findall(r"\$\{(\w+):\?", FILE.read_text(encoding="utf-8"))))
+SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
+AIRFLOW = ("migrate", "api-server", "scheduler", "dag-processor", "triggerer", "worker")
+RUNNING = [name for name in SERVICES if name != "migrate"]
+
+
+def compose_command() -> list[str]:
+    """Compose, whichever is installed. The tests fail where neither is: nothing is skipped in silence."""
+    alone, docker = shutil.which("docker-compose"), shutil.which("docker")
+    if alone:
+        return [alone]
+    if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
+        return [docker, "compose"]
+    pytest.fail("Neither docker-compose nor `docker compose` is installed: apt-get install docker-compose")
+
+
+def config(folder: Path, values: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `config` says of the file with these variables and no others."""
+    environment_file = folder / "environment"
+    environment_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
+    command = [*compose_command(), "--env-file", str(environment_file), "--file", str(FILE), "config"]
+    path = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, env=path, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The services after compose has put the variables in; each is `the-<name>`."""
+    answer = config(tmp_path_factory.mktemp("compose"), {name: f"the-{name}" for name in REQUIRED})
+    assert answer.returncode == 0, answer.stderr
+    services: dict[str, Any] = yaml.safe_load(answer.stdout)["services"]
+    return services
+
+
+def test_every_service_is_there() -> None:
+    assert set(SERVICES) == {"postgres", "redis", *AIRFLOW}
+
+
+def test_compose_accepts_the_file(resolved: dict[str, Any]) -> None:
+    assert set(resolved) == set(SERVICES)
+
+
+def test_a_missing_secret_stops_compose_and_is_named(tmp_path: Path) -> None:
+    answer = config(tmp_path, {name: "set" for name in REQUIRED if name != "INTEGRATION_ENCRYPTION_KEY"})
+    assert answer.returncode != 0
+    assert "INTEGRATION_ENCRYPTION_KEY" in answer.stderr
+
+
+def test_every_secret_is_required() -> None:
+    variables = set(re.findall(r"\$\{(\w+)", FILE.read_text(encoding="utf-8")))
+    assert {name for name in variables if re.search("KEY|SECRET|PASSWORD|CLIENT", name)} == set(REQUIRED)
+
+
+@pytest.mark.parametrize("name", AIRFLOW)
+def test_every_setting_of_the_product_reaches_every_service_that_runs_it(name: str) -> None:
+    fields = [field for group in settings.Group.__subclasses__() for field in group.model_fields.values()]
+    passed = SERVICES[name]["environment"]
+    assert {field.alias for field in fields} <= set(passed)
+    assert all(passed[str(field.alias)] for field in fields if field.is_required())
+
+
+@pytest.mark.parametrize("name", AIRFLOW)
+def test_airflow_and_the_command_line_find_the_same_database(name: str, resolved: dict[str, Any]) -> None:
+    environment = resolved[name]["environment"]
+    connection = json.loads(environment["AIRFLOW_CONN_SOFTPRO_POSTGRES"])
+    address = conninfo_to_dict(environment["SOFTPRO_DATABASE_URL"])
+    assert connection["conn_type"] == "postgres"
+    assert (connection["host"], connection["login"], connection["password"], connection["schema"]) == (
+        *(address["host"], address["user"]),
+        *(address["password"], address["dbname"]),
+    )
+    assert address["password"] == "the-POSTGRES_PASSWORD"
+
+
+def test_only_the_api_server_is_published_and_only_on_this_machine() -> None:
+    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
+        "api-server": ["127.0.0.1:8080:8080"]
+    }
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_every_service_that_stays_up_is_watched_and_restarted(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_the_migration_runs_once_and_before_all_others() -> None:
+    migrate = SERVICES["migrate"]
+    script = migrate["command"][-1]
+    assert migrate["restart"] == "no"
+    assert migrate["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert script.index("create database airflow") < script.index("airflow db migrate")
+    assert script.index("airflow db migrate") < script.index("python -m softpro migrate")
+    for name in set(AIRFLOW) - {"migrate"}:
+        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_what_the_executor_needs_is_installed_and_running() -> None:
+    assert SERVICES["scheduler"]["environment"]["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
+    assert "apache-airflow-providers-celery==" in (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    for name in ("scheduler", "worker"):
+        assert SERVICES[name]["depends_on"]["redis"] == {"condition": "service_healthy"}
+
+
+@pytest.mark.parametrize("name", AIRFLOW)
+def test_scripts_inside_the_file_are_valid(name: str) -> None:
+    command = SERVICES[name].get("command", [])
+    if command[:1] != ["bash"]:
+        assert command[0] == "airflow"
+        return
+    script = command[-1]
+    subprocess.run(["/bin/bash", "-n", "-c", script], check=True)
+    for python in re.findall(r"<<'END'\n(.*?)^END$", script, re.DOTALL | re.MULTILINE):
+        compile(python, name, "exec")
+
+
+def test_the_image_holds_the_product_where_it_looks_for_itself() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = dict(re.findall(r"^COPY (?:--\S+ )?(\S+) (\S+)$", dockerfile, re.MULTILINE))
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert [source for source in copied if not (ROOT / source).exists() or f"!{source}" not in allowed] == []
+    assert {"dags", "plugins", "include", "sql", "config"} <= set(copied)
+    assert copied["config"] == "/opt/airflow/config"
+    assert "PYTHONPATH=/opt/softpro/include" in dockerfile
+    assert SQL_DIRECTORY == ROOT / "sql"  # beside include/, here and there
+    assert copied["sql"] == "sql"
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    users = re.findall(r"^USER (\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert users
+    assert users[-1] not in ("root", "0")

@@ -1,0 +1,203 @@
+"""The documentation says what the code does: names, defaults, routes, columns and links are compared one by one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from softpro import settings
+from softpro.__main__ import app
+from softpro.entities import EntityType
+from softpro.mapping.columns import COLUMNS, Type
+from softpro.mapping.defaults import FIELDS
+from softpro.quality.check import load_suite
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+COMPOSE = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
+SQL_TYPES = {
+    Type.TEXT: "text",
+    Type.MONEY: "numeric(14,2)",
+    Type.NUMBER: "numeric",
+    Type.TIMESTAMP: "timestamptz",
+    Type.JSON: "jsonb",
+}
+BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+OTHER_WORDS = {"SOFTPRO_TO_ROI", "SOFTPRO_ERROR"}  # a direction, and an error code of the HTTP API
+RIGHTS = {"Reader": "read", "Operator": "operate", "Configurer": "configure"}
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def doc(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def code_in(page: Path) -> str:
+    """The page's code blocks and code spans, one a line."""
+    text = page.read_text(encoding="utf-8")
+    return "\n".join([*BLOCK.findall(text), *re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))])
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a second-level heading, up to the next."""
+    return re.split(r"^## ", text.split(f"\n## {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows; their heads and the lines below those left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    heads = {number - 1 for number, line in enumerate(lines) if set(line) <= set("|-")}
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for number, line in enumerate(lines)
+        if number not in heads and not set(line) <= set("|-")
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_every_link_and_image_leads_somewhere(page: Path) -> None:
+    broken = []
+    for address in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = address.partition("#")
+        if path.startswith("https://"):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            broken.append(address)
+    assert broken == []
+
+
+@every_page
+def test_every_make_target_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", code_in(page))) <= targets
+
+
+@every_page
+def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
+    named = set(re.findall(r"(?<![A-Z_])SOFTPRO_[A-Z_]+", page.read_text(encoding="utf-8")))
+    assert named <= {*aliases(), *re.findall(r"\$\{(\w+)", COMPOSE), *OTHER_WORDS}
+
+
+def aliases() -> dict[str, str]:
+    """Every variable that the product reads, and how its default is to be written."""
+    found = {}
+    for group in settings.Group.__subclasses__():
+        for field in group.model_fields.values():
+            assert field.alias
+            default = "none" if field.is_required() else "unset" if field.default is None else f"`{field.default}`"
+            found[field.alias] = default
+    return found
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    documented = {row[0].strip("`"): row[3] for row in rows(section(doc("configuration.md"), "The product"))}
+    assert {name: re.findall(r"`.*?`|\w+", default)[0] for name, default in documented.items()} == aliases()
+
+
+def test_every_variable_of_compose_is_documented() -> None:
+    deploying = section(doc("operations.md"), "Deploying")
+    assert [name for name in set(re.findall(r"\$\{(\w+)", COMPOSE)) if f"`{name}`" not in deploying] == []
+
+
+def test_every_command_and_option_is_documented_and_no_other() -> None:
+    group = typer.main.get_command(app)
+    commands = group.commands  # type: ignore[attr-defined]
+    page = doc("command-line.md")
+    assert set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE)) == set(commands)
+    for name, command in commands.items():
+        options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        assert options == {option for option in options if f"| `{option}` |" in section(page, name)}, name
+    known = {option for command in [group, *commands.values()] for p in command.params for option in p.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= known | {"--help"}
+
+
+@every_page
+def test_every_command_that_a_page_calls_exists(page: Path) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert set(re.findall(r"-m softpro ([a-z-]+)", code_in(page))) <= set(commands)
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """(method and path, right) of each route of the plugin. Read from the source, since importing it needs Airflow."""
+    folder = ROOT / "plugins" / "softpro_web"
+    for path in [folder / "app.py", *folder.glob("routes/*.py")]:
+        text = path.read_text(encoding="utf-8")
+        prefix = re.search(r'APIRouter\(prefix="([^"]+)"', text)
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for decorator in map(ast.unparse, node.decorator_list):
+                matched = re.match(r"(?:router|app)\.(get|post|put|patch|delete)\('([^']*)'", decorator)
+                if matched:
+                    annotations = [ast.unparse(a.annotation) for a in node.args.args if a.annotation]
+                    right = next((RIGHTS[name] for name in annotations if name in RIGHTS), "open")
+                    yield f"{matched[1].upper()} {prefix[1] if prefix else ''}{matched[2]}", right
+
+
+def test_every_route_is_documented_with_the_right_it_needs() -> None:
+    page = doc("http-api.md")
+    documented = {row[0].strip("`"): row[1] for row in rows(page.split("\n## ")[0])}
+    assert documented == dict(routes())
+    headings = " ".join(re.findall(r"^## (.+)$", page, re.MULTILINE))
+    assert [route for route in documented if route not in headings] == []
+
+
+def test_the_readme_names_only_routes_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`]*)`", readme)
+    assert named
+    assert set(named) <= dict(routes()).keys()
+
+
+def test_every_error_code_of_the_api_is_documented() -> None:
+    source = (ROOT / "plugins" / "softpro_web" / "app.py").read_text(encoding="utf-8")
+    answered = {*re.findall(r'\(\w+, (\d{3}), "([A-Z_]+)"\)', source), *re.findall(r'(\d{3}): "([A-Z_]+)"', source)}
+    documented = {(row[0], row[1].strip("`")) for row in rows(section(doc("http-api.md"), "Errors"))}
+    # Consent is refused on the callback only, which redirects.
+    assert documented == answered - {("403", "CONSENT_REFUSED")}
+
+
+@pytest.mark.parametrize("entity_type", EntityType)
+def test_every_column_is_documented_with_its_type(entity_type: EntityType) -> None:
+    documented = {
+        column: row[1].split(":")[0]
+        for row in rows(section(doc("data-model.md"), f"roi.{entity_type.table}"))
+        for column in re.findall(r"`(\w+)`", row[0])
+    }
+    columns = {column: SQL_TYPES[kind] for column, kind in COLUMNS[entity_type].items()}
+    assert {column: documented.get(column) for column in columns} == columns
+    assert entity_type.key in documented
+
+
+@pytest.mark.parametrize("entity_type", EntityType)
+def test_the_documented_default_mappings_are_the_default_mappings(entity_type: EntityType) -> None:
+    table = rows(section(doc("mappings.md"), f"The default set of {entity_type.table}"))
+    assert [tuple(cell.strip("`") for cell in row) for row in table] == [
+        (field, column, COLUMNS[entity_type][column].value) for field, column in FIELDS[entity_type].items()
+    ]
+
+
+@pytest.mark.parametrize("entity_type", EntityType)
+def test_every_expectation_is_documented_with_its_severity(entity_type: EntityType) -> None:
+    table = rows(section(doc("quality.md"), "The suites"))
+    _, critical, warning = next(row for row in table if row[0] == entity_type.table)
+    for severity, cell in (("critical", critical), ("warning", warning)):
+        judged = {
+            expectation["kwargs"]["column"]
+            for expectation in load_suite(entity_type)
+            if expectation["severity"] == severity and "column" in expectation["kwargs"]
+        }
+        assert set(re.findall(r"`(\w+)`", cell)) == judged, severity

@@ -1,0 +1,93 @@
+"""A mapping set that could not work is refused when it is saved, with every problem named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from softpro.entities import EntityType
+from softpro.errors import MappingError
+from softpro.mapping.columns import COLUMNS
+from softpro.mapping.mapping import Mapping
+from softpro.mapping.validate import validate
+
+
+def to(column: str, field: str = "field", entity: EntityType = EntityType.TRANSACTION, **how: Any) -> Mapping:
+    return Mapping(entity, field, column, **how)
+
+
+def problems(*mappings: Mapping) -> list[str]:
+    with pytest.raises(MappingError) as refused:
+        validate(mappings)
+    assert str(refused.value) == "; ".join(refused.value.problems)
+    return refused.value.problems
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "unknown",
+        "",
+        "custom.",
+        "Notes",
+        # keys and what the product keeps are not mapped
+        "id",
+        "organization_id",
+        "softpro_order_id",
+        "softpro_created_at",
+        "softpro_updated_at",
+        "created_at",
+        "updated_at",
+        "deleted_at",
+        # a contact's
+        "email",
+        "notes; drop table roi.transactions",
+    ],
+)
+def test_a_target_that_is_no_mapped_column_is_refused_and_the_choice_is_shown(target: str) -> None:
+    (problem,) = problems(to(target))
+    assert problem.startswith(
+        f"mapping 1: roiSystemsField {target!r} is not a column of roi.transactions that can be mapped; choose one of "
+    )
+    assert all(column in problem for column in [*COLUMNS[EntityType.TRANSACTION], "custom.<name>"])
+
+
+@pytest.mark.parametrize("target", ["notes", "custom", "custom.name", "custom.a name", "custom.é", "custom.a.b"])
+def test_columns_and_custom_names_are_accepted(target: str) -> None:
+    validate([to(target)])
+
+
+def test_every_problem_of_every_mapping_is_named_at_once() -> None:
+    found = problems(
+        to("notes"),
+        to("status", "a..b", direction="SIDEWAYS", transformation_rule="$uppercase("),
+        to("purchase_price", default_value="a lot"),
+        to("opened_at", default_value="soon", transformation_rule={"type": "uppercase"}),
+        to("notes", "other"),
+    )
+    assert [problem.partition(" ")[0] + " " + problem.split()[1] for problem in found] == [
+        "mapping 2:",
+        "mapping 2:",
+        "mapping 2:",
+        "mapping 3:",
+        "mapping 4:",
+        "mapping 4:",
+        "mapping 5:",
+    ]
+    assert "softproField 'a..b' is not a dotted path" in found[0]
+    assert "direction 'SIDEWAYS' is none of SOFTPRO_TO_ROI, ROI_TO_SOFTPRO, BIDIRECTIONAL" in found[1]
+    assert "transformationRule does not compile: " in found[2]
+    assert found[3] == 'mapping 3: defaultValue: "a lot" is not a number'
+    assert found[4] == 'mapping 4: defaultValue: "soon" is not a timestamp'
+    assert found[5] == "mapping 4: transformationRule should be a JSONata text, or null"
+    assert found[6] == "mapping 5: roiSystemsField 'notes' is taken by mapping 1"
+
+
+def test_a_target_is_filled_by_one_mapping_that_takes_part() -> None:
+    assert problems(to("custom.a"), to("custom.a", "b")) == [
+        "mapping 2: roiSystemsField 'custom.a' is taken by mapping 1"
+    ]
+    validate([to("notes"), to("notes", enabled=False), to("notes", direction="ROI_TO_SOFTPRO")])
+    validate([to("notes"), to("notes", entity=EntityType.CONTACT)])
+    validate([to("custom"), to("custom.a"), to("custom.b")])
