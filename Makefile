@@ -11,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo sandbox test lint unit integration airflow lock clean
+.PHONY: help compose-command install demo sandbox test lint unit integration airflow lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,7 +39,13 @@ lint: $(INSTALLED) ## Style, types, import rules
 	$(BIN)/mypy include plugins dags config tests
 	PYTHONPATH=plugins $(BIN)/lint-imports
 
-unit: $(INSTALLED) ## Tests that need no server
+# The check of docker-compose.yaml needs the command, not an engine.
+compose-command:
+	@command -v docker-compose >/dev/null || docker compose version >/dev/null 2>&1 || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq docker-compose >/dev/null; } || \
+		echo "docker-compose is missing: apt-get install docker-compose"
+
+unit: $(INSTALLED) compose-command ## Tests that need no server
 	$(BIN)/pytest tests/unit tests/sandbox
 
 integration: $(INSTALLED) ## Tests on the embedded PostgreSQL and the sandbox

@@ -108,11 +108,11 @@ class Stack:
             "sandbox",
             [
                 *(sys.executable, "-m", "softpro_sandbox"),
-                *("--port", str(free_port(8360)), "--client-secret", self._secrets()["client_secret"]),
+                *("--port", str(free_port(8360))),
                 *("--organizations", str(size.organizations)),
                 *("--transactions", str(size.transactions), "--contacts", str(size.contacts)),
             ],
-            {},
+            {"SANDBOX_CLIENT_SECRET": self._secrets()["client_secret"]},
         )
 
         def announced() -> bool:

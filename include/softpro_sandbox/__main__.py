@@ -27,7 +27,9 @@ def run(
     transactions: Annotated[int, typer.Option(min=0, help="Transactions of each organization.")] = 1000,
     contacts: Annotated[int, typer.Option(min=0, help="Contacts of each organization.")] = 400,
     client_id: Annotated[str, typer.Option(help="The OAuth client that may connect.")] = Setup.client_id,
-    client_secret: Annotated[str, typer.Option(help="Its secret.")] = Setup.client_secret,
+    client_secret: Annotated[
+        str, typer.Option(envvar="SANDBOX_CLIENT_SECRET", help="Its secret; a command line is seen by others.")
+    ] = Setup.client_secret,
     redirect_uri: Annotated[
         list[str] | None, typer.Option(help="Allow exactly this redirect URI; repeatable. None: any on loopback.")
     ] = None,
