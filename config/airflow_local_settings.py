@@ -1,8 +1,10 @@
-"""Imports Great Expectations once in the scheduler: its LocalExecutor forks the tasks, which then have it for free."""
+"""Imports Great Expectations once in the process that forks the tasks: they then have it for free."""
 
 import os
 import sys
 
-if "scheduler" in sys.argv:
+FORKS_TASKS = "worker" if "Celery" in os.environ.get("AIRFLOW__CORE__EXECUTOR", "") else "scheduler"
+
+if FORKS_TASKS in sys.argv:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
     import great_expectations  # noqa: F401

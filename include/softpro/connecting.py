@@ -61,15 +61,15 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
                 connection, authorization, answer.get("error", "no code came back"), answer.get("error_description", "")
             )
         integration = integrations.get(connection, authorization.integration_id)
-        grant = grants.read(connection, services.vault, integration.id)
+        client = grants.credentials(connection, services.vault, integration.id)
         try:
-            tokens = oauth.exchange_code_for_tokens(services.oauth, grant, answer["code"], authorization.code_verifier)
+            tokens = oauth.exchange_code_for_tokens(services.oauth, client, answer["code"], authorization.code_verifier)
             try:
                 profile = oauth.validate_token(services.vendor, integration.environment, tokens.access_token)
                 _store(services, connection, integration, tokens, profile)
             except BaseException:
                 # Nobody would ever use this grant, so it is not left standing at the vendor.
-                oauth.revoke_token(services.oauth, grant, tokens.refresh_token or tokens.access_token)
+                oauth.revoke_token(services.oauth, client, tokens.refresh_token or tokens.access_token)
                 raise
         except SoftProError as failed:
             oauth.refuse(connection, authorization, type(failed).__name__, str(failed))

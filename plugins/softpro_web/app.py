@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from softpro.errors import (
-    ConsentRefused,
     DatabaseUnavailable,
     DecryptionError,
     LeaseHeld,
@@ -32,7 +31,6 @@ STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (NotFoundHere, 404, "NOT_FOUND"),
     (MappingError, 400, "VALIDATION_ERROR"),
     (UsageError, 400, "VALIDATION_ERROR"),
-    (ConsentRefused, 403, "CONSENT_REFUSED"),
     (LeaseHeld, 409, "SYNC_RUNNING"),
     (NotConnected, 409, "NOT_CONNECTED"),
     (SoftProAPIError, 502, "SOFTPRO_ERROR"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID
 
 from softpro.errors import NotConnected
@@ -22,15 +21,21 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Grant:
-    """What an integration may do at the vendor now; `due_in` seconds its access token should be refreshed."""
+class Credentials:
+    """The OAuth client that an integration connects as."""
 
     integration_id: UUID
     client_id: str
     client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What an integration may do at the vendor now; in `due_in` seconds its access token should be refreshed."""
+
+    credentials: Credentials
     access_token: str | None = field(repr=False)
     refresh_token: str | None = field(repr=False)
-    expires_at: datetime | None
     version: int
     due_in: float
 
@@ -40,70 +45,100 @@ class Grant:
         return self.due_in <= 0
 
 
-def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
-    """The integration's credentials and tokens. Raises DecryptionError, NotConnected where there is no such row.
-
-    A token is due for refresh ahead of its expiry by the smaller of 5 minutes and half its life.
-    """
+def credentials(connection: Connection, vault: Vault, integration_id: UUID) -> Credentials:
+    """The integration's OAuth client. Raises DecryptionError, NotConnected where there is no such integration."""
     row = connection.execute(
-        """
-        select client_id, client_secret, access_token, refresh_token, token_expires_at, token_version,
-               coalesce(extract(epoch from token_expires_at - now()
-                   - least(interval '5 minutes', (token_expires_at - token_issued_at) / 2)), 0)::float8 as due_in
-        from softpro.integrations
-        where id = %s and deleted_at is null
-        """,
+        "select client_id, client_secret from softpro.integrations where id = %s and deleted_at is null",
         [integration_id],
     ).fetchone()
     if row is None:
         raise NotConnected(f"Integration {integration_id} is not connected")
+    secret = vault.open(row["client_secret"], Place(TABLE, "client_secret", integration_id))
+    return Credentials(integration_id, row["client_id"], secret)
+
+
+def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
+    """The integration's client and tokens. Raises DecryptionError, NotConnected where there is no such integration.
+
+    A token is due for refresh ahead of its expiry by the smaller of 5 minutes and half its life.
+    """
+    client = credentials(connection, vault, integration_id)
+    row = connection.execute(
+        """
+        select access_token, refresh_token, token_version,
+               coalesce(extract(epoch from token_expires_at - now()
+                   - least(interval '5 minutes', (token_expires_at - token_issued_at) / 2)), 0)::float8 as due_in
+        from softpro.integrations
+        where id = %s
+        """,
+        [integration_id],
+    ).fetchone()
+    assert row is not None
 
     def opened(column: str) -> str | None:
         return vault.open(row[column], Place(TABLE, column, integration_id)) if row[column] else None
 
     return Grant(
-        integration_id=integration_id,
-        client_id=row["client_id"],
-        client_secret=opened("client_secret") or "",
+        credentials=client,
         access_token=opened("access_token"),
         refresh_token=opened("refresh_token"),
-        expires_at=row["token_expires_at"],
         version=row["token_version"],
         due_in=row["due_in"],
     )
 
 
-def store(connection: Connection, vault: Vault, integration_id: UUID, tokens: Tokens) -> None:
-    """Replaces the token pair; an answer without a refresh token keeps the one that is there (RFC 6749 section 6)."""
+def store(
+    connection: Connection, vault: Vault, integration_id: UUID, tokens: Tokens, *, replaces: int | None = None
+) -> bool:
+    """Replaces the token pair; an answer without a refresh token keeps the one that is there (RFC 6749 section 6).
+
+    With `replaces`, only while the stored pair is still of that version: returns False where it is not.
+    """
     refresh_token = tokens.refresh_token
-    connection.execute(
-        """
-        update softpro.integrations
-        set access_token = %(access)s, refresh_token = coalesce(%(refresh)s, refresh_token),
-            token_issued_at = now(), token_expires_at = now() + make_interval(secs => %(seconds)s),
-            token_version = token_version + 1, status = 'CONNECTED', updated_at = now()
-        where id = %(id)s
-        """,
-        {
-            "id": integration_id,
-            "access": vault.seal(tokens.access_token, Place(TABLE, "access_token", integration_id)),
-            "refresh": refresh_token and vault.seal(refresh_token, Place(TABLE, "refresh_token", integration_id)),
-            "seconds": tokens.expires_in,
-        },
+    return bool(
+        connection.execute(
+            """
+            update softpro.integrations
+            set access_token = %(access)s, refresh_token = coalesce(%(refresh)s, refresh_token),
+                token_issued_at = now(), token_expires_at = now() + make_interval(secs => %(seconds)s),
+                token_version = token_version + 1, status = 'CONNECTED', updated_at = now()
+            where id = %(id)s and token_version = coalesce(%(replaces)s, token_version)
+            """,
+            {
+                "id": integration_id,
+                "access": vault.seal(tokens.access_token, Place(TABLE, "access_token", integration_id)),
+                "refresh": refresh_token and vault.seal(refresh_token, Place(TABLE, "refresh_token", integration_id)),
+                "seconds": tokens.expires_in,
+                "replaces": replaces,
+            },
+        ).rowcount
     )
 
 
-def erase(connection: Connection, integration_id: UUID, status: str, message: str | None = None) -> None:
-    """Forgets the tokens: the integration is DISCONNECTED, or EXPIRED when the vendor no longer honours its grant."""
+def expire(connection: Connection, integration_id: UUID, version: int, message: str) -> bool:
+    """The vendor no longer honours the pair of this version: EXPIRED. Returns False where another pair stands there."""
+    return bool(
+        connection.execute(
+            """
+            update softpro.integrations
+            set access_token = null, refresh_token = null, token_issued_at = null, token_expires_at = null,
+                token_version = token_version + 1, status = 'EXPIRED',
+                last_error_at = now(), last_error_message = %(message)s, updated_at = now()
+            where id = %(id)s and token_version = %(version)s
+            """,
+            {"id": integration_id, "version": version, "message": message},
+        ).rowcount
+    )
+
+
+def erase(connection: Connection, integration_id: UUID) -> None:
+    """Forgets the tokens: DISCONNECTED. The synced rows, the mappings and the cursors stay for a reconnection."""
     connection.execute(
         """
         update softpro.integrations
         set access_token = null, refresh_token = null, token_issued_at = null, token_expires_at = null,
-            token_version = token_version + 1, status = %(status)s, updated_at = now(),
-            last_error_at = case when %(message)s::text is null then last_error_at else now() end,
-            last_error_message = coalesce(%(message)s, last_error_message),
-            deleted_at = case when %(status)s = 'DISCONNECTED' then now() else deleted_at end
-        where id = %(id)s
+            token_version = token_version + 1, status = 'DISCONNECTED', deleted_at = now(), updated_at = now()
+        where id = %s
         """,
-        {"id": integration_id, "status": status, "message": message},
+        [integration_id],
     )

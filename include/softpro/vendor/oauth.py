@@ -18,6 +18,7 @@ import requests
 from softpro.errors import (
     AuthenticationError,
     ConsentRefused,
+    DecryptionError,
     NetworkError,
     NotConnected,
     ServerError,
@@ -28,7 +29,7 @@ from softpro.settings import OAuthSettings, VendorSettings
 from softpro.store import grants
 from softpro.store.database import Connection, Database
 from softpro.store.encryption import Place, Vault
-from softpro.store.grants import Grant, Tokens
+from softpro.store.grants import Credentials, Grant, Tokens
 from softpro.store.integrations import Integration
 from softpro.vendor.client import TIMEOUT_SECONDS, Profile, client_for
 
@@ -153,11 +154,11 @@ def refuse(connection: Connection, authorization: Authorization, error: str, des
     return ConsentRefused(message)
 
 
-def exchange_code_for_tokens(settings: OAuthSettings, grant: Grant, code: str, code_verifier: str) -> Tokens:
+def exchange_code_for_tokens(settings: OAuthSettings, client: Credentials, code: str, code_verifier: str) -> Tokens:
     """Trades the code for tokens. Raises SoftProAPIError; AuthenticationError when the code or client is refused."""
     return _token_request(
         settings,
-        grant,
+        client,
         {
             "grant_type": "authorization_code",
             "code": code,
@@ -177,11 +178,9 @@ def get_valid_access_token(
     """
     with database.connect() as connection:
         grant = grants.read(connection, vault, integration_id)
-        if not (grant.access_token and not grant.due and grant.access_token != refused):
-            refresh_access_token(connection, vault, settings, grant)
-            grant = grants.read(connection, vault, integration_id)
-    if grant.access_token is None:
-        raise NotConnected(f"Integration {integration_id} was disconnected meanwhile")
+        if grant.access_token is None or grant.due or grant.access_token == refused:
+            grant = refresh_access_token(connection, vault, settings, grant)
+    assert grant.access_token is not None
     return grant.access_token, grant.due_in
 
 
@@ -201,53 +200,64 @@ def token_source(
     return give
 
 
-def refresh_access_token(connection: Connection, vault: Vault, settings: OAuthSettings, seen: Grant) -> str:
-    """Refreshes the grant that was `seen`, unless another process did so meanwhile. Returns the access token.
+def refresh_access_token(connection: Connection, vault: Vault, settings: OAuthSettings, seen: Grant) -> Grant:
+    """Refreshes the grant that was `seen`, unless another process did so meanwhile. Returns the grant to use.
 
-    One process at a time, under an advisory lock; the new pair is committed before anyone uses it.
+    One process at a time, under an advisory lock; the new pair is committed before anyone uses it. Raises NotConnected
+    where no grant is left, SoftProAPIError.
     """
-    key = ["softpro token refresh", str(seen.integration_id)]
+    integration_id = seen.credentials.integration_id
+    key = ["softpro token refresh", str(integration_id)]
     connection.execute("select pg_advisory_lock(hashtext(%s), hashtext(%s))", key)
     try:
-        grant = grants.read(connection, vault, seen.integration_id)
+        grant = grants.read(connection, vault, integration_id)
         if grant.version != seen.version and grant.access_token and not grant.due:
-            return grant.access_token
+            return grant
         if grant.refresh_token is None:
-            raise NotConnected(f"Integration {seen.integration_id} has no grant: a person has to connect it")
+            raise NotConnected("There is no grant any more: a person has to connect the organization")
+        form = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
         try:
-            tokens = _token_request(
-                settings, grant, {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
-            )
+            tokens = _token_request(settings, grant.credentials, form)
         except AuthenticationError as refused:
             if refused.error_code != "invalid_grant":  # our client is refused, the grant may still be good
                 raise
-            message = f"SoftPro no longer honours the grant ({refused.error_code}): a person has to connect it again"
-            grants.erase(connection, seen.integration_id, "EXPIRED", message)
-            raise NotConnected(message) from refused
-        grants.store(connection, vault, seen.integration_id, tokens)
-        log.info("token_refreshed", extra={"integration_id": str(seen.integration_id)})
-        return tokens.access_token
+            message = "SoftPro no longer honours the grant: a person has to connect the organization again"
+            if grants.expire(connection, integration_id, grant.version, message):
+                raise NotConnected(message) from refused
+        else:
+            if grants.store(connection, vault, integration_id, tokens, replaces=grant.version):
+                log.info("token_refreshed", extra={"integration_id": str(integration_id)})
+        grant = grants.read(connection, vault, integration_id)  # ours, or that of a person who connected meanwhile
+        if grant.access_token is None:
+            raise NotConnected("The organization was disconnected meanwhile")
+        return grant
     finally:
         connection.execute("select pg_advisory_unlock(hashtext(%s), hashtext(%s))", key)
 
 
 def revoke_access(connection: Connection, vault: Vault, settings: OAuthSettings, integration_id: UUID) -> bool:
-    """Erases the tokens and ends the grant at the vendor (RFC 7009). Returns False when the vendor was not told."""
-    grant = grants.read(connection, vault, integration_id)
-    grants.erase(connection, integration_id, "DISCONNECTED")
-    token = grant.refresh_token or grant.access_token
-    return token is None or revoke_token(settings, grant, token)
+    """Erases the tokens and ends the grant at the vendor (RFC 7009). Returns False when the vendor was not told.
 
-
-def revoke_token(settings: OAuthSettings, grant: Grant, token: str) -> bool:
-    """Ends a grant at the vendor. Returns False when the vendor could not be told."""
+    Raises NotConnected.
+    """
     try:
-        answer = _post(
-            settings.revoke_url,
-            {"token": token, "client_id": grant.client_id, "client_secret": grant.client_secret},
-        )
+        grant = grants.read(connection, vault, integration_id)
+    except DecryptionError as lost:
+        log.warning("revoke_failed", extra={"integration_id": str(integration_id), "error": str(lost)})
+        grants.erase(connection, integration_id)
+        return False
+    grants.erase(connection, integration_id)
+    token = grant.refresh_token or grant.access_token
+    return token is None or revoke_token(settings, grant.credentials, token)
+
+
+def revoke_token(settings: OAuthSettings, client: Credentials, token: str) -> bool:
+    """Ends a grant at the vendor. Returns False when the vendor was not told."""
+    form = {"token": token, "client_id": client.client_id, "client_secret": client.client_secret}
+    try:
+        answer = _post(settings.revoke_url, form)
     except SoftProAPIError as away:
-        log.warning("revoke_failed", extra={"integration_id": str(grant.integration_id), "error": str(away)})
+        log.warning("revoke_failed", extra={"integration_id": str(client.integration_id), "error": str(away)})
         return False
     return answer.ok
 
@@ -257,8 +267,9 @@ def validate_token(settings: VendorSettings, environment: str, access_token: str
     return client_for(environment, settings, lambda refused: access_token).profile()
 
 
-def _token_request(settings: OAuthSettings, grant: Grant, form: dict[str, str]) -> Tokens:
-    answer = _post(settings.token_url, {**form, "client_id": grant.client_id, "client_secret": grant.client_secret})
+def _token_request(settings: OAuthSettings, client: Credentials, form: dict[str, str]) -> Tokens:
+    credentials = {"client_id": client.client_id, "client_secret": client.client_secret}
+    answer = _post(settings.token_url, {**form, **credentials})
     if answer.status_code in (400, 401):
         try:
             said = msgspec.json.decode(answer.content, type=_TokenError)
