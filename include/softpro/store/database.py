@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[DictRow]
 
 CONNECT_TIMEOUT_SECONDS = 10
+OLD_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Database:
         try:
             with connection:
                 yield connection
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn) as old:
+        except OLD_SCHEMA as old:
             raise SchemaError(
                 f"The database lacks the product's tables ({_first_line(old)}): run `python -m softpro migrate`"
             ) from old
