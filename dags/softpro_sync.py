@@ -9,7 +9,7 @@ from airflow.sdk import Context, Param, chain, dag, get_current_context, task, t
 
 from softpro.entities import EntityType, Mode
 from softpro.orchestration.assets import CHANGED
-from softpro.store.due import Lane
+from softpro.store.schedule import Lane
 
 DOC = """
 ### Keeps the `roi` tables in step with SoftPro 360
@@ -70,7 +70,7 @@ def plan(lane: str) -> list[list[dict[str, Any]]]:
     return tasks.plan(Lane(lane), context["params"], manual=_by_hand(context))
 
 
-@task(max_active_tis_per_dag=8)
+@task
 def extract(shard: list[dict[str, Any]], lane: str) -> list[dict[str, Any]]:
     """Asks SoftPro for what changed and lands each page in `raw` together with the cursor."""
     from softpro.orchestration import tasks

@@ -15,7 +15,7 @@ import typer
 
 from softpro import connecting, pipeline, settings
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.errors import SettingsError, SoftProError, UsageError
+from softpro.errors import LeaseHeld, SettingsError, SoftProError, UsageError
 from softpro.services import services
 from softpro.store import integrations, logs
 from softpro.store.database import Database, open_database
@@ -72,7 +72,10 @@ def connect(
         (credentials,) = settings.load(settings.CredentialSettings)
         client_id, client_secret = credentials.client_id, credentials.client_secret.get_secret_value()
     else:
-        client_secret = client_secret_file.read_text(encoding="utf-8").strip()
+        try:
+            client_secret = client_secret_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise UsageError(f"--client-secret-file {client_secret_file} can't be read as text") from None
     url = connecting.connect(
         services(database()),
         organization,
@@ -88,7 +91,10 @@ def callback(
     address: Annotated[str, typer.Argument(metavar="URL", help="The address the browser was sent to.")],
 ) -> None:
     """Finish a connection with the address the browser was sent to."""
-    answer = dict(parse_qsl(urlsplit(address).query))
+    try:
+        answer = dict(parse_qsl(urlsplit(address).query))
+    except ValueError:
+        raise UsageError("URL is the whole address that the browser was sent to") from None
     integration = connecting.callback(services(database()), answer)
     print(f"{integration.organization_id} is connected to SoftPro's {integration.softpro_organization_id}")
 
@@ -110,17 +116,22 @@ def sync(
         integration = integrations.find(connection, organization)
     run_id, ended_well = f"cli__{uuid4()}", True
     for entity_type in pipeline.organization_streams(integration, wanted):
-        with progress_bar(entity_type) as (progress, stage):
-            log = pipeline.sync(
-                services_,
-                integration,
-                entity_type,
-                mode=mode,
-                sync_type=SyncType.MANUAL,
-                run_id=run_id,
-                progress=progress,
-                stage=stage,
-            )
+        try:
+            with progress_bar(entity_type) as (progress, stage):
+                log = pipeline.sync(
+                    services_,
+                    integration,
+                    entity_type,
+                    mode=mode,
+                    sync_type=SyncType.MANUAL,
+                    run_id=run_id,
+                    progress=progress,
+                    stage=stage,
+                )
+        except LeaseHeld as busy:
+            ended_well = False
+            say(f"{entity_type.table}: {busy}")
+            continue
         print(json.dumps(logs.sync_result(log)) if context.obj or as_json else summary(log), flush=True)
         if not log.succeeded:
             ended_well = False

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from softpro.entities import EntityType
-from softpro.errors import AuthenticationError, ConsentRefused, SoftProError, StateError, UsageError
+from softpro.errors import AuthenticationError, ConsentRefused, StateError, UsageError
 from softpro.mapping import sets
 from softpro.services import Services
 from softpro.store import grants, integrations
 from softpro.store.database import Connection
-from softpro.store.grants import Tokens
+from softpro.store.grants import Credentials
 from softpro.store.integrations import Integration
 from softpro.vendor import oauth
 from softpro.vendor.client import Profile
+from softpro.vendor.oauth import Authorization
 
 
 def connect(
@@ -42,7 +43,14 @@ def connect(
             sync_frequency=services.sync.interval,
         )
         return oauth.get_authorization_url(
-            connection, services.vault, services.oauth, integration, browser=browser, user_name=user_name
+            connection,
+            services.vault,
+            services.oauth,
+            organization_id,
+            Credentials(integration.id, client_id, client_secret),
+            environment,
+            browser=browser,
+            user_name=user_name,
         )
 
 
@@ -52,6 +60,7 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
     Stores the tokens and the default mappings, all or nothing. Raises StateError, ConsentRefused, UsageError,
     SoftProAPIError; a connection that stood before stands after any of them.
     """
+    answer = {name: value.replace("\x00", "") for name, value in answer.items()}
     if not answer.get("state"):
         raise StateError("The address holds no state: start again with connect")
     with services.database.connect() as connection:
@@ -60,23 +69,14 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
             raise oauth.refuse(
                 connection, authorization, answer.get("error", "no code came back"), answer.get("error_description", "")
             )
-        integration = integrations.get(connection, authorization.integration_id)
-        client = grants.credentials(connection, services.vault, integration.id)
         try:
-            tokens = oauth.exchange_code_for_tokens(services.oauth, client, answer["code"], authorization.code_verifier)
-            try:
-                profile = oauth.validate_token(services.vendor, integration.environment, tokens.access_token)
-                _store(services, connection, integration, tokens, profile)
-            except BaseException:
-                # Nobody would ever use this grant, so it is not left standing at the vendor.
-                oauth.revoke_token(services.oauth, client, tokens.refresh_token or tokens.access_token)
-                raise
-        except SoftProError as failed:
+            _finish(services, connection, authorization, answer["code"])
+        except Exception as failed:
             oauth.refuse(connection, authorization, type(failed).__name__, str(failed))
             if isinstance(failed, AuthenticationError):
                 raise ConsentRefused(f"SoftPro refused the authorization: {failed}") from failed
             raise
-        return integrations.get(connection, integration.id)
+        return integrations.get(connection, authorization.integration_id)
 
 
 def disconnect(services: Services, integration_id: UUID) -> bool:
@@ -89,23 +89,35 @@ def disconnect(services: Services, integration_id: UUID) -> bool:
         return oauth.revoke_access(connection, services.vault, services.oauth, integration_id)
 
 
-def _store(
-    services: Services, connection: Connection, integration: Integration, tokens: Tokens, profile: Profile
-) -> None:
-    known = integration.softpro_organization_id
+def _finish(services: Services, connection: Connection, authorization: Authorization, code: str) -> None:
+    """Code to tokens, tokens to profile, and all of it to the integration; or nothing, and the grant is given back."""
+    client = authorization.client
+    tokens = oauth.exchange_code_for_tokens(services.oauth, client, code, authorization.code_verifier)
+    try:
+        profile = oauth.validate_token(services.vendor, authorization.environment, tokens.access_token)
+        with connection.transaction():
+            _require_same_organization(connection, authorization, profile)
+            integrations.adopt(
+                connection,
+                services.vault,
+                client.integration_id,
+                client_id=client.client_id,
+                client_secret=client.client_secret,
+                environment=authorization.environment,
+                softpro_organization_id=profile.organization_id,
+            )
+            grants.store(connection, services.vault, client.integration_id, tokens)
+            sets.ensure_defaults(connection, client.integration_id, authorization.organization_id, EntityType)
+    except BaseException:
+        # Nobody would ever use this grant, so it is not left standing at the vendor.
+        oauth.revoke_token(services.oauth, client, tokens.refresh_token or tokens.access_token)
+        raise
+
+
+def _require_same_organization(connection: Connection, authorization: Authorization, profile: Profile) -> None:
+    known = integrations.get(connection, authorization.integration_id).softpro_organization_id
     if known is not None and known != profile.organization_id:
         raise UsageError(
-            f"{integration.organization_id} holds the data of SoftPro's organization {known!r}, "
+            f"{authorization.organization_id} holds the data of SoftPro's organization {known!r}, "
             f"but the consent was given for {profile.organization_id!r}: choose {known!r} when you connect again"
         )
-    with connection.transaction():
-        grants.store(connection, services.vault, integration.id, tokens)
-        connection.execute(
-            """
-            update softpro.integrations
-            set softpro_organization_id = %s, deleted_at = null, consecutive_failures = 0, next_attempt_at = null
-            where id = %s
-            """,
-            [profile.organization_id, integration.id],
-        )
-        sets.ensure_defaults(connection, integration.id, integration.organization_id, EntityType)

@@ -128,6 +128,14 @@ class ServerError(SoftProAPIError):
 
 
 class NetworkError(SoftProAPIError):
-    """No answer: refused, reset, timed out."""
+    """No answer: refused, reset, timed out. `sent` is False where the request certainly did not arrive."""
 
     retryable = True
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        self.sent = sent
+        super().__init__(message)
+
+
+class CheckFailed(SoftProError):
+    """The quality suite could not be run; nothing was loaded."""

@@ -21,14 +21,14 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError, UsageError
 from softpro.quality.check import Checked
 from softpro.services import Services
-from softpro.store import integrations, leases, logs
+from softpro.store import integrations, leases, logs, schedule
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.store.leases import Run, held
+from softpro.store.leases import Run, keeping
 from softpro.store.logs import SyncLog
 from softpro.sync.extract import Extracted, Progress
 from softpro.sync.load import Loaded
-from softpro.sync.transform import Transformed
+from softpro.sync.transform import Transformed, clear
 
 SLICE_SECONDS = 60.0
 MAX_ATTEMPTS = 3
@@ -70,6 +70,7 @@ def begin(
         )
         if orphan is not None:
             logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
+            clear(connection, entity_type, orphan)
         logs.start(connection, log_id, MAX_ATTEMPTS)
     return Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch)
 
@@ -123,22 +124,32 @@ def load(database: Database, run: Run, warnings: Mapping[str, int]) -> Loaded:
 
 
 def finish(database: Database, run: Run) -> SyncLog:
-    """Closes the log and frees the stream."""
+    """Closes the log and frees the stream. Raises LeaseLost."""
     with database.connect() as connection, connection.transaction():
         leases.fence(connection, run)
         log = logs.finish(connection, run.log_id)
+        schedule.record_success(connection, run)
         leases.release(connection, run)
-        integrations.record_success(connection, run.integration_id)
     return log
 
 
 def fail(database: Database, run: Run, error: BaseException) -> SyncLog:
-    """Closes the log as FAILED, frees the stream, and says when the integration is tried again."""
+    """Closes the log, frees the stream, and says when it is tried again: FAILED, or CANCELLED when a person stopped it.
+
+    A run that lost its lease closes nothing: its successor did.
+    """
     with database.connect() as connection, connection.transaction():
-        if isinstance(error, LeaseLost):
-            return logs.get(connection, run.log_id)  # its successor closed it
-        retry_at = integrations.record_failure(connection, run.integration_id, str(error) or type(error).__name__)
-        log = logs.fail(connection, run.log_id, error, retry_at)
+        try:
+            leases.fence(connection, run)
+        except LeaseLost:
+            return logs.get(connection, run.log_id)
+        if isinstance(error, Exception):
+            wait = getattr(error, "retry_after", None) or 0
+            retry_at = schedule.record_failure(connection, run, str(error) or type(error).__name__, wait)
+            log = logs.fail(connection, run.log_id, error, retry_at)
+        else:
+            log = logs.cancel(connection, run.log_id, "The run was stopped by hand")
+        clear(connection, run.entity_type, run.log_id)
         leases.release(connection, run)
     return log
 
@@ -161,7 +172,8 @@ def sync(
     database = services.database
     run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
     try:
-        with held(database, run):
+        with keeping(database) as keeper:
+            keeper.keep(run)
             first, backlog = True, True
             while backlog:
                 stage("extract", "")

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import requests
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -59,7 +58,7 @@ def main(
     except (KeyboardInterrupt, Stopped):
         console.print("\nStopping …")
         ended_well = ended_well and not leave
-    except (DidNotStart, Failed, SoftProError, requests.RequestException) as failed:
+    except (DidNotStart, Failed, SoftProError, OSError) as failed:  # requests' errors are OSErrors
         console.print(f"[red]The demo fell short:[/] {failed}", soft_wrap=True)
         console.print(f"Logs: {stack.home / 'logs'}")
         ended_well = False
@@ -92,7 +91,7 @@ def _show(stack: Stack) -> bool:
                 bars.update(bar, completed=log["recordsFetched"], description=label)
 
             api.wait(status["id"], log_id, SYNC_SECONDS, show)
-            log = api.totals(status["id"], entity_type.value, since)
+            log = api.totals(status["id"], entity_type.value, log_id, since)
             bars.update(bar, total=max(log["recordsFetched"], 1), completed=max(log["recordsFetched"], 1))
             outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
     console.print()

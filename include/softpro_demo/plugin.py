@@ -71,13 +71,12 @@ class Plugin:
             time.sleep(0.5)
         raise Failed(f"the sync did not end within {seconds:.0f} s")
 
-    def totals(self, integration_id: str, entity_type: str, since: str) -> dict[str, Any]:
-        """The counts of all runs since then, with the newest one's status: the scheduler may have been there first."""
-        logs = [
-            log
-            for log in self.logs(integration_id)
-            if log["entityType"] == entity_type and log["startedAt"] >= since and log["status"] != "CANCELLED"
-        ]
+    def totals(self, integration_id: str, entity_type: str, log_id: str, since: str) -> dict[str, Any]:
+        """The counts of this run and all others since then, with the newest one's status: the scheduler may have been
+        there first."""
+        of_type = [log for log in self.logs(integration_id) if log["entityType"] == entity_type]
+        done = [log for log in of_type if log["startedAt"] >= since and log["status"] != "CANCELLED"]
+        logs = done or [log for log in of_type if log["id"] == log_id]
         summed = ("recordsFetched", "recordsProcessed", "recordsFailed", "apiRequests", "duration")
         warnings = sum((Counter(log["warnings"]) for log in logs), Counter[str]())
         return {**logs[0], **{name: sum(log[name] or 0 for log in logs) for name in summed}, "warnings": warnings}

@@ -37,7 +37,8 @@ class Processes:
         with (self.logs / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 command,
-                env={**os.environ, **environment},
+                # DEV makes Airflow's console print the locals of a traceback, and with them tokens
+                env={name: value for name, value in {**os.environ, **environment}.items() if name != "DEV"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
 import requests
 from psycopg.conninfo import conninfo_to_dict
@@ -56,7 +57,7 @@ class Stack:
         self.size = size
         self.say = say
         self.users = users
-        self.processes: Processes
+        self._started: Processes | None = None
         self.database: Database
         self.sandbox: dict[str, Any] = {}
         self.airflow_url = ""
@@ -70,7 +71,8 @@ class Stack:
     def start(self) -> None:
         """Starts everything and waits until it answers. Raises DidNotStart, DatabaseUnavailable."""
         self.home.mkdir(parents=True, exist_ok=True)
-        self.processes = Processes(self.home / "logs", self.home / "postgres")
+        self._lock = _lock(self.home / "lock")
+        self._started = Processes(self.home / "logs", self.home / "postgres")
         self.say("PostgreSQL")
         self.database = embedded.start(self.home / "postgres")
         embedded.start(self.home / "postgres", database="airflow")
@@ -89,7 +91,13 @@ class Stack:
 
     def stop(self) -> None:
         """Stops everything and waits until it is gone."""
-        self.processes.close()
+        if self._started is not None:
+            self._started.close()
+
+    @property
+    def processes(self) -> Processes:
+        assert self._started is not None, "the stack was not started"
+        return self._started
 
     def token(self, user: str = ADMIN) -> str:
         """A Bearer token of this user, from Airflow's own login."""
@@ -144,7 +152,7 @@ class Stack:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__PARALLELISM": "8",
             "AIRFLOW__CORE__FERNET_KEY": kept["fernet_key"],
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in self.users.items()),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
@@ -232,7 +240,21 @@ def free_port(wanted: int) -> int:
     raise DidNotStart("No free port is left on this machine")
 
 
+def _lock(path: Path) -> IO[str]:
+    """Holds the directory for this process, as long as the file is open. Raises DidNotStart when another one does."""
+    file = path.open("w", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise DidNotStart(f"Another demo runs on {path.parent}: stop it, or choose another --home") from None
+    return file
+
+
 def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    """Writes a file that only its owner reads, whole or not at all."""
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+    unfinished.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -23,6 +24,8 @@ from softpro.errors import (
 )
 from softpro_web.deps import Reader
 from softpro_web.routes import connection, mappings, sync
+
+log = logging.getLogger(__name__)
 
 URL_PREFIX = "/api/v1/integrations/softpro"
 
@@ -63,6 +66,7 @@ def create_app() -> FastAPI:
     app.add_exception_handler(SoftProError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
     return app
 
 
@@ -78,6 +82,11 @@ async def _ours(_: Request, failed: Exception) -> JSONResponse:
     if isinstance(failed, LeaseHeld) and failed.log_id:
         details = {"logId": str(failed.log_id)}
     return error(status_code, code, str(failed), details)
+
+
+async def _unexpected(_: Request, failed: Exception) -> JSONResponse:
+    log.error("unexpected error", exc_info=failed)
+    return error(500, "INTERNAL_ERROR", "Something went wrong here; the server's log has the details")
 
 
 async def _invalid(_: Request, failed: Exception) -> JSONResponse:

@@ -16,7 +16,7 @@ from softpro.store.database import Database
 from softpro.store.logs import SyncLog
 from softpro_web.deps import SYNC_DAG, airflow_app
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 
 
 async def trigger(request: Request, run_id: str, conf: dict[str, Any]) -> None:
@@ -27,7 +27,8 @@ async def trigger(request: Request, run_id: str, conf: dict[str, Any]) -> None:
     """
     credentials = {name: request.headers[name] for name in ("authorization", "cookie") if name in request.headers}
     transport = httpx.ASGITransport(app=airflow_app())
-    async with httpx.AsyncClient(transport=transport, base_url=str(request.base_url)) as client:
+    origin = f"{request.url.scheme}://{request.url.netloc}"
+    async with httpx.AsyncClient(transport=transport, base_url=origin) as client:
         answer = await client.post(
             f"{_api_root(request)}/api/v2/dags/{SYNC_DAG}/dagRuns",
             json={"dag_run_id": run_id, "logical_date": None, "conf": conf},
@@ -37,12 +38,13 @@ async def trigger(request: Request, run_id: str, conf: dict[str, Any]) -> None:
         raise SoftProError(f"Airflow did not start the run (it answered {answer.status_code})")
 
 
-async def wait(database: Database, log_id: UUID, seconds: float) -> SyncLog:
-    """The log when it is finished, or as it stands after so many seconds."""
+async def wait(request: Request, database: Database, log_id: UUID, seconds: float) -> SyncLog:
+    """The log when it is finished, or as it stands after so many seconds, or when the caller has left."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         entry = await run_in_threadpool(_read, database, log_id)
-        if entry.finished or asyncio.get_running_loop().time() >= deadline:
+        late = asyncio.get_running_loop().time() >= deadline
+        if entry.finished or late or await request.is_disconnected():
             return entry
         await asyncio.sleep(POLL_SECONDS)
 

@@ -6,7 +6,9 @@ import time
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from softpro import pipeline
 from softpro.entities import EntityType
 from softpro.errors import ConsentRefused, MappingError, StateError, UsageError
 from softpro.mapping import sets
@@ -19,6 +21,7 @@ from ..support.databases import dump, execute, one, rows
 from ..support.kinds import Connected, StartSandbox
 from ..support.product import (
     Answer,
+    begin,
     begin_connection,
     command,
     environment,
@@ -112,8 +115,9 @@ def test_the_wrong_key_opens_nothing_and_loads_nothing(
     assert "was encrypted with a key that INTEGRATION_ENCRYPTION_KEY does not hold" in answer.err
     assert "Traceback" not in answer.err
     after = dump(database)
-    told = ("softpro.sync_logs", "softpro.integrations", "softpro.leases")
+    told = ("softpro.sync_logs", "softpro.integrations", "softpro.leases", "softpro.cursors")
     assert without(after, *told) == without(before, *told)
+    assert one(database, "select updated_from from softpro.cursors") is None
     assert one(database, "select status from softpro.sync_logs") == "FAILED"
     assert one(database, "select log_id from softpro.leases") is None
     assert one(database, "select status from softpro.integrations") == "CONNECTED"
@@ -250,3 +254,42 @@ def test_a_vendor_that_is_away_is_exit_1_and_the_next_try_is_put_off(
     (row,) = rows(database, "select consecutive_failures, next_attempt_at, status from softpro.integrations")
     assert (row["consecutive_failures"], row["status"]) == (1, "CONNECTED")
     assert 55 < row["next_attempt_at"].timestamp() - began < 70
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["callback", "http://[x"], "URL is the whole address"),
+        (["status", "a b"], "An organization id is 1 to 128 visible characters"),
+        (["sync", "a\udcff"], "An organization id is 1 to 128 visible characters"),
+        (["sync", "acme", "--entity", "documents"], "--entity is one of transactions, contacts, or all"),
+    ],
+)
+def test_an_argument_that_can_not_be_right_is_wrong_use(
+    settings: dict[str, str], arguments: list[str], said: str
+) -> None:
+    answer = command(settings, *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert sentence(answer).startswith(said)
+
+
+def test_a_role_without_rights_is_refused_in_one_sentence(settings: dict[str, str], database: Database) -> None:
+    execute(database, "drop role if exists powerless")
+    execute(database, "create role powerless login")
+    powerless = {**settings, "SOFTPRO_DATABASE_URL": make_conninfo(database.conninfo, user="powerless")}
+    for arguments in (["status"], ["migrate"]):
+        answer = command(powerless, *arguments)
+        assert (answer.code, answer.out) == (1, "")
+        assert "permission denied" in sentence(answer)
+
+
+def test_a_run_that_fails_leaves_nothing_in_staging(services: Services, connected: Connected) -> None:
+    run = begin(services, connected("acme"), EntityType.CONTACT)
+    pipeline.extract(services, run)
+    pipeline.transform(services.database, run)
+    assert one(services.database, "select count(*) from staging.contacts") > 0
+
+    pipeline.fail(services.database, run, RuntimeError("the check could not run"))
+
+    assert one(services.database, "select count(*) from staging.contacts") == 0
+    assert one(services.database, "select count(*) from raw.records where pending") > 0

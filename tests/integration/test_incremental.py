@@ -33,11 +33,15 @@ def test_a_run_without_changes_asks_once_and_rewrites_nothing(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     before, asked = dump(services.database, versions=True), sandbox.requests_of(vendor_organization)
+    position = "select updated_from, page_offset, last_updated_at, last_id, backlog from softpro.cursors"
+    stood = rows(services.database, position)
     log = sync(services, acme)
+    assert rows(services.database, position) == stood
     assert (log.status, log.records_fetched, log.records_processed) == ("COMPLETED", 0, 0)
     assert (log.api_requests, sandbox.requests_of(vendor_organization) - asked) == (1, 1)
     after = dump(services.database, versions=True)
     assert {name for name in after if after[name] != before[name]} == {
+        "softpro.cursors",
         "softpro.integrations",
         "softpro.leases",
         "softpro.sync_logs",

@@ -13,7 +13,7 @@ from softpro.entities import EntityType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.services import Services
 from softpro.store.database import Database
-from softpro.store.leases import held
+from softpro.store.leases import keeping
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows
@@ -26,19 +26,21 @@ def test_a_live_lease_is_refused_and_the_refusal_leaves_no_trace(
 ) -> None:
     integration = connected("acme")
     run = begin(services, integration)
-    with held(services.database, run):
+    with keeping(services.database) as keeper:
+        keeper.keep(run)
         before = dump(services.database)
         with pytest.raises(LeaseHeld, match=r"^Another run syncs "):
             begin(services, integration)
         answer = command(settings, "sync", "acme", "--entity", "transactions")
         assert (answer.code, answer.out) == (1, "")
-        assert answer.err.startswith("softpro: Another run syncs ")
+        assert answer.err.startswith("transactions: Another run syncs ")
         assert dump(services.database) == before
 
 
 def test_another_entity_of_the_same_organization_is_another_stream(connected: Connected, services: Services) -> None:
     integration = connected("acme")
-    with held(services.database, begin(services, integration)):
+    with keeping(services.database) as keeper:
+        keeper.keep(begin(services, integration))
         assert sync(services, integration, EntityType.CONTACT).status == "COMPLETED"
 
 

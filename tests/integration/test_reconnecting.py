@@ -8,15 +8,19 @@ from dataclasses import replace
 import pytest
 
 from softpro import connecting
+from softpro.entities import EntityType
 from softpro.errors import DecryptionError, NotConnected, UsageError
 from softpro.services import Services
 from softpro.store import grants, integrations
+from softpro.store.database import Database
 from softpro.store.encryption import Vault
 from softpro.store.grants import Tokens
 from softpro.store.integrations import Integration
 from softpro.vendor import oauth
 
-from ..support.product import begin_connection, finish_connection, sync
+from ..support.databases import execute, rows
+from ..support.kinds import StartSandbox
+from ..support.product import begin_connection, environment, finish_connection, services_in, sync
 from ..support.vendor import Sandbox
 
 OTHER_KEY = Vault((b"k" * 32,))
@@ -81,3 +85,53 @@ def test_a_refused_refresh_does_not_expire_a_connection_that_was_renewed_meanwhi
 
     assert (expired, stored, used.access_token) == (False, False, "renewed")
     assert now(services, integration).status == "CONNECTED"
+
+
+def test_beginning_to_connect_changes_nothing_before_consent_is_given(
+    services: Services, sandbox: Sandbox, vendor_organization: str, connected: Callable[[str], Integration]
+) -> None:
+    integration = connected("acme")
+    row = "select client_id, client_secret, environment, status, token_version from softpro.integrations"
+    before = rows(services.database, row)
+
+    url = connecting.connect(services, "acme", client_id="another", client_secret="another's", environment="PRODUCTION")
+
+    assert "client_id=another&" in url
+    assert rows(services.database, row) == before
+    assert sync(services, integration).status == "COMPLETED"
+
+
+def test_a_lost_refresh_answer_is_not_asked_for_again_while_the_token_is_good(
+    start_sandbox: StartSandbox, database: Database
+) -> None:
+    sandbox = start_sandbox(accessTokenLifetime=60)
+    services = services_in(environment(database, sandbox), database)
+    address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
+    integration = finish_connection(services, address)
+    execute(database, "update softpro.integrations set token_issued_at = token_issued_at - interval '10 minutes'")
+    sandbox.switch(tokenFaults=1)
+
+    logs = [sync(services, integration, kind) for kind in (EntityType.CONTACT, EntityType.TRANSACTION)]
+
+    assert [log.status for log in logs] == ["COMPLETED", "COMPLETED"]
+    assert (sandbox.stats()["lostTokenAnswers"], sandbox.stats()["deadRefreshTokens"]) == (1, 0)
+    assert now(services, integration).status == "CONNECTED"
+
+
+def test_after_a_lost_refresh_answer_expired_says_so_when_the_token_has_ended(
+    start_sandbox: StartSandbox, database: Database
+) -> None:
+    sandbox = start_sandbox()
+    services = services_in(environment(database, sandbox), database)
+    address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
+    integration = finish_connection(services, address)
+    execute(database, "update softpro.integrations set token_expires_at = now()")
+    sandbox.switch(tokenFaults=1)
+    assert sync(services, integration).status == "FAILED"
+    sandbox.switch(tokenFaults=0)
+
+    log = sync(services, integration)
+
+    assert log.status == "FAILED"
+    assert "a person has to connect the organization again" in (log.error_message or "")
+    assert now(services, integration).status == "EXPIRED"

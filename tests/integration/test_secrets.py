@@ -12,7 +12,7 @@ from softpro.services import Services
 from softpro.store import grants
 from softpro.store.encryption import Place
 from softpro.store.integrations import Integration
-from softpro.vendor.oauth import STATE_PLACE
+from softpro.vendor.oauth import STATES
 
 from ..support.databases import dump, execute, rows
 from ..support.kinds import Connected
@@ -35,7 +35,7 @@ def tokens(services: Services, integration: Integration) -> set[str]:
 
 def code_verifiers(services: Services) -> set[str]:
     return {
-        services.vault.open(row["code_verifier"], Place(*STATE_PLACE, row["integration_id"]))
+        services.vault.open(row["code_verifier"], Place(STATES, "code_verifier", row["integration_id"]))
         for row in rows(services.database, "select integration_id, code_verifier from softpro.oauth_states")
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from softpro.errors import MappingError
@@ -43,6 +44,8 @@ def validate(mappings: Sequence[Mapping]) -> None:
 
 
 def _problems(mapping: Mapping) -> list[str]:
+    if any("\x00" in text for text in asdict(mapping).values() if isinstance(text, str)):
+        return ["a NUL character can't be stored"]
     found = []
     try:
         paths.parse(mapping.softpro_field)

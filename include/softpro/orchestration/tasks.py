@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,10 +23,10 @@ from softpro.errors import LeaseHeld, SoftProError
 from softpro.orchestration.assets import CHANGED, TABLES
 from softpro.orchestration.hook import database
 from softpro.services import services
-from softpro.store import due, integrations, logs
+from softpro.store import integrations, logs, schedule
 from softpro.store.database import Database
-from softpro.store.due import Lane
-from softpro.store.leases import Run, held
+from softpro.store.leases import Keeper, Run, keeping
+from softpro.store.schedule import Lane
 from softpro.sync.extract import Extracted
 
 SHARDS = 4
@@ -82,24 +83,26 @@ def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
         if manual:
             organization = params["organization"] or None
             wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
-            streams = due.of_organization(connection, organization, wanted)
+            streams = schedule.of_organization(connection, organization, wanted)
             if organization and not streams:
                 raise AirflowException(
                     f"{organization} is not connected, or these entity types are switched off for it"
                 )
         else:
-            streams = due.due(connection, lane)
+            logs.cancel_stale(connection)
+            streams = schedule.due(connection, lane)
     if not streams:
         raise AirflowSkipException("Nothing is due")
     return [
         [{"integration_id": str(stream.integration_id), "entity_type": stream.entity_type} for stream in shard]
-        for shard in due.shards(streams, SHARDS, LEAST_STREAMS)
+        for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)
     ]
 
 
 def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) -> Shard:
     """Begins a run for each stream of the shard and fetches a slice; tenants side by side, a tenant's in order."""
     services_ = services(database())
+    database_ = services_.database
     sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
 
     def fetch(streams: list[dict[str, Any]]) -> Shard:
@@ -108,55 +111,58 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
         def slice_of(run: Run) -> Extracted:
             return pipeline.extract(services_, run, seconds=deadline - time.monotonic())
 
-        runs = (_begin(services_.database, stream, mode, sync_type, run_id) for stream in streams)
-        return [Passenger(run, {}).packed() for run in runs if run and _step(services_.database, run, slice_of)]
+        runs = (_begin(database_, stream, mode, sync_type, run_id) for stream in streams)
+        return [Passenger(run, {}).packed() for run in runs if run and _step(database_, keeper, run, slice_of)]
 
     tenants: dict[str, list[dict[str, Any]]] = {}
     for stream in shard:
         tenants.setdefault(stream["integration_id"], []).append(stream)
-    with ThreadPoolExecutor(FETCHERS) as pool:
-        return [packed for shard in pool.map(fetch, tenants.values()) for packed in shard]
+    with keeping(database_) as keeper, ThreadPoolExecutor(FETCHERS) as pool:
+        return [packed for fetched in pool.map(fetch, tenants.values()) for packed in fetched]
 
 
 def transform(shard: Shard) -> Shard:
     """Maps what the shard's streams have pending into staging."""
     database_ = database()
-    return [
-        packed
-        for packed in shard
-        if _step(database_, Passenger.unpacked(packed).run, lambda run: pipeline.transform(database_, run))
-    ]
+    with _kept(database_, shard) as (keeper, passengers):
+        return [
+            passenger.packed()
+            for passenger in passengers
+            if _step(database_, keeper, passenger.run, lambda run: pipeline.transform(database_, run))
+        ]
 
 
 def check(shard: Shard) -> Shard:
     """Runs the quality suites over what the shard staged."""
     database_ = database()
     checked = []
-    for passenger in map(Passenger.unpacked, shard):
-        result = _step(database_, passenger.run, lambda run: pipeline.check(database_, run))
-        if result is not None:
-            checked.append(replace(passenger, warnings=dict(result.warnings)).packed())
+    with _kept(database_, shard) as (keeper, passengers):
+        for passenger in passengers:
+            result = _step(database_, keeper, passenger.run, lambda run: pipeline.check(database_, run))
+            if result is not None:
+                checked.append(replace(passenger, warnings=dict(result.warnings)).packed())
     return checked
 
 
 def load(shard: Shard, outlet_events: Any) -> None:
     """Merges the shard's staging into the roi tables, closes the runs, and tells the assets that changed."""
     database_ = database()
-    changed: dict[EntityType, int] = {}
-    for passenger in map(Passenger.unpacked, shard):
-        warnings = passenger.warnings
+    with _kept(database_, shard) as (keeper, passengers):
+        for passenger in passengers:
+            warnings = passenger.warnings
 
-        def load_and_finish(run: Run, warnings: dict[str, int] = warnings) -> int:
-            loaded = pipeline.load(database_, run, warnings)
-            pipeline.finish(database_, run)
-            return loaded.inserted + loaded.updated
+            def load_and_finish(run: Run, warnings: dict[str, int] = warnings) -> None:
+                pipeline.load(database_, run, warnings)
+                pipeline.finish(database_, run)
 
-        rows = _step(database_, passenger.run, load_and_finish)
+            _step(database_, keeper, passenger.run, load_and_finish)
+    # From the logs, so that a second try of this task tells of what the first one wrote.
+    with database_.connect() as connection:
+        entries = [logs.get(connection, UUID(packed["log_id"])) for packed in shard]
+    for entity_type, asset in TABLES.items():
+        rows = sum(e.records_inserted + e.records_updated for e in entries if e.entity_type == entity_type.value)
         if rows:
-            entity_type = passenger.run.entity_type
-            changed[entity_type] = changed.get(entity_type, 0) + rows
-    for entity_type, rows in changed.items():
-        outlet_events[CHANGED].add(TABLES[entity_type], extra={"rows": rows})
+            outlet_events[CHANGED].add(asset, extra={"rows": rows})
 
 
 def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
@@ -195,36 +201,52 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
 
 def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:
     """The stream's run, or None where it can't begin now; why stands in its log."""
-    with database_.connect() as connection:
-        integration = integrations.get(connection, UUID(stream["integration_id"]))
     entity_type = EntityType(stream["entity_type"])
     try:
-        return pipeline.begin(database_, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
-    except SoftProError as refused:
         with database_.connect() as connection:
-            log_id = logs.announce(
-                connection,
-                run_id=run_id,
-                integration_id=integration.id,
-                organization_id=integration.organization_id,
-                entity_type=entity_type,
-                mode=mode,
-                sync_type=sync_type,
-            )
-            if isinstance(refused, LeaseHeld):
-                logs.cancel(connection, log_id, str(refused))
-            else:
-                logs.fail(connection, log_id, refused)
-        log.warning("%s", refused)
+            integration = integrations.get(connection, UUID(stream["integration_id"]))
+        try:
+            return pipeline.begin(database_, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
+        except SoftProError as refused:
+            log.warning("%s", refused)
+            with database_.connect() as connection:
+                log_id = logs.announce(
+                    connection,
+                    run_id=run_id,
+                    integration_id=integration.id,
+                    organization_id=integration.organization_id,
+                    entity_type=entity_type,
+                    mode=mode,
+                    sync_type=sync_type,
+                )
+                close = logs.cancel if isinstance(refused, LeaseHeld) else logs.fail
+                close(connection, log_id, refused)
+            return None
+    except Exception:
+        log.exception("The %s of integration %s can't begin", entity_type.table, stream["integration_id"])
         return None
 
 
-def _step(database_: Database, run: Run, step: Callable[[Run], T]) -> T | None:
+@contextmanager
+def _kept(database_: Database, shard: Shard) -> Iterator[tuple[Keeper, list[Passenger]]]:
+    """The shard's runs with their leases kept for the whole task: while one is worked on, the others wait."""
+    passengers = [Passenger.unpacked(packed) for packed in shard]
+    with keeping(database_) as keeper:
+        yield keeper, [p for p in passengers if _step(database_, keeper, p.run, lambda run: True)]
+
+
+def _step(database_: Database, keeper: Keeper, run: Run, step: Callable[[Run], T]) -> T | None:
     """The step's result under the run's lease; where it raises, the run is closed as FAILED and None comes back."""
     try:
-        with held(database_, run):
-            return step(run)
+        keeper.keep(run)
+        return step(run)
     except Exception as error:
+        # One bad tenant stops nobody: its own log says what happened, and the others go on.
         log.exception("%s of %s failed", run.entity_type.table, run.organization_id)
-        pipeline.fail(database_, run, error)
+        try:
+            pipeline.fail(database_, run, error)
+        except SoftProError:
+            log.exception(
+                "%s of %s could not be closed; the next run does it", run.entity_type.table, run.organization_id
+            )
         return None

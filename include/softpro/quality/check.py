@@ -12,7 +12,7 @@ import yaml
 from psycopg import sql
 
 from softpro.entities import EntityType
-from softpro.errors import DatabaseUnavailable
+from softpro.errors import CheckFailed
 from softpro.store import leases
 from softpro.store.database import Connection, Database
 from softpro.store.leases import Run
@@ -34,7 +34,7 @@ class Checked:
 def check(database: Database, connection: Connection, run: Run) -> Checked:
     """Rejects the staged records that break a critical expectation, each with all its reasons; counts the warnings.
 
-    Can be run again: it starts from what transform staged. Raises LeaseLost, DatabaseUnavailable.
+    Can be run again: it starts from what transform staged. Raises LeaseLost, CheckFailed.
     """
     staged = connection.execute(
         sql.SQL("select exists (select from {} where log_id = %s) as any").format(
@@ -53,10 +53,7 @@ def check(database: Database, connection: Connection, run: Run) -> Checked:
         for result in results.results:
             config = result.expectation_config
             assert config is not None
-            if result.exception_info and result.exception_info.get("raised_exception"):
-                raise DatabaseUnavailable(
-                    f"The check {_name(config)} could not run: {result.exception_info['exception_message']}"
-                )
+            _require_ran(result)
             if result.success:
                 continue
             if config.severity == "critical":
@@ -118,9 +115,20 @@ def _validate(
         source.get_execution_engine().engine.dispose()
 
 
+def _require_ran(result: Any) -> None:
+    """Raises CheckFailed where the expectation raised instead of judging; its news of that is nested, or not."""
+    info = result.exception_info or {}
+    for news in [info] if "raised_exception" in info else info.values():
+        if news["raised_exception"]:
+            message = str(news["exception_message"]).splitlines()[0]
+            raise CheckFailed(f"The check {_name(result.expectation_config)} could not run: {message}")
+
+
 def _reject(connection: Connection, run: Run, batch: str, query: str, config: Any) -> None:
     """Rejects the rows that the expectation's own query finds: its list of them stops at 20."""
     # Great Expectations leaves out the parentheses around the batch's query.
+    if f"FROM {batch}" not in query:
+        raise CheckFailed(f"The check {_name(config)} answers a query of another form: is it another version?")
     rows = query.replace(f"FROM {batch}", f"FROM ({batch}) as batch").rstrip("; \n")
     connection.execute(
         sql.SQL(

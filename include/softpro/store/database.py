@@ -53,6 +53,8 @@ class Database:
             ) from old
         except psycopg.OperationalError as gone:
             raise DatabaseUnavailable(f"The database went away: {_first_line(gone)}") from gone
+        except psycopg.errors.InsufficientPrivilege as forbidden:
+            raise DatabaseUnavailable(f"The database refuses us: {_first_line(forbidden)}") from forbidden
 
     def sqlalchemy_url(self) -> URL:
         """The same place as an address for SQLAlchemy, which Alembic and Great Expectations connect with."""

@@ -60,14 +60,16 @@ def credentials(connection: Connection, vault: Vault, integration_id: UUID) -> C
 def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
     """The integration's client and tokens. Raises DecryptionError, NotConnected where there is no such integration.
 
-    A token is due for refresh ahead of its expiry by the smaller of 5 minutes and half its life.
+    A token is due for refresh ahead of its expiry by the smaller of 5 minutes and half its life; but only at its end
+    where the answer to a refresh was lost, as another one may be taken for a stolen token (RFC 9700 section 4.14).
     """
     client = credentials(connection, vault, integration_id)
     row = connection.execute(
         """
         select access_token, refresh_token, token_version,
-               coalesce(extract(epoch from token_expires_at - now()
-                   - least(interval '5 minutes', (token_expires_at - token_issued_at) / 2)), 0)::float8 as due_in
+               coalesce(extract(epoch from token_expires_at - now() - case
+                   when refresh_uncertain then interval '0'
+                   else least(interval '5 minutes', (token_expires_at - token_issued_at) / 2) end), 0)::float8 as due_in
         from softpro.integrations
         where id = %s
         """,
@@ -101,7 +103,7 @@ def store(
             update softpro.integrations
             set access_token = %(access)s, refresh_token = coalesce(%(refresh)s, refresh_token),
                 token_issued_at = now(), token_expires_at = now() + make_interval(secs => %(seconds)s),
-                token_version = token_version + 1, status = 'CONNECTED', updated_at = now()
+                token_version = token_version + 1, refresh_uncertain = false, status = 'CONNECTED', updated_at = now()
             where id = %(id)s and token_version = coalesce(%(replaces)s, token_version)
             """,
             {
@@ -112,6 +114,14 @@ def store(
                 "replaces": replaces,
             },
         ).rowcount
+    )
+
+
+def doubt(connection: Connection, integration_id: UUID, version: int) -> None:
+    """A refresh of the pair of this version was sent and its answer lost: the vendor may have rotated it or not."""
+    connection.execute(
+        "update softpro.integrations set refresh_uncertain = true where id = %s and token_version = %s",
+        [integration_id, version],
     )
 
 

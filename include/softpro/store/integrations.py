@@ -17,8 +17,6 @@ from softpro.store.encryption import Place, Vault
 from softpro.timestamps import format_milliseconds
 
 TABLE = "softpro.integrations"
-RETRY_BASE_SECONDS = 60
-RETRY_LIMIT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ def checked_organization(organization_id: str) -> str:
 
 
 def find(connection: Connection, organization_id: str) -> Integration:
-    """The organization's integration. Raises NotFoundHere."""
+    """The organization's integration. Raises NotFoundHere, UsageError."""
+    checked_organization(organization_id)
     return _one(connection, sql.SQL("organization_id = %s"), organization_id, f"organization {organization_id!r}")
 
 
@@ -85,33 +84,59 @@ def ensure(
     environment: str,
     sync_frequency: int,
 ) -> Integration:
-    """The organization's integration, made if it is absent, with these credentials and this environment."""
+    """The organization's integration, made if it is absent. One that is there keeps its client and environment: they
+    change when a person has given consent to others (`adopt`)."""
     checked_organization(organization_id)
-    with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [organization_id])
-        row = connection.execute(
-            "select id from softpro.integrations where organization_id = %s", [organization_id]
-        ).fetchone()
-        integration_id: UUID = row["id"] if row else uuid4()
-        connection.execute(
-            """
-            insert into softpro.integrations
-                (id, organization_id, client_id, client_secret, environment, sync_frequency)
-            values (%(id)s, %(organization)s, %(client_id)s, %(client_secret)s, %(environment)s, %(frequency)s)
-            on conflict (id) do update
-            set client_id = excluded.client_id, client_secret = excluded.client_secret,
-                environment = excluded.environment, deleted_at = null, updated_at = now()
-            """,
-            {
-                "id": integration_id,
-                "organization": organization_id,
-                "client_id": client_id,
-                "client_secret": vault.seal(client_secret, Place(TABLE, "client_secret", integration_id)),
-                "environment": environment,
-                "frequency": sync_frequency,
-            },
-        )
-    return get(connection, integration_id)
+    integration_id = uuid4()
+    connection.execute(
+        """
+        insert into softpro.integrations
+            (id, organization_id, client_id, client_secret, environment, sync_frequency)
+        values (%(id)s, %(organization)s, %(client_id)s, %(client_secret)s, %(environment)s, %(frequency)s)
+        on conflict (organization_id) do nothing
+        """,
+        {
+            "id": integration_id,
+            "organization": organization_id,
+            "client_id": client_id,
+            "client_secret": vault.seal(client_secret, Place(TABLE, "client_secret", integration_id)),
+            "environment": environment,
+            "frequency": sync_frequency,
+        },
+    )
+    return find(connection, organization_id)
+
+
+def adopt(
+    connection: Connection,
+    vault: Vault,
+    integration_id: UUID,
+    *,
+    client_id: str,
+    client_secret: str,
+    environment: str,
+    softpro_organization_id: str,
+) -> None:
+    """What consent was given to is in force from now on, and the schedule starts afresh."""
+    connection.execute(
+        """
+        update softpro.integrations
+        set client_id = %(client_id)s, client_secret = %(client_secret)s, environment = %(environment)s,
+            softpro_organization_id = %(softpro_organization)s, deleted_at = null,
+            consecutive_failures = 0, next_attempt_at = null, updated_at = now()
+        where id = %(id)s
+        """,
+        {
+            "id": integration_id,
+            "client_id": client_id,
+            "client_secret": vault.seal(client_secret, Place(TABLE, "client_secret", integration_id)),
+            "environment": environment,
+            "softpro_organization": softpro_organization_id,
+        },
+    )
+    connection.execute(
+        "update softpro.cursors set failures = 0, next_attempt_at = null where integration_id = %s", [integration_id]
+    )
 
 
 def require_connected(integration: Integration) -> None:
@@ -122,37 +147,6 @@ def require_connected(integration: Integration) -> None:
             + (f" ({integration.last_error_message})" if integration.last_error_message else "")
             + ": a person has to connect it"
         )
-
-
-def record_success(connection: Connection, integration_id: UUID) -> None:
-    """A sync of this integration ended well: its failures are forgotten."""
-    connection.execute(
-        """
-        update softpro.integrations
-        set last_sync_at = now(), consecutive_failures = 0, next_attempt_at = null, updated_at = now()
-        where id = %s
-        """,
-        [integration_id],
-    )
-
-
-def record_failure(connection: Connection, integration_id: UUID, message: str) -> datetime:
-    """A sync of this integration failed. Returns when it is tried again: 1 min, 2 min, 4 min, … at most 1 h."""
-    row = connection.execute(
-        """
-        update softpro.integrations
-        set last_error_at = now(), last_error_message = %(message)s, updated_at = now(),
-            consecutive_failures = consecutive_failures + 1,
-            next_attempt_at = now() + make_interval(
-                secs => least(%(limit)s, %(base)s * 2 ^ least(consecutive_failures, 20)))
-        where id = %(id)s
-        returning next_attempt_at
-        """,
-        {"id": integration_id, "message": message, "base": RETRY_BASE_SECONDS, "limit": RETRY_LIMIT_SECONDS},
-    ).fetchone()
-    assert row is not None
-    next_attempt_at: datetime = row["next_attempt_at"]
-    return next_attempt_at
 
 
 def _one(connection: Connection, condition: sql.SQL, value: Any, name: str) -> Integration:

@@ -99,24 +99,50 @@ def require_free(connection: Connection, integration_id: UUID, entity_type: Enti
         raise _held(entity_type, row["log_id"])
 
 
-@contextmanager
-def held(database: Database, run: Run) -> Iterator[None]:
-    """Holds the run's lease with a database session of its own while the block runs, then hands it over.
+class Keeper:
+    """Keeps the leases of any number of runs, with one database session and one heart for all of them."""
 
-    Raises LeaseLost when another run owns the stream by now.
-    """
+    def __init__(self, session: Connection) -> None:
+        self._session = session
+        self._runs: dict[UUID, Run] = {}
+        self._lock = threading.Lock()
+
+    def keep(self, run: Run) -> None:
+        """Keeps this run's lease too. Raises LeaseLost when another run owns the stream by now."""
+        with self._lock:
+            _occupy(self._session, run)
+            self._runs[run.log_id] = run
+
+    def beat(self) -> None:
+        """Shows that the runs live. One that was lost is only forgotten: the fence of its next transaction tells it."""
+        with self._lock:
+            for run in list(self._runs.values()):
+                try:
+                    _occupy(self._session, run)
+                except LeaseLost:
+                    del self._runs[run.log_id]
+
+    def hand_over(self) -> None:
+        """Leaves the leases to the next task."""
+        with self._lock:
+            for run in self._runs.values():
+                _hand_over(self._session, run)
+
+
+@contextmanager
+def keeping(database: Database) -> Iterator[Keeper]:
+    """A keeper whose session lives as long as the block; then its leases are handed over for a while."""
     with database.connect() as session:
-        _occupy(session, run)
-        stop = threading.Event()
-        heart = threading.Thread(target=_beat, args=(session, run, stop), name=f"lease-{run.log_id}", daemon=True)
+        keeper, stop = Keeper(session), threading.Event()
+        heart = threading.Thread(target=_beat, args=(keeper, stop), name="lease-heartbeat", daemon=True)
         heart.start()
         try:
-            yield
+            yield keeper
         finally:
             stop.set()
             heart.join()
             if not session.closed:
-                _hand_over(session, run)
+                keeper.hand_over()
 
 
 def fence(connection: Connection, run: Run) -> None:
@@ -163,13 +189,13 @@ def _occupy(session: Connection, run: Run) -> None:
         raise _lost(run)
 
 
-def _beat(session: Connection, run: Run, stop: threading.Event) -> None:
+def _beat(keeper: Keeper, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
         try:
-            _occupy(session, run)
-        except (LeaseLost, psycopg.Error) as trouble:
-            # The fence of the next transaction tells the run; here only the heart stops.
-            log.warning("lease_heartbeat_stopped", extra={"log_id": str(run.log_id), "error": type(trouble).__name__})
+            keeper.beat()
+        except psycopg.Error as trouble:
+            # The session is gone, and with it the leases: the fence of the next transaction tells the runs.
+            log.warning("lease_heartbeat_stopped", extra={"error": type(trouble).__name__})
             return
 
 

@@ -153,10 +153,21 @@ def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_
     return _end(connection, log_id, "'FAILED'")
 
 
-def cancel(connection: Connection, log_id: UUID, why: str) -> SyncLog:
-    """The run did not begin: another one works on the stream."""
-    connection.execute("update softpro.sync_logs set error_message = %s where id = %s", [why, log_id])
+def cancel(connection: Connection, log_id: UUID, why: BaseException | str) -> SyncLog:
+    """The run did not do its work, and nothing is wrong: another one was there, or a person stopped it."""
+    connection.execute("update softpro.sync_logs set error_message = %s where id = %s", [str(why), log_id])
     return _end(connection, log_id, "'CANCELLED'")
+
+
+def cancel_stale(connection: Connection) -> None:
+    """Closes the logs of runs that were announced and never began: whoever announced them died in between."""
+    connection.execute(
+        """
+        update softpro.sync_logs
+        set status = 'CANCELLED', error_message = 'The run never began', completed_at = now(), duration = 0
+        where status = 'PENDING' and started_at < now() - interval '15 minutes'
+        """
+    )
 
 
 def get(connection: Connection, log_id: UUID) -> SyncLog:

@@ -9,6 +9,7 @@ from softpro.errors import DatabaseUnavailable
 from softpro.store.database import Database
 
 SQL_DIRECTORY = Path(__file__).resolve().parents[3] / "sql"
+OLDEST_POSTGRES = 16  # `pg_input_is_valid` tells which records jsonb can hold
 ADVISORY_LOCK = 7_363_601  # any number, the same for every process that migrates
 
 
@@ -18,7 +19,7 @@ def migrate(database: Database) -> list[str]:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
     from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DBAPIError
 
     config = Config()
     config.set_main_option("script_location", str(SQL_DIRECTORY / "migrations"))
@@ -33,6 +34,9 @@ def migrate(database: Database) -> list[str]:
     engine = create_engine(database.sqlalchemy_url())
     try:
         with engine.connect() as connection:
+            version = connection.scalar(text("select current_setting('server_version_num')::int / 10000"))
+            if version < OLDEST_POSTGRES:
+                raise DatabaseUnavailable(f"PostgreSQL {OLDEST_POSTGRES} or later is needed; this is {version}")
             connection.execute(text("select pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
             for schema in ("softpro", "raw", "staging", "roi", "analytics"):
                 connection.execute(text(f"create schema if not exists {schema}"))
@@ -42,7 +46,7 @@ def migrate(database: Database) -> list[str]:
             with EnvironmentContext(config, scripts, fn=upgrade, transaction_per_migration=True):
                 scripts.run_env()
             connection.commit()
-    except OperationalError as failed:
+    except DBAPIError as failed:
         raise DatabaseUnavailable(
             f"The database can't be migrated: {str(failed.orig).strip().splitlines()[0]}"
         ) from None

@@ -70,7 +70,7 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
 
 
 def begin(cursor: Cursor, mode: Mode) -> Cursor:
-    """Where a run of this mode starts. An unfinished sweep is gone on with by whatever run comes next."""
-    if mode is Mode.INCREMENTAL or cursor.sweep is mode:
+    """Where a run of this mode starts. It goes on with an unfinished sweep, unless it asks for more than that does."""
+    if mode is Mode.INCREMENTAL or cursor.sweep is mode or cursor.sweep is Mode.FULL:
         return cursor
     return Cursor(Position(), mode, True)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from softpro.entities import Mode
+from softpro.errors import RateLimitError, SoftProAPIError
+from softpro.store import logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors
@@ -15,6 +17,9 @@ from softpro.sync.land import land
 from softpro.sync.paging import SMALLEST_PAGE, Position, advance, hold, horizon
 from softpro.vendor.client import Client
 from softpro.vendor.records import Key, Record, Unreadable
+
+LEAST_PATIENCE_SECONDS = 10.0
+"""Even at the end of a slice the client may wait this long between two tries."""
 
 Progress = Callable[[int, int], None]
 """Called after each page with the records fetched in this slice and the length of the list that is left."""
@@ -46,15 +51,22 @@ def extract(
     """
     limit = max(SMALLEST_PAGE, batch_size)
     deadline = time.monotonic() + seconds
+    client.deadline = time.monotonic() + max(seconds, LEAST_PATIENCE_SECONDS)
     cursor = cursors.read(connection, run)
     if first_slice:
         cursor = cursors.begin(cursor, run.mode)
-    position, frozen, fetched = cursor.position, False, 0
+    position, frozen, fetched, pages = cursor.position, False, 0, 0
     requests_before = requests_counted = client.requests_made
     while True:
-        page = client.list_page(
-            run.entity_type, updated_from=position.updated_from, limit=limit, offset=position.offset
-        )
+        try:
+            page = client.list_page(
+                run.entity_type, updated_from=position.updated_from, limit=limit, offset=position.offset
+            )
+        except SoftProAPIError as failed:
+            logs.add(connection, run.log_id, api_requests=client.requests_made - requests_counted)
+            if isinstance(failed, RateLimitError) and pages:
+                return Extracted(fetched, client.requests_made - requests_before, True)  # the rest is for another slice
+            raise
         step = advance(position, [_key(record) for record in page.records], page.has_more, limit)
         held = cursor.position
         if step.accepted and not frozen:
@@ -72,7 +84,7 @@ def extract(
             again=again,
             requests_made=client.requests_made - requests_counted,
         )
-        requests_counted = client.requests_made
+        requests_counted, pages = client.requests_made, pages + 1
         left = max(0, page.total - position.offset - len(page.records)) if page.has_more else 0
         progress(fetched, fetched + left)
         position = step.position

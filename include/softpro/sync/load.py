@@ -111,7 +111,7 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
         counts = connection.execute(_compose(MERGE, run.entity_type), parameters).fetchone()
         assert counts is not None
         quarantined = quarantine.settle(connection, run)
-        clear(connection, run)
+        clear(connection, run.entity_type, run.log_id)
         logs.add(
             connection,
             run.log_id,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.compiled import Compiled, Mapped, apply, compile_mappings
 from softpro.store import leases
@@ -40,7 +42,7 @@ def transform(connection: Connection, run: Run) -> Transformed:
     staged = rejected = 0
     with connection.transaction():
         leases.fence(connection, run)
-        clear(connection, run)
+        clear(connection, run.entity_type, run.log_id)
         with connection.cursor(name="pending") as pending:
             pending.execute(PENDING, run.stream)
             while chunk := pending.fetchmany(CHUNK):
@@ -50,11 +52,11 @@ def transform(connection: Connection, run: Run) -> Transformed:
     return Transformed(staged, rejected)
 
 
-def clear(connection: Connection, run: Run) -> None:
-    """Throws away what the run has in staging."""
-    for table in (run.entity_type.table, "rejects"):
+def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
+    """Throws away what a run has in staging."""
+    for table in (entity_type.table, "rejects"):
         connection.execute(
-            sql.SQL("delete from {} where log_id = %s").format(sql.Identifier("staging", table)), [run.log_id]
+            sql.SQL("delete from {} where log_id = %s").format(sql.Identifier("staging", table)), [log_id]
         )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 import requests
 import tenacity
+from urllib3.exceptions import NewConnectionError
 
 from softpro.entities import EntityType
 from softpro.errors import AuthenticationError, NetworkError, ServerError, SoftProAPIError
@@ -53,7 +54,8 @@ class Profile(msgspec.Struct, rename="camel"):
 class Client:
     """One organization's connection. `token(refused)` gives an access token; `refused` is one that got a 401.
 
-    `requests_made` counts every request that was sent, retries included.
+    `requests_made` counts every request that was sent, retries included. No wait between tries goes beyond `deadline`
+    (of the monotonic clock): the error is raised instead.
     """
 
     base_url: str
@@ -62,6 +64,7 @@ class Client:
     sleep: Callable[[float], None] = time.sleep
     session: requests.Session = field(default_factory=requests.Session, repr=False)
     requests_made: int = 0
+    deadline: float | None = None
 
     def list_page(self, entity_type: EntityType, *, updated_from: datetime | None, limit: int, offset: int) -> Page:
         """A page ordered by `updatedAt`, oldest first, from `updated_from` on (inclusive). Raises SoftProAPIError."""
@@ -73,12 +76,18 @@ class Client:
         }
         if updated_from is not None:
             parameters["updatedFrom"] = format_time(updated_from)
-        return self._call(PATHS[entity_type], parameters, lambda answer, what: _page(answer, what, entity_type))
+        path = PATHS[entity_type]
+        return self._call(path, path, parameters, lambda answer, what: _page(answer, what, entity_type))
 
     def record(self, entity_type: EntityType, entity_id: str) -> Record | Unreadable:
         """One record. Raises RecordNotFound, SoftProAPIError."""
-        path = f"{PATHS[entity_type]}/{quote(entity_id, safe='')}"
-        return self._call(path, {}, lambda answer, what: read(checked(answer, what), entity_type))
+        path = PATHS[entity_type]
+        return self._call(
+            f"{path}/{{id}}",
+            f"{path}/{quote(entity_id, safe='')}",
+            {},
+            lambda answer, what: read(checked(answer, what), entity_type),
+        )
 
     def profile(self) -> Profile:
         """Who the grant belongs to; the call that tells whether a token is good. Raises SoftProAPIError."""
@@ -87,33 +96,37 @@ class Client:
             profile: Profile = decoded(checked(answer, what), Profile, what)
             return profile
 
-        return self._call("/user/profile", {}, parse)
+        return self._call("/user/profile", "/user/profile", {}, parse)
 
-    def _call(self, path: str, parameters: dict[str, str | int], parse: Callable[[requests.Response, str], T]) -> T:
-        what = f"GET {path}"
-        refused: str | None = None
+    def _call(
+        self,
+        route: str,
+        path: str,
+        parameters: dict[str, str | int],
+        parse: Callable[[requests.Response, str], T],
+    ) -> T:
+        """A GET with retries; a 401 makes one refresh and one more try. `route` is the path without ids, for logs."""
+        token = self.token(None)
+        try:
+            return self._retrying()(lambda: parse(self._send(route, path, parameters, token), f"GET {route}"))
+        except AuthenticationError:
+            fresh = self.token(token)
+            return self._retrying()(lambda: parse(self._send(route, path, parameters, fresh), f"GET {route}"))
 
-        def attempt() -> T:
-            nonlocal refused
-            token = self.token(refused)
-            try:
-                return parse(self._send(path, parameters, token), what)
-            except AuthenticationError:
-                if refused is not None:
-                    raise  # a fresh token was refused too
-                refused = token
-                return attempt()
-
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(1 + self.max_retries),
+    def _retrying(self) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            stop=self._gives_up,
             wait=wait_before,
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, SoftProAPIError) and e.retryable),
             sleep=self.sleep,
             reraise=True,
         )
-        return retrying(attempt)
 
-    def _send(self, path: str, parameters: dict[str, str | int], token: str) -> requests.Response:
+    def _gives_up(self, state: tenacity.RetryCallState) -> bool:
+        too_late = self.deadline is not None and time.monotonic() + state.upcoming_sleep > self.deadline
+        return too_late or state.attempt_number >= 1 + self.max_retries
+
+    def _send(self, route: str, path: str, parameters: dict[str, str | int], token: str) -> requests.Response:
         began = time.monotonic()
         self.requests_made += 1
         try:
@@ -125,12 +138,18 @@ class Client:
                 allow_redirects=False,  # a redirect would carry the token elsewhere
             )
         except requests.exceptions.ContentDecodingError as broken:
-            raise ServerError(f"GET {path}: the answer can't be decoded ({type(broken).__name__})") from None
+            raise ServerError(f"GET {route}: the answer can't be decoded ({type(broken).__name__})") from None
         except requests.RequestException as failed:
-            raise NetworkError(f"GET {path}: SoftPro did not answer ({type(failed).__name__})") from None
-        log.debug(
+            message = f"GET {route}: SoftPro did not answer ({type(failed).__name__})"
+            raise NetworkError(message, sent=was_sent(failed)) from None
+        log.info(
             "vendor_call",
-            extra={"status": answer.status_code, "ms": round((time.monotonic() - began) * 1000)},
+            extra={
+                "method": "GET",
+                "route": route,
+                "status": answer.status_code,
+                "ms": round((time.monotonic() - began) * 1000),
+            },
         )
         return answer
 
@@ -139,6 +158,14 @@ def client_for(environment: str, settings: VendorSettings, token: Callable[[str 
     """The client for an integration's environment, SANDBOX or PRODUCTION."""
     base_url = settings.production_base_url if environment == "PRODUCTION" else settings.sandbox_base_url
     return Client(base_url, token, settings.max_retries)
+
+
+def was_sent(failed: requests.RequestException) -> bool:
+    """Whether the request may have arrived: not where no connection was made."""
+    if isinstance(failed, requests.ConnectTimeout):
+        return False
+    reason = getattr(failed.args[0], "reason", None) if failed.args else None
+    return not isinstance(reason, NewConnectionError)
 
 
 def wait_before(state: tenacity.RetryCallState) -> float:
@@ -153,6 +180,8 @@ def wait_before(state: tenacity.RetryCallState) -> float:
 
 def _page(answer: requests.Response, what: str, entity_type: EntityType) -> Page:
     records, pagination = split(checked(answer, what), what)
+    if pagination.has_more and not records:
+        raise ServerError(f"{what}: the answer says that there is more, and sends nothing")
     try:
         answered_at = parsedate_to_datetime(answer.headers["Date"])
     except (KeyError, ValueError):

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -30,23 +30,28 @@ from softpro.store import grants
 from softpro.store.database import Connection, Database
 from softpro.store.encryption import Place, Vault
 from softpro.store.grants import Credentials, Grant, Tokens
-from softpro.store.integrations import Integration
-from softpro.vendor.client import TIMEOUT_SECONDS, Profile, client_for
+from softpro.vendor.client import TIMEOUT_SECONDS, Profile, client_for, was_sent
 
 SCOPES = "read:transactions write:transactions read:contacts write:contacts read:documents write:documents webhooks"
 STATE_MINUTES = 10
-STATE_PLACE = ("softpro.oauth_states", "code_verifier")
+PROFILE_SECONDS = 20
+STATES = "softpro.oauth_states"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Authorization:
-    """An authorization that came back from the vendor with a good state."""
+    """An authorization that came back from the vendor with a good state: of whom, and what was asked for."""
 
-    integration_id: UUID
     organization_id: str
-    code_verifier: str
+    client: Credentials
+    environment: str
+    code_verifier: str = field(repr=False)
+
+    @property
+    def integration_id(self) -> UUID:
+        return self.client.integration_id
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -64,7 +69,9 @@ def get_authorization_url(
     connection: Connection,
     vault: Vault,
     settings: OAuthSettings,
-    integration: Integration,
+    organization_id: str,
+    client: Credentials,
+    environment: str,
     *,
     browser: str | None = None,
     user_name: str | None = None,
@@ -72,22 +79,28 @@ def get_authorization_url(
     """Begins an authorization and returns the address to send the person to.
 
     `browser` is the secret of the cookie given to the browser that began; the callback must bring it again. None: begun
-    on the command line. The state is stored hashed, works once and for 10 minutes.
+    on the command line. The state is stored hashed, works once and for 10 minutes. Client and environment stay with it:
+    they are in force only once consent was given.
     """
     state, code_verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64)
+    integration_id = client.integration_id
     with connection.transaction():
         connection.execute("delete from softpro.oauth_states where expires_at < now() - interval '1 day'")
         connection.execute(
             """
             insert into softpro.oauth_states
-                (state_hash, integration_id, organization_id, code_verifier, browser_hash, user_name, expires_at)
-            values (%s, %s, %s, %s, %s, %s, now() + make_interval(mins => %s))
+                (state_hash, integration_id, organization_id, client_id, client_secret, environment,
+                 code_verifier, browser_hash, user_name, expires_at)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, now() + make_interval(mins => %s))
             """,
             [
                 _hash(state),
-                integration.id,
-                integration.organization_id,
-                vault.seal(code_verifier, Place(*STATE_PLACE, integration.id)),
+                integration_id,
+                organization_id,
+                client.client_id,
+                vault.seal(client.client_secret, Place(STATES, "client_secret", integration_id)),
+                environment,
+                vault.seal(code_verifier, Place(STATES, "code_verifier", integration_id)),
                 _hash(browser) if browser else None,
                 user_name,
                 STATE_MINUTES,
@@ -96,15 +109,15 @@ def get_authorization_url(
         connection.execute(
             """
             update softpro.integrations set status = 'AUTHENTICATING', updated_at = now()
-            where id = %s and status <> 'CONNECTED'
+            where id = %s and status = 'PENDING'
             """,
-            [integration.id],
+            [integration_id],
         )
     challenge = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=").decode()
     query = urlencode(
         {
             "response_type": "code",
-            "client_id": integration.client_id,
+            "client_id": client.client_id,
             "redirect_uri": settings.redirect_uri,
             "scope": SCOPES,
             "state": state,
@@ -117,26 +130,30 @@ def get_authorization_url(
 
 def take_state(connection: Connection, vault: Vault, state: str, browser: str | None) -> Authorization:
     """Uses up a state that the vendor sent back. Raises StateError, which does not tell an attacker which it was."""
-    row = connection.execute(
-        """
-        update softpro.oauth_states
-        set used_at = now()
-        where state_hash = %(state)s and used_at is null and expires_at > now()
-          and browser_hash is not distinct from %(browser)s
-        returning integration_id, organization_id, code_verifier
-        """,
-        {"state": _hash(state), "browser": _hash(browser) if browser else None},
-    ).fetchone()
-    if row is None:
-        raise StateError(
-            "This authorization is unknown here, was already used, is older than 10 minutes, "
-            "or was begun in another browser: start again with connect"
+    with connection.transaction():  # a secret that does not open leaves the state unused
+        row = connection.execute(
+            """
+            update softpro.oauth_states
+            set used_at = now()
+            where state_hash = %(state)s and used_at is null and expires_at > now()
+              and browser_hash is not distinct from %(browser)s
+            returning integration_id, organization_id, client_id, client_secret, environment, code_verifier
+            """,
+            {"state": _hash(state), "browser": _hash(browser) if browser else None},
+        ).fetchone()
+        if row is None:
+            raise StateError(
+                "This authorization is unknown here, was already used, is older than 10 minutes, "
+                "or was begun in another browser: start again with connect"
+            )
+        integration_id = row["integration_id"]
+        secret = vault.open(row["client_secret"], Place(STATES, "client_secret", integration_id))
+        return Authorization(
+            organization_id=row["organization_id"],
+            client=Credentials(integration_id, row["client_id"], secret),
+            environment=row["environment"],
+            code_verifier=vault.open(row["code_verifier"], Place(STATES, "code_verifier", integration_id)),
         )
-    return Authorization(
-        integration_id=row["integration_id"],
-        organization_id=row["organization_id"],
-        code_verifier=vault.open(row["code_verifier"], Place(*STATE_PLACE, row["integration_id"])),
-    )
 
 
 def refuse(connection: Connection, authorization: Authorization, error: str, description: str) -> ConsentRefused:
@@ -179,7 +196,7 @@ def get_valid_access_token(
     with database.connect() as connection:
         grant = grants.read(connection, vault, integration_id)
         if grant.access_token is None or grant.due or grant.access_token == refused:
-            grant = refresh_access_token(connection, vault, settings, grant)
+            grant = refresh_access_token(connection, vault, settings, grant, refused)
     assert grant.access_token is not None
     return grant.access_token, grant.due_in
 
@@ -200,11 +217,14 @@ def token_source(
     return give
 
 
-def refresh_access_token(connection: Connection, vault: Vault, settings: OAuthSettings, seen: Grant) -> Grant:
+def refresh_access_token(
+    connection: Connection, vault: Vault, settings: OAuthSettings, seen: Grant, refused_token: str | None = None
+) -> Grant:
     """Refreshes the grant that was `seen`, unless another process did so meanwhile. Returns the grant to use.
 
-    One process at a time, under an advisory lock; the new pair is committed before anyone uses it. Raises NotConnected
-    where no grant is left, SoftProAPIError.
+    One process at a time, under an advisory lock; the new pair is committed before anyone uses it. Where the answer is
+    lost, the access token that is there is used to its end, unless it is the `refused_token`. Raises NotConnected where
+    no grant is left, SoftProAPIError.
     """
     integration_id = seen.credentials.integration_id
     key = ["softpro token refresh", str(integration_id)]
@@ -224,6 +244,13 @@ def refresh_access_token(connection: Connection, vault: Vault, settings: OAuthSe
             message = "SoftPro no longer honours the grant: a person has to connect the organization again"
             if grants.expire(connection, integration_id, grant.version, message):
                 raise NotConnected(message) from refused
+        except (NetworkError, ServerError) as lost:
+            if not (isinstance(lost, NetworkError) and not lost.sent):
+                grants.doubt(connection, integration_id, grant.version)
+            doubted = grants.read(connection, vault, integration_id)
+            if doubted.due or doubted.access_token == refused_token:
+                raise
+            return doubted
         else:
             if grants.store(connection, vault, integration_id, tokens, replaces=grant.version):
                 log.info("token_refreshed", extra={"integration_id": str(integration_id)})
@@ -264,7 +291,9 @@ def revoke_token(settings: OAuthSettings, client: Credentials, token: str) -> bo
 
 def validate_token(settings: VendorSettings, environment: str, access_token: str) -> Profile:
     """Asks the vendor whose token this is. Raises AuthenticationError when it is not good, SoftProAPIError."""
-    return client_for(environment, settings, lambda refused: access_token).profile()
+    client = client_for(environment, settings, lambda refused: access_token)
+    client.deadline = time.monotonic() + PROFILE_SECONDS  # a person waits for this
+    return client.profile()
 
 
 def _token_request(settings: OAuthSettings, client: Credentials, form: dict[str, str]) -> Tokens:
@@ -299,7 +328,8 @@ def _post(url: str, form: dict[str, str]) -> requests.Response:
     try:
         return requests.post(url, data=form, timeout=TIMEOUT_SECONDS, allow_redirects=False)
     except requests.RequestException as failed:
-        raise NetworkError(f"SoftPro's OAuth server did not answer ({type(failed).__name__})") from None
+        message = f"SoftPro's OAuth server did not answer ({type(failed).__name__})"
+        raise NetworkError(message, sent=was_sent(failed)) from None
 
 
 def _hash(secret: str) -> bytes:

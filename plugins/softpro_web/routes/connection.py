@@ -32,7 +32,7 @@ def connect(
 ) -> Answer[AuthorizationUrl]:
     """Begins a connection: the address to send the person to. A cookie binds the way back to this browser."""
     (credentials,) = load(CredentialSettings)
-    browser = secrets.token_urlsafe(32)
+    browser = request.cookies.get(COOKIE) or secrets.token_urlsafe(32)  # two tabs of one browser share it
     url = connecting.connect(
         services,
         body.organization_id,
@@ -46,7 +46,7 @@ def connect(
         COOKIE,
         browser,
         max_age=COOKIE_SECONDS,
-        path=_callback_path(request),
+        path=request.scope.get("root_path") or "/",
         httponly=True,
         samesite="lax",  # the vendor's redirect is a top-level navigation, which Lax lets through
         secure=request.url.scheme == "https",
@@ -68,9 +68,7 @@ def callback(request: Request, services: ServicesDep) -> RedirectResponse:
     except SoftProError as failed:
         log.warning("connection failed: %s", failed)
         outcome = {"integration": "softpro", "status": "error", "message": str(failed)}
-    back = RedirectResponse(f"{web.frontend_url}?{urlencode(outcome)}", 302, headers={"Cache-Control": "no-store"})
-    back.delete_cookie(COOKIE, path=_callback_path(request))
-    return back
+    return RedirectResponse(f"{web.frontend_url}?{urlencode(outcome)}", 302, headers={"Cache-Control": "no-store"})
 
 
 @router.delete("/disconnect/{integration_id}")
@@ -103,7 +101,3 @@ def status(
             last_error_message=found.last_error_message,
         )
     )
-
-
-def _callback_path(request: Request) -> str:
-    return f"{request.scope.get('root_path', '')}/callback"

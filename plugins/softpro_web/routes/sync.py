@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from softpro.entities import EntityType, SyncType
+from softpro.errors import LeaseHeld
 from softpro.pipeline import organization_streams
 from softpro.store import integrations, leases, logs
 from softpro.store.database import Database
@@ -21,6 +22,7 @@ from softpro_web.models import Answer, ListAnswer, LogOut, Meta, Started, SyncBo
 DEFAULT_WAIT_SECONDS = 60
 LONGEST_WAIT_SECONDS = 300
 LARGEST_PAGE = 200
+LARGEST_OFFSET = 1_000_000_000
 
 router = APIRouter(prefix="/sync")
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for the result")]
@@ -58,7 +60,7 @@ def read_logs(
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
 ) -> ListAnswer[LogOut]:
     """The integration's sync logs, newest first."""
     with database.connect() as connection:
@@ -78,7 +80,9 @@ async def _sync(
     except BaseException as failed:
         await run_in_threadpool(_give_up, database, log_id, failed)
         raise
-    entry = await runs.wait(database, log_id, wait)
+    entry = await runs.wait(request, database, log_id, wait)
+    if entry.status == "CANCELLED":
+        raise LeaseHeld(entry.error_message or "Another run syncs this now")
     if entry.finished:
         return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
     response.status_code = 202

@@ -21,6 +21,7 @@ create table softpro.integrations (
     token_issued_at         timestamptz,
     token_expires_at        timestamptz,
     token_version           bigint not null default 0,
+    refresh_uncertain       boolean not null default false,
     status                  text not null default 'PENDING'
         check (status in ('PENDING', 'AUTHENTICATING', 'CONNECTED', 'EXPIRED', 'ERROR', 'DISCONNECTED')),
     last_sync_at            timestamptz,
@@ -44,12 +45,17 @@ create table softpro.integrations (
 comment on column softpro.integrations.client_secret is 'AES-256-GCM, bound to this row and column';
 comment on column softpro.integrations.access_token is 'AES-256-GCM, bound to this row and column';
 comment on column softpro.integrations.refresh_token is 'AES-256-GCM, bound to this row and column';
+comment on column softpro.integrations.refresh_uncertain is
+    'a refresh was sent and its answer lost: the access token is used to its end before another one is tried';
 comment on column softpro.integrations.sync_frequency is 'seconds';
 
 create table softpro.oauth_states (
     state_hash      bytea primary key,
     integration_id  uuid not null references softpro.integrations,
     organization_id softpro.organization not null,
+    client_id       text not null,
+    client_secret   text not null,
+    environment     text not null,
     code_verifier   text not null,
     browser_hash    bytea,
     user_name       text,
@@ -164,6 +170,9 @@ create table softpro.cursors (
     last_id         text,
     sweep_mode      text check (sweep_mode in ('delta', 'full')),
     backlog         boolean not null default false,
+    last_synced_at  timestamptz,
+    failures        integer not null default 0,
+    next_attempt_at timestamptz,
     updated_at      timestamptz not null default now(),
     primary key (integration_id, entity_type)
 );
@@ -171,6 +180,10 @@ comment on column softpro.cursors.updated_from is 'the next list is asked from h
 comment on column softpro.cursors.page_offset is 'position inside a page-filling group of equal updatedAt';
 comment on column softpro.cursors.sweep_mode is 'a delta or full sweep that has not reached the end of the list yet';
 comment on column softpro.cursors.backlog is 'the last run stopped before the end of the list';
+comment on column softpro.cursors.failures is 'runs in a row that failed';
+comment on column softpro.cursors.next_attempt_at is 'after a failure: not before then';
+comment on column softpro.integrations.consecutive_failures is 'of its worst stream; the schedule is kept in cursors';
+comment on column softpro.integrations.next_attempt_at is 'of its first stream to be tried again';
 
 create table softpro.leases (
     integration_id  uuid not null references softpro.integrations,
@@ -189,7 +202,9 @@ create function softpro.is_free(lease softpro.leases) returns boolean
         or lease.expires_at < clock_timestamp()
         or (lease.backend_pid is not null and not exists (
             select from pg_stat_activity a
-            where a.pid = lease.backend_pid and a.backend_start = lease.backend_start));
+            where a.pid = lease.backend_pid
+              -- hidden from other roles: then only the missing heartbeat tells
+              and coalesce(a.backend_start, lease.backend_start) = lease.backend_start));
 comment on function softpro.is_free is
     'nobody holds it: released, expired, or its owner''s database session is gone';
 comment on column softpro.leases.backend_pid is 'the owner''s database session; null while a run is between two tasks';

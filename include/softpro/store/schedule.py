@@ -1,10 +1,10 @@
-"""Which streams are due, and in which lane."""
+"""When a stream is synced next, and in which lane. Each stream has a clock of its own: its failures are its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -12,6 +12,10 @@ from psycopg.rows import class_row
 
 from softpro.entities import EntityType
 from softpro.store.database import Connection
+from softpro.store.leases import Run
+
+RETRY_BASE_SECONDS = 60
+RETRY_LIMIT_SECONDS = 3600
 
 PATIENCE = timedelta(minutes=2)
 """A run that was announced and has not begun by then is not waited for any longer."""
@@ -36,7 +40,7 @@ class Stream:
 def due(connection: Connection, lane: Lane) -> list[Stream]:
     """The connected streams of the lane whose time has come and that no run works on or is about to, oldest sync first.
 
-    Time has come when `sync_frequency` seconds have passed since the last sync, or, after a failure, at
+    Time has come when `sync_frequency` seconds have passed since the stream's last sync, or, after a failure, at its
     `next_attempt_at`; a backlog is due at once.
     """
     query = """
@@ -49,15 +53,15 @@ def due(connection: Connection, lane: Lane) -> list[Stream]:
         left join softpro.leases l on l.integration_id = i.id and l.entity_type = e.entity_type
         where i.status = 'CONNECTED' and i.sync_enabled and i.deleted_at is null and e.switched_on
           and coalesce(c.backlog, false) = %(backlog)s
-          and coalesce(i.next_attempt_at <= now(),
-                       c.backlog or i.last_sync_at is null
-                       or i.last_sync_at + make_interval(secs => i.sync_frequency) <= now())
+          and coalesce(c.next_attempt_at <= now(),
+                       c.backlog or c.last_synced_at is null
+                       or c.last_synced_at + make_interval(secs => i.sync_frequency) <= now())
           and (l.integration_id is null or softpro.is_free(l))
           and not exists (
               select from softpro.sync_logs o
               where o.integration_id = i.id and o.entity_type = e.entity_type
                 and o.status = 'PENDING' and o.started_at > now() - %(patience)s)
-        order by i.last_sync_at nulls first, i.id, e.entity_type
+        order by c.last_synced_at nulls first, i.id, e.entity_type
     """
     return (
         connection.cursor(row_factory=class_row(Stream))
@@ -100,3 +104,73 @@ def shards(streams: Sequence[Stream], most: int, least_streams: int) -> list[lis
     for group in sorted(by_integration.values(), key=len, reverse=True):
         min(dealt, key=len).extend(group)
     return dealt
+
+
+def record_success(connection: Connection, run: Run) -> None:
+    """The stream's run ended well: its failures are forgotten, its clock starts again."""
+    connection.execute(
+        """
+        update softpro.cursors
+        set last_synced_at = now(), failures = 0, next_attempt_at = null
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+        """,
+        run.stream,
+    )
+    connection.execute(
+        "update softpro.integrations set last_sync_at = now(), updated_at = now() where id = %(integration_id)s",
+        run.stream,
+    )
+    _sum_up(connection, run)
+
+
+def record_failure(connection: Connection, run: Run, message: str, not_before: float = 0) -> datetime:
+    """The stream's run failed. Returns when it is tried again: after 1 min, 2 min, 4 min, … at most 1 h, and no sooner
+    than `not_before` seconds from now."""
+    row = connection.execute(
+        """
+        insert into softpro.cursors as c (integration_id, entity_type, organization_id, failures, next_attempt_at)
+        values (%(integration_id)s, %(entity_type)s, %(organization_id)s, 1,
+                now() + make_interval(secs => greatest(%(base)s, %(not_before)s)))
+        on conflict (integration_id, entity_type) do update
+        set failures = c.failures + 1,
+            next_attempt_at = now() + make_interval(secs => greatest(
+                %(not_before)s, least(%(limit)s, %(base)s * 2 ^ least(c.failures, 20))))
+        returning next_attempt_at
+        """,
+        {
+            **run.stream,
+            "organization_id": run.organization_id,
+            "base": RETRY_BASE_SECONDS,
+            "limit": RETRY_LIMIT_SECONDS,
+            "not_before": not_before,
+        },
+    ).fetchone()
+    assert row is not None
+    connection.execute(
+        """
+        update softpro.integrations
+        set last_error_at = now(), last_error_message = %(message)s, updated_at = now()
+        where id = %(integration_id)s
+        """,
+        {**run.stream, "message": message},
+    )
+    _sum_up(connection, run)
+    next_attempt_at: datetime = row["next_attempt_at"]
+    return next_attempt_at
+
+
+def _sum_up(connection: Connection, run: Run) -> None:
+    """The integration shows the failures of its worst stream, and when the first of them is tried again."""
+    connection.execute(
+        """
+        update softpro.integrations i
+        set consecutive_failures = c.failures, next_attempt_at = c.next_attempt_at
+        from (
+            select max(failures) as failures, min(next_attempt_at) as next_attempt_at
+            from softpro.cursors
+            where integration_id = %(integration_id)s
+        ) c
+        where i.id = %(integration_id)s
+        """,
+        run.stream,
+    )
