@@ -58,6 +58,7 @@ class Stack:
         self.say = say
         self.users = users
         self._started: Processes | None = None
+        self._lock: IO[str] | None = None
         self.database: Database
         self.sandbox: dict[str, Any] = {}
         self.airflow_url = ""
@@ -93,6 +94,8 @@ class Stack:
         """Stops everything and waits until it is gone."""
         if self._started is not None:
             self._started.close()
+        if self._lock is not None:
+            self._lock.close()
 
     @property
     def processes(self) -> Processes:
