@@ -11,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help compose-command install demo sandbox test lint unit integration airflow lock clean
+.PHONY: help compose-command install demo sandbox test lint unit integration faults servers stress bench airflow lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,7 +31,9 @@ demo: $(INSTALLED) ## Start everything, connect an organization, sync it (ARGS=-
 sandbox: $(INSTALLED) ## A local SoftPro 360 alone (ARGS=--help lists its switches)
 	@$(BIN)/python -m softpro_sandbox $(ARGS)
 
-test: $(INSTALLED) lint unit integration airflow ## Run all checks and tests
+test: $(INSTALLED) ## Run all checks and tests
+	$(MAKE) lint unit
+	$(MAKE) --jobs=2 --output-sync=target servers airflow
 
 lint: $(INSTALLED) ## Style, types, import rules
 	$(BIN)/ruff check .
@@ -50,6 +52,19 @@ unit: $(INSTALLED) compose-command ## Tests that need no server
 
 integration: $(INSTALLED) ## Tests on the embedded PostgreSQL and the sandbox
 	$(BIN)/pytest tests/integration
+
+faults: $(INSTALLED) ## Processes killed at every step of a sync
+	$(BIN)/pytest tests/faults
+
+# One after the other, beside the tests of Airflow, which mostly wait.
+servers:
+	$(MAKE) integration faults
+
+stress: $(INSTALLED) ## The tests that break promises on purpose, at sizes that take minutes
+	SOFTPRO_TEST_KILLS=60 SOFTPRO_TEST_HISTORIES=20000 $(BIN)/pytest tests/faults tests/unit/test_paging.py
+
+bench: $(INSTALLED) ## Rows per second of a first load, against the floor (ARGS=--help)
+	$(BIN)/python tests/benchmarks/first_load.py $(ARGS)
 
 airflow: $(INSTALLED) ## Tests through a real Airflow
 	$(BIN)/pytest tests/airflow

@@ -5,6 +5,7 @@ The random histories run against a small model of the vendor's list, written her
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from hypothesis.errors import NoSuchExample
 from softpro.sync.paging import DATE_RESOLUTION, LAG, Position, Step, UnsortedList, advance, hold, horizon
 from softpro.vendor.records import Key
 
+HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "600"))  # more of them: make stress
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
@@ -263,7 +265,7 @@ def loses_nothing(history: History, pager: Pager, runs: int) -> bool:
     return not history.missed(history.vendor.visible())
 
 
-@settings(max_examples=600, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=HISTORIES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories(), runs=st.integers(1, 6))
 def test_no_history_of_changes_ties_delays_deletes_and_crashes_loses_a_record(history: History, runs: int) -> None:
     assert loses_nothing(history, run, runs)
