@@ -52,15 +52,7 @@ def begin(
     """
     integrations.require_connected(integration)
     with database.connect() as connection, connection.transaction():
-        log_id = logs.announce(
-            connection,
-            run_id=run_id,
-            integration_id=integration.id,
-            organization_id=integration.organization_id,
-            entity_type=entity_type,
-            mode=mode,
-            sync_type=sync_type,
-        )
+        log_id = logs.announce(connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=sync_type)
         epoch, orphan = leases.acquire(
             connection,
             log_id=log_id,

@@ -211,13 +211,7 @@ def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: S
             log.warning("%s", refused)
             with database_.connect() as connection:
                 log_id = logs.announce(
-                    connection,
-                    run_id=run_id,
-                    integration_id=integration.id,
-                    organization_id=integration.organization_id,
-                    entity_type=entity_type,
-                    mode=mode,
-                    sync_type=sync_type,
+                    connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=sync_type
                 )
                 close = logs.cancel if isinstance(refused, LeaseHeld) else logs.fail
                 close(connection, log_id, refused)

@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import NotFoundHere, SoftProAPIError
 from softpro.store.database import Connection
+from softpro.store.integrations import Integration
 from softpro.timestamps import format_milliseconds
 
 NAMESPACE = UUID("5f7b7d1e-3a52-4a31-9d0f-0c9d4f1f7c11")
@@ -67,16 +68,15 @@ def log_id_of(run_id: str, integration_id: UUID, entity_type: EntityType) -> UUI
 
 def announce(
     connection: Connection,
+    integration: Integration,
+    entity_type: EntityType,
     *,
     run_id: str,
-    integration_id: UUID,
-    organization_id: str,
-    entity_type: EntityType,
     mode: Mode,
     sync_type: SyncType,
 ) -> UUID:
-    """Writes the PENDING log of a run that is about to be triggered. Returns its id; writing it again is no change."""
-    log_id = log_id_of(run_id, integration_id, entity_type)
+    """Writes the PENDING log of a run that is about to begin. Returns its id; writing it again is no change."""
+    log_id = log_id_of(run_id, integration.id, entity_type)
     connection.execute(
         """
         insert into softpro.sync_logs
@@ -84,7 +84,15 @@ def announce(
         values (%s, %s, %s, %s, %s, %s, %s, 'PENDING')
         on conflict (id) do nothing
         """,
-        [log_id, integration_id, organization_id, run_id, sync_type.value, entity_type.value, mode.value],
+        [
+            log_id,
+            integration.id,
+            integration.organization_id,
+            run_id,
+            sync_type.value,
+            entity_type.value,
+            mode.value,
+        ],
     )
     return log_id
 

@@ -97,13 +97,7 @@ def _announce(database: Database, entity_type: EntityType, body: SyncBody, run_i
         organization_streams(integration, [entity_type])
         leases.require_free(connection, integration.id, entity_type)
         log_id = logs.announce(
-            connection,
-            run_id=run_id,
-            integration_id=integration.id,
-            organization_id=integration.organization_id,
-            entity_type=entity_type,
-            mode=body.mode,
-            sync_type=SyncType.MANUAL,
+            connection, integration, entity_type, run_id=run_id, mode=body.mode, sync_type=SyncType.MANUAL
         )
     return integration.organization_id, log_id
 
