@@ -31,7 +31,7 @@ from softpro.sync.load import Loaded
 from softpro.sync.transform import Transformed, clear
 
 SLICE_SECONDS = 60.0
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 2  # the DAG tries a task that died once more
 
 Stage = Callable[[str, str], None]
 """Told the name of each step as it begins, and what the one before it came to."""

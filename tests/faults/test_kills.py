@@ -317,9 +317,9 @@ def _kill_at(spot: Spot, database: Database, watcher: Connection, process: Proce
 
 @contextmanager
 def _locked(database: Database, table: str) -> Iterator[None]:
-    """Everybody may read the table meanwhile, nobody write it."""
+    """Everybody may read the table and refer to it meanwhile, nobody write it."""
     with database.connect() as locker, locker.transaction():
-        locker.execute(sql.SQL("lock table {} in exclusive mode").format(sql.Identifier(*table.split("."))))
+        locker.execute(sql.SQL("lock table {} in share mode").format(sql.Identifier(*table.split("."))))
         yield
 
 
