@@ -16,6 +16,7 @@ import typer
 from softpro import connecting, pipeline, settings
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SettingsError, SoftProError, UsageError
+from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 from softpro.store import integrations, logs
 from softpro.store.database import Database, open_database
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-EXIT_FAILED, EXIT_WRONG_USE = 1, 2
+EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line and entity, instead of text.")]
 Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id in ROI Systems.")]
@@ -69,7 +70,7 @@ def connect(
     if (client_id is None) != (client_secret_file is None):
         raise UsageError("--client-id and --client-secret-file come together")
     if client_id is None or client_secret_file is None:
-        (credentials,) = settings.load(settings.CredentialSettings)
+        credentials, *_ = settings.load(settings.CredentialSettings, *SERVICES)  # so that all is named at once
         client_id, client_secret = credentials.client_id, credentials.client_secret.get_secret_value()
     else:
         try:
@@ -132,6 +133,9 @@ def sync(
             ended_well = False
             say(f"{entity_type.table}: {busy}")
             continue
+        except KeyboardInterrupt:
+            say(f"{entity_type.table}: stopped; what was fetched is kept, and the next sync goes on from there")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         print(json.dumps(logs.sync_result(log)) if context.obj or as_json else summary(log), flush=True)
         if not log.succeeded:
             ended_well = False

@@ -11,6 +11,8 @@ from softpro.store.integrations import Integration
 from softpro.vendor import oauth
 from softpro.vendor.client import Client, client_for
 
+SETTINGS = (EncryptionSettings, OAuthSettings, VendorSettings, SyncSettings)
+
 
 @dataclass(frozen=True)
 class Services:
@@ -30,5 +32,5 @@ class Services:
 
 def services(database: Database) -> Services:
     """The services as the environment describes them. Raises SettingsError, with all that is missing or wrong."""
-    encryption, oauth_settings, vendor, sync = load(EncryptionSettings, OAuthSettings, VendorSettings, SyncSettings)
+    encryption, oauth_settings, vendor, sync = load(*SETTINGS)
     return Services(database, Vault(encryption.keys), oauth_settings, vendor, sync)

@@ -155,6 +155,7 @@ A = TypeVar("A", bound=Group)
 B = TypeVar("B", bound=Group)
 C = TypeVar("C", bound=Group)
 D = TypeVar("D", bound=Group)
+E = TypeVar("E", bound=Group)
 
 
 @overload
@@ -163,6 +164,8 @@ def load(a: type[A], /) -> tuple[A]: ...
 def load(a: type[A], b: type[B], /) -> tuple[A, B]: ...
 @overload
 def load(a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
+@overload
+def load(a: type[A], b: type[B], c: type[C], d: type[D], e: type[E], /) -> tuple[A, B, C, D, E]: ...
 def load(*groups: type[Group]) -> tuple[Any, ...]:
     """Reads the groups from the environment, all of them, before it complains.
 

@@ -39,7 +39,7 @@ def main(
     home: Annotated[Path, typer.Option(help="Where the demo's data, logs and password stay.")] = STATE_DIRECTORY,
 ) -> None:
     """Start PostgreSQL, a local SoftPro 360 and Airflow; connect an organization; sync it; stay up until Ctrl-C."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     began = time.monotonic()
     stack = Stack(
@@ -54,8 +54,9 @@ def main(
         if not leave:
             console.print("\nPress Ctrl-C to stop.")
             while True:
-                signal.pause()
-    except (KeyboardInterrupt, Stopped):
+                stack.require_alive()
+                time.sleep(1)
+    except Stopped:
         console.print("\nStopping …")
         ended_well = ended_well and not leave
     except (DidNotStart, Failed, SoftProError, OSError) as failed:  # requests' errors are OSErrors
@@ -90,8 +91,8 @@ def _show(stack: Stack) -> bool:
                 label = f"{entity_type.table} {log['status'].lower().replace('_', ' ')}"
                 bars.update(bar, completed=log["recordsFetched"], description=label)
 
-            api.wait(status["id"], log_id, SYNC_SECONDS, show)
-            log = api.totals(status["id"], entity_type.value, log_id, since)
+            done = api.wait(status["id"], entity_type.table, log_id, SYNC_SECONDS, show)
+            log = api.totals(status["id"], entity_type.value, done, since)
             bars.update(bar, total=max(log["recordsFetched"], 1), completed=max(log["recordsFetched"], 1))
             outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
     console.print()
@@ -122,6 +123,8 @@ def _expected(stack: Stack, entity_type: EntityType) -> int:
 
 
 def _stop(number: int, frame: object) -> None:
+    for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(again, signal.SIG_IGN)  # it stops already
     raise Stopped
 
 

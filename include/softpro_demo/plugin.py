@@ -58,16 +58,23 @@ class Plugin:
         data: list[dict[str, Any]] = answer["data"]
         return data
 
-    def wait(self, integration_id: str, log_id: str, seconds: float, show: Callable[[dict[str, Any]], None]) -> None:
-        """Shows a log again and again until it is finished. Raises Failed when that takes longer."""
+    def wait(
+        self, integration_id: str, table: str, log_id: str, seconds: float, show: Callable[[dict[str, Any]], None]
+    ) -> str:
+        """Shows a log again and again until it is finished, and returns its id. Raises Failed when that takes longer.
+
+        A run that found another one at work (the scheduler's) was cancelled: then it is asked for again.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             log = next((log for log in self.logs(integration_id) if log["id"] == log_id), None)
             if log is None:
                 raise Failed(f"the sync log {log_id} is not there")
             show(log)
-            if log["status"] not in ("PENDING", "IN_PROGRESS"):
-                return
+            if log["status"] == "CANCELLED":
+                log_id = self.sync(integration_id, table)
+            elif log["status"] not in ("PENDING", "IN_PROGRESS"):
+                return log_id
             time.sleep(0.5)
         raise Failed(f"the sync did not end within {seconds:.0f} s")
 

@@ -59,6 +59,7 @@ class Stack:
         self.users = users
         self._started: Processes | None = None
         self._lock: IO[str] | None = None
+        self._components: dict[str, subprocess.Popen[bytes]] = {}
         self.database: Database
         self.sandbox: dict[str, Any] = {}
         self.airflow_url = ""
@@ -86,9 +87,16 @@ class Stack:
         self.say("Airflow's own tables")
         self._airflow_migrate()
         self.say("Airflow")
-        components = {name: self._airflow(name) for name in COMPONENTS}
+        components = self._components = {name: self._airflow(name) for name in COMPONENTS}
         self._wait("Airflow's API server", "api-server", components["api-server"], self._api_answers)
         self._wait("Airflow's scheduler", "scheduler", components["scheduler"], self._sync_dag_is_there)
+
+    def require_alive(self) -> None:
+        """Raises DidNotStart when a component of Airflow has ended."""
+        for name, process in self._components.items():
+            if process.poll() is not None:
+                log = self.processes.logs / f"{name}.log"
+                raise DidNotStart(f"Airflow's {name} ended with exit code {process.returncode}; its log is {log}")
 
     def stop(self) -> None:
         """Stops everything and waits until it is gone."""

@@ -100,5 +100,5 @@ async def _invalid(_: Request, failed: Exception) -> JSONResponse:
 
 async def _http(_: Request, failed: Exception) -> JSONResponse:
     assert isinstance(failed, HTTPException)
-    code = HTTP_CODES.get(failed.status_code, "ERROR")
+    code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
     return error(failed.status_code, code, str(failed.detail))

