@@ -39,7 +39,7 @@ def run(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a switch; repeatable, see below.")
     ] = None,
 ) -> None:
-    """Serve a local SoftPro 360 from memory: OAuth, profile, transactions and contacts.
+    """Serve a local SoftPro 360 from memory: OAuth, profile, transactions and their parts, contacts, webhooks.
 
     When it accepts connections it prints one line of JSON with its addresses on standard output; everything else
     goes to standard error. GET and PATCH /sandbox/settings show and set the switches while it runs.

@@ -94,6 +94,59 @@ class Transaction(Open):
     updated_at: Timestamp
 
 
+class PropertyAnswer(Open):
+    """What an order is about. Address and type are the order's own."""
+
+    property_id: str
+    order_id: str
+    address: PropertyAddress | None = None
+    property_type: str | None = Field(default=None, description="SINGLE_FAMILY, CONDO, TOWNHOUSE, …" + _OPEN)
+    legal_description: str | None = None
+    parcel_number: str | None = None
+    lot_number: str | None = None
+    block: str | None = None
+    subdivision: str | None = None
+    year_built: int | None = None
+    square_footage: float | None = None
+    bedrooms: float | None = None
+    bathrooms: float | None = None
+    zoning: str | None = None
+    current_use: str | None = None
+    custom_fields: dict[str, Any] | None = None
+
+
+class DocumentAnswer(Open):
+    """A file of an order. It does not move the order's `updatedAt`."""
+
+    document_id: str
+    order_id: str
+    document_name: str | None = None
+    document_type: str | None = Field(default=None, description="PURCHASE_AGREEMENT, DEED, NOTE, …" + _OPEN)
+    category: str | None = None
+    file_name: str | None = None
+    file_size: int | None = Field(default=None, description="bytes")
+    mime_type: str | None = None
+    status: str | None = Field(default=None, description="DRAFT, PENDING_REVIEW, APPROVED, SIGNED, …" + _OPEN)
+    version: int | None = None
+    version_notes: str | None = None
+    description: str | None = None
+    tags: list[str] | None = None
+    custom_fields: dict[str, Any] | None = None
+    uploaded_at: Timestamp | None = None
+    last_modified_at: Timestamp | None = None
+
+
+class StatusAnswer(Open):
+    """A status that an order can be given."""
+
+    status_id: str
+    status_name: str
+    status_code: str = Field(description="what an order's `status` says")
+    category: str
+    is_active: bool
+    sort_order: int
+
+
 class Pagination(Model):
     """Where a page stands in its list."""
 
@@ -117,12 +170,36 @@ class ContactPage(Model):
     pagination: Pagination
 
 
+class DeletionAnswer(Model):
+    """That a record was deleted."""
+
+    entity_type: str = Field(description="TRANSACTION, CONTACT or DOCUMENT")
+    entity_id: str
+    deleted_at: Timestamp
+
+
+class DeletionPage(Model):
+    """A page of deletions."""
+
+    data: list[DeletionAnswer]
+    pagination: Pagination
+
+
 class Profile(Model):
     """Whose connection this is."""
 
     user_id: str
     organization_id: str
     email: str
+
+
+class CallAnswer(Model):
+    """A call of the API, as the sandbox counted it."""
+
+    at: float = Field(description="seconds since 1970 by the machine's clock")
+    organization_id: str | None
+    call: str = Field(description="method and path, ids left out", examples=["GET /transactions/{id}"])
+    status: int | None = Field(description="null while there is no answer, or when the connection was reset")
 
 
 class ErrorBody(Model):

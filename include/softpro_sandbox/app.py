@@ -8,7 +8,19 @@ from softpro_sandbox import errors
 from softpro_sandbox.gate import API_BASE, Gate, Outermost
 from softpro_sandbox.oauth import routes as oauth
 from softpro_sandbox.openapi import DESCRIPTION, describe
-from softpro_sandbox.routes import contacts, control, home, profile, transactions
+from softpro_sandbox.routes import (
+    contacts,
+    control,
+    deletions,
+    documents,
+    home,
+    parties,
+    profile,
+    properties,
+    statuses,
+    transactions,
+    watching,
+)
 from softpro_sandbox.transport import Reset, raise_reset
 from softpro_sandbox.world import World
 
@@ -26,10 +38,10 @@ def create_app(world: World, reset: Reset = raise_reset) -> FastAPI:
     )
     app.state.world = world
     app.state.reset = reset
-    errors.install(app, world.clock)
-    for resource in (profile, transactions, contacts):
+    errors.install(app, world.time)
+    for resource in (profile, transactions, parties, properties, documents, contacts, statuses, deletions):
         app.include_router(resource.router, prefix=API_BASE)
-    for other in (oauth, control, home):
+    for other in (oauth, control, watching, home):
         app.include_router(other.router)
 
     def openapi() -> dict[str, Any]:

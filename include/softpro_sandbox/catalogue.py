@@ -27,7 +27,12 @@ class Version:
     @property
     def etag(self) -> str:
         """A strong ETag, quoted."""
-        return f'"{hashlib.sha256(self.body).hexdigest()[:20]}"'
+        return etag_of(self.body)
+
+
+def etag_of(body: bytes) -> str:
+    """The strong ETag of some bytes, quoted."""
+    return f'"{hashlib.sha256(body).hexdigest()[:20]}"'
 
 
 @dataclass(frozen=True)

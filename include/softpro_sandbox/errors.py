@@ -41,6 +41,11 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
+def bad_field(field: str, message: str) -> ApiError:
+    """400 that names one field of the request."""
+    return ApiError(400, f"{field}: {message}", {"fields": [{"field": field, "message": message}]})
+
+
 def code_of(status: int) -> str:
     """The contract's error code for an HTTP status."""
     return CODES.get(status, "SERVER_ERROR" if status >= 500 else "VALIDATION_ERROR")

@@ -44,8 +44,17 @@ class ContactFacets(msgspec.Struct, rename="camel"):
     created_at: Any = None
 
 
+class DocumentFacets(msgspec.Struct, rename="camel"):
+    """The fields of a document that its list filters by."""
+
+    document_type: Any = None
+    status: Any = None
+    uploaded_at: Any = None
+
+
 _TRANSACTION = msgspec.json.Decoder(TransactionFacets)
 _CONTACT = msgspec.json.Decoder(ContactFacets)
+_DOCUMENT = msgspec.json.Decoder(DocumentFacets)
 
 
 def transaction_facets(body: bytes) -> TransactionFacets:
@@ -62,6 +71,11 @@ def contact_facets(body: bytes) -> ContactFacets:
         return _CONTACT.decode(body)
     except msgspec.DecodeError:
         return ContactFacets()
+
+
+def document_facets(body: bytes) -> DocumentFacets:
+    """A document's facets."""
+    return _DOCUMENT.decode(body)
 
 
 def text(value: Any) -> str | None:

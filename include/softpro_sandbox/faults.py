@@ -16,6 +16,8 @@ Fault = Literal[
     "truncatedBody",
     "resetConnection",
     "lostWrite",
+    "wrongJson",
+    "dripBody",
 ]
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -40,6 +42,8 @@ def shares(switches: Switches) -> dict[Fault, float]:
         "truncatedBody": switches.truncated_body,
         "resetConnection": switches.reset_connection,
         "lostWrite": switches.lost_write,
+        "wrongJson": switches.wrong_json,
+        "dripBody": switches.drip_body,
     }
 
 

@@ -10,13 +10,14 @@ from softpro_sandbox.facets import (
     TransactionFacets,
     address_line,
     contact_facets,
+    document_facets,
     inside,
     joined,
     party_names,
     text,
     transaction_facets,
 )
-from softpro_sandbox.queries import ContactQuery, ListQuery, TransactionQuery
+from softpro_sandbox.queries import ContactQuery, DocumentQuery, ListQuery, TransactionQuery
 from softpro_sandbox.switches import Switches
 
 Facets = TypeVar("Facets")
@@ -130,6 +131,24 @@ def contact_checks(query: ContactQuery) -> list[Check[ContactFacets]]:
             )
         )
     return checks
+
+
+def document_predicate(query: DocumentQuery) -> Predicate:
+    """Whether a document, as JSON bytes, is what the query asks for."""
+    types = _listed(query.document_type) if query.document_type else None
+    statuses = _listed(query.status) if query.status else None
+    dated = bool(query.uploaded_date_from or query.uploaded_date_to)
+    uploaded = _between(query.uploaded_date_from, query.uploaded_date_to)
+
+    def predicate(body: bytes) -> bool:
+        facets = document_facets(body)
+        return (
+            (types is None or text(facets.document_type) in types)
+            and (statuses is None or text(facets.status) in statuses)
+            and (not dated or uploaded(text(facets.uploaded_at)))
+        )
+
+    return predicate
 
 
 def _selection(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,8 +13,8 @@ from softpro_sandbox.errors import ApiError, error_response
 from softpro_sandbox.faults import Fault, plan
 from softpro_sandbox.limits import Allowance, count, headers
 from softpro_sandbox.oauth.grants import Grant
-from softpro_sandbox.stats import kind_of
-from softpro_sandbox.transport import LostAnswer, Reset
+from softpro_sandbox.stats import Arrival, kind_of
+from softpro_sandbox.transport import LostAnswer, Reset, drip
 from softpro_sandbox.world import World
 
 API_BASE = "/api/v1"
@@ -22,7 +23,8 @@ _PROXY_PAGE = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
-_SPOILED = frozenset({"emptyBody", "truncatedBody", "lostWrite"})
+_SPOILED = frozenset({"emptyBody", "truncatedBody", "lostWrite", "wrongJson"})
+_OTHER_SHAPES = (b"[1,2,3]", b'"ok"', b'{"result":{"ok":true}}', b"null", b"42")
 
 
 class Gate:
@@ -38,15 +40,18 @@ class Gate:
         if scope["type"] != "http" or not scope["path"].startswith(f"{API_BASE}/"):
             await self.app(scope, receive, send)
             return
+        if self.world.switches.transit_seconds:
+            await asyncio.sleep(self.world.switches.transit_seconds * self.world.transit_draws.random())
         grant = self._grant(scope)
+        send = self._counted(scope, grant, send)
         if grant is None:
             self.world.stats.unauthenticated += 1
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             error = ApiError(401, "The access token is missing, unknown, expired or revoked.", headers=challenge)
-            await error_response(error, self.world.clock)(scope, receive, send)
+            await error_response(error, self.world.time)(scope, receive, send)
             return
         scope.setdefault("state", {})["grant"] = grant
-        self._tally(scope, grant)
+        self.world.stats.by_organization[grant.organization_id] += 1
         allowance = count(grant.window, self.world.clock(), self.world.switches.rate_limit)
         await self._pass(scope, receive, _with_headers(send, headers(allowance)), allowance)
 
@@ -55,7 +60,7 @@ class Gate:
         if allowance.retry_after is not None:
             self.world.stats.rate_limited += 1
             error = ApiError(429, f"More than {allowance.limit} requests in 60 s.")
-            await error_response(error, self.world.clock)(scope, receive, send)
+            await error_response(error, self.world.time)(scope, receive, send)
             return
         fate = plan(self.world.fault_draws, self.world.switches, scope["method"])
         if fate.delay:
@@ -65,7 +70,9 @@ class Gate:
             await self.app(scope, receive, send)
             return
         self.world.stats.faults[fate.fault] += 1
-        if fate.fault in _SPOILED:
+        if fate.fault == "dripBody":
+            await drip(self.app, self.world.switches.drip_seconds, scope, receive, send)
+        elif fate.fault in _SPOILED:
             await self._spoil(fate.fault, scope, receive, send)
         else:
             await self._instead(fate.fault)(scope, receive, send)
@@ -80,7 +87,7 @@ class Gate:
             error = ApiError(429, "The vendor is busy.", headers={"Retry-After": "1"})
         else:
             error = ApiError(int(fault.removeprefix("error")), "The vendor is unwell.")
-        return error_response(error, self.world.clock)
+        return error_response(error, self.world.time)
 
     async def _spoil(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry the request out, then keep the answer back, or part of it."""
@@ -93,6 +100,10 @@ class Gate:
         if fault == "lostWrite":
             await self.reset(scope, receive)
             return
+        if fault == "wrongJson":
+            shape = _OTHER_SHAPES[(self.world.stats.faults[fault] - 1) % len(_OTHER_SHAPES)]
+            await Response(shape, media_type="application/json")(scope, receive, send)
+            return
         body = b"".join(message.get("body", b"") for message in messages[1:])
         body = b"" if fault == "emptyBody" else body[: len(body) // 2]
         # The length fits what is sent: HTTP is sound, the JSON is not, as after a proxy that gave up and buffered.
@@ -104,9 +115,20 @@ class Gate:
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         return self.world.grants.holder(token.strip(), self.world.clock()) if scheme.lower() == "bearer" else None
 
-    def _tally(self, scope: Scope, grant: Grant) -> None:
-        self.world.stats.requests[kind_of(scope["method"], scope["path"].removeprefix(API_BASE))] += 1
-        self.world.stats.by_organization[grant.organization_id] += 1
+    def _counted(self, scope: Scope, grant: Grant | None, send: Send) -> Send:
+        """Count a call as it arrives; `send` that notes its status."""
+        kind = kind_of(scope["method"], scope["path"].removeprefix(API_BASE))
+        arrival = Arrival(self.world.clock(), grant.organization_id if grant else None, kind)
+        self.world.stats.arrivals.append(arrival)
+        if grant is not None:
+            self.world.stats.requests[kind] += 1
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                arrival.status = message["status"]
+            await send(message)
+
+        return noting
 
 
 class Outermost:
@@ -124,7 +146,7 @@ class Outermost:
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["date"] = http_date(to_ms(self.world.clock))
+                MutableHeaders(scope=message)["date"] = http_date(to_ms(self.world.time))
                 self.world.stats.statuses[str(message["status"])] += 1
             await send(message)
 
@@ -132,10 +154,12 @@ class Outermost:
             await self.app(scope, receive, stamped)
         except ConnectionResetError:
             raise
+        except ClientDisconnect:
+            return
         except Exception:  # noqa: BLE001 - a bug is answered in the envelope too, and logged with its traceback
             _LOG.exception("%s %s failed", scope["method"], scope["path"])
             error = ApiError(500, "The sandbox has a bug; its standard error tells which.")
-            await error_response(error, self.world.clock)(scope, receive, stamped)
+            await error_response(error, self.world.time)(scope, receive, stamped)
 
 
 def _with_headers(send: Send, added: dict[str, str]) -> Send:

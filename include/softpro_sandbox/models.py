@@ -35,6 +35,23 @@ PartyType = Literal[
     "ESCROW_HOLDER",
     "OTHER",
 ]
+DocumentType = Literal[
+    "PURCHASE_AGREEMENT",
+    "TITLE_COMMITMENT",
+    "TITLE_POLICY",
+    "DEED",
+    "MORTGAGE",
+    "NOTE",
+    "HUD_SETTLEMENT",
+    "CLOSING_DISCLOSURE",
+    "ESCROW_INSTRUCTIONS",
+    "WIRE_INSTRUCTIONS",
+    "INSPECTION_REPORT",
+    "APPRAISAL",
+    "SURVEY",
+    "OTHER",
+]
+DocumentStatus = Literal["DRAFT", "PENDING_REVIEW", "APPROVED", "SIGNED", "RECORDED", "ARCHIVED"]
 LegalForm = Literal["CORPORATION", "LLC", "PARTNERSHIP", "TRUST", "ESTATE", "INDIVIDUAL"]
 
 
@@ -98,11 +115,9 @@ class PropertyAddress(Address):
     coordinates: Coordinates | None = None
 
 
-class Party(Model):
-    """Somebody's part in an order."""
+class PartyFields(Model):
+    """What a caller may set on a party, its type left out."""
 
-    party_id: str | None = None
-    party_type: PartyType | None = None
     contact_id: str | None = None
     ownership_percentage: Annotated[float, Field(ge=0, le=100)] | None = None
     is_primary: bool | None = None
@@ -110,6 +125,13 @@ class Party(Model):
     entity_type: LegalForm | None = None
     notes: str | None = None
     custom_fields: dict[str, Any] | None = None
+
+
+class Party(PartyFields):
+    """Somebody's part in an order, inside the order; one that comes without an id is given one."""
+
+    party_id: str | None = None
+    party_type: PartyType | None = None
 
 
 class ContactFields(Model):
@@ -182,3 +204,54 @@ class TransactionPatch(TransactionFields):
     """The body of `PATCH /transactions/{orderId}`: only the fields sent change, a null clears."""
 
     order_type: OrderType = Field(default_factory=_unsent)
+
+
+class StatusChange(Model):
+    """The body of `PATCH /transactions/{orderId}/status`."""
+
+    status_id: str
+
+
+class PartyCreate(PartyFields):
+    """The body of `POST /transactions/{orderId}/parties`."""
+
+    party_type: PartyType
+
+
+class PartyPatch(PartyFields):
+    """The body of `PATCH /transactions/{orderId}/parties/{partyId}`: only the fields sent change, a null clears."""
+
+    party_type: PartyType = Field(default_factory=_unsent)
+
+
+class PropertyPatch(Model):
+    """The body of `PATCH /transactions/{orderId}/property`: only the fields sent change, a null clears."""
+
+    address: PropertyAddress | None = None
+    property_type: PropertyType | None = None
+    legal_description: str | None = None
+    parcel_number: str | None = None
+    lot_number: str | None = None
+    block: str | None = None
+    subdivision: str | None = None
+    year_built: int | None = None
+    square_footage: float | None = None
+    bedrooms: float | None = None
+    bathrooms: float | None = None
+    zoning: str | None = None
+    current_use: str | None = None
+    custom_fields: dict[str, Any] | None = None
+
+
+class DocumentMetadata(Model):
+    """The `metadata` of an uploaded document, JSON text. Names left out are taken from the file."""
+
+    document_name: str | None = None
+    document_type: DocumentType = "OTHER"
+    category: str | None = None
+    file_name: str | None = None
+    status: DocumentStatus = "DRAFT"
+    version_notes: str | None = None
+    description: str | None = None
+    tags: list[str] | None = None
+    custom_fields: dict[str, Any] | None = None

@@ -4,6 +4,8 @@ import asyncio
 
 from softpro_sandbox.records.changes import change_contact, change_transaction
 from softpro_sandbox.records.codec import decode, encode
+from softpro_sandbox.webhooks.happenings import Happening, changed
+from softpro_sandbox.webhooks.telling import listens, tell
 from softpro_sandbox.world import EntityType, World
 
 _BATCH = 500
@@ -47,11 +49,17 @@ def change_these(
     """Change the records of these ids that there are: at `moment` in milliseconds, or each when its turn comes."""
     catalogue = world.catalogue(organization_id, entity)
     changes = []
+    happened: list[Happening] = []
+    told = listens(world, organization_id)
     for record_id in ids:
         version = catalogue.true.get(record_id)
         if version is not None:
             now = world.stamp() if moment is None else moment
-            record = _CHANGES[entity](decode(version.body), world.change_draws, now)
-            changes.append((record_id, now, encode(record)))
+            before = decode(version.body)
+            after = _CHANGES[entity](before, world.change_draws, now)
+            changes.append((record_id, now, encode(after)))
+            if told:
+                happened += changed(entity, record_id, before, after, changes[-1][2])
     world.write(organization_id, entity, changes)
+    tell(world, organization_id, happened)
     return [record_id for record_id, _, _ in changes]

@@ -19,14 +19,27 @@ DateText = Annotated[
 CommaList = Annotated[str, Field(description="one value or several, separated by commas")]
 
 
-class ListQuery(BaseModel):
-    """What every list understands."""
+class PageQuery(BaseModel):
+    """Paging. What `limit` may be at most is a switch, so that it is checked when the page is made."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
 
-    updated_from: DateText | None = Field(default=None, description="inclusive, on updatedAt")
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="50 when left out, at most maxPageSize, which is 200 unless switched"
+    )
     offset: Annotated[int, Field(ge=0)] = 0
+
+
+class DeletionQuery(PageQuery):
+    """Filter and paging of `GET /deletions`."""
+
+    deleted_from: DateText | None = Field(default=None, description="inclusive, on deletedAt")
+
+
+class ListQuery(PageQuery):
+    """What every list of records understands."""
+
+    updated_from: DateText | None = Field(default=None, description="inclusive, on updatedAt")
     sort_order: str | None = Field(default=None, description="asc (when left out) or desc; anything else is ignored")
 
 
@@ -65,3 +78,14 @@ class ContactQuery(ListQuery):
         default=None,
         description="updatedAt (when left out), lastName, firstName, company, createdAt; anything else is ignored",
     )
+
+
+class DocumentQuery(BaseModel):
+    """Filters of `GET /transactions/{orderId}/documents`, which has no pages."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
+
+    document_type: CommaList | None = None
+    status: CommaList | None = None
+    uploaded_date_from: DateText | None = None
+    uploaded_date_to: DateText | None = Field(default=None, description="inclusive; a plain date means the whole day")

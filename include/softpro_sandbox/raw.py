@@ -5,6 +5,8 @@ from itertools import count
 from softpro_sandbox.catalogue import Catalogue
 from softpro_sandbox.clock import parse_ms
 from softpro_sandbox.records.codec import decode
+from softpro_sandbox.webhooks.happenings import created, updated
+from softpro_sandbox.webhooks.telling import tell
 from softpro_sandbox.world import ID_FIELDS, EntityType, World
 
 
@@ -19,10 +21,12 @@ def add_raw(world: World, organization_id: str, entity: EntityType, body: bytes)
     record_id = sent if isinstance(sent, str) and sent else _free_id(catalogue)
     now = world.stamp()
     try:
-        updated = parse_ms(str(record.get("updatedAt")))
+        moment = parse_ms(str(record.get("updatedAt")))
     except ValueError:
-        updated = now
-    catalogue.put_raw(record_id, updated, body, world.surface_at(now))
+        moment = now
+    happened = updated if record_id in catalogue.true else created
+    catalogue.put_raw(record_id, moment, body, world.surface_at(now))
+    tell(world, organization_id, happened(entity, record_id, body))
     return record_id
 
 

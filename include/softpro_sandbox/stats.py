@@ -1,12 +1,34 @@
 """What the sandbox was asked and how it answered, for tests that count."""
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from pydantic.alias_generators import to_camel
 
-_NAMED = frozenset({"user", "profile", "transactions", "contacts"})
+_NAMED = frozenset(
+    {
+        *("user", "profile", "transactions", "contacts", "status", "statuses", "deletions"),
+        *("parties", "property", "documents", "download"),
+    }
+)
+
+
+KEPT_CALLS = 100_000
+
+
+class Arrival(msgspec.Struct, rename="camel"):
+    """A call of the API as it was counted: when, by the machine's clock in seconds, whose, and of what kind.
+
+    `organization_id` is None for a token that stands for nobody, `status` until the answer begins: for good when the
+    connection was reset.
+    """
+
+    at: float
+    organization_id: str | None
+    call: str
+    status: int | None = None
 
 
 @dataclass
@@ -23,10 +45,12 @@ class Stats:
     dead_refresh_tokens: int = 0
     reused_codes: int = 0
     lost_token_answers: int = 0
+    webhooks: Counter[str] = field(default_factory=Counter)
+    arrivals: deque[Arrival] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
 
     def shown(self) -> dict[str, Any]:
         """The counts by their outside names."""
-        return {to_camel(name): value for name, value in vars(self).items()}
+        return {to_camel(name): value for name, value in vars(self).items() if name != "arrivals"}
 
 
 def kind_of(method: str, path: str) -> str:

@@ -35,6 +35,14 @@ class Switches(BaseModel):
     refresh_token_lifetime: Lifetime = Field(default=2_592_000, description="seconds, for tokens issued from now on")
     refuse_consent: bool = Field(default=False, description="whatever button is pressed, consent is refused")
     rate_limit: Annotated[int, Field(ge=1)] = Field(default=100, description="requests in any 60 s, per grant")
+    max_page_size: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=200, description="the largest limit of a list; more is refused"
+    )
+    deletes_feed: bool = Field(default=False, description="GET /deletions lists what was deleted; off: it answers 404")
+    webhook_record: bool = Field(default=True, description="a webhook carries the record in data; off: just its ids")
+    clock_skew_seconds: Annotated[float, Field(ge=-31_536_000, le=31_536_000, allow_inf_nan=False)] = Field(
+        default=0, description="seconds the vendor's clock is fast, or slow when negative: Date, updatedAt, webhooks"
+    )
     change_while_paging: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=0, description="this many random records of the list change right after each list answer"
     )
@@ -47,8 +55,25 @@ class Switches(BaseModel):
     truncated_body: Share = Field(default=0, description="share of calls carried out and answered with half the body")
     reset_connection: Share = Field(default=0, description="share of calls whose connection is reset, nothing done")
     lost_write: Share = Field(default=0, description="share of writes carried out, then the connection is reset")
+    wrong_json: Share = Field(
+        default=0, description="share of calls carried out and answered 200 with JSON of another shape"
+    )
+    drip_body: Share = Field(
+        default=0, description="share of calls carried out whose answer comes a byte every dripSeconds"
+    )
+    drip_seconds: Annotated[float, Field(ge=0, le=600)] = Field(default=1, description="between the bytes of a drip")
+    transit_seconds: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0, description="each call takes a random time up to this to arrive, before it is counted"
+    )
     slow: Share = Field(default=0, description="share of calls that wait slowSeconds first")
     slow_seconds: Annotated[float, Field(ge=0, le=600)] = Field(default=2, description="how long a slow call waits")
+    webhook_duplicates: Share = Field(default=0, description="share of events that are delivered twice")
+    webhook_shuffle: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=0, description="an event waits a random time up to this many seconds before its first delivery"
+    )
+    webhook_forged: Share = Field(
+        default=0, description="share of events that a forged one follows, signed with a wrong secret"
+    )
     token_faults: Share = Field(
         default=0, description="share of token answers lost after the tokens were issued and rotated"
     )

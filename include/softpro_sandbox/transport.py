@@ -1,12 +1,13 @@
 """Answers that never arrive: the connection is reset, as a dying host or a middlebox does it."""
 
+import asyncio
 import socket
 import struct
 from asyncio import BaseTransport
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 Reset = Callable[[Scope, Receive], Awaitable[None]]
@@ -16,6 +17,39 @@ Reset = Callable[[Scope, Receive], Awaitable[None]]
 async def raise_reset(scope: Scope, receive: Receive) -> None:
     """For an app called without a network: the caller gets the exception a client's socket would."""
     raise ConnectionResetError(f"{scope['method']} {scope['path']}: connection reset by the sandbox")
+
+
+async def drip(app: ASGIApp, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call an app whose answer comes at once with its headers, then a byte every so many seconds.
+
+    It ends when the client goes away, or nobody could wait for the rest.
+    """
+    leaving: asyncio.Task[None] | None = None
+
+    async def slowly(message: Message) -> None:
+        nonlocal leaving
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        leaving = leaving or asyncio.create_task(_gone(receive))
+        for byte in message.get("body", b""):
+            if not leaving.done():
+                await asyncio.wait([leaving], timeout=seconds)
+                await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+        if not message.get("more_body", False):
+            await send({"type": "http.response.body"})
+
+    try:
+        await app(scope, receive, slowly)
+    finally:
+        if leaving is not None:
+            leaving.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 class LostAnswer(Response):
@@ -61,5 +95,4 @@ class Connections:
             linger = struct.pack("ii", 1, 0)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             transport.abort()  # type: ignore[attr-defined]
-        while (await receive())["type"] != "http.disconnect":
-            continue
+        await _gone(receive)

@@ -10,11 +10,14 @@ from typing import Any
 
 from softpro_sandbox.catalogue import Catalogue, Version
 from softpro_sandbox.clock import Clock, to_ms
+from softpro_sandbox.documents.shelves import Shelf, Shelves
 from softpro_sandbox.oauth.grants import Grants
-from softpro_sandbox.records import contacts, transactions
+from softpro_sandbox.records import contacts, properties, transactions
+from softpro_sandbox.records.codec import Record, decode
 from softpro_sandbox.records.contacts import Card
 from softpro_sandbox.stats import Stats
 from softpro_sandbox.switches import Switches
+from softpro_sandbox.webhooks.courier import Courier
 
 
 class EntityType(StrEnum):
@@ -43,6 +46,15 @@ class Setup:
     switches: Switches = field(default_factory=Switches)
 
 
+@dataclass(frozen=True)
+class Deletion:
+    """That a record was deleted, and when, in milliseconds of the vendor's clock. Documents are deleted too."""
+
+    entity_type: str
+    entity_id: str
+    deleted_ms: int
+
+
 @dataclass
 class Organization:
     """One of the vendor's customers, with its own records and its own run of ids."""
@@ -53,6 +65,16 @@ class Organization:
     email: str
     catalogues: dict[EntityType, Catalogue]
     numbers: dict[EntityType, int]
+    shelves: Shelves
+    seeded_orders: int
+    properties: Catalogue = field(default_factory=Catalogue)
+    """The own part of the properties that were changed, by order; the others are made when they are asked for."""
+    deletions: list[Deletion] = field(default_factory=list)
+
+    def is_seeded(self, order_id: str) -> bool:
+        """Whether an order was there from the start, and so has documents and a property made up."""
+        digits = order_id.removeprefix("ord-")
+        return digits.isascii() and digits.isdigit() and 1 <= int(digits) <= self.seeded_orders
 
 
 @dataclass
@@ -67,11 +89,18 @@ class World:
     stats: Stats = field(default_factory=Stats)
     fault_draws: random.Random = field(default_factory=random.Random)
     change_draws: random.Random = field(default_factory=random.Random)
+    transit_draws: random.Random = field(default_factory=random.Random)
+    webhook_draws: random.Random = field(default_factory=random.Random)
+    couriers: dict[str, Courier] = field(default_factory=dict)
     _last_ms: int = 0
 
+    def time(self) -> float:
+        """The vendor's clock in seconds: the machine's, off by `clockSkewSeconds`."""
+        return self.clock() + self.switches.clock_skew_seconds
+
     def stamp(self) -> int:
-        """The time for an `updatedAt`, in milliseconds; never goes back, even if the machine's clock does."""
-        self._last_ms = max(self._last_ms, to_ms(self.clock))
+        """The time for an `updatedAt`, in milliseconds of the vendor's clock; never goes back by itself."""
+        self._last_ms = max(self._last_ms, to_ms(self.time))
         return self._last_ms
 
     def catalogue(self, organization_id: str, entity: EntityType) -> Catalogue:
@@ -87,6 +116,46 @@ class World:
         surfaces = [self.surface_at(updated) for _, updated, _ in changes]
         return self.catalogue(organization_id, entity).put(changes, surfaces)
 
+    def property_of(self, organization_id: str, order_id: str, order: Record, *, true: bool) -> Record:
+        """The own part of an order's property, as readers see it or as it truly is."""
+        organization = self.organizations[organization_id]
+        organization.properties.settle(self.clock() * 1000)
+        versions = organization.properties.true if true else organization.properties.shown
+        if order_id in versions:
+            return decode(versions[order_id].body)
+        return properties.generate(organization_id, order_id, order) if organization.is_seeded(order_id) else {}
+
+    def write_property(self, organization_id: str, order_id: str, now: int, order: bytes, own: bytes) -> None:
+        """Write an order and the own part of its property, which surface together."""
+        surfaces = [self.surface_at(now)]
+        self.catalogue(organization_id, EntityType.TRANSACTION).put([(order_id, now, order)], surfaces)
+        self.organizations[organization_id].properties.put([(order_id, now, own)], surfaces)
+
+    def shelf(self, organization_id: str, order_id: str, order: Record) -> Shelf:
+        """An order's documents as they are visible now."""
+        organization = self.organizations[organization_id]
+        shelf = organization.shelves.of(order_id, order, seeded=organization.is_seeded(order_id))
+        shelf.catalogue.settle(self.clock() * 1000)
+        return shelf
+
+    def delete_document(self, organization_id: str, order_id: str, order: Record, document_id: str) -> bool:
+        """Take a document out, for readers at once. False when there is none."""
+        if not self.shelf(organization_id, order_id, order).remove(document_id):
+            return False
+        self.organizations[organization_id].deletions.append(Deletion("DOCUMENT", document_id, self.stamp()))
+        return True
+
+    def delete(self, organization_id: str, entity: EntityType, record_id: str) -> bool:
+        """Take a record out with all that hangs on it, for readers at once. False when there is none."""
+        if not self.catalogue(organization_id, entity).delete(record_id):
+            return False
+        organization = self.organizations[organization_id]
+        if entity is EntityType.TRANSACTION:
+            organization.properties.delete(record_id)
+            organization.shelves.drop(record_id)
+        organization.deletions.append(Deletion(entity, record_id, self.stamp()))
+        return True
+
     def next_number(self, organization_id: str, entity: EntityType, id_of: Callable[[int], str]) -> int:
         """The next number whose id no record has."""
         organization = self.organizations[organization_id]
@@ -97,13 +166,19 @@ class World:
         return number
 
     def surface_at(self, changed: int) -> float:
-        """When a change of this moment surfaces, in milliseconds: after a random part of the lag."""
+        """When a change of this moment surfaces, after a random part of the lag: milliseconds of the machine's clock.
+
+        `changed` is of the vendor's clock, which can be set while changes wait.
+        """
         lag = self.switches.lag * 1000
-        return changed + lag * self.change_draws.random() if lag else 0.0
+        skew = self.switches.clock_skew_seconds * 1000
+        return changed - skew + lag * self.change_draws.random() if lag else 0.0
 
     def switch(self, changes: Mapping[str, Any]) -> None:
         """Set switches by their outside names; a fault seed that is set starts the draws afresh."""
-        self.switches = self.switches.changed(changes)
+        before, self.switches = self.switches, self.switches.changed(changes)
+        if self.switches.clock_skew_seconds != before.clock_skew_seconds:
+            self._last_ms = 0
         if "faultSeed" in changes:
             self.fault_draws.seed(self.switches.fault_seed)
 
@@ -114,6 +189,8 @@ def make_world(setup: Setup, clock: Clock) -> World:
     world = World(setup, clock, setup.switches, {each.organization_id: each for each in made})
     world.fault_draws.seed(setup.switches.fault_seed)
     world.change_draws.seed(f"{setup.seed}/changes")
+    world.transit_draws.seed(f"{setup.seed}/transit")
+    world.webhook_draws.seed(f"{setup.seed}/webhooks")
     return world
 
 
@@ -121,13 +198,16 @@ def _organization(setup: Setup, number: int) -> Organization:
     rng = random.Random(f"{setup.seed}/{number}")
     name = _FIRMS[(number - 1) % len(_FIRMS)] + (f" {number}" if number > len(_FIRMS) else "")
     domain = f"organization{number}.example.com"
+    organization_id = _uuid(rng)
     organization = Organization(
-        organization_id=_uuid(rng),
+        organization_id=organization_id,
         name=name,
         user_id=_uuid(rng),
         email=f"admin@{domain}",
         catalogues={entity: Catalogue() for entity in EntityType},
         numbers={EntityType.TRANSACTION: setup.transactions, EntityType.CONTACT: setup.contacts},
+        shelves=Shelves(organization_id),
+        seeded_orders=setup.transactions,
     )
     roster: defaultdict[str, list[Card]] = defaultdict(list)
     rows = []

@@ -54,8 +54,19 @@ class Client:
     def patch(self, url: str, **how: Any) -> httpx.Response:
         return self.request("PATCH", url, **how)
 
-    def delete(self, url: str) -> httpx.Response:
-        return self.request("DELETE", url)
+    def put(self, url: str, **how: Any) -> httpx.Response:
+        return self.request("PUT", url, **how)
+
+    def delete(self, url: str, **how: Any) -> httpx.Response:
+        return self.request("DELETE", url, **how)
+
+    def abandon(self, url: str, after: float) -> None:
+        """Call and go away before the answer; TimeoutError, or the answer has come."""
+        self._runner.run(asyncio.wait_for(self._http.get(url), after))
+
+    def let_run(self, seconds: float) -> None:
+        """Real time in which the app does what it does by itself."""
+        self._runner.run(asyncio.sleep(seconds))
 
     def close(self) -> None:
         self._runner.run(self._http.aclose())
@@ -120,6 +131,10 @@ class Sandbox:
     def patch(self, order_id: str, fields: dict[str, Any], etag: str | None = None) -> Any:
         headers = {} if etag is None else {"If-Match": etag}
         return self.http.patch(f"/api/v1/transactions/{order_id}", json=fields, headers=headers)
+
+    def order(self, order_id: str = "ord-000001") -> dict[str, Any]:
+        record: dict[str, Any] = self.get(f"/transactions/{order_id}").json()
+        return record
 
     def switch(self, **switches: Any) -> None:
         answer = self.http.patch("/sandbox/settings", json=switches)

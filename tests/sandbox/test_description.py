@@ -1,9 +1,13 @@
 """OpenAPI and the home page: what the sandbox says of itself is so."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+
+from softpro_sandbox.switches import Switches
 
 from .conftest import Sandbox
 
@@ -51,6 +55,19 @@ def test_the_contracts_calls_are_all_described(described: dict[str, Any]) -> Non
         "GET /transactions/{orderId}",
         "PATCH /transactions/{orderId}",
         "DELETE /transactions/{orderId}",
+        "PATCH /transactions/{orderId}/status",
+        "GET /transactions/{orderId}/parties",
+        "POST /transactions/{orderId}/parties",
+        "PATCH /transactions/{orderId}/parties/{partyId}",
+        "GET /transactions/{orderId}/property",
+        "PATCH /transactions/{orderId}/property",
+        "GET /transactions/{orderId}/documents",
+        "POST /transactions/{orderId}/documents",
+        "GET /transactions/{orderId}/documents/{documentId}",
+        "DELETE /transactions/{orderId}/documents/{documentId}",
+        "GET /transactions/{orderId}/documents/{documentId}/download",
+        "GET /statuses",
+        "GET /deletions",
         "GET /contacts",
         "POST /contacts",
         "GET /contacts/{contactId}",
@@ -74,6 +91,11 @@ def test_answers_are_what_the_description_says(sandbox: Sandbox, described: dict
         ("/api/v1/contacts", sandbox.get("/contacts"), "200"),
         ("/api/v1/user/profile", sandbox.get("/user/profile"), "200"),
         ("/api/v1/transactions", sandbox.get("/transactions", limit=0), "400"),
+        ("/api/v1/statuses", sandbox.get("/statuses"), "200"),
+        ("/api/v1/transactions/{orderId}/parties", sandbox.get("/transactions/ord-000001/parties"), "200"),
+        ("/api/v1/transactions/{orderId}/property", sandbox.get("/transactions/ord-000001/property"), "200"),
+        ("/api/v1/transactions/{orderId}/documents", sandbox.get("/transactions/ord-000001/documents"), "200"),
+        ("/api/v1/transactions/{orderId}/property", sandbox.get("/transactions/none/property"), "404"),
     ):
         jsonschema.validate(answer.json(), schema_of(described, path, status=status))
 
@@ -85,3 +107,14 @@ def test_the_home_page_says_what_it_is_but_not_the_secret(sandbox: Sandbox) -> N
         assert text in page
     assert "sandbox-secret" not in page
     assert "://" not in page.replace("http://testserver", "")
+
+
+def test_the_projects_page_names_every_switch_and_call(described: dict[str, Any]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "softpro-api.md").read_text(encoding="utf-8")
+    for field in Switches.model_fields.values():
+        assert f"| `{field.alias}` | `{json.dumps(field.default)}` | {field.description} |" in page
+    for path in described["paths"]:
+        call = path.removeprefix("/api/v1").replace("/sandbox/records/{recordId}", "/sandbox/records")
+        if path.startswith("/oauth"):
+            continue
+        assert f"{call}`" in page, path

@@ -118,3 +118,40 @@ def test_a_raw_record_is_served_byte_for_byte(sandbox: Sandbox, body: bytes) -> 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":NaN}', b"\xff"])
 def test_a_raw_record_must_be_a_json_object(sandbox: Sandbox, body: bytes) -> None:
     assert sandbox.http.post("/sandbox/records?entityType=CONTACT", content=body).status_code == 400
+
+
+def test_wrong_json_is_sound_json_of_another_shape_and_the_call_is_carried_out(sandbox: Sandbox) -> None:
+    sandbox.switch(wrongJson=1)
+    answers = [sandbox.http.post("/api/v1/transactions", json={"orderType": "SALE"}) for _ in range(5)]
+    sandbox.switch(wrongJson=0)
+    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.json() for answer in answers] == [[1, 2, 3], "ok", {"result": {"ok": True}}, None, 42]
+    assert sandbox.get("/transactions").json()["pagination"]["total"] == 35
+
+
+def test_a_dripping_body_is_whole_but_takes_its_time(sandbox: Sandbox) -> None:
+    whole = sandbox.get("/user/profile")
+    sandbox.switch(dripBody=1, dripSeconds=0.002)
+    begun = time.monotonic()
+    answer = sandbox.get("/user/profile")
+    assert time.monotonic() - begun >= 0.002 * len(whole.content)
+    assert answer.content == whole.content
+    assert answer.headers["content-length"] == str(len(whole.content))
+
+
+def test_calls_take_a_while_to_arrive_and_are_not_counted_before(sandbox: Sandbox) -> None:
+    sandbox.switch(transitSeconds=600)
+    with pytest.raises(TimeoutError):
+        sandbox.http.abandon("/api/v1/user/profile", after=0.05)
+    assert sandbox.stats()["requests"] == {}
+    sandbox.switch(transitSeconds=0.001)
+    assert sandbox.get("/user/profile").headers["x-ratelimit-remaining"] == "99999"
+    assert sandbox.stats()["requests"] == {"GET /user/profile": 1}
+
+
+def test_transit_does_not_shift_what_else_is_drawn(sandbox: Sandbox) -> None:
+    def statuses(transit: float) -> list[int]:
+        sandbox.switch(error500=0.3, transitSeconds=transit, faultSeed=7)
+        return [sandbox.get("/user/profile").status_code for _ in range(30)]
+
+    assert statuses(0) == statuses(0.0001)

@@ -25,6 +25,16 @@ def test_a_new_record_is_nowhere_until_it_surfaces(sandbox: Sandbox) -> None:
     assert sandbox.ids(search="roi-9") == [made["orderId"]]
 
 
+def test_a_new_contact_is_found_by_its_roi_id_once_it_has_surfaced(sandbox: Sandbox) -> None:
+    sandbox.switch(lag=5)
+    body = {"contactType": "INDIVIDUAL", "customFields": {"roiSystemsId": "roi-9"}}
+    made = sandbox.http.post("/api/v1/contacts", json=body).json()
+    assert sandbox.ids("/contacts", search="roi-9") == []
+    sandbox.clock.advance(5)
+    assert sandbox.ids("/contacts", search="roi-9") == [made["contactId"]]
+    assert sandbox.ids("/contacts", search="roi-") == []
+
+
 def test_records_surface_in_no_order(sandbox: Sandbox) -> None:
     sandbox.switch(lag=5)
     ids = []

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import OAuth2AuthorizationCodeBearer, SecurityScopes
 
 from softpro_sandbox.answers import ErrorAnswer
@@ -47,6 +47,9 @@ ReadsTransactions = Annotated[Grant, Security(grant_of, scopes=["read:transactio
 WritesTransactions = Annotated[Grant, Security(grant_of, scopes=["write:transactions"])]
 ReadsContacts = Annotated[Grant, Security(grant_of, scopes=["read:contacts"])]
 WritesContacts = Annotated[Grant, Security(grant_of, scopes=["write:contacts"])]
+ReadsDocuments = Annotated[Grant, Security(grant_of, scopes=["read:documents"])]
+WritesDocuments = Annotated[Grant, Security(grant_of, scopes=["write:documents"])]
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="the ETag of the version to change")]
 
 _MEANINGS = {
     400: "VALIDATION_ERROR",
@@ -61,7 +64,10 @@ _MEANINGS = {
 
 def errors(*statuses: int) -> Responses:
     """The error answers of a call for the OpenAPI description; 401, 429 and 5xx can meet any call."""
-    return {
-        status: {"model": ErrorAnswer, "description": _MEANINGS[status]}
-        for status in sorted({401, 429, 500, *statuses})
-    }
+    return {status: error_schema(_MEANINGS[status]) for status in sorted({401, 429, 500, *statuses})}
+
+
+def error_schema(description: str) -> dict[str, object]:
+    """An error answer by reference: the framework would work the same model out anew for each of hundreds."""
+    reference = {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}
+    return {"description": description, "content": {"application/json": {"schema": reference}}}

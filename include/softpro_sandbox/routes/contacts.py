@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from softpro_sandbox.answers import Contact, ContactPage
@@ -11,7 +11,7 @@ from softpro_sandbox.models import ContactCreate, ContactPatch
 from softpro_sandbox.queries import ContactQuery
 from softpro_sandbox.records.codec import Record
 from softpro_sandbox.records.contacts import contact_id
-from softpro_sandbox.routes.access import ReadsContacts, TheWorld, WritesContacts, errors
+from softpro_sandbox.routes.access import IfMatch, ReadsContacts, TheWorld, WritesContacts, errors
 from softpro_sandbox.routes.records import change, create, page_response, read
 from softpro_sandbox.world import EntityType
 
@@ -23,7 +23,7 @@ _KIND = EntityType.CONTACT
 async def list_contacts(world: TheWorld, grant: ReadsContacts, query: Annotated[ContactQuery, Query()]) -> Response:
     """A page of the organization's contacts. Lists are live: what changes while being paged moves."""
     selection = select_contacts(query, world.switches)
-    return page_response(world, grant.organization_id, _KIND, selection, query.limit, query.offset)
+    return page_response(world, grant.organization_id, _KIND, selection, query)
 
 
 @router.get("/{contactId}", response_model=Contact, responses=errors(403, 404))
@@ -46,7 +46,7 @@ async def patch_contact(
     grant: WritesContacts,
     contactId: str,
     body: ContactPatch,
-    if_match: Annotated[str | None, Header(description="the ETag of the version to change")] = None,
+    if_match: IfMatch = None,
 ) -> Response:
     """Change only the fields sent; a null clears, an object is merged."""
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)

@@ -8,11 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.responses import Response, StreamingResponse
 
+from softpro_sandbox.answers import DocumentAnswer
+from softpro_sandbox.documents.contents import Made
+from softpro_sandbox.documents.filing import file_document
+from softpro_sandbox.documents.seeds import PDF
 from softpro_sandbox.errors import ApiError
+from softpro_sandbox.models import DocumentMetadata, DocumentType
 from softpro_sandbox.oauth.grants import Grant
 from softpro_sandbox.office import change_batches
 from softpro_sandbox.raw import add_raw
+from softpro_sandbox.records.codec import decode
 from softpro_sandbox.routes.access import TheWorld
+from softpro_sandbox.routes.records import one_response, remove, true_version
 from softpro_sandbox.switches import Switches
 from softpro_sandbox.world import EntityType, World
 
@@ -33,6 +40,15 @@ class ChangeOrder(Body):
     entity_type: EntityType = EntityType.TRANSACTION
     count: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     same_timestamp: bool = False
+
+
+class DocumentOrder(Body):
+    """What `POST /sandbox/documents` takes; a document is a PDF, which needs some 700 bytes."""
+
+    order_id: str
+    file_size: Annotated[int, Field(ge=0, le=1_000_000_000_000)] = 10_000
+    document_type: DocumentType = "OTHER"
+    document_name: str = "Document"
 
 
 class ExpireOrder(Body):
@@ -81,7 +97,7 @@ async def list_organizations(world: TheWorld) -> list[dict[str, Any]]:
 @router.post("/changes")
 async def make_changes(world: TheWorld, order: ChangeOrder) -> dict[str, Any]:
     """Change random records now; with `sameTimestamp` all of them carry one `updatedAt`. Answers their ids."""
-    organization_id = _organization(world, order.organization_id)
+    organization_id = organization_of(world, order.organization_id)
     moment = world.stamp() if order.same_timestamp else None
     ids = await change_batches(world, organization_id, order.entity_type, order.count, moment)
     return {"organizationId": organization_id, "entityType": order.entity_type, "count": len(ids), "ids": ids}
@@ -95,7 +111,7 @@ async def post_record(
 
     Its own id and `updatedAt` are used when they are sound, else one is made up that shows nowhere in the record.
     """
-    chosen = _organization(world, organization_id)
+    chosen = organization_of(world, organization_id)
     try:
         record_id = add_raw(world, chosen, entity, await request.body())
     except ValueError as error:
@@ -108,15 +124,24 @@ async def delete_record(
     world: TheWorld, recordId: str, entity: Entity, organization_id: OrganizationId = None
 ) -> Response:
     """Delete a record of either kind, as the vendor's own staff would."""
-    if not world.catalogue(_organization(world, organization_id), entity).delete(recordId):
-        raise ApiError(404, f"There is no {entity.lower()} {recordId}.")
-    return Response(status_code=204)
+    return remove(world, organization_of(world, organization_id), entity, recordId)
+
+
+@router.post("/documents", status_code=201, response_model=DocumentAnswer)
+async def make_document(world: TheWorld, order: DocumentOrder) -> Response:
+    """Give an order a document of any size, as the vendor's own staff would; its bytes are made as they are read."""
+    chosen = organization_of(world, order.organization_id)
+    record = decode(true_version(world, chosen, EntityType.TRANSACTION, order.order_id).body)
+    content = Made(f"{order.document_name} - {order.order_id}", order.file_size)
+    metadata = DocumentMetadata(document_type=order.document_type, document_name=order.document_name)
+    filed = file_document(world, chosen, order.order_id, record, content, metadata, "document.pdf", PDF)
+    return one_response(world, filed, 201)
 
 
 @router.get("/export", response_class=StreamingResponse)
 async def export(world: TheWorld, entity: Entity, organization_id: OrganizationId = None) -> StreamingResponse:
     """Every record as it truly is now, surfaced or not, one a line, ordered by (updatedAt, id)."""
-    bodies = list(world.catalogue(_organization(world, organization_id), entity).truth())
+    bodies = list(world.catalogue(organization_of(world, organization_id), entity).truth())
 
     # In JSON a line break can only stand between tokens: a space there means the same.
     async def lines() -> AsyncIterator[bytes]:
@@ -154,7 +179,8 @@ async def get_stats(world: TheWorld) -> dict[str, Any]:
     return {**world.stats.shown(), "busiestMinute": max((g.window.busiest for g in world.grants.grants), default=0)}
 
 
-def _organization(world: World, organization_id: str | None) -> str:
+def organization_of(world: World, organization_id: str | None) -> str:
+    """The organization a control call is about: the first when none is named; 404 for an unknown one."""
     chosen = organization_id or next(iter(world.organizations))
     if chosen not in world.organizations:
         raise ApiError(404, f"There is no organization {chosen}.")
@@ -163,5 +189,5 @@ def _organization(world: World, organization_id: str | None) -> str:
 
 def _grants(world: World, organization_id: str | None) -> list[Grant]:
     """The live grants of one organization, or of all when none is named."""
-    chosen = None if organization_id is None else _organization(world, organization_id)
+    chosen = None if organization_id is None else organization_of(world, organization_id)
     return [g for g in world.grants.grants if not g.revoked and chosen in (None, g.organization_id)]

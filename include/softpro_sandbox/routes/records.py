@@ -3,40 +3,52 @@
 import msgspec
 from starlette.responses import Response
 
-from softpro_sandbox.catalogue import Selection, Version
+from softpro_sandbox.catalogue import Selection, Version, etag_of
 from softpro_sandbox.clock import iso
-from softpro_sandbox.errors import ApiError
+from softpro_sandbox.errors import ApiError, bad_field
 from softpro_sandbox.office import change_some
+from softpro_sandbox.queries import PageQuery
 from softpro_sandbox.records.changes import merged, stamped
 from softpro_sandbox.records.codec import Record, decode, encode
+from softpro_sandbox.switches import Switches
+from softpro_sandbox.webhooks.happenings import changed, created, deleted
+from softpro_sandbox.webhooks.telling import listens, tell
 from softpro_sandbox.world import EntityType, World
 
 JSON = "application/json"
+_USUAL_LIMIT = 50
 
 
 def page_response(
-    world: World, organization_id: str, entity: EntityType, selection: Selection, limit: int, offset: int
+    world: World, organization_id: str, entity: EntityType, selection: Selection, query: PageQuery
 ) -> Response:
     """A list answer, joined from the records' own bytes. With the switch on, records change right after it."""
-    page = world.catalogue(organization_id, entity).page(selection, limit, offset)
-    pagination = {
-        "total": page.total,
-        "limit": limit,
-        "offset": offset,
-        "hasMore": offset + len(page.bodies) < page.total,
-    }
-    body = b'{"data":[%b],"pagination":%b}' % (b",".join(page.bodies), msgspec.json.encode(pagination))
+    limit = limit_of(query, world.switches)
+    page = world.catalogue(organization_id, entity).page(selection, limit, query.offset)
+    place = pagination(page.total, limit, query.offset, len(page.bodies))
+    body = b'{"data":[%b],"pagination":%b}' % (b",".join(page.bodies), msgspec.json.encode(place))
     if world.switches.change_while_paging:
         change_some(world, organization_id, entity, world.switches.change_while_paging)
     return Response(body, media_type=JSON)
 
 
+def limit_of(query: PageQuery, switches: Switches) -> int:
+    """How many a page holds at most; 400 when more than `maxPageSize` were asked for."""
+    if query.limit is None:
+        return min(_USUAL_LIMIT, switches.max_page_size)
+    if query.limit > switches.max_page_size:
+        raise bad_field("limit", f"Input should be less than or equal to {switches.max_page_size}")
+    return query.limit
+
+
+def pagination(total: int, limit: int, offset: int, held: int) -> dict[str, object]:
+    """Where a page that holds so many stands in its list."""
+    return {"total": total, "limit": limit, "offset": offset, "hasMore": offset + held < total}
+
+
 def read(world: World, organization_id: str, entity: EntityType, record_id: str) -> Response:
     """One record as readers see it now; 404 when there is none, or none yet."""
-    version = world.catalogue(organization_id, entity).shown.get(record_id)
-    if version is None:
-        raise missing(entity, record_id)
-    return one_response(world, version)
+    return one_response(world, shown_version(world, organization_id, entity, record_id).body)
 
 
 def create(
@@ -46,7 +58,8 @@ def create(
     now = world.stamp()
     record = ids | fields | {"createdAt": iso(now), "updatedAt": iso(now)}
     [version] = world.write(organization_id, entity, [(record_id, now, encode(record))])
-    return one_response(world, version, 201)
+    tell(world, organization_id, created(entity, record_id, version.body))
+    return one_response(world, version.body, 201)
 
 
 def change(
@@ -57,24 +70,62 @@ def change(
     It is the true record that changes, surfaced or not. 409 with it in `details.current` when `If-Match` names
     another version. What changes nothing does not move `updatedAt`.
     """
+    version = true_version(world, organization_id, entity, record_id)
+    check_match(world, record_id, if_match, version.body, version.etag)
+    written = amend(world, organization_id, entity, record_id, version, fields)
+    if written is not version and listens(world, organization_id):
+        before, after = decode(version.body), decode(written.body)
+        tell(world, organization_id, changed(entity, record_id, before, after, written.body))
+    return one_response(world, written.body)
+
+
+def amend(
+    world: World, organization_id: str, entity: EntityType, record_id: str, version: Version, fields: Record
+) -> Version:
+    """A record's next version, with fields merged in; the same version when that changes nothing."""
+    before = decode(version.body)
+    if merged(before, fields) == before:
+        return version
+    now = world.stamp()
+    body = encode(stamped(before, fields, now))
+    [written] = world.write(organization_id, entity, [(record_id, now, body)])
+    return written
+
+
+def remove(world: World, organization_id: str, entity: EntityType, record_id: str) -> Response:
+    """A record is gone, from lists at once; 204."""
+    if not world.delete(organization_id, entity, record_id):
+        raise missing(entity, record_id)
+    tell(world, organization_id, deleted(entity, record_id))
+    return Response(status_code=204)
+
+
+def shown_version(world: World, organization_id: str, entity: EntityType, record_id: str) -> Version:
+    """A record as readers see it now; 404 when there is none, or none yet."""
+    version = world.catalogue(organization_id, entity).shown.get(record_id)
+    if version is None:
+        raise missing(entity, record_id)
+    return version
+
+
+def true_version(world: World, organization_id: str, entity: EntityType, record_id: str) -> Version:
+    """A record as it truly is, surfaced or not, which is what writes go by; 404 when there is none."""
     version = world.catalogue(organization_id, entity).true.get(record_id)
     if version is None:
         raise missing(entity, record_id)
-    if world.switches.etags and if_match is not None and not matches(if_match, version.etag):
-        details = {"current": msgspec.Raw(version.body)}
+    return version
+
+
+def check_match(world: World, record_id: str, if_match: str | None, current: bytes, *etags: str) -> None:
+    """409 with the record as it stands when `If-Match` is there and names none of its ETags."""
+    if world.switches.etags and if_match is not None and not any(matches(if_match, etag) for etag in etags):
+        details = {"current": msgspec.Raw(current)}
         raise ApiError(409, f"{record_id} is not the version that If-Match names.", details)
-    before = decode(version.body)
-    if merged(before, fields) != before:
-        now = world.stamp()
-        body = encode(stamped(before, fields, now))
-        [version] = world.write(organization_id, entity, [(record_id, now, body)])
-    return one_response(world, version)
 
 
-def one_response(world: World, version: Version, status: int = 200) -> Response:
-    """A record itself, with its ETag unless that is switched off."""
-    headers = {"ETag": version.etag} if world.switches.etags else None
-    return Response(version.body, status, headers, JSON)
+def one_response(world: World, body: bytes, status: int = 200) -> Response:
+    """A record itself, or a part of one, with its ETag unless that is switched off."""
+    return Response(body, status, {"ETag": etag_of(body)} if world.switches.etags else None, JSON)
 
 
 def missing(entity: EntityType, record_id: str) -> ApiError:

@@ -2,18 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from softpro_sandbox.answers import Transaction, TransactionPage
 from softpro_sandbox.clock import iso
+from softpro_sandbox.errors import bad_field
 from softpro_sandbox.filters import select_transactions
-from softpro_sandbox.models import TransactionCreate, TransactionPatch
+from softpro_sandbox.models import StatusChange, TransactionCreate, TransactionPatch
 from softpro_sandbox.queries import TransactionQuery
-from softpro_sandbox.records.codec import Record
+from softpro_sandbox.records.codec import Record, decode
+from softpro_sandbox.records.parties import with_ids
+from softpro_sandbox.records.statuses import CODES
 from softpro_sandbox.records.transactions import order_id, order_number
-from softpro_sandbox.routes.access import ReadsTransactions, TheWorld, WritesTransactions, errors
-from softpro_sandbox.routes.records import change, create, missing, page_response, read
+from softpro_sandbox.routes.access import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
+from softpro_sandbox.routes.records import change, create, page_response, read, remove, true_version
+from softpro_sandbox.webhooks.happenings import of_order
+from softpro_sandbox.webhooks.telling import tell
 from softpro_sandbox.world import EntityType
 
 router = APIRouter(prefix="/transactions", tags=["transactions"])
@@ -26,7 +31,7 @@ async def list_transactions(
 ) -> Response:
     """A page of the organization's transactions. Lists are live: what changes while being paged moves."""
     selection = select_transactions(query, world.switches)
-    return page_response(world, grant.organization_id, _KIND, selection, query.limit, query.offset)
+    return page_response(world, grant.organization_id, _KIND, selection, query)
 
 
 @router.get("/{orderId}", response_model=Transaction, responses=errors(403, 404))
@@ -40,6 +45,7 @@ async def create_transaction(world: TheWorld, grant: WritesTransactions, body: T
     """A new transaction. There is no idempotency key: a POST whose answer was lost may have happened."""
     number = world.next_number(grant.organization_id, _KIND, order_id)
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
+    fields = with_ids(order_id(number), {}, fields)
     made_up = fields.pop("orderNumber", None) or order_number(iso(world.stamp()), number)
     ids = {"orderId": order_id(number), "orderNumber": made_up}
     return create(world, grant.organization_id, _KIND, order_id(number), ids, fields)
@@ -51,16 +57,31 @@ async def patch_transaction(
     grant: WritesTransactions,
     orderId: str,
     body: TransactionPatch,
-    if_match: Annotated[str | None, Header(description="the ETag of the version to change")] = None,
+    if_match: IfMatch = None,
 ) -> Response:
     """Change only the fields sent; a null clears, an object is merged, an array is replaced."""
-    fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
+    standing = decode(true_version(world, grant.organization_id, _KIND, orderId).body)
+    fields = with_ids(orderId, standing, body.model_dump(by_alias=True, exclude_unset=True))
     return change(world, grant.organization_id, _KIND, orderId, fields, if_match)
+
+
+@router.patch("/{orderId}/status", response_model=Transaction, responses=errors(400, 403, 404, 409))
+async def patch_status(
+    world: TheWorld, grant: WritesTransactions, orderId: str, body: StatusChange, if_match: IfMatch = None
+) -> Response:
+    """Give an order another status; answers the order."""
+    code = CODES.get(body.status_id)
+    if code is None:
+        raise bad_field("statusId", f"there is no status {body.status_id}")
+    before = true_version(world, grant.organization_id, _KIND, orderId)
+    answer = change(world, grant.organization_id, _KIND, orderId, {"status": code}, if_match)
+    after = true_version(world, grant.organization_id, _KIND, orderId)
+    if after is not before:
+        tell(world, grant.organization_id, [of_order("status.changed", orderId, after.body)])
+    return answer
 
 
 @router.delete("/{orderId}", status_code=204, response_class=Response, responses=errors(403, 404))
 async def delete_transaction(world: TheWorld, grant: WritesTransactions, orderId: str) -> Response:
     """Delete a transaction: it is gone from lists at once and answers 404."""
-    if not world.catalogue(grant.organization_id, _KIND).delete(orderId):
-        raise missing(_KIND, orderId)
-    return Response(status_code=204)
+    return remove(world, grant.organization_id, _KIND, orderId)

@@ -1,0 +1,41 @@
+"""A new document, uploaded or made, goes onto its order's shelf."""
+
+from softpro_sandbox.clock import iso
+from softpro_sandbox.documents.contents import Content
+from softpro_sandbox.models import DocumentMetadata
+from softpro_sandbox.records.codec import Record
+from softpro_sandbox.webhooks.happenings import of_document
+from softpro_sandbox.webhooks.telling import tell
+from softpro_sandbox.world import World
+
+
+def file_document(
+    world: World,
+    organization_id: str,
+    order_id: str,
+    order: Record,
+    content: Content,
+    metadata: DocumentMetadata,
+    file_name: str,
+    mime_type: str,
+) -> bytes:
+    """Keep a document of an order; answers its record. The order's `updatedAt` stays where it is."""
+    shelf = world.shelf(organization_id, order_id, order)
+    now = world.stamp()
+    sent: Record = metadata.model_dump(by_alias=True, exclude_unset=True)
+    record: Record = {
+        "documentId": shelf.next_id(),
+        "orderId": order_id,
+        "documentName": metadata.document_name or file_name,
+        "documentType": metadata.document_type,
+        "fileName": metadata.file_name or file_name,
+        "fileSize": content.size,
+        "mimeType": mime_type,
+        "status": metadata.status,
+        "version": 1,
+    }
+    record |= {name: value for name, value in sent.items() if name not in record}
+    record |= {"uploadedAt": iso(now), "lastModifiedAt": iso(now)}
+    body = shelf.add(record, content, now, world.surface_at(now))
+    tell(world, organization_id, of_document("document.uploaded", order_id, record["documentId"], body))
+    return body

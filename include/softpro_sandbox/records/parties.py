@@ -1,0 +1,102 @@
+"""The parties of an order: where the order keeps each, and the order's fields once one is added or changed.
+
+Buyers and borrowers stand in `buyer`, sellers in `seller`, lenders in `lender`, the first title company in
+`titleCompany`. The contract has no place for other types: they stand in `otherParties`, a field that an order has only
+once it has such a party.
+"""
+
+from typing import Any
+
+from softpro_sandbox.records.changes import merged
+from softpro_sandbox.records.codec import Record
+
+OTHERS = "otherParties"
+_LISTS = ("buyer", "seller", "lender")
+_FIELDS = (*_LISTS, "titleCompany", OTHERS)
+_PLACES = {
+    "BUYER": "buyer",
+    "BORROWER": "buyer",
+    "SELLER": "seller",
+    "LENDER": "lender",
+    "TITLE_COMPANY": "titleCompany",
+}
+
+
+def listed(order: Record) -> list[Record]:
+    """Every party of an order: buyers, sellers, lenders, the title company, the others."""
+    return [party for field in _FIELDS for party in _standing(order.get(field))]
+
+
+def found(order: Record, party_id: str) -> Record | None:
+    """The party with an id, or None."""
+    return next((party for party in listed(order) if party.get("partyId") == party_id), None)
+
+
+def added(order: Record, party: Record) -> Record:
+    """The order's fields that change when a party joins: the one it comes to stand in."""
+    field = _place(order, party)
+    return {field: party if field == "titleCompany" else [*_standing(order.get(field)), party]}
+
+
+def changed(order: Record, party_id: str, fields: Record) -> Record:
+    """The order's fields that change when a party does; with another type it may move to another field.
+
+    Raises LookupError when the order has no such party.
+    """
+    before = found(order, party_id)
+    if before is None:
+        raise LookupError(party_id)
+    after = merged(before, fields)
+    field = next(field for field in _FIELDS if before in _standing(order.get(field)))
+    without = order | {field: None if field == "titleCompany" else _without(order[field], party_id)}
+    if _place(without, after) != field:
+        return {field: without[field], **added(without, after)}
+    if field == "titleCompany":
+        return {field: after}
+    return {field: [after if party is before else party for party in _standing(order[field])]}
+
+
+def with_ids(order_id: str, order: Record, fields: Record) -> Record:
+    """Fields of an order as sent, with an id made up for each party that has none."""
+    taken = {str(party.get("partyId")) for party in [*listed(order), *listed(fields)]}
+
+    def known(party: Any) -> Any:
+        if not isinstance(party, dict) or party.get("partyId"):
+            return party
+        made = free_id(order_id, party, taken)
+        taken.add(made)
+        return {"partyId": made, **{name: value for name, value in party.items() if name != "partyId"}}
+
+    ready = dict(fields)
+    for field in _LISTS:
+        if isinstance(fields.get(field), list):
+            ready[field] = [known(party) for party in fields[field]]
+    if isinstance(fields.get("titleCompany"), dict) and not _standing(order.get("titleCompany")):
+        ready["titleCompany"] = known(fields["titleCompany"])
+    return ready
+
+
+def free_id(order_id: str, party: Record, taken: set[str]) -> str:
+    """The next id in the manner of seeded ones: `pty-<order>-<type>-<number>`."""
+    stem = f"pty-{order_id.removeprefix('ord-').lstrip('0')}-{str(party.get('partyType') or 'party').lower()}"
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
+
+
+def _place(order: Record, party: Record) -> str:
+    """The field a party stands in: by its type, and there is room for one title company."""
+    field = _PLACES.get(str(party.get("partyType")), OTHERS)
+    return OTHERS if field == "titleCompany" and _standing(order.get(field)) else field
+
+
+def _standing(value: Any) -> list[Record]:
+    """The parties in a field, which a raw order may fill with anything."""
+    if isinstance(value, dict):
+        return [value]
+    return [party for party in value if isinstance(party, dict)] if isinstance(value, list) else []
+
+
+def _without(value: Any, party_id: str) -> list[Record]:
+    return [party for party in _standing(value) if party.get("partyId") != party_id]

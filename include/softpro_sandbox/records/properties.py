@@ -1,0 +1,56 @@
+"""The property of an order: address and type are the order's own, the rest is made up from the order's id."""
+
+import random
+from collections.abc import Mapping
+
+from softpro_sandbox.records import people
+from softpro_sandbox.records.codec import Record
+
+_ORDERS_OWN = {"address": "propertyAddress", "propertyType": "propertyType"}
+"""The property's fields that are the order's, and what they are called there."""
+
+_SUBDIVISIONS = ("Sunset Ridge", "Old Orchard", "Las Palmas Unit 2", "Mill Creek", "Piñon Heights", "Harbor View")
+_ZONING = ("R-1", "R1-6", "R-2", "RM", "C-2", "PUD")
+_LAND = frozenset({"LAND", "COMMERCIAL"})
+
+
+def property_id(order_id: str) -> str:
+    """The id of an order's property: each order has one."""
+    return f"prp-{order_id.removeprefix('ord-')}"
+
+
+def generate(organization_id: str, order_id: str, order: Record) -> Record:
+    """What the vendor knows of a seeded order's property beyond the order; the same at every call."""
+    rng = random.Random(f"{organization_id}/{order_id}/property")
+    lot, block, name = rng.randrange(1, 90), rng.choice("ABCDEFGH"), rng.choice(_SUBDIVISIONS)
+    address = order.get("propertyAddress")
+    apn = address.get("apn") if isinstance(address, Mapping) else None
+    dwelling = order.get("propertyType") not in _LAND
+    rooms = rng.randrange(1, 6)
+    known: Record = {
+        "legalDescription": f"Lot {lot}, Block {block}, {name}, according to the plat of record",
+        "parcelNumber": apn,
+        "lotNumber": str(lot),
+        "block": block,
+        "subdivision": name,
+        "yearBuilt": rng.randrange(1905, 2025) if dwelling else None,
+        "squareFootage": rng.randrange(60, 420) * 10 if dwelling else None,
+        "bedrooms": rooms if dwelling else None,
+        "bathrooms": rng.choice((1, 1.5, 2, 2.5, 3)) if dwelling else None,
+        "zoning": rng.choice(_ZONING),
+        "currentUse": "Residence" if dwelling else "Vacant",
+        "customFields": people.custom_fields(rng) if rng.random() < 0.2 else {},
+    }
+    return people.with_gaps(rng, known, frozenset())
+
+
+def whole(order_id: str, order: Record, own: Record) -> Record:
+    """The Property that is answered: the order's part and its own."""
+    ids = {"propertyId": property_id(order_id), "orderId": order_id}
+    return ids | {name: order[there] for name, there in _ORDERS_OWN.items() if there in order} | own
+
+
+def parted(fields: Record) -> tuple[Record, Record]:
+    """Fields of a Property as sent: those that are the order's, by the order's names, and its own."""
+    orders = {there: fields[name] for name, there in _ORDERS_OWN.items() if name in fields}
+    return orders, {name: value for name, value in fields.items() if name not in _ORDERS_OWN}

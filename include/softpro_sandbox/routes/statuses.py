@@ -1,0 +1,17 @@
+"""The call that lists statuses (contract, Endpoints)."""
+
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from softpro_sandbox.answers import StatusAnswer
+from softpro_sandbox.records.statuses import STATUSES
+from softpro_sandbox.routes.access import ReadsTransactions, errors
+
+router = APIRouter(prefix="/statuses", tags=["statuses"])
+
+
+@router.get("", response_model=list[StatusAnswer], responses=errors(403))
+async def list_statuses(grant: ReadsTransactions) -> Response:
+    """Every status an order can be given; a plain array."""
+    return Response(msgspec.json.encode(STATUSES), media_type="application/json")

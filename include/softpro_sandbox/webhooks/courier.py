@@ -1,0 +1,142 @@
+"""Delivers one organization's events: a few at a time, again and again until a 2xx, at most for a day."""
+
+import asyncio
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+
+from softpro_sandbox.clock import Clock, to_ms
+from softpro_sandbox.webhooks.messages import Event, body_of, headers
+
+Post = Callable[[str, bytes, dict[str, str]], Awaitable[bool]]
+"""Posts a body with headers to an address; whether it was taken."""
+
+GIVE_UP_SECONDS = 86_400.0
+_AT_ONCE = 16
+_LONGEST_PAUSE = 900.0
+_LINGER = 1.0
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Where an organization's events go, and the secret they are signed with."""
+
+    url: str
+    secret: str
+
+
+@dataclass
+class Delivery:
+    """An event on its way. A forged one is signed with another secret and tried once. `first` is in seconds."""
+
+    event: Event
+    first: float
+    forged: bool = False
+    attempts: int = 0
+
+
+def pause(attempts: int) -> float:
+    """Seconds to wait after so many attempts in vain: 1, 2, 4, … up to 15 minutes."""
+    return min(_LONGEST_PAUSE, 2.0 ** (min(attempts, 20) - 1))
+
+
+@dataclass
+class Courier:
+    """What is to be delivered to one receiver. It works by itself while there is something to do.
+
+    `clock` is the machine's, `vendor` the one that stamps events; connections are kept while it works.
+    """
+
+    receiver: Receiver
+    clock: Clock
+    vendor: Clock
+    counts: Counter[str]
+    open_post: Callable[[], AbstractAsyncContextManager[Post]]
+    _due: list[tuple[float, int, Delivery]] = field(default_factory=list)
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    _flying: set["asyncio.Task[None]"] = field(default_factory=set)
+    _worker: "asyncio.Task[None] | None" = None
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that are due later or on their way."""
+        return len(self._due) + len(self._flying)
+
+    def take(self, delivery: Delivery, delay: float = 0.0) -> None:
+        """Deliver after a delay in seconds. Returns at once; must be called on the event loop."""
+        due = asyncio.get_running_loop().time() + delay
+        heapq.heappush(self._due, (due, next(self._numbers), delivery))
+        self._news.set()
+        if self._worker is None or self._worker.done():
+            self._start()
+
+    def stop(self) -> None:
+        """Deliver nothing more."""
+        self._due.clear()
+        for task in (*self._flying, self._worker):
+            if task is not None:
+                task.cancel()
+
+    def _start(self) -> None:
+        def ended(worker: "asyncio.Task[None]") -> None:
+            # Something may have come in while the worker was closing its connections.
+            if self._due and self._worker is worker and not worker.cancelled():
+                self._start()
+
+        self._worker = asyncio.create_task(self._work())
+        self._worker.add_done_callback(ended)
+
+    async def _work(self) -> None:
+        """Send what is due, until nothing is left and nothing new has come for a moment."""
+        loop = asyncio.get_running_loop()
+        async with self.open_post() as post:
+            while True:
+                self._news.clear()
+                now = loop.time()
+                while self._due and self._due[0][0] <= now and len(self._flying) < _AT_ONCE:
+                    self._send(post, heapq.heappop(self._due)[2])
+                if not self.waiting and not await self._more(_LINGER):
+                    return
+                full = len(self._flying) >= _AT_ONCE
+                await self._more(None if full or not self._due else max(0.0, self._due[0][0] - loop.time()))
+
+    async def _more(self, seconds: float | None) -> bool:
+        """Wait for a new delivery, or for one that has landed; False when none came in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _send(self, post: Post, delivery: Delivery) -> None:
+        task = asyncio.create_task(self._attempt(post, delivery))
+        self._flying.add(task)
+
+        def landed(done: "asyncio.Task[None]") -> None:
+            self._flying.discard(done)
+            self._news.set()
+
+        task.add_done_callback(landed)
+
+    async def _attempt(self, post: Post, delivery: Delivery) -> None:
+        """One attempt; in vain, the next is put on the list."""
+        delivery.attempts += 1
+        body = body_of(delivery.event, to_ms(self.vendor))
+        secret = f"not {self.receiver.secret}" if delivery.forged else self.receiver.secret
+        taken = await post(self.receiver.url, body, headers(secret, body))
+        if delivery.forged:
+            self.counts["forged"] += 1
+            self.counts["forgedTaken"] += taken
+            return
+        self.counts["deliveries" if taken else "failures"] += 1
+        if taken:
+            return
+        if self.clock() - delivery.first + pause(delivery.attempts) > GIVE_UP_SECONDS:
+            self.counts["givenUp"] += 1
+            return
+        self.take(delivery, pause(delivery.attempts))

@@ -1,0 +1,60 @@
+"""An event as it goes over the wire: its body, its id, its signature (contract, Webhooks)."""
+
+import hashlib
+import hmac
+import random
+import uuid
+from dataclasses import dataclass
+
+import msgspec
+
+from softpro_sandbox.clock import iso
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, with an id that stays however often it is delivered. `data` is JSON bytes."""
+
+    event_id: str
+    type: str
+    organization_id: str
+    entity_type: str
+    entity_id: str
+    data: bytes
+
+
+def event_id(rng: random.Random, now: int) -> str:
+    """A fresh id: 48 bits of milliseconds and 80 of chance, as a ULID has them."""
+    number = (now << 80) | rng.getrandbits(80)
+    return "evt_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def body_of(event: Event, now: int) -> bytes:
+    """The raw body of a delivery at `now`, milliseconds of the vendor's clock."""
+    return msgspec.json.encode(
+        {
+            "id": event.event_id,
+            "type": event.type,
+            "timestamp": iso(now),
+            "organizationId": event.organization_id,
+            "entityType": event.entity_type,
+            "entityId": event.entity_id,
+            "data": msgspec.Raw(event.data),
+        }
+    )
+
+
+def signature(secret: str, body: bytes) -> str:
+    """Lower-case hex HMAC-SHA256 of the raw body."""
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def headers(secret: str, body: bytes) -> dict[str, str]:
+    """The headers of one attempt; `X-SoftPro-Delivery` is new on each."""
+    return {
+        "Content-Type": "application/json",
+        "X-SoftPro-Signature": signature(secret, body),
+        "X-SoftPro-Delivery": str(uuid.uuid4()),
+    }
