@@ -62,7 +62,8 @@ servers:
 	$(MAKE) integration faults
 
 stress: $(INSTALLED) ## The tests that break promises on purpose, at sizes that take minutes
-	SOFTPRO_TEST_KILLS=60 SOFTPRO_TEST_HISTORIES=20000 $(BIN)/pytest tests/faults tests/unit/test_paging.py
+	SOFTPRO_TEST_KILLS=60 SOFTPRO_TEST_HISTORIES=20000 SOFTPRO_TEST_REFRESH_SECONDS=120 \
+		$(BIN)/pytest tests/faults tests/unit/test_paging.py
 
 bench: $(INSTALLED) ## Rows per second of a first load, against the floor (ARGS=--help)
 	$(BIN)/python tests/benchmarks/first_load.py $(ARGS)

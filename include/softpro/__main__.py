@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -14,16 +12,17 @@ from uuid import uuid4
 import typer
 
 from softpro import connecting, pipeline, settings
+from softpro.bars import progress_bar, rotation_bar
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 from softpro.store import integrations, logs
 from softpro.store.database import Database, open_database
-from softpro.sync.extract import Progress
 
 if TYPE_CHECKING:
     from softpro.store.logs import SyncLog
+    from softpro.store.rotation import Rotation
 
 app = typer.Typer(
     help="Keeps an organization's SoftPro 360 data and its ROI Systems tables in step.",
@@ -161,6 +160,50 @@ def status(
         say("No organization is connected yet; begin with: python -m softpro connect ORG")
 
 
+@app.command()
+def probe(context: typer.Context, organization: Organization, as_json: Json = False) -> None:
+    """Ask SoftPro, by reads alone, what its contract leaves open; the sync heeds the answers from then on."""
+    from softpro.vendor.probe import NOT_ASKED
+    from softpro.vendor.probe import probe as run
+
+    services_ = services(database())
+    with services_.database.connect() as connection:
+        integration = integrations.find(connection, organization)
+        integrations.require_connected(integration)
+        with services_.client(integration) as client:
+            findings = run(connection, client, integration.id)
+    if context.obj or as_json:
+        answers = [{"question": f.question, "contract": f.contract, "answer": f.answer} for f in findings]
+        print(json.dumps({"environment": integration.environment, "answers": answers, "notAsked": NOT_ASKED}))
+        return
+    print(f"SoftPro 360 ({integration.environment}), asked by reads alone")
+    for finding in findings:
+        print(f"\n{finding.question}\n  {finding.answer}")
+        if finding.differs:
+            print(f"  differs from the contract: {finding.contract}")
+    print("\nNot asked, as it takes more than reads:")
+    for question in NOT_ASKED:
+        print(f"  {question}")
+
+
+@app.command()
+def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
+    """Encrypt all stored secrets with the first key of INTEGRATION_ENCRYPTION_KEY."""
+    from softpro.store.encryption import Vault
+    from softpro.store.rotation import rotate
+
+    wanted, encryption = settings.load(settings.DatabaseSettings, settings.EncryptionSettings)
+    with open_database(wanted).connect() as connection, rotation_bar() as progress:
+        rotation = rotate(connection, Vault(encryption.keys), progress)
+    print(json.dumps(rotation.as_json()) if context.obj or as_json else rotation_line(rotation))
+    for cell, why in rotation.unopenable:
+        say(f"{cell.organization_id}: {why}")
+    if rotation.remaining > len(rotation.unopenable):
+        say("A process still encrypts with another key: put the new key first everywhere, then run rotate-keys again")
+    if rotation.remaining or rotation.unopenable:
+        raise typer.Exit(EXIT_FAILED)
+
+
 def database() -> Database:
     """The database the environment names."""
     (wanted,) = settings.load(settings.DatabaseSettings)
@@ -189,31 +232,23 @@ def summary(log: SyncLog) -> str:
     )
 
 
+def rotation_line(rotation: Rotation) -> str:
+    return (
+        f"re-encrypted {rotation.reencrypted} of {rotation.total} secrets, "
+        f"{rotation.remaining} left under another key than the first"
+    )
+
+
 def status_line(state: dict[str, Any]) -> str:
     last = state["lastSyncAt"] or "never"
     line = (
         f"{state['organizationId']}  {state['status']}  {state['environment']}  {state['entityType'].lower()}s: "
         f"{state['rows']} rows, {state['pending']} pending, {state['quarantined']} quarantined, last sync {last}"
     )
+    line += f", grant ends {state['grantExpiresAt']}" if state["grantExpiresAt"] else ""
+    if state["outage"]:
+        line += "\n  not asked since {since}, next try at {nextTryAt}: {reason}".format_map(state["outage"])
     return line + (f"\n  last error: {state['lastErrorMessage']}" if state["lastErrorMessage"] else "")
-
-
-@contextmanager
-def progress_bar(entity_type: EntityType) -> Iterator[tuple[Progress, pipeline.Stage]]:
-    """A bar on a terminal, silence elsewhere."""
-    if not sys.stderr.isatty():
-        yield (lambda fetched, total: None), (lambda name, came_to: None)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[came_to]}"), console=Console(stderr=True)) as bars:
-        task = bars.add_task(entity_type.table, total=None, came_to="")
-        yield (
-            lambda fetched, total: bars.update(task, completed=fetched, total=total),
-            lambda name, came_to: bars.update(task, description=f"{entity_type.table} {name}", came_to=came_to),
-        )
 
 
 def say(text: str) -> None:

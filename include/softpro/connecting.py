@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from uuid import UUID
 
 from softpro.entities import EntityType
-from softpro.errors import AuthenticationError, ConsentRefused, StateError, UsageError
+from softpro.errors import AuthenticationError, ConsentRefused, DecryptionError, NotConnected, StateError, UsageError
 from softpro.mapping import sets
+from softpro.redirects import checked_path
 from softpro.services import Services
 from softpro.store import grants, integrations
 from softpro.store.database import Connection
-from softpro.store.grants import Credentials
+from softpro.store.grants import Credentials, Grant
 from softpro.store.integrations import Integration
-from softpro.vendor import oauth
-from softpro.vendor.client import Profile
-from softpro.vendor.oauth import Authorization
+from softpro.vendor import consent, oauth
+from softpro.vendor.consent import Authorization
+from softpro.vendor.shapes import Profile
+
+log = logging.getLogger(__name__)
 
 
 def connect(
@@ -27,11 +31,15 @@ def connect(
     environment: str,
     browser: str | None = None,
     user_name: str | None = None,
+    redirect_path: str | None = None,
 ) -> str:
     """Makes the organization's integration if it is absent, and returns the address that asks a person for consent.
 
-    Raises UsageError. See `oauth.get_authorization_url` for `browser`.
+    `redirect_path` is where in the frontend the person goes afterwards. Raises UsageError. See
+    `consent.get_authorization_url` for `browser`.
     """
+    if redirect_path is not None:
+        checked_path(redirect_path)
     with services.database.connect() as connection:
         integration = integrations.ensure(
             connection,
@@ -42,7 +50,7 @@ def connect(
             environment=environment,
             sync_frequency=services.sync.interval,
         )
-        return oauth.get_authorization_url(
+        return consent.get_authorization_url(
             connection,
             services.vault,
             services.oauth,
@@ -51,6 +59,7 @@ def connect(
             environment,
             browser=browser,
             user_name=user_name,
+            redirect_path=redirect_path,
         )
 
 
@@ -64,19 +73,28 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
     if not answer.get("state"):
         raise StateError("The address holds no state: start again with connect")
     with services.database.connect() as connection:
-        authorization = oauth.take_state(connection, services.vault, answer["state"], browser)
+        authorization = consent.take_state(connection, services.vault, answer["state"], browser)
         if answer.get("error") or not answer.get("code"):
-            raise oauth.refuse(
+            raise consent.refuse(
                 connection, authorization, answer.get("error", "no code came back"), answer.get("error_description", "")
             )
         try:
             _finish(services, connection, authorization, answer["code"])
         except Exception as failed:
-            oauth.refuse(connection, authorization, type(failed).__name__, str(failed))
+            consent.refuse(connection, authorization, type(failed).__name__, str(failed))
             if isinstance(failed, AuthenticationError):
                 raise ConsentRefused(f"SoftPro refused the authorization: {failed}") from failed
             raise
         return integrations.get(connection, authorization.integration_id)
+
+
+def redirect_path(services: Services, answer: Mapping[str, str], browser: str | None = None) -> str | None:
+    """Where in the frontend the person goes after the callback with this answer, whatever comes of it.
+
+    None: nothing was asked for, or the state is not good.
+    """
+    with services.database.connect() as connection:
+        return consent.redirect_path(connection, answer.get("state", ""), browser)
 
 
 def disconnect(services: Services, integration_id: UUID) -> bool:
@@ -90,13 +108,20 @@ def disconnect(services: Services, integration_id: UUID) -> bool:
 
 
 def _finish(services: Services, connection: Connection, authorization: Authorization, code: str) -> None:
-    """Code to tokens, tokens to profile, and all of it to the integration; or nothing, and the grant is given back."""
+    """Code to tokens, tokens to profile, and all of it to the integration; or nothing, and the grant is given back.
+
+    The grant that stood before is ended at the vendor once the new one is committed, if the vendor can be told.
+    """
     client = authorization.client
     tokens = oauth.exchange_code_for_tokens(services.oauth, client, code, authorization.code_verifier)
+    former: Grant | None
     try:
-        profile = oauth.validate_token(services.vendor, authorization.environment, tokens.access_token)
+        profile = oauth.validate_token(
+            connection, services.vendor, client.integration_id, authorization.environment, tokens.access_token
+        )
         with connection.transaction():
             _require_same_organization(connection, authorization, profile)
+            former = _grant_to_replace(services, connection, client.integration_id)
             integrations.adopt(
                 connection,
                 services.vault,
@@ -112,6 +137,24 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
         # Nobody would ever use this grant, so it is not left standing at the vendor.
         oauth.revoke_token(services.oauth, client, tokens.refresh_token or tokens.access_token)
         raise
+    if former and former.refresh_token and tokens.refresh_token not in (None, former.refresh_token):
+        told = oauth.revoke_token(services.oauth, former.credentials, former.refresh_token)
+        log.info("former_grant_ended", extra={"integration_id": str(client.integration_id), "vendor_told": told})
+
+
+def _grant_to_replace(services: Services, connection: Connection, integration_id: UUID) -> Grant | None:
+    """The grant that stands, with the client it was given to; None where it can't be read.
+
+    Its row is locked: a refresh under way can't store a newer pair between this and the end of the transaction.
+    """
+    connection.execute("select from softpro.integrations where id = %s for update", [integration_id])
+    try:
+        return grants.read(connection, services.vault, integration_id)
+    except NotConnected:  # disconnected: it was ended then
+        return None
+    except DecryptionError as lost:
+        log.warning("former_grant_unknown", extra={"integration_id": str(integration_id), "error": str(lost)})
+        return None
 
 
 def _require_same_organization(connection: Connection, authorization: Authorization, profile: Profile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -70,14 +71,20 @@ class NotConnected(SoftProError):
     """The integration has no usable grant; a person has to connect it (again)."""
 
 
+class TokenUnavailable(SoftProError):
+    """SoftPro's OAuth server gave no access token; the grant stands, and the next run asks again."""
+
+
 class SoftProAPIError(SoftProError):
     """An answer of SoftPro 360 that is not a success, with what it said.
 
-    `status_code` is the HTTP status, `error_code` the vendor's code, `details` its details, if any.
-    `retryable` says whether the same request may succeed later.
+    `status_code` is the HTTP status (0: none came), `error_code` the vendor's code, `details` its details, if any,
+    `request_id` its name for the request. `retryable` says whether the same request may succeed later;
+    `repeated` is set where an earlier try of the same call may have been carried out although its answer was lost.
     """
 
     retryable = False
+    repeated = False
 
     def __init__(
         self,
@@ -87,12 +94,14 @@ class SoftProAPIError(SoftProError):
         error_code: str = "",
         details: Any = None,
         retry_after: float | None = None,
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.error_code = error_code
         self.details = details
         self.retry_after = retry_after
+        self.request_id = request_id
 
 
 class AuthenticationError(SoftProAPIError):
@@ -121,6 +130,10 @@ class RateLimitError(SoftProAPIError):
     retryable = True
 
 
+class BudgetExhausted(RateLimitError):
+    """Our own count of the vendor's limit is used up for `retry_after` seconds; nothing was sent."""
+
+
 class ServerError(SoftProAPIError):
     """5xx, or an answer that is no answer: a proxy's page, an empty or cut-short body."""
 
@@ -134,6 +147,22 @@ class NetworkError(SoftProAPIError):
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         self.sent = sent
+        super().__init__(message)
+
+
+class CircuitOpen(SoftProError):
+    """The vendor failed too often in a row; it is asked again in `retry_after` seconds. Nothing was sent."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class FateUnknown(SoftProError):
+    """A create was sent and its answer lost: it may have happened. Ask again at `due_at`; it is looked for then."""
+
+    def __init__(self, message: str, *, due_at: datetime) -> None:
+        self.due_at = due_at
         super().__init__(message)
 
 

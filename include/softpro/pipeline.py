@@ -79,16 +79,17 @@ def extract(
     from softpro.sync.extract import extract as step
 
     with services.database.connect() as connection:
-        client = services.client(integrations.get(connection, run.integration_id))
-        return step(
-            connection,
-            client,
-            run,
-            batch_size=services.sync.batch_size,
-            seconds=seconds,
-            first_slice=first_slice,
-            progress=progress,
-        )
+        integration = integrations.get(connection, run.integration_id)
+        with services.client(integration, bulk=True) as client:
+            return step(
+                connection,
+                client,
+                run,
+                batch_size=services.sync.batch_size,
+                seconds=seconds,
+                first_slice=first_slice,
+                progress=progress,
+            )
 
 
 def transform(database: Database, run: Run) -> Transformed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from softpro.settings import EncryptionSettings, OAuthSettings, SyncSettings, VendorSettings, load
@@ -24,10 +26,17 @@ class Services:
     vendor: VendorSettings
     sync: SyncSettings
 
-    def client(self, integration: Integration) -> Client:
-        """The organization's connection to SoftPro."""
+    @contextmanager
+    def client(self, integration: Integration, *, bulk: bool = False) -> Iterator[Client]:
+        """The organization's connection to SoftPro; `bulk` work leaves a reserve of the rate limit to everybody else.
+
+        Raises DatabaseUnavailable, also in the middle: without the shared budget nothing is sent.
+        """
         token = oauth.token_source(self.database, self.vault, self.oauth, integration.id)
-        return client_for(integration.environment, self.vendor, token)
+        with self.database.connect() as connection:
+            client = client_for(connection, integration.id, integration.environment, self.vendor, token, bulk=bulk)
+            with client.session:
+                yield client
 
 
 def services(database: Database) -> Services:

@@ -136,6 +136,21 @@ class VendorSettings(Group):
     sandbox_base_url: WebAddress = Field("https://api-sandbox.softprocorp.com/api/v1", alias="SOFTPRO_SANDBOX_BASE_URL")
     production_base_url: WebAddress = Field("https://api.softprocorp.com/api/v1", alias="SOFTPRO_PRODUCTION_BASE_URL")
     max_retries: int = Field(3, alias="SOFTPRO_MAX_RETRIES", ge=0, le=20, description="a whole number, 0 to 20")
+    rate_limit: float = Field(
+        100,
+        alias="SOFTPRO_RATE_LIMIT_PER_MIN",
+        gt=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="requests a minute, above 0 and at most 1000000",
+    )
+    reserve_percent: float = Field(
+        10,
+        alias="SOFTPRO_RATE_LIMIT_RESERVE",
+        ge=0,
+        le=90,
+        description="the percentage of the limit that bulk sync leaves to others, 0 to 90",
+    )
 
 
 class SyncSettings(Group):

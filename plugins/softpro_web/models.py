@@ -47,10 +47,19 @@ class ListAnswer(Answer[list[T]], Generic[T]):
 class ConnectBody(Model):
     organization_id: Annotated[str, Field(min_length=1, max_length=128)]
     environment: Literal["SANDBOX", "PRODUCTION"] = "SANDBOX"
+    redirect_path: str | None = Field(None, description="Where in the frontend the browser goes after the callback.")
 
 
 class AuthorizationUrl(Model):
     authorization_url: str
+
+
+class Outage(Model):
+    """SoftPro failed so often in a row that it is not asked before `nextTryAt`."""
+
+    since: str
+    next_try_at: str
+    reason: str
 
 
 class Status(Model):
@@ -62,6 +71,7 @@ class Status(Model):
     sync_frequency: int
     last_error_at: str | None
     last_error_message: str | None
+    outage: Outage | None
 
 
 class MappingIn(Model):

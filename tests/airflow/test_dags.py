@@ -25,9 +25,14 @@ print(json.dumps({
     "dags": {
         name: {
             "doc_md": dag.doc_md, "tags": sorted(dag.tags), "catchup": dag.catchup,
+            "max_active_runs": dag.max_active_runs,
             "params": {key: dag.params.get_param(key).schema for key in dag.params},
             "tasks": {
-                task.task_id: {"doc_md": task.doc_md, "owner": task.owner, "pool": task.pool} for task in dag.tasks
+                task.task_id: {
+                    "doc_md": task.doc_md, "owner": task.owner, "pool": task.pool, "retries": task.retries,
+                    "minutes": task.execution_timeout.total_seconds() / 60, "upstream": sorted(task.upstream_task_ids),
+                }
+                for task in dag.tasks
             },
         }
         for name, dag in bag.dags.items()
@@ -74,6 +79,19 @@ def test_every_dag_has_tags_an_owner_and_no_catch_up(parsed: dict[str, Any]) -> 
         assert "softpro" in dag["tags"]
         assert dag["catchup"] is False
         assert {task["owner"] for task in dag["tasks"].values()} == {"roi-systems"}
+
+
+def test_every_task_has_a_pool_a_time_limit_and_at_most_one_retry(parsed: dict[str, Any]) -> None:
+    for name, dag in parsed["dags"].items():
+        for task_id, task in dag["tasks"].items():
+            kept = (task["pool"], task["minutes"], task["retries"] in (0, 1))
+            assert kept == ("default_pool", 30, True), f"{name}.{task_id}"
+
+
+def test_the_maintenance_runs_alone_and_its_tasks_do_not_wait_for_each_other(parsed: dict[str, Any]) -> None:
+    dag = parsed["dags"]["softpro_maintenance"]
+    assert dag["max_active_runs"] == 1
+    assert {task_id: task["upstream"] for task_id, task in dag["tasks"].items()} == {"keep_alive": [], "tidy": []}
 
 
 def test_the_form_asks_for_organization_entity_types_and_mode(parsed: dict[str, Any]) -> None:

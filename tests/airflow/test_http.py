@@ -102,6 +102,37 @@ def test_connect_and_callback_make_a_connection_and_status_shows_it(airflow: Air
     )
 
 
+def test_the_browser_goes_back_to_the_path_that_was_asked_for(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    vendor = airflow.vendor_organization()
+
+    def landed(path: str, **choices: str) -> str:
+        body = {"organizationId": "path-org", "redirectPath": path}
+        begun = plugin.session.post(f"{airflow.url}/connect", json=body).json()
+        back = consent.give(begun["data"]["authorizationUrl"], **choices)
+        return plugin.session.get(back, allow_redirects=False).headers["Location"]
+
+    refused = landed("/settings/softpro", decision="refuse")
+    connected = landed("/settings?tab=softpro&page=a%20b", organization=vendor)
+
+    frontend = airflow.stack.airflow_url
+    assert refused.startswith(f"{frontend}/settings/softpro?integration=softpro&status=error&message=")
+    assert connected == f"{frontend}/settings?tab=softpro&page=a%20b&integration=softpro&status=connected"
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example", "/\\evil.example", "https://evil.example", "/a/%2e%2e/b", "/x#y", ""]
+)
+def test_a_path_that_leads_elsewhere_is_refused_before_anything_begins(airflow: Airflow, path: str) -> None:
+    plugin = airflow.as_user()
+
+    answer = plugin.session.post(f"{airflow.url}/connect", json={"organizationId": "hostile-org", "redirectPath": path})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "VALIDATION_ERROR")
+    assert answer.json()["error"]["message"].startswith("redirectPath should ")
+    assert airflow.query("select from softpro.integrations where organization_id = 'hostile-org'") == []
+
+
 def test_a_refused_consent_goes_back_to_the_frontend_with_the_reason(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     begun = plugin.session.post(f"{airflow.url}/connect", json={"organizationId": "refused-org"}).json()

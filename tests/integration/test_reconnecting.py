@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from unittest.mock import ANY
 
 import pytest
+import requests
 
 from softpro import connecting
 from softpro.entities import EntityType
 from softpro.errors import DecryptionError, NotConnected, UsageError
 from softpro.services import Services
+from softpro.settings import OAuthSettings
 from softpro.store import grants, integrations
 from softpro.store.database import Database
 from softpro.store.encryption import Vault
-from softpro.store.grants import Tokens
+from softpro.store.grants import Credentials, Grant, Tokens
 from softpro.store.integrations import Integration
 from softpro.vendor import oauth
 
@@ -85,6 +88,100 @@ def test_a_refused_refresh_does_not_expire_a_connection_that_was_renewed_meanwhi
 
     assert (expired, stored, used.access_token) == (False, False, "renewed")
     assert now(services, integration).status == "CONNECTED"
+
+
+def grant_of(services: Services, integration: Integration) -> Grant:
+    with services.database.connect() as connection:
+        return grants.read(connection, services.vault, integration.id)
+
+
+def away(services: Services) -> OAuthSettings:
+    """The settings where nobody answers a revocation."""
+    return services.oauth.model_copy(update={"revoke_url": "http://127.0.0.1:1/revoke"})
+
+
+def dead_at_the_vendor(services: Services, former: Grant) -> bool:
+    """Whether the vendor refuses a refresh of that grant."""
+    assert former.refresh_token
+    form = {"grant_type": "refresh_token", "refresh_token": former.refresh_token}
+    client = {"client_id": former.credentials.client_id, "client_secret": former.credentials.client_secret}
+    answer = requests.post(services.oauth.token_url, data={**form, **client}, timeout=30)
+    return answer.status_code == 400 and answer.json()["error"] == "invalid_grant"
+
+
+def test_connecting_again_ends_the_former_grant_at_the_vendor_and_the_new_one_works(
+    services: Services, sandbox: Sandbox, vendor_organization: str, connected: Callable[[str], Integration]
+) -> None:
+    integration = connected("acme")
+    former = grant_of(services, integration)
+
+    finish_connection(services, sandbox.consent(begin_connection(services, "acme"), vendor_organization))
+
+    assert dead_at_the_vendor(services, former)
+    assert sync(services, integration).status == "COMPLETED"
+    execute(services.database, "update softpro.integrations set token_expires_at = now()")
+    assert sync(services, integration).status == "COMPLETED"
+
+
+def test_a_former_grant_that_the_vendor_can_not_be_told_of_is_no_obstacle(
+    services: Services,
+    sandbox: Sandbox,
+    vendor_organization: str,
+    connected: Callable[[str], Integration],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    integration = connected("acme")
+
+    address = sandbox.consent(begin_connection(services, "acme"), vendor_organization)
+    finish_connection(replace(services, oauth=away(services)), address)
+
+    assert "revoke_failed" in caplog.messages
+    assert now(services, integration).status == "CONNECTED"
+    assert sync(services, integration).status == "COMPLETED"
+
+
+def test_a_consent_that_fails_leaves_the_former_grant_as_it_was(
+    services: Services, sandbox: Sandbox, connected: Callable[[str], Integration]
+) -> None:
+    integration = connected("acme")
+    former = grant_of(services, integration)
+
+    with pytest.raises(UsageError, match="holds the data of"):
+        finish_connection(services, sandbox.consent(begin_connection(services, "acme"), sandbox.untouched()))
+
+    assert grant_of(services, integration) == replace(former, due_in=ANY)
+    assert not dead_at_the_vendor(services, former)
+
+
+def test_a_pair_refreshed_while_a_person_reconnects_is_not_left_standing(
+    services: Services,
+    sandbox: Sandbox,
+    vendor_organization: str,
+    connected: Callable[[str], Integration],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer to a refresh comes when the new grant is stored already: nobody would ever use that pair."""
+    integration = connected("acme")
+    former = grant_of(services, integration)
+    address = sandbox.consent(begin_connection(services, "acme"), vendor_organization)
+    refreshed: list[Tokens] = []
+    ask = oauth._token_request
+
+    def reconnected_meanwhile(settings: OAuthSettings, client: Credentials, form: dict[str, str]) -> Tokens:
+        tokens = ask(settings, client, form)
+        if form["grant_type"] == "refresh_token":
+            refreshed.append(tokens)
+            finish_connection(replace(services, oauth=away(services)), address)
+        return tokens
+
+    with monkeypatch.context() as patched, services.database.connect() as connection:
+        patched.setattr(oauth, "_token_request", reconnected_meanwhile)
+        used = oauth.refresh_access_token(connection, services.vault, services.oauth, former)
+
+    (orphan,) = refreshed
+    assert used.access_token not in (former.access_token, orphan.access_token)
+    assert dead_at_the_vendor(services, replace(former, refresh_token=orphan.refresh_token))
+    assert sync(services, integration).status == "COMPLETED"
 
 
 def test_beginning_to_connect_changes_nothing_before_consent_is_given(

@@ -12,7 +12,7 @@ from softpro.services import Services
 from softpro.store import grants
 from softpro.store.encryption import Place
 from softpro.store.integrations import Integration
-from softpro.vendor.oauth import STATES
+from softpro.vendor.consent import STATES
 
 from ..support.databases import dump, execute, rows
 from ..support.kinds import Connected
@@ -79,7 +79,7 @@ def test_no_secret_stands_anywhere_after_all_that_can_happen(
     records = [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
     seen += "\n".join(records) + "".join(capfd.readouterr())
     assert "token_refreshed" in seen
-    assert "SoftPro's OAuth server did not answer" in seen
+    assert "SoftPro's OAuth server: SoftPro did not answer" in seen
     assert [secret for secret in secrets if any(spelling in seen for spelling in spellings(secret))] == []
 
 

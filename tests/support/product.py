@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
@@ -30,10 +31,11 @@ KEY = "an encryption key, 32 characters"
 class Hurried(Services):
     """The services of a test: what they would wait for between two tries is left out, nothing else."""
 
-    def client(self, integration: Integration) -> Client:
-        client = super().client(integration)
-        client.sleep = lambda seconds: None
-        return client
+    @contextmanager
+    def client(self, integration: Integration, *, bulk: bool = False) -> Iterator[Client]:
+        with super().client(integration, bulk=bulk) as client:
+            client.sleep = lambda seconds: None
+            yield client
 
 
 def environment(database: Database, sandbox: Sandbox, **more: str) -> dict[str, str]:
@@ -44,6 +46,7 @@ def environment(database: Database, sandbox: Sandbox, **more: str) -> dict[str, 
         **sandbox.environment(),
         "SOFTPRO_DATABASE_URL": database.conninfo,
         "INTEGRATION_ENCRYPTION_KEY": KEY,
+        "SOFTPRO_RATE_LIMIT_PER_MIN": "1000000",
         **more,
     }
 

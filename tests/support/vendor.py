@@ -72,6 +72,11 @@ class Sandbox:
         stats: Json = self._call("GET", "/stats").json()
         return stats
 
+    def calls(self, since: float) -> list[Json]:
+        """Every call that was counted since then (seconds since 1970): `at`, `organizationId`, `call`, `status`."""
+        calls: list[Json] = self._call("GET", "/calls", params={"since": since}).json()
+        return calls
+
     def requests_of(self, organization: str) -> int:
         """How many calls the organization's grants have made."""
         made: int = self.stats()["byOrganization"].get(organization, 0)

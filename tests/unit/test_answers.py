@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
-import requests
 import tenacity
+from requests.structures import CaseInsensitiveDict
 
 from softpro.errors import (
     AuthenticationError,
@@ -21,18 +21,17 @@ from softpro.errors import (
     ValidationError,
 )
 from softpro.vendor.answers import checked, decoded
-from softpro.vendor.client import Profile, wait_before
+from softpro.vendor.calls import wait_before
 from softpro.vendor.lists import split
+from softpro.vendor.shapes import Profile
+from softpro.vendor.transport import Answer
 
 JSON = {"Content-Type": "application/json"}
 PAGE = b'{"data": [%s], "pagination": {"total": 3, "limit": 50, "offset": 0, "hasMore": true}}'
 
 
-def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> requests.Response:
-    made = requests.Response()
-    made.status_code, made._content = status, body
-    made.headers.update(JSON if headers is None else headers)
-    return made
+def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+    return Answer(status, "", CaseInsensitiveDict(JSON if headers is None else headers), body)
 
 
 def envelope(code: str, message: str = "Because.", details: Any = None) -> bytes:

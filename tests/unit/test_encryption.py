@@ -57,6 +57,13 @@ def test_after_a_rotation_the_first_key_seals_and_all_open() -> None:
     assert Vault((NEW,)).open(rotated.seal("token", HERE), HERE) == "token"
 
 
+def test_only_what_the_first_key_sealed_is_current() -> None:
+    rotated = Vault((NEW, OLD))
+    sealed = [Vault((key,)).seal("token", HERE) for key in (NEW, OLD, b"k" * 32)]
+    assert [rotated.is_current(each) for each in sealed] == [True, False, False]
+    assert [rotated.is_current(written) for written in ("", "v1", "v2.x.y", "token")] == [False] * 4
+
+
 def test_every_flipped_bit_is_noticed() -> None:
     vault = Vault((OLD,))
     version, key_id, body = vault.seal("token", HERE).split(".")

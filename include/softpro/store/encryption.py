@@ -46,6 +46,10 @@ class Vault:
         sealed = nonce + AESGCM(key).encrypt(nonce, secret.encode(), str(place).encode())
         return f"{VERSION}.{_key_id(key)}.{base64.urlsafe_b64encode(sealed).decode()}"
 
+    def is_current(self, sealed: str) -> bool:
+        """Whether it was sealed with the first key, and so would not be sealed otherwise today."""
+        return sealed.startswith(f"{VERSION}.{_key_id(self.keys[0])}.")
+
     def open(self, sealed: str, place: Place) -> str:
         """The secret. Raises DecryptionError, which names the place and never the content."""
         version, _, rest = sealed.partition(".")

@@ -31,13 +31,17 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Grant:
-    """What an integration may do at the vendor now; in `due_in` seconds its access token should be refreshed."""
+    """What an integration may do at the vendor now; in `due_in` seconds its access token should be refreshed.
+
+    `uncertain`: a refresh was sent and its answer lost, so the vendor may have ended this refresh token.
+    """
 
     credentials: Credentials
     access_token: str | None = field(repr=False)
     refresh_token: str | None = field(repr=False)
     version: int
     due_in: float
+    uncertain: bool
 
     @property
     def due(self) -> bool:
@@ -66,7 +70,7 @@ def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
     client = credentials(connection, vault, integration_id)
     row = connection.execute(
         """
-        select access_token, refresh_token, token_version,
+        select access_token, refresh_token, token_version, refresh_uncertain,
                coalesce(extract(epoch from token_expires_at - now() - case
                    when refresh_uncertain then interval '0'
                    else least(interval '5 minutes', (token_expires_at - token_issued_at) / 2) end), 0)::float8 as due_in
@@ -86,13 +90,15 @@ def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
         refresh_token=opened("refresh_token"),
         version=row["token_version"],
         due_in=row["due_in"],
+        uncertain=row["refresh_uncertain"],
     )
 
 
 def store(
     connection: Connection, vault: Vault, integration_id: UUID, tokens: Tokens, *, replaces: int | None = None
 ) -> bool:
-    """Replaces the token pair; an answer without a refresh token keeps the one that is there (RFC 6749 section 6).
+    """Replaces the token pair; an answer without a refresh token keeps the one that is there (RFC 6749 section 6),
+    and the time of its issue.
 
     With `replaces`, only while the stored pair is still of that version: returns False where it is not.
     """
@@ -102,6 +108,8 @@ def store(
             """
             update softpro.integrations
             set access_token = %(access)s, refresh_token = coalesce(%(refresh)s, refresh_token),
+                refresh_token_issued_at =
+                    case when %(refresh)s::text is null then refresh_token_issued_at else now() end,
                 token_issued_at = now(), token_expires_at = now() + make_interval(secs => %(seconds)s),
                 token_version = token_version + 1, refresh_uncertain = false, status = 'CONNECTED', updated_at = now()
             where id = %(id)s and token_version = coalesce(%(replaces)s, token_version)
@@ -131,7 +139,8 @@ def expire(connection: Connection, integration_id: UUID, version: int, message: 
         connection.execute(
             """
             update softpro.integrations
-            set access_token = null, refresh_token = null, token_issued_at = null, token_expires_at = null,
+            set access_token = null, refresh_token = null, refresh_token_issued_at = null,
+                token_issued_at = null, token_expires_at = null,
                 token_version = token_version + 1, status = 'EXPIRED',
                 last_error_at = now(), last_error_message = %(message)s, updated_at = now()
             where id = %(id)s and token_version = %(version)s
@@ -146,7 +155,8 @@ def erase(connection: Connection, integration_id: UUID) -> None:
     connection.execute(
         """
         update softpro.integrations
-        set access_token = null, refresh_token = null, token_issued_at = null, token_expires_at = null,
+        set access_token = null, refresh_token = null, refresh_token_issued_at = null,
+            token_issued_at = null, token_expires_at = null,
             token_version = token_version + 1, status = 'DISCONNECTED', deleted_at = now(), updated_at = now()
         where id = %s
         """,

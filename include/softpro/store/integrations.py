@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ from softpro.store.encryption import Place, Vault
 from softpro.timestamps import format_milliseconds
 
 TABLE = "softpro.integrations"
+REFRESH_TOKEN_DAYS = 30  # from its issue, as the vendor says nowhere but in its documentation
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Integration:
     environment: str
     status: str
     token_expires_at: datetime | None
+    refresh_token_issued_at: datetime | None
     sync_enabled: bool
     sync_frequency: int
     sync_transactions: bool
@@ -40,10 +42,32 @@ class Integration:
     consecutive_failures: int
     next_attempt_at: datetime | None
 
+    @property
+    def grant_expires_at(self) -> datetime | None:
+        """When the grant ends unless it is refreshed before."""
+        issued_at = self.refresh_token_issued_at
+        return issued_at + timedelta(days=REFRESH_TOKEN_DAYS) if issued_at else None
+
     def entity_types(self) -> list[EntityType]:
         """What is switched on and built, in the order it is synced: contacts first, as orders refer to them."""
         switches = {EntityType.CONTACT: self.sync_contacts, EntityType.TRANSACTION: self.sync_transactions}
         return [entity_type for entity_type, on in switches.items() if on]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """SoftPro failed so often in a row that it is not asked before `next_try_at` (an open circuit breaker)."""
+
+    opened_at: datetime
+    next_try_at: datetime
+    reason: str
+
+    def as_json(self) -> dict[str, str]:
+        return {
+            "since": format_milliseconds(self.opened_at),
+            "nextTryAt": format_milliseconds(self.next_try_at),
+            "reason": self.reason,
+        }
 
 
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Integration.__dataclass_fields__))
@@ -158,6 +182,15 @@ def _one(connection: Connection, condition: sql.SQL, value: Any, name: str) -> I
     return found
 
 
+def outage(connection: Connection, integration_id: UUID) -> Outage | None:
+    """Why an integration's vendor is not asked now; None while it is."""
+    query = """
+        select opened_at, next_try_at, reason from softpro.breakers
+        where integration_id = %s and opened_at is not null
+    """
+    return connection.cursor(row_factory=class_row(Outage)).execute(query, [integration_id]).fetchone()
+
+
 def stream_status(connection: Connection, integration: Integration, entity_type: EntityType) -> dict[str, Any]:
     """What an operator asks of a stream: its connection, its rows, what is pending or in quarantine, its last sync."""
     counts = connection.execute(
@@ -181,15 +214,19 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
         },
     ).fetchone()
     assert counts is not None
+    grant_expires_at = integration.grant_expires_at
+    away = outage(connection, integration.id)
     return {
         "organizationId": integration.organization_id,
         "integrationId": str(integration.id),
         "status": integration.status,
         "environment": integration.environment,
+        "grantExpiresAt": format_milliseconds(grant_expires_at) if grant_expires_at else None,
         "entityType": entity_type.value,
         "rows": counts["rows"],
         "pending": counts["pending"],
         "quarantined": counts["quarantined"],
         "lastSyncAt": format_milliseconds(counts["last_sync_at"]) if counts["last_sync_at"] else None,
         "lastErrorMessage": integration.last_error_message if integration.consecutive_failures else None,
+        "outage": away and away.as_json(),
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import requests
 
 from softpro.errors import (
     AuthenticationError,
@@ -17,6 +17,7 @@ from softpro.errors import (
     SoftProAPIError,
     ValidationError,
 )
+from softpro.vendor.transport import Answer
 
 ERRORS: dict[int, type[SoftProAPIError]] = {
     400: ValidationError,
@@ -34,21 +35,32 @@ class _Error(msgspec.Struct):
     details: Any = None
 
 
+class _Meta(msgspec.Struct, rename="camel"):
+    request_id: str = ""
+
+
 class _Envelope(msgspec.Struct):
-    error: _Error
+    error: _Error = msgspec.field(default_factory=_Error)
+    meta: _Meta = msgspec.field(default_factory=_Meta)
 
 
-def checked(answer: requests.Response, what: str) -> bytes:
+def checked(answer: Answer, what: str) -> bytes:
     """The body of a successful JSON answer. Raises the SoftProAPIError of its status; `what` names the call.
 
     A page from a proxy, an empty body or one of another type is a ServerError: the vendor did not say it.
     """
-    is_json = answer.headers.get("Content-Type", "").startswith("application/json")
-    if answer.ok and is_json and answer.content:
-        return answer.content
-    if answer.ok:
+    refused(answer, what)
+    if not (_is_json(answer) and answer.content):
         raise ServerError(f"{what}: the answer is not JSON (a proxy's page?)", status_code=answer.status_code)
-    said = _said(answer.content) if is_json else _Error()
+    return answer.content
+
+
+def refused(answer: Answer, what: str) -> None:
+    """Raises the SoftProAPIError of an answer that is not a success."""
+    if answer.ok:
+        return
+    envelope = _said(answer)
+    said = envelope.error
     kind = ERRORS.get(answer.status_code, ServerError if answer.status_code >= 500 else ValidationError)
     raise kind(
         f"{what}: SoftPro answered {answer.status_code} {said.code or answer.reason}"
@@ -56,11 +68,12 @@ def checked(answer: requests.Response, what: str) -> bytes:
         status_code=answer.status_code,
         error_code=said.code,
         details=said.details,
-        retry_after=retry_after(answer),
+        retry_after=retry_after(answer.headers),
+        request_id=request_id(answer),
     )
 
 
-def decoded(body: bytes, shape: type[msgspec.Struct], what: str) -> Any:
+def decoded(body: bytes, shape: Any, what: str) -> Any:
     """The body as this shape. Raises ServerError when it was cut short or holds something else."""
     try:
         return msgspec.json.decode(body, type=shape)
@@ -68,14 +81,25 @@ def decoded(body: bytes, shape: type[msgspec.Struct], what: str) -> Any:
         raise ServerError(f"{what}: the answer is cut short or not what the contract says ({broken})") from None
 
 
-def retry_after(answer: requests.Response) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds of Retry-After (RFC 9110 section 10.2.3); the vendor sends no dates there."""
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None
 
 
-def _said(body: bytes) -> _Error:
+def request_id(answer: Answer) -> str:
+    """The vendor's name for the request: in a header, or in an error's envelope."""
+    return answer.headers.get("X-Request-Id", "") or (_said(answer).meta.request_id if not answer.ok else "")
+
+
+def _is_json(answer: Answer) -> bool:
+    return answer.headers.get("Content-Type", "").startswith("application/json")
+
+
+def _said(answer: Answer) -> _Envelope:
+    if not _is_json(answer):
+        return _Envelope()
     try:
-        return msgspec.json.decode(body, type=_Envelope).error
+        return msgspec.json.decode(answer.content, type=_Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _Error()
+        return _Envelope()

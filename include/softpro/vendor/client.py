@@ -1,35 +1,43 @@
-"""Calls to the SoftPro 360 API: lists and single records, with the specification's retry schedule."""
+"""The calls of the SoftPro 360 API (docs/softpro-api.md, Endpoints), one method each; `calls` sends them."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
-from urllib.parse import quote
+from typing import Any, BinaryIO, TypeVar
+from uuid import UUID
 
 import msgspec
-import requests
-import tenacity
-from urllib3.exceptions import NewConnectionError
+from requests_toolbelt import MultipartEncoder
 
 from softpro.entities import EntityType
-from softpro.errors import AuthenticationError, NetworkError, ServerError, SoftProAPIError
+from softpro.errors import ConflictError, RecordNotFound, ServerError
 from softpro.settings import VendorSettings
+from softpro.store.database import Connection
 from softpro.timestamps import format_time
-from softpro.vendor.answers import checked, decoded
+from softpro.vendor.answers import checked, refused
+from softpro.vendor.breaker import Breaker
+from softpro.vendor.budget import budget_for
+from softpro.vendor.calls import Call, Caller
+from softpro.vendor.contract import ID_FIELDS, PATHS
 from softpro.vendor.lists import split
-from softpro.vendor.records import PATHS, Record, Unreadable, read
+from softpro.vendor.records import Record, Unreadable, read
+from softpro.vendor.shapes import Document, Party, Profile, Property, Status, Typed, typed, typed_list
+from softpro.vendor.transport import Answer
 
-TIMEOUT_SECONDS = (5, 30)  # to connect, between two bytes
-LONGEST_WAIT_SECONDS = 30
+TRANSFER_SECONDS = 600.0
+"""How long the bytes of a document may take."""
+
+Fields = Mapping[str, Any]
+"""Fields of a record by the vendor's names; Decimal for money, None clears."""
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+ORDER = "/transactions/{orderId}"
+DOCUMENT = f"{ORDER}/documents/{{documentId}}"
 
 
 @dataclass(frozen=True)
@@ -42,32 +50,19 @@ class Page:
     answered_at: datetime
 
 
-class Profile(msgspec.Struct, rename="camel"):
-    """Whose grant this is, as the vendor names them."""
+class Client(Caller):
+    """One organization's connection. Any method raises what `Caller.call` does; what it raises beyond is said there."""
 
-    user_id: str
-    organization_id: str
-    email: str
+    def profile(self) -> Profile:
+        """Who the grant belongs to; the call that tells whether a token is good."""
+        return self.call(Call("GET", "/user/profile"), lambda answer, what: _typed(Profile)(answer, what).fields)
 
-
-@dataclass
-class Client:
-    """One organization's connection. `token(refused)` gives an access token; `refused` is one that got a 401.
-
-    `requests_made` counts every request that was sent, retries included. No wait between tries goes beyond `deadline`
-    (of the monotonic clock): the error is raised instead.
-    """
-
-    base_url: str
-    token: Callable[[str | None], str]
-    max_retries: int
-    sleep: Callable[[float], None] = time.sleep
-    session: requests.Session = field(default_factory=requests.Session, repr=False)
-    requests_made: int = 0
-    deadline: float | None = None
+    def statuses(self) -> list[Typed[Status]]:
+        """The statuses that a transaction can be given."""
+        return self.call(Call("GET", "/statuses"), _typed_list(Status))
 
     def list_page(self, entity_type: EntityType, *, updated_from: datetime | None, limit: int, offset: int) -> Page:
-        """A page ordered by `updatedAt`, oldest first, from `updated_from` on (inclusive). Raises SoftProAPIError."""
+        """A page ordered by `updatedAt`, oldest first, from `updated_from` on (inclusive)."""
         parameters: dict[str, str | int] = {
             "limit": limit,
             "offset": offset,
@@ -76,109 +71,207 @@ class Client:
         }
         if updated_from is not None:
             parameters["updatedFrom"] = format_time(updated_from)
-        path = PATHS[entity_type]
-        return self._call(path, path, parameters, lambda answer, what: _page(answer, what, entity_type))
+        return self.select(entity_type, parameters)
+
+    def search(self, entity_type: EntityType, text: str) -> Page:
+        """The first page of what matches: number, address or name, or exactly a custom field `roiSystemsId`."""
+        return self.select(entity_type, {"search": text})
+
+    def select(self, entity_type: EntityType, parameters: Mapping[str, str | int]) -> Page:
+        """A page by any of the contract's filters and sorts."""
+        call = Call("GET", PATHS[entity_type], parameters=parameters)
+        return self.call(call, lambda answer, what: _page(answer, what, entity_type))
 
     def record(self, entity_type: EntityType, entity_id: str) -> Record | Unreadable:
-        """One record. Raises RecordNotFound, SoftProAPIError."""
-        path = PATHS[entity_type]
-        return self._call(
-            f"{path}/{{id}}",
-            f"{path}/{quote(entity_id, safe='')}",
-            {},
-            lambda answer, what: read(checked(answer, what), entity_type),
-        )
+        """One record, with its ETag where the vendor sends one. Raises RecordNotFound."""
+        return self.call(_one("GET", entity_type, entity_id), _record(entity_type, entity_id))
 
-    def profile(self) -> Profile:
-        """Who the grant belongs to; the call that tells whether a token is good. Raises SoftProAPIError."""
+    def create(self, entity_type: EntityType, fields: Fields) -> Record | Unreadable:
+        """A new record. Where the answer is lost it may be there all the same: `creates` knows what to do then."""
+        call = Call("POST", PATHS[entity_type], repeatable=False, **_json(fields))
+        return self.call(call, _record(entity_type))
 
-        def parse(answer: requests.Response, what: str) -> Profile:
-            profile: Profile = decoded(checked(answer, what), Profile, what)
-            return profile
+    def change(
+        self, entity_type: EntityType, entity_id: str, fields: Fields, if_match: str | None = None
+    ) -> Record | Unreadable:
+        """Changes only the fields given. Raises RecordNotFound; ConflictError where `if_match` is not its ETag now.
 
-        return self._call("/user/profile", "/user/profile", {}, parse)
-
-    def _call(
-        self,
-        route: str,
-        path: str,
-        parameters: dict[str, str | int],
-        parse: Callable[[requests.Response, str], T],
-    ) -> T:
-        """A GET with retries; a 401 makes one refresh and one more try. `route` is the path without ids, for logs."""
-        token = self.token(None)
+        With `if_match` it is sent again when an answer is lost. A conflict is then no conflict where the record already
+        holds what was sent: our first try made it.
+        """
         try:
-            return self._retrying()(lambda: parse(self._send(route, path, parameters, token), f"GET {route}"))
-        except AuthenticationError:
-            fresh = self.token(token)
-            return self._retrying()(lambda: parse(self._send(route, path, parameters, fresh), f"GET {route}"))
+            call = _one("PATCH", entity_type, entity_id, **_change(fields, if_match))
+            return self.call(call, _record(entity_type, entity_id))
+        except ConflictError as conflict:
+            current = self.record(entity_type, entity_id) if conflict.repeated else None
+            if current is None or not holds(current.payload, fields):
+                raise
+            return current
 
-    def _retrying(self) -> tenacity.Retrying:
-        return tenacity.Retrying(
-            stop=self._gives_up,
-            wait=wait_before,
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, SoftProAPIError) and e.retryable),
-            sleep=self.sleep,
-            reraise=True,
+    def delete(self, entity_type: EntityType, entity_id: str) -> None:
+        """Raises RecordNotFound; not where a first try may have deleted it and its answer was lost."""
+        self._deleted(_one("DELETE", entity_type, entity_id))
+
+    def change_status(self, order_id: str, status_id: str) -> Record | Unreadable:
+        """Gives a transaction one of the `statuses`. Raises ValidationError, RecordNotFound."""
+        call = Call("PATCH", f"{ORDER}/status", {"orderId": order_id}, **_change({"statusId": status_id}, None))
+        return self.call(call, _record(EntityType.TRANSACTION, order_id))
+
+    def parties(self, order_id: str) -> list[Typed[Party]]:
+        """Everybody who has a part in an order. Raises RecordNotFound."""
+        return self.call(Call("GET", f"{ORDER}/parties", {"orderId": order_id}), _typed_list(Party))
+
+    def create_party(self, order_id: str, fields: Fields) -> Typed[Party]:
+        """Adds somebody to an order. Raises RecordNotFound, ValidationError; for a lost answer see `creates`."""
+        call = Call("POST", f"{ORDER}/parties", {"orderId": order_id}, repeatable=False, **_json(fields))
+        return self.call(call, _typed(Party))
+
+    def change_party(self, order_id: str, party_id: str, fields: Fields) -> Typed[Party]:
+        """Changes only the fields given. Raises RecordNotFound, ValidationError."""
+        ids = {"orderId": order_id, "partyId": party_id}
+        return self.call(Call("PATCH", f"{ORDER}/parties/{{partyId}}", ids, **_change(fields, None)), _typed(Party))
+
+    def property(self, order_id: str) -> Typed[Property]:
+        """What an order is about. Raises RecordNotFound."""
+        return self.call(Call("GET", f"{ORDER}/property", {"orderId": order_id}), _typed(Property))
+
+    def change_property(self, order_id: str, fields: Fields) -> Typed[Property]:
+        """Changes only the fields given. Raises RecordNotFound, ValidationError."""
+        call = Call("PATCH", f"{ORDER}/property", {"orderId": order_id}, **_change(fields, None))
+        return self.call(call, _typed(Property))
+
+    def documents(self, order_id: str, **filters: str) -> list[Typed[Document]]:
+        """An order's documents; `filters` are the contract's (documentType, status, …). Raises RecordNotFound."""
+        call = Call("GET", f"{ORDER}/documents", {"orderId": order_id}, parameters=filters)
+        return self.call(call, _typed_list(Document))
+
+    def document(self, order_id: str, document_id: str) -> Typed[Document]:
+        """One document, without its bytes. Raises RecordNotFound."""
+        return self.call(Call("GET", DOCUMENT, _ids(order_id, document_id)), _typed(Document))
+
+    def download(self, document: Document, into: BinaryIO) -> None:
+        """Writes a document's bytes to a file, which is emptied first. Raises RecordNotFound.
+
+        That they are whole is checked by the document's `file_size`; where it has none, by HTTP's own length alone.
+        """
+
+        def parse(answer: Answer, what: str) -> None:
+            refused(answer, what)
+            size = into.tell()
+            if document.file_size is not None and size != document.file_size:
+                raise ServerError(f"{what}: {size} bytes came, the document has {document.file_size}")
+
+        route, ids = f"{DOCUMENT}/download", _ids(document.order_id, document.document_id)
+        self.call(Call("GET", route, ids, headers={"Accept": "*/*"}, seconds=TRANSFER_SECONDS, into=into), parse)
+
+    def upload(
+        self, order_id: str, file: BinaryIO, file_name: str, mime_type: str, metadata: Fields
+    ) -> Typed[Document]:
+        """Sends a file, streamed, as a new document. Raises RecordNotFound, ValidationError; see `creates`."""
+        form = MultipartEncoder({"metadata": _encode(metadata).decode(), "file": (file_name, file, mime_type)})
+        call = Call(
+            "POST",
+            f"{ORDER}/documents",
+            {"orderId": order_id},
+            headers={"Content-Type": form.content_type},
+            body=form,
+            repeatable=False,
+            seconds=TRANSFER_SECONDS,
         )
+        return self.call(call, _typed(Document))
 
-    def _gives_up(self, state: tenacity.RetryCallState) -> bool:
-        too_late = self.deadline is not None and time.monotonic() + state.upcoming_sleep > self.deadline
-        return too_late or state.attempt_number >= 1 + self.max_retries
+    def delete_document(self, order_id: str, document_id: str) -> None:
+        """Raises RecordNotFound, as `delete` does."""
+        self._deleted(Call("DELETE", DOCUMENT, _ids(order_id, document_id)))
 
-    def _send(self, route: str, path: str, parameters: dict[str, str | int], token: str) -> requests.Response:
-        began = time.monotonic()
-        self.requests_made += 1
+    def _deleted(self, call: Call) -> None:
         try:
-            answer = self.session.get(
-                self.base_url + path,
-                params=parameters,
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
-                timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,  # a redirect would carry the token elsewhere
-            )
-        except requests.exceptions.ContentDecodingError as broken:
-            raise ServerError(f"GET {route}: the answer can't be decoded ({type(broken).__name__})") from None
-        except requests.RequestException as failed:
-            message = f"GET {route}: SoftPro did not answer ({type(failed).__name__})"
-            raise NetworkError(message, sent=was_sent(failed)) from None
-        log.info(
-            "vendor_call",
-            extra={
-                "method": "GET",
-                "route": route,
-                "status": answer.status_code,
-                "ms": round((time.monotonic() - began) * 1000),
-            },
-        )
-        return answer
+            self.call(call, refused)
+        except RecordNotFound as gone:
+            if not gone.repeated:
+                raise
 
 
-def client_for(environment: str, settings: VendorSettings, token: Callable[[str | None], str]) -> Client:
-    """The client for an integration's environment, SANDBOX or PRODUCTION."""
-    base_url = settings.production_base_url if environment == "PRODUCTION" else settings.sandbox_base_url
-    return Client(base_url, token, settings.max_retries)
+def client_for(
+    connection: Connection,
+    integration_id: UUID,
+    environment: str,
+    settings: VendorSettings,
+    token: Callable[[str | None], str],
+    *,
+    bulk: bool = False,
+) -> Client:
+    """The client of an integration's environment, SANDBOX or PRODUCTION.
+
+    `connection`, in autocommit, is the client's own while it lives; `bulk` work leaves a reserve to everybody else.
+    """
+    return Client(
+        base_url=settings.production_base_url if environment == "PRODUCTION" else settings.sandbox_base_url,
+        token=token,
+        budget=budget_for(connection, integration_id, settings, bulk=bulk),
+        breaker=Breaker(connection, integration_id),
+        max_retries=settings.max_retries,
+    )
 
 
-def was_sent(failed: requests.RequestException) -> bool:
-    """Whether the request may have arrived: not where no connection was made."""
-    if isinstance(failed, requests.ConnectTimeout):
-        return False
-    reason = getattr(failed.args[0], "reason", None) if failed.args else None
-    return not isinstance(reason, NewConnectionError)
+def holds(payload: bytes, fields: Fields) -> bool:
+    """Whether a record already is what a PATCH of these fields would make of it: objects are merged, null clears."""
+    return _holds(_exact(payload), _exact(_encode(fields)))
 
 
-def wait_before(state: tenacity.RetryCallState) -> float:
-    """Seconds before the next attempt: 1, 2, 4, … at most 30, with up to a quarter of jitter; Retry-After above all."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, SoftProAPIError) else None
-    if asked is not None:
-        return asked
-    usual = min(LONGEST_WAIT_SECONDS, 2.0 ** (state.attempt_number - 1))
-    return usual + tenacity.wait_random(0, usual / 4)(state)
+def _holds(current: Any, sent: Any) -> bool:
+    if isinstance(sent, dict):
+        return isinstance(current, dict) and all(_holds(current.get(name), value) for name, value in sent.items())
+    return bool(current == sent)
 
 
-def _page(answer: requests.Response, what: str, entity_type: EntityType) -> Page:
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_exact = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def _json(fields: Fields) -> dict[str, Any]:
+    return {"body": _encode(fields), "headers": {"Content-Type": "application/json"}}
+
+
+def _change(fields: Fields, if_match: str | None) -> dict[str, Any]:
+    """The body of a PATCH, which may be sent again only where the vendor would notice that it was done."""
+    sent = _json(fields)
+    if if_match is None:
+        return {**sent, "repeatable": False}
+    return {**sent, "headers": {**sent["headers"], "If-Match": if_match}}
+
+
+def _one(method: str, entity_type: EntityType, entity_id: str, **more: Any) -> Call:
+    field = ID_FIELDS[entity_type]
+    return Call(method, f"{PATHS[entity_type]}/{{{field}}}", {field: entity_id}, **more)
+
+
+def _ids(order_id: str, document_id: str) -> dict[str, str]:
+    return {"orderId": order_id, "documentId": document_id}
+
+
+def _record(entity_type: EntityType, entity_id: str | None = None) -> Callable[[Answer, str], Record | Unreadable]:
+    """Raises ServerError for what is no record, or not the one that was asked for."""
+
+    def parse(answer: Answer, what: str) -> Record | Unreadable:
+        record = read(checked(answer, what), entity_type)
+        found = record.key.id if isinstance(record, Record) else record.entity_id
+        if found is None or entity_id not in (None, found):
+            raise ServerError(f"{what}: the answer is not the {entity_type.value.lower()} that was asked for")
+        return replace(record, etag=answer.headers.get("ETag")) if isinstance(record, Record) else record
+
+    return parse
+
+
+def _typed(shape: type[T]) -> Callable[[Answer, str], Typed[T]]:
+    return lambda answer, what: typed(checked(answer, what), shape, what)
+
+
+def _typed_list(shape: type[T]) -> Callable[[Answer, str], list[Typed[T]]]:
+    return lambda answer, what: typed_list(checked(answer, what), shape, what)
+
+
+def _page(answer: Answer, what: str, entity_type: EntityType) -> Page:
     records, pagination = split(checked(answer, what), what)
     if pagination.has_more and not records:
         raise ServerError(f"{what}: the answer says that there is more, and sends nothing")

@@ -11,9 +11,7 @@ import msgspec
 
 from softpro.entities import EntityType
 from softpro.timestamps import parse_time
-
-PATHS = {EntityType.TRANSACTION: "/transactions", EntityType.CONTACT: "/contacts"}
-ID_FIELDS = {EntityType.TRANSACTION: "orderId", EntityType.CONTACT: "contactId"}
+from softpro.vendor.contract import ID_FIELDS
 
 
 class Key(NamedTuple):
@@ -25,10 +23,14 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """A record that can be placed: its key and its payload, byte for byte as the vendor sent it."""
+    """A record that can be placed: its key and its payload, byte for byte as the vendor sent it.
+
+    `etag` names the version (RFC 9110 section 8.8.3); single reads carry one, lists do not.
+    """
 
     key: Key
     payload: bytes
+    etag: str | None = None
 
 
 @dataclass(frozen=True)

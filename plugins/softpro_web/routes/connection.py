@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import secrets
 from typing import Annotated
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from softpro import connecting
+from softpro import connecting, redirects
 from softpro.errors import SoftProError, StateError
 from softpro.settings import CredentialSettings, WebSettings, load
 from softpro.store import integrations
 from softpro.timestamps import format_milliseconds
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
-from softpro_web.models import Answer, AuthorizationUrl, ConnectBody, Done, Status
+from softpro_web.models import Answer, AuthorizationUrl, ConnectBody, Done, Outage, Status
 
 COOKIE = "softpro_connect"
 COOKIE_SECONDS = 600
@@ -41,6 +40,7 @@ def connect(
         environment=body.environment,
         browser=browser,
         user_name=user,
+        redirect_path=body.redirect_path,
     )
     response.set_cookie(
         COOKIE,
@@ -60,15 +60,19 @@ def callback(request: Request, services: ServicesDep) -> RedirectResponse:
     """Where the vendor sends the browser back to. Open, because that browser brings no token: the single-use state and
     the cookie of the browser that began stand for it."""
     (web,) = load(WebSettings)
+    answer, browser = dict(request.query_params), request.cookies.get(COOKIE)
+    path: str | None = None
     try:
-        connecting.callback(services, dict(request.query_params), request.cookies.get(COOKIE))
+        path = connecting.redirect_path(services, answer, browser)
+        connecting.callback(services, answer, browser)
         outcome = {"integration": "softpro", "status": "connected"}
     except StateError:
         raise  # nobody we know: nothing is sent on to the frontend
     except SoftProError as failed:
         log.warning("connection failed: %s", failed)
         outcome = {"integration": "softpro", "status": "error", "message": str(failed)}
-    return RedirectResponse(f"{web.frontend_url}?{urlencode(outcome)}", 302, headers={"Cache-Control": "no-store"})
+    url = redirects.address(web.frontend_url, path, outcome)
+    return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
 
 
 @router.delete("/disconnect/{integration_id}")
@@ -89,6 +93,7 @@ def status(
     """How the organization's connection fares."""
     with database.connect() as connection:
         found = integrations.find(connection, organization_id)
+        outage = integrations.outage(connection, found.id)
     return Answer(
         data=Status(
             id=found.id,
@@ -99,5 +104,6 @@ def status(
             sync_frequency=found.sync_frequency,
             last_error_at=format_milliseconds(found.last_error_at) if found.last_error_at else None,
             last_error_message=found.last_error_message,
+            outage=Outage.model_validate(outage.as_json()) if outage else None,
         )
     )

@@ -45,7 +45,7 @@ create index budget_slots_free on softpro.budget_slots (integration_id, free_at)
 
 TAKE_SLOT = """
 create function softpro.take_slot(
-    wanted uuid, new_ticket uuid, configured integer, reserve real, is_bulk boolean,
+    wanted uuid, new_ticket uuid, configured integer, reserve double precision, is_bulk boolean,
     hold interval, span interval, patience interval,
     out taken boolean, out wait interval, out left_over integer)
 language plpgsql as $$
@@ -215,6 +215,7 @@ comment on column softpro.breakers.openings is 'cool-downs in a row; each is twi
 
 CREATES = """
 create table softpro.creates (
+    id              uuid primary key default gen_random_uuid(),
     integration_id  uuid not null references softpro.integrations,
     entity_type     text not null check (entity_type in ('TRANSACTION', 'CONTACT', 'PARTY', 'DOCUMENT')),
     roi_systems_id  text not null,
@@ -225,7 +226,7 @@ create table softpro.creates (
     due_at          timestamptz,
     created_at      timestamptz not null default now(),
     updated_at      timestamptz not null default now(),
-    primary key (integration_id, entity_type, roi_systems_id)
+    unique (integration_id, entity_type, roi_systems_id)
 );
 comment on column softpro.creates.roi_systems_id is 'customFields.roiSystemsId of the record: it is found again by it';
 comment on column softpro.creates.order_id is 'the order of a party or document';
@@ -253,7 +254,7 @@ comment on table softpro.capabilities is
 create table softpro.statuses (
     integration_id  uuid primary key references softpro.integrations,
     organization_id softpro.organization not null,
-    statuses        jsonb not null,
+    statuses        json not null,
     fetched_at      timestamptz not null default now()
 );
 

@@ -1,0 +1,59 @@
+"""What has to be done now and then, whoever is due: once a day. Wiring only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import dag, task
+
+DOC = """
+### Keeps connections alive, and the tables tidy
+
+Once a day. The tasks do not wait for each other. *Trigger* runs them at once.
+
+| task | does |
+|---|---|
+| **keep_alive** | refreshes the grants that no sync has refreshed for 7 days: SoftPro ends them after 30 |
+| **tidy** | deletes authorizations that were begun and can't be finished any more |
+
+**keep_alive** is red where a grant could not be refreshed, and says whose; the others are done.
+"""
+
+
+@task
+def keep_alive() -> int:
+    """Refreshes the grants that no sync has refreshed for 7 days; red where one could not be."""
+    from softpro.orchestration import maintenance
+
+    return maintenance.keep_alive()
+
+
+@task
+def tidy() -> int:
+    """Deletes authorizations that were begun and can't be finished any more, a day after they ended."""
+    from softpro.orchestration import maintenance
+
+    return maintenance.tidy()
+
+
+@dag(
+    schedule="17 3 * * *",
+    start_date=datetime(2025, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    doc_md=DOC,
+    tags=["softpro", "maintenance"],
+    default_args={
+        "owner": "roi-systems",
+        "pool": "default_pool",
+        "retries": 1,
+        "retry_delay": timedelta(seconds=10),
+        "execution_timeout": timedelta(minutes=30),
+    },
+)
+def softpro_maintenance() -> None:
+    keep_alive()
+    tidy()
+
+
+softpro_maintenance()

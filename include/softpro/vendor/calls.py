@@ -1,0 +1,192 @@
+"""How a call reaches the vendor: budget, circuit breaker, token, retries, and a log event for every attempt."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
+
+import requests
+import tenacity
+
+from softpro.errors import NetworkError, RateLimitError, ServerError, SoftProAPIError
+from softpro.vendor.answers import request_id, retry_after
+from softpro.vendor.breaker import Breaker
+from softpro.vendor.budget import Budget
+from softpro.vendor.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, Answer, exchange
+
+LONGEST_WAIT_SECONDS = 30
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the contract. `route` is its path with names for the ids, as logs show it.
+
+    A `repeatable` one may be sent again although its first fate is unknown: a GET, a DELETE, a PATCH with `If-Match`.
+    """
+
+    method: str
+    route: str
+    ids: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str | int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    repeatable: bool = True
+    seconds: float = EXCHANGE_SECONDS
+    into: BinaryIO | None = None
+
+    @property
+    def path(self) -> str:
+        return self.route.format_map({name: quote(value, safe="") for name, value in self.ids.items()})
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.route}"
+
+
+@dataclass
+class Caller:
+    """One organization's way to the vendor. `token(refused)` gives an access token; `refused` is one that got a 401.
+
+    `requests_made` counts every request that was sent, retries included. No wait, for the budget or between two tries,
+    goes beyond `deadline` (of the monotonic clock): the error is raised instead.
+    """
+
+    base_url: str
+    token: Callable[[str | None], str]
+    budget: Budget
+    breaker: Breaker
+    max_retries: int
+    sleep: Callable[[float], None] = time.sleep
+    session: requests.Session = field(default_factory=requests.Session, repr=False)
+    requests_made: int = 0
+    deadline: float | None = None
+
+    def call(self, call: Call, parse: Callable[[Answer, str], T]) -> T:
+        """What `parse` makes of the answer. A 401 makes one refresh and one more try.
+
+        Raises SoftProAPIError, after the retries where it is worth one and the call may be repeated; TokenUnavailable,
+        NotConnected, CircuitOpen.
+        """
+        admission = self.breaker.admit()
+        attempts = 1 if admission.trial else 1 + self.max_retries
+        renewed = lost = False
+
+        def attempt(number: int) -> T:
+            nonlocal renewed, lost
+            token = self.token(None)
+            try:
+                answer = self._send(call, token, number)
+                if answer.status_code == 401 and not renewed:
+                    renewed = True
+                    answer = self._send(call, self.token(token), number)
+                return parse(answer, str(call))
+            except SoftProAPIError as failed:
+                failed.repeated = lost
+                lost = lost or may_have_happened(failed)
+                raise
+
+        try:
+            result = self._retry(call, attempts, attempt)
+        except RateLimitError:
+            raise
+        except (ServerError, NetworkError) as failed:
+            if call.repeatable or admission.trial:  # else it was given up after one try, which says little
+                self.breaker.failed(admission, failed)
+            raise
+        except SoftProAPIError:
+            self.breaker.succeeded(admission)  # a refusal is an answer
+            raise
+        self.breaker.succeeded(admission)
+        return result
+
+    def _retry(self, call: Call, attempts: int, attempt: Callable[[int], T]) -> T:
+        def worth_another(error: BaseException) -> bool:
+            return (
+                isinstance(error, SoftProAPIError)
+                and error.retryable
+                and (call.repeatable or not may_have_happened(error))
+            )
+
+        def gives_up(state: tenacity.RetryCallState) -> bool:
+            too_late = self.deadline is not None and time.monotonic() + state.upcoming_sleep > self.deadline
+            return too_late or state.attempt_number >= attempts
+
+        retrying = tenacity.Retrying(
+            stop=gives_up,
+            wait=wait_before,
+            retry=tenacity.retry_if_exception(worth_another),
+            sleep=self.sleep,
+            reraise=True,
+        )
+        return retrying(lambda: attempt(retrying.statistics["attempt_number"]))
+
+    def _send(self, call: Call, token: str, attempt: int) -> Answer:
+        """One request, in a slot of the budget. Raises NetworkError, ServerError, BudgetExhausted."""
+
+        def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["Authorization"] = f"Bearer {token}"
+            return request
+
+        patience = None if self.deadline is None else self.deadline - time.monotonic()
+        asked = time.monotonic()
+        slot = self.budget.take(call.seconds + SILENCE_SECONDS, patience)
+        began = time.monotonic()
+        self.requests_made += 1
+        said: dict[str, Any] = {
+            "method": call.method,
+            "route": call.route,
+            "attempt": attempt,
+            "waited_ms": _ms(asked, began),
+            "budget_left": slot.left,
+        }
+        try:
+            answer = exchange(
+                self.session,
+                call.method,
+                self.base_url + call.path,
+                str(call),
+                authorize=authorize,
+                seconds=call.seconds,
+                into=call.into,
+                params=call.parameters,
+                headers={"Accept": "application/json", **call.headers},
+                data=call.body,
+            )
+        except SoftProAPIError as failed:
+            if isinstance(failed, NetworkError) and not failed.sent:
+                self.budget.give_back(slot)
+            _log(said, began, error=type(failed).__name__)
+            raise
+        _log(said, began, status=answer.status_code, request_id=request_id(answer))
+        self.budget.settle(slot, answer.headers, retry_after(answer.headers))
+        return answer
+
+
+def may_have_happened(error: SoftProAPIError) -> bool:
+    """Whether the request may have been carried out all the same: the answer was lost, or was none of the vendor's."""
+    return isinstance(error, ServerError) or (isinstance(error, NetworkError) and error.sent)
+
+
+def wait_before(state: tenacity.RetryCallState) -> float:
+    """Seconds before the next attempt: 1, 2, 4, … at most 30, with up to a quarter of jitter; Retry-After above all."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, SoftProAPIError) else None
+    if asked is not None:
+        return asked
+    usual = min(LONGEST_WAIT_SECONDS, 2.0 ** (state.attempt_number - 1))
+    return usual + tenacity.wait_random(0, usual / 4)(state)
+
+
+def _log(said: Mapping[str, Any], began: float, **outcome: Any) -> None:
+    log.info("vendor_call", extra={**said, **outcome, "ms": _ms(began, time.monotonic())})
+
+
+def _ms(began: float, ended: float) -> int:
+    return round((ended - began) * 1000)

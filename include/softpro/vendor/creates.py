@@ -1,0 +1,169 @@
+"""Creates that happen once although their answers get lost.
+
+The vendor has no idempotency key: a POST whose answer was lost may have happened. So every create carries our own id in
+`customFields.roiSystemsId` and is written down before it is sent. Where its fate is unknown it is looked for by that
+id: no sooner than a record surfaces at the latest after it may have arrived, and a second time as much later; only then
+is it sent again. Nobody sleeps meanwhile: the row says when it is due, and whoever wants the record asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import BinaryIO
+from uuid import UUID
+
+from softpro.entities import EntityType
+from softpro.errors import SoftProAPIError, SoftProError
+from softpro.store import creates
+from softpro.store.creates import Create
+from softpro.store.database import Connection
+from softpro.vendor.calls import may_have_happened
+from softpro.vendor.client import TRANSFER_SECONDS, Client, Fields, holds
+from softpro.vendor.contract import LAG, ROI_SYSTEMS_ID
+from softpro.vendor.records import Record, Unreadable
+from softpro.vendor.transport import EXCHANGE_SECONDS, SILENCE_SECONDS
+
+LOOKUPS = 2
+SURFACES_AFTER = LAG + timedelta(seconds=1)
+"""What was made is found by then: the vendor's lag, and a second on the way there."""
+
+PATIENCE_SECONDS = 60.0
+"""How long a create may wait, for the budget or to be tried again where nothing was done, before it is given up."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A record to be made. `send` makes it and answers the vendor's id, within `seconds` once it is on its way;
+    `find` answers the ids of all records that carry our id."""
+
+    entity_type: str
+    roi_systems_id: str
+    send: Callable[[Client], str]
+    find: Callable[[Client], list[str]]
+    order_id: str | None = None
+    seconds: float = EXCHANGE_SECONDS
+
+
+def transaction(roi_systems_id: str, fields: Fields) -> Wanted:
+    """A transaction with these fields."""
+    return _listed(EntityType.TRANSACTION, roi_systems_id, fields)
+
+
+def contact(roi_systems_id: str, fields: Fields) -> Wanted:
+    """A contact with these fields."""
+    return _listed(EntityType.CONTACT, roi_systems_id, fields)
+
+
+def party(order_id: str, roi_systems_id: str, fields: Fields) -> Wanted:
+    """A party of an order with these fields."""
+    named = _named(roi_systems_id, fields)
+    return Wanted(
+        "PARTY",
+        roi_systems_id,
+        send=lambda client: client.create_party(order_id, named).fields.party_id,
+        find=lambda client: [
+            each.fields.party_id for each in client.parties(order_id) if _is_ours(each.payload, roi_systems_id)
+        ],
+        order_id=order_id,
+    )
+
+
+def document(
+    order_id: str, roi_systems_id: str, file: BinaryIO, file_name: str, mime_type: str, metadata: Fields
+) -> Wanted:
+    """A document of an order; the file is read from its beginning whenever it is sent."""
+    named = _named(roi_systems_id, metadata)
+
+    def send(client: Client) -> str:
+        file.seek(0)
+        return client.upload(order_id, file, file_name, mime_type, named).fields.document_id
+
+    return Wanted(
+        "DOCUMENT",
+        roi_systems_id,
+        send=send,
+        find=lambda client: [
+            each.fields.document_id for each in client.documents(order_id) if _is_ours(each.payload, roi_systems_id)
+        ],
+        order_id=order_id,
+        seconds=TRANSFER_SECONDS,
+    )
+
+
+def create(connection: Connection, client: Client, integration_id: UUID, wanted: Wanted) -> str:
+    """The vendor's id of the record, which is made unless it was made before.
+
+    `connection` is in autocommit: what is written down must stand before anything is sent. Raises FateUnknown, with
+    the time to ask again, while nobody can tell whether it was made; what `Caller.call` raises where it was not.
+    """
+    over_in = timedelta(seconds=PATIENCE_SECONDS + wanted.seconds + SILENCE_SECONDS) + SURFACES_AFTER
+    begun, new = creates.begin(
+        connection, integration_id, wanted.entity_type, wanted.roi_systems_id, wanted.order_id, over_in
+    )
+    if begun.softpro_id is not None:
+        return begun.softpro_id
+    deadline = client.deadline
+    client.deadline = min(time.monotonic() + PATIENCE_SECONDS, deadline or float("inf"))
+    try:
+        found = None if new else _look_for(connection, client, begun, wanted)
+        return found or _send(connection, client, begun, wanted)
+    finally:
+        client.deadline = deadline
+
+
+def _look_for(connection: Connection, client: Client, begun: Create, wanted: Wanted) -> str | None:
+    """The id of the record where it is found; None where it was looked for often enough. Raises FateUnknown."""
+    try:
+        found = wanted.find(client)
+    except SoftProError:
+        creates.postpone(connection, begun, timedelta(0), begun.lookups)
+        raise
+    if len(found) > 1:
+        log.warning("created_twice", extra={"entity_type": wanted.entity_type, "softpro_ids": found})
+    if found:
+        return creates.made(connection, begun, found[0])
+    if begun.lookups + 1 < LOOKUPS:
+        raise creates.postpone(connection, begun, SURFACES_AFTER, begun.lookups + 1)
+    return None
+
+
+def _send(connection: Connection, client: Client, begun: Create, wanted: Wanted) -> str:
+    try:
+        return creates.made(connection, begun, wanted.send(client))
+    except SoftProError as failed:
+        if isinstance(failed, SoftProAPIError) and may_have_happened(failed):
+            raise creates.postpone(connection, begun, SURFACES_AFTER, 0) from failed
+        creates.forget(connection, begun)
+        raise
+
+
+def _listed(entity_type: EntityType, roi_systems_id: str, fields: Fields) -> Wanted:
+    named = _named(roi_systems_id, fields)
+    return Wanted(
+        entity_type.value,
+        roi_systems_id,
+        send=lambda client: _id(client.create(entity_type, named)),
+        find=lambda client: [
+            record.key.id
+            for record in client.search(entity_type, roi_systems_id).records
+            if isinstance(record, Record) and _is_ours(record.payload, roi_systems_id)
+        ],
+    )
+
+
+def _id(record: Record | Unreadable) -> str:
+    return str(record.key.id if isinstance(record, Record) else record.entity_id)
+
+
+def _named(roi_systems_id: str, fields: Fields) -> Fields:
+    return {**fields, "customFields": {**(fields.get("customFields") or {}), ROI_SYSTEMS_ID: roi_systems_id}}
+
+
+def _is_ours(payload: bytes, roi_systems_id: str) -> bool:
+    return holds(payload, {"customFields": {ROI_SYSTEMS_ID: roi_systems_id}})

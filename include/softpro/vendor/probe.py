@@ -1,0 +1,291 @@
+"""Asks a live account, by reads alone, what the contract leaves open, and reports it in a form fit for the vendor.
+
+A report names fields, codes and counts; it holds no value of a record, so nothing of any person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from softpro.entities import EntityType
+from softpro.errors import RecordNotFound, ValidationError
+from softpro.store.database import Connection
+from softpro.timestamps import format_time
+from softpro.vendor import capabilities
+from softpro.vendor.answers import checked
+from softpro.vendor.calls import Call
+from softpro.vendor.client import Client, Page
+from softpro.vendor.contract import ENUMS, FIELDS, LARGEST_PAGE, RATE_LIMIT, Fields
+from softpro.vendor.records import Record
+from softpro.vendor.transport import Answer
+
+BEYOND = 5 * LARGEST_PAGE
+"""Asked for to see whether pages can be longer than the contract says."""
+
+SKEW_SECONDS = 2
+"""Clocks this near are one: `Date` carries whole seconds."""
+
+NOT_ASKED = (
+    "Does a refresh rotate the refresh token?",
+    "Is If-Match honoured?",
+    "Is there a feed of deletes?",
+    "Does a webhook carry the record or only its ids?",
+)
+"""What the contract leaves open as well, and no read can answer."""
+
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question, what the contract says, what the account says, and the `facts` for the capabilities it amounts to."""
+
+    question: str
+    contract: str
+    answer: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.contract) and self.answer != self.contract and not self.answer.startswith("can't tell")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first page of a list sorted upwards, the first sorted downwards, and one from `pivot` on."""
+
+    entity_type: EntityType
+    upwards: Page
+    downwards: Page
+    pivot: datetime | None
+    since: Page | None
+
+    @property
+    def records(self) -> list[Record]:
+        pages = [self.upwards, self.downwards, *([self.since] if self.since else [])]
+        return [record for page in pages for record in _readable(page)]
+
+
+def probe(connection: Connection, client: Client, integration_id: UUID) -> list[Finding]:
+    """Asks, and stores the answers as the integration's capabilities. About a dozen requests.
+
+    `connection` gives the time to compare clocks with. Raises what `Caller.call` does.
+    """
+    before = _now(connection)
+    profile = client.call(Call("GET", "/user/profile"), _whole)
+    after = _now(connection)
+    longest, limit = _longest_page(client)
+    samples = [_sample(client, entity_type, limit) for entity_type in EntityType]
+    records = [record for sample in samples for record in sample.records]
+    findings = [
+        _sorts(samples),
+        _filters(samples),
+        longest,
+        _sends_etags(client, samples),
+        _announces_limit(profile),
+        _skew(profile, before, after),
+        _listed("Fields outside the contract", _strange_fields(samples)),
+        _listed("Codes outside the contract", _strange_codes(samples)),
+        _listed("Fields of the contract that no record held", _unseen(samples)),
+        _listed("Records that can't be placed", _unreadable(samples)),
+        Finding("Records looked at", "", str(len({(type(r), r.key.id) for r in records}))),
+    ]
+    facts = {name: value for finding in findings for name, value in finding.facts.items()}
+    report = [{"question": f.question, "contract": f.contract, "answer": f.answer} for f in findings]
+    capabilities.note(connection, integration_id, **facts, report=Jsonb(report), probed_at=after)
+    return findings
+
+
+def _longest_page(client: Client) -> tuple[Finding, int]:
+    """How many records a page can hold, and the most that may be asked for."""
+    question, contract = "Records on the longest page", str(LARGEST_PAGE)
+    limit, page = _largest_accepted(client, (LARGEST_PAGE, LARGEST_PAGE // 2, LARGEST_PAGE // 4))
+    if page.has_more and len(page.records) < limit:
+        return Finding(question, contract, str(len(page.records)), {"page_limit": len(page.records)}), limit
+    if limit < LARGEST_PAGE:
+        return Finding(question, contract, str(limit), {"page_limit": limit}), limit
+    if not page.has_more:
+        return Finding(question, contract, f"can't tell: only {page.total} transactions"), limit
+    try:
+        beyond = client.select(EntityType.TRANSACTION, {"limit": BEYOND})
+    except ValidationError:
+        return Finding(question, contract, contract, {"page_limit": limit}), limit
+    return Finding(question, contract, str(max(limit, len(beyond.records))), {"page_limit": limit}), limit
+
+
+def _largest_accepted(client: Client, limits: Sequence[int]) -> tuple[int, Page]:
+    try:
+        return limits[0], client.select(EntityType.TRANSACTION, {"limit": limits[0]})
+    except ValidationError:
+        if len(limits) == 1:
+            raise
+        return _largest_accepted(client, limits[1:])
+
+
+def _sample(client: Client, entity_type: EntityType, limit: int) -> Sample:
+    def ask(order: str, **more: str) -> Page:
+        return client.select(entity_type, {"limit": limit, "sortBy": "updatedAt", "sortOrder": order, **more})
+
+    upwards, downwards = ask("asc"), ask("desc")
+    pivot = max((record.key.updated_at for record in [*_readable(upwards), *_readable(downwards)]), default=None)
+    since = ask("asc", updatedFrom=format_time(pivot)) if pivot is not None else None
+    return Sample(entity_type, upwards, downwards, pivot, since)
+
+
+def _sorts(samples: Iterable[Sample]) -> Finding:
+    def judge(sample: Sample) -> bool | None:
+        up, down = (_times(page) for page in (sample.upwards, sample.downwards))
+        if len({*up, *down}) < 2:
+            return None
+        return all(a <= b for a, b in pairwise(up)) and all(a >= b for a, b in pairwise(down))
+
+    return _judged("Can lists be sorted by updatedAt?", "sorts_by_updated_at", map(judge, samples))
+
+
+def _filters(samples: Iterable[Sample]) -> Finding:
+    def judge(sample: Sample) -> bool | None:
+        older = [time for page in (sample.upwards, sample.downwards) for time in _times(page) if time != sample.pivot]
+        if sample.since is None or sample.pivot is None or not older:
+            return None
+        return all(time >= sample.pivot for time in _times(sample.since))
+
+    return _judged("Does updatedFrom filter lists?", "filters_updated_from", map(judge, samples))
+
+
+def _sends_etags(client: Client, samples: Iterable[Sample]) -> Finding:
+    def judge(sample: Sample) -> bool | None:
+        try:
+            one = client.record(sample.entity_type, sample.records[0].key.id)
+        except (IndexError, RecordNotFound):
+            return None
+        return isinstance(one, Record) and bool(one.etag)
+
+    return _judged("Do single records carry an ETag?", "sends_etags", map(judge, samples))
+
+
+def _judged(question: str, fact: str, judgements: Iterable[bool | None]) -> Finding:
+    """Yes where all lists that can tell say so."""
+    told = [judgement for judgement in judgements if judgement is not None]
+    if not told:
+        return Finding(question, "yes", "can't tell: too few records, or all changed at once")
+    return Finding(question, "yes", "yes" if all(told) else "no", {fact: all(told)})
+
+
+def _announces_limit(profile: Answer) -> Finding:
+    limit, remaining = (profile.headers.get(f"X-RateLimit-{name}") for name in ("Limit", "Remaining"))
+    answer = f"{limit} a minute" if limit and remaining else "not announced"
+    return Finding("What rate limit do the headers announce?", f"{RATE_LIMIT} a minute", answer)
+
+
+def _skew(profile: Answer, before: datetime, after: datetime) -> Finding:
+    """`Date` is cut to whole seconds, so the vendor's clock stood up to a second later."""
+    question, contract = "How far is the vendor's clock ahead of the database's?", f"less than {SKEW_SECONDS} s"
+    try:
+        moment = parsedate_to_datetime(profile.headers["Date"])
+    except (KeyError, ValueError):
+        return Finding(question, contract, "can't tell: no Date")
+    seconds = (moment - (before + (after - before) / 2)).total_seconds() + 0.5
+    return Finding(question, contract, contract if abs(seconds) < SKEW_SECONDS else f"{seconds:+.1f} s")
+
+
+def _listed(question: str, names: Counter[str]) -> Finding:
+    answer = ", ".join(f"{name} ({count})" if count else name for name, count in sorted(names.items()))
+    return Finding(question, "none", answer or "none")
+
+
+def _strange_fields(samples: Iterable[Sample]) -> Counter[str]:
+    return _count(samples, lambda path, value, known: f"{path}: {_kind(value)}" if known is False else None)
+
+
+def _strange_codes(samples: Iterable[Sample]) -> Counter[str]:
+    def strange(path: str, value: Any, known: bool) -> str | None:
+        codes = ENUMS.get(path.rpartition(".")[2])
+        if not known or codes is None or value is None or value in codes.split():
+            return None
+        return f"{path}: {value if isinstance(value, str) and _CODE.fullmatch(value) else 'no code'}"
+
+    return _count(samples, strange)
+
+
+def _unseen(samples: Iterable[Sample]) -> Counter[str]:
+    """Empty objects and arrays hold nothing, so what is below them is not missed."""
+    seen: set[str] = set()
+    _count(samples, lambda path, value, known: seen.add(path))
+    return Counter(
+        {
+            path: 0
+            for sample in samples
+            if sample.records
+            for path in (f"{sample.entity_type.value.lower()}.{name}" for name in FIELDS[sample.entity_type])
+            if path not in seen
+        }
+    )
+
+
+def _unreadable(samples: Iterable[Sample]) -> Counter[str]:
+    return Counter(
+        f"{sample.entity_type.value.lower()}: {record.reason}"
+        for sample in samples
+        for record in sample.upwards.records
+        if not isinstance(record, Record)
+    )
+
+
+def _count(samples: Iterable[Sample], name: Callable[[str, Any, bool], str | None]) -> Counter[str]:
+    """How many records hold what `name` names: it is given every field's path, value, and whether it is known."""
+    counted: Counter[str] = Counter()
+    for sample in samples:
+        prefix = sample.entity_type.value.lower()
+        for payload in {record.key.id: record.payload for record in sample.records}.values():
+            walked = _walk(_decode(payload), FIELDS[sample.entity_type], prefix)
+            counted.update({named for found in walked if (named := name(*found)) is not None})
+    return counted
+
+
+def _walk(value: Any, known: Fields | None, path: str) -> Iterator[tuple[str, Any, bool]]:
+    """Every field below a value: path, value, whether the contract has it. Nothing below what it leaves free."""
+    if isinstance(value, list):
+        for element in value:
+            yield from _walk(element, known, path)
+    elif isinstance(value, dict) and known:
+        for name, inner in value.items():
+            yield f"{path}.{name}", inner, name in known
+            if name in known:
+                yield from _walk(inner, known[name], f"{path}.{name}")
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "boolean", int: "number", float: "number", str: "text", list: "array", dict: "object"}
+    return kinds.get(type(value), "null")
+
+
+def _readable(page: Page) -> list[Record]:
+    return [record for record in page.records if isinstance(record, Record)]
+
+
+def _times(page: Page) -> list[datetime]:
+    return [record.key.updated_at for record in _readable(page)]
+
+
+def _whole(answer: Answer, what: str) -> Answer:
+    checked(answer, what)
+    return answer
+
+
+def _now(connection: Connection) -> datetime:
+    row = connection.execute("select clock_timestamp() as now").fetchone()
+    assert row is not None
+    now: datetime = row["now"]
+    return now

@@ -1,0 +1,32 @@
+"""The statuses that a transaction can be given, asked for once a day."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from softpro.store.database import Connection
+from softpro.vendor.client import Client
+from softpro.vendor.shapes import Status, Typed, typed_list
+
+GOOD_FOR = timedelta(days=1)
+
+
+def statuses(connection: Connection, client: Client, integration_id: UUID) -> list[Typed[Status]]:
+    """As the vendor listed them, at most a day ago. Raises what `Caller.call` does."""
+    row = connection.execute(
+        "select statuses::text from softpro.statuses where integration_id = %s and fetched_at > now() - %s",
+        [integration_id, GOOD_FOR],
+    ).fetchone()
+    if row is not None:
+        return typed_list(row["statuses"].encode(), Status, "the stored statuses")
+    fetched = client.statuses()
+    connection.execute(
+        """
+        insert into softpro.statuses (integration_id, organization_id, statuses)
+        select id, organization_id, %(statuses)s::json from softpro.integrations where id = %(id)s
+        on conflict (integration_id) do update set statuses = excluded.statuses, fetched_at = now()
+        """,
+        {"id": integration_id, "statuses": "[" + ",".join(each.payload.decode() for each in fetched) + "]"},
+    )
+    return fetched
