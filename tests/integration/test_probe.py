@@ -1,0 +1,145 @@
+"""The probe: what an account answers by reads, what of it differs from the contract, and that it tells of nobody."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from softpro.services import Services
+from softpro.store.database import Database
+from softpro.store.integrations import Integration
+from softpro.vendor import capabilities
+from softpro.vendor.capabilities import Capabilities
+from softpro.vendor.probe import Finding, probe
+
+from ..support.databases import one
+from ..support.kinds import StartSandbox
+from ..support.product import begin_connection, command, environment, finish_connection, services_in
+from ..support.vendor import Json, Sandbox
+
+SORTED, FILTERED = "Can lists be sorted by updatedAt?", "Does updatedFrom filter lists?"
+LONGEST, ETAGS = "Records on the longest page", "Do single records carry an ETag?"
+LIMIT, SKEW = "What rate limit do the headers announce?", "How far is the vendor's clock ahead of the database's?"
+FIELDS, CODES = "Fields outside the contract", "Codes outside the contract"
+UNPLACED = "Records that can't be placed"
+
+
+def asked(services: Services, acme: Integration) -> dict[str, Finding]:
+    with services.database.connect() as connection, services.client(acme) as client:
+        findings = {finding.question: finding for finding in probe(connection, client, acme.id)}
+        assert client.requests_made <= 15
+        return findings
+
+
+def known(services: Services, acme: Integration) -> Capabilities:
+    with services.database.connect() as connection:
+        return capabilities.read(connection, acme.id)
+
+
+def between(database: Database, own: Sandbox) -> tuple[Services, Integration]:
+    services = services_in(environment(database, own), database)
+    return services, finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+
+
+def test_an_account_as_the_contract_says_differs_in_nothing(database: Database, start_sandbox: StartSandbox) -> None:
+    services, acme = between(database, start_sandbox(transactions=260, contacts=40, rateLimit=100))
+    findings = asked(services, acme)
+    # The sandbox keeps a few fields and codes that its contract does not name: those can come at any time.
+    assert {finding.question for finding in findings.values() if finding.differs} <= {FIELDS, CODES}
+    assert {findings[question].answer for question in (SORTED, FILTERED, ETAGS)} == {"yes"}
+    assert (findings[LONGEST].answer, findings[LIMIT].answer) == ("200", "100 a minute")
+    assert known(services, acme) == Capabilities()
+    assert one(database, "select probed_at > now() - interval '1 minute' from softpro.capabilities")
+
+
+@pytest.mark.parametrize(
+    ("switches", "question", "answer", "learned"),
+    [
+        ({"honourSort": False}, SORTED, "no", {"sorts_by_updated_at": False}),
+        ({"honourUpdatedFrom": False}, FILTERED, "no", {"filters_updated_from": False}),
+        ({"etags": False}, ETAGS, "no", {"sends_etags": False}),
+        ({"maxPageSize": 100}, LONGEST, "100", {"page_limit": 100}),
+        ({"maxPageSize": 500}, LONGEST, "200", {}),
+        ({"rateLimit": 60}, LIMIT, "60 a minute", {}),
+        ({"clockSkewSeconds": 90}, SKEW, "+", {}),
+        ({"clockSkewSeconds": -7}, SKEW, "-", {}),
+    ],
+)
+def test_what_differs_is_said_and_kept(
+    database: Database, start_sandbox: StartSandbox, switches: Json, question: str, answer: str, learned: Json
+) -> None:
+    services, acme = between(database, start_sandbox(transactions=260, contacts=5, **switches))
+    finding = asked(services, acme)[question]
+    assert finding.answer.startswith(answer)
+    assert finding.differs is (answer != "200")
+    assert known(services, acme) == Capabilities(**learned)
+
+
+def test_the_two_answers_about_lists_are_told_apart(database: Database, start_sandbox: StartSandbox) -> None:
+    own = start_sandbox(transactions=60, contacts=5, honourSort="false", honourUpdatedFrom="false")
+    services, acme = between(database, own)
+    assert known(services, acme) == Capabilities()
+    asked(services, acme)
+    assert known(services, acme) == Capabilities(sorts_by_updated_at=False, filters_updated_from=False)
+    own.switch(honourSort=True, honourUpdatedFrom=True)
+    asked(services, acme)
+    assert known(services, acme) == Capabilities()
+
+
+def test_fields_and_codes_outside_the_contract_are_named_and_no_value_is(
+    database: Database, start_sandbox: StartSandbox
+) -> None:
+    own = start_sandbox(transactions=5, contacts=5)
+    services, acme = between(database, own)
+    own.put(
+        own.organizations[0],
+        {
+            "orderId": "odd-1",
+            "orderType": "TIMESHARE",
+            "status": "Waiting for Ms. Secret",
+            "updatedAt": "2025-03-01T00:00:00.000Z",
+            "createdAt": "2025-03-01T00:00:00.000Z",
+            "escrowRating": {"stars": 5},
+            "buyer": [{"partyId": "p", "partyType": "GHOST", "nickname": "Secret"}],
+            "propertyAddress": {"city": "Mesa", "planet": "Secret"},
+            "customFields": {"anything": "goes"},
+        },
+    )
+    own.put(own.organizations[0], {"orderId": "odd-2", "updatedAt": "Secret yesterday"})
+    findings = asked(services, acme)
+    assert set(findings[FIELDS].answer.split(", ")) >= {
+        "transaction.buyer.nickname: text (1)",
+        "transaction.escrowRating: object (1)",
+        "transaction.propertyAddress.planet: text (1)",
+    }
+    assert set(findings[CODES].answer.split(", ")) >= {
+        "transaction.buyer.partyType: GHOST (1)",
+        "transaction.orderType: TIMESHARE (1)",
+        "transaction.status: no code (1)",
+    }
+    assert findings[UNPLACED].answer == "transaction: updatedAt is missing or is not a timestamp (1)"
+    answer = command(environment(database, own), "probe", "acme")
+    assert "Secret" not in answer.out + answer.err
+    assert "Secret" not in one(database, "select report::text from softpro.capabilities")
+
+
+def test_an_empty_account_cannot_tell_and_nothing_is_noted(database: Database, start_sandbox: StartSandbox) -> None:
+    services, acme = between(database, start_sandbox(transactions=0, contacts=0))
+    findings = asked(services, acme)
+    assert {findings[question].answer[:10] for question in (SORTED, FILTERED, ETAGS, LONGEST)} == {"can't tell"}
+    assert known(services, acme) == Capabilities()
+
+
+def test_the_command_prints_a_report_a_person_can_send(database: Database, start_sandbox: StartSandbox) -> None:
+    own = start_sandbox(transactions=30, contacts=5, honourSort="false")
+    between(database, own)
+    settings = environment(database, own)
+    text = command(settings, "probe", "acme")
+    assert (text.code, text.err) == (0, "")
+    assert f"{SORTED}\n  no\n  differs from the contract: yes" in text.out
+    answers = json.loads(command(settings, "probe", "acme", "--json").out)
+    assert {"question": SORTED, "contract": "yes", "answer": "no"} in answers["answers"]
+    refused = command(settings, "probe", "nobody")
+    assert refused.code == 2
+    assert "nobody" in refused.err
