@@ -41,7 +41,6 @@ def test_a_run_without_changes_asks_once_and_rewrites_nothing(
     assert (log.api_requests, sandbox.requests_of(vendor_organization) - asked) == (1, 1)
     after = dump(services.database, versions=True)
     assert {name for name in after if after[name] != before[name]} == {
-        "softpro.budget_slots",
         "softpro.cursors",
         "softpro.integrations",
         "softpro.leases",
