@@ -11,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help compose-command install demo sandbox test lint unit integration faults servers stress bench airflow lock clean
+.PHONY: help compose-command install demo sandbox test checks lint unit integration faults stress bench airflow lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,8 +33,7 @@ sandbox: $(INSTALLED) ## A local SoftPro 360 alone (ARGS=--help lists its switch
 	@$(BIN)/python -m softpro_sandbox $(ARGS)
 
 test: $(INSTALLED) ## Run all checks and tests
-	$(MAKE) lint unit
-	$(MAKE) --jobs=2 --output-sync=target servers airflow
+	$(MAKE) --jobs=3 --output-sync=target checks integration airflow
 
 lint: $(INSTALLED) ## Style, types, import rules
 	$(BIN)/ruff check .
@@ -57,13 +56,15 @@ integration: $(INSTALLED) ## Tests on the embedded PostgreSQL and the sandbox
 faults: $(INSTALLED) ## Processes killed at every step of a sync
 	$(BIN)/pytest tests/faults
 
-# One after the other, beside the tests of Airflow, which mostly wait.
-servers:
-	$(MAKE) integration faults
+# One after the other, beside each other: all of them wait for much of their time.
+checks:
+	$(MAKE) lint unit faults
 
 stress: $(INSTALLED) ## The tests that break promises on purpose, at sizes that take minutes
-	SOFTPRO_TEST_KILLS=60 SOFTPRO_TEST_HISTORIES=20000 SOFTPRO_TEST_REFRESH_SECONDS=120 \
-		$(BIN)/pytest tests/faults tests/unit/test_paging.py
+	SOFTPRO_TEST_KILLS=60 SOFTPRO_TEST_REFRESH_SECONDS=120 SOFTPRO_TEST_RATE_SECONDS=180 SOFTPRO_TEST_CREATES=1000 \
+		SOFTPRO_TEST_CALLS=120 $(BIN)/pytest -s tests/faults
+	SOFTPRO_TEST_HISTORIES=20000 $(BIN)/pytest tests/unit/test_paging.py
+	SOFTPRO_TEST_HISTORIES=5000 $(BIN)/pytest tests/unit/test_sweep.py
 
 bench: $(INSTALLED) ## Rows per second of a first load, against the floor (ARGS=--help)
 	$(BIN)/python tests/benchmarks/first_load.py $(ARGS)

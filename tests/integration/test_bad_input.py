@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -18,7 +17,7 @@ from softpro.services import Services
 from softpro.store.database import Database
 
 from ..support.databases import dump, execute, one, rows
-from ..support.kinds import Connected, StartSandbox
+from ..support.kinds import Connected
 from ..support.product import (
     Answer,
     begin,
@@ -26,7 +25,6 @@ from ..support.product import (
     command,
     environment,
     finish_connection,
-    services_in,
     sync,
 )
 from ..support.vendor import Sandbox
@@ -223,23 +221,6 @@ def test_an_unknown_mapping_target_refuses_the_whole_set(services: Services, con
     with services.database.connect() as connection, pytest.raises(MappingError, match="'telex' is not a column"):
         sets.replace(connection, integration.id, "acme", wanted, "me")
     assert dump(services.database) == before
-
-
-@pytest.mark.parametrize(("switch", "says"), [("honourSort", "did not sort"), ("honourUpdatedFrom", "ignored")])
-def test_a_vendor_that_does_not_sort_or_filter_is_never_believed_to_be_read_to_the_end(
-    start_sandbox: StartSandbox, database: Database, switch: str, says: str
-) -> None:
-    sandbox = start_sandbox(**{switch: False})
-    settings: dict[str, Any] = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="10")
-    services = services_in(settings, database)
-    address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
-    integration = finish_connection(services, address)
-    log = sync(services, integration)
-    assert log.status == "FAILED"
-    assert says in str(log.error_message)
-    sandbox.switch(**{switch: True})
-    assert sync(services, integration).status == "COMPLETED"
-    assert one(database, "select count(*) from roi.transactions") == 45
 
 
 def test_a_vendor_that_is_away_is_exit_1_and_the_next_try_is_put_off(

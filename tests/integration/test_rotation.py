@@ -194,7 +194,7 @@ def test_a_process_that_still_encrypts_with_the_old_key_is_told_of(
 @pytest.fixture
 def slow_vendor(start_sandbox: StartSandbox) -> Sandbox:
     """A sandbox that takes its time, so that a sync lasts for seconds and refreshes its token several times."""
-    return start_sandbox(accessTokenLifetime=4, slow=1, slowSeconds=0.2)
+    return start_sandbox(accessTokenLifetime=2, slow=1, slowSeconds=0.15)
 
 
 @pytest.mark.parametrize("held", [BOTH, SWAPPED], ids=["new first", "old first"])

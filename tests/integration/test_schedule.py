@@ -97,7 +97,7 @@ def test_what_a_person_announced_is_left_alone_by_the_schedule(connected: Connec
     assert due(services) == {"CONTACT", "TRANSACTION"}
 
 
-def test_a_vendor_that_says_come_back_tomorrow_is_not_waited_for(
+def test_a_limit_that_is_used_up_for_the_moment_is_no_failure_and_the_rest_is_a_backlog(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(rateLimit=2)
@@ -106,12 +106,27 @@ def test_a_vendor_that_says_come_back_tomorrow_is_not_waited_for(
     began = time.monotonic()
     run = begin(services, integration)
     first = pipeline.extract(services, run, seconds=0)
-    with pytest.raises(RateLimitError):
-        pipeline.extract(services, run, seconds=0, first_slice=False)
+    execute(database, "update softpro.cursors set backlog = false")
+    second = pipeline.extract(services, run, seconds=0, first_slice=False)
 
     assert time.monotonic() - began < 20, "the limit frees after 60 s; nobody slept that long"
     assert first.backlog
+    assert (second.fetched, second.requests, second.backlog) == (0, 0, True)
     assert one(database, "select api_requests from softpro.sync_logs") == 1, "the next was not even sent"
+    assert one(database, "select backlog from softpro.cursors")
+
+
+def test_a_vendor_that_says_come_back_tomorrow_is_not_waited_for(
+    start_sandbox: StartSandbox, database: Database
+) -> None:
+    services, integration = _patient(database, start_sandbox())
+    execute(database, "update softpro.budgets set not_before = now() + interval '1 day'")
+    asked = time.monotonic()
+    log = sync(services, integration)
+    assert time.monotonic() - asked < 20
+    assert log.status == "FAILED"
+    assert "it asked to wait" in (log.error_message or "")
+    assert one(database, "select next_attempt_at > now() + interval '23 hours' from softpro.integrations")
 
 
 def test_a_limit_reached_in_a_slice_ends_the_slice_and_keeps_what_came(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from softpro.entities import Mode
 from softpro.store.database import Connection
@@ -13,18 +14,22 @@ from softpro.vendor.records import Key
 
 @dataclass(frozen=True)
 class Cursor:
-    """`sweep`: a delta or full sweep that has not reached the end of the list; `backlog`: there is more to fetch."""
+    """`sweep`: a delta or full sweep that has not reached the end of the list; `backlog`: there is more to fetch.
+
+    `visible_until`: of a sweep by offset under way (see `sweep.py`); None where there is none.
+    """
 
     position: Position
     sweep: Mode | None
     backlog: bool
+    visible_until: datetime | None = None
 
 
 def read(connection: Connection, run: Run) -> Cursor:
     """The stream's cursor; a new one starts before the first record."""
     row = connection.execute(
         """
-        select updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog
+        select updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog, sweep_visible_until
         from softpro.cursors
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         """,
@@ -34,7 +39,8 @@ def read(connection: Connection, run: Run) -> Cursor:
         return Cursor(Position(), None, False)
     last = Key(row["last_updated_at"], row["last_id"]) if row["last_id"] else None
     sweep = Mode(row["sweep_mode"]) if row["sweep_mode"] else None
-    return Cursor(Position(row["updated_from"], row["page_offset"], last), sweep, row["backlog"])
+    position = Position(row["updated_from"], row["page_offset"], last)
+    return Cursor(position, sweep, row["backlog"], row["sweep_visible_until"])
 
 
 def write(connection: Connection, run: Run, cursor: Cursor) -> None:
@@ -44,17 +50,18 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
         """
         insert into softpro.cursors
             (integration_id, entity_type, organization_id,
-             updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog)
+             updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog, sweep_visible_until)
         values (%(integration_id)s, %(entity_type)s, %(organization_id)s,
-                %(updated_from)s, %(offset)s, %(last_at)s, %(last_id)s, %(sweep)s, %(backlog)s)
+                %(updated_from)s, %(offset)s, %(last_at)s, %(last_id)s, %(sweep)s, %(backlog)s, %(visible_until)s)
         on conflict (integration_id, entity_type) do update
         set updated_from = excluded.updated_from, page_offset = excluded.page_offset,
             last_updated_at = excluded.last_updated_at, last_id = excluded.last_id,
-            sweep_mode = excluded.sweep_mode, backlog = excluded.backlog, updated_at = now()
+            sweep_mode = excluded.sweep_mode, backlog = excluded.backlog,
+            sweep_visible_until = excluded.sweep_visible_until, updated_at = now()
         where (cursors.updated_from, cursors.page_offset, cursors.last_updated_at, cursors.last_id,
-               cursors.sweep_mode, cursors.backlog)
+               cursors.sweep_mode, cursors.backlog, cursors.sweep_visible_until)
             is distinct from (excluded.updated_from, excluded.page_offset, excluded.last_updated_at, excluded.last_id,
-                              excluded.sweep_mode, excluded.backlog)
+                              excluded.sweep_mode, excluded.backlog, excluded.sweep_visible_until)
         """,
         {
             **run.stream,
@@ -65,6 +72,7 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
             "last_id": position.last.id if position.last else None,
             "sweep": cursor.sweep.value if cursor.sweep else None,
             "backlog": cursor.backlog,
+            "visible_until": cursor.visible_until,
         },
     )
 

@@ -1,28 +1,37 @@
-"""Fetches what a stream owes, page by page, and lands each page; for a slice of time, or to the end of the list."""
+"""Fetches what a stream owes, page by page, and lands each page; for a slice of time, or to the end of the list.
+
+A list is paged by time; where the vendor turns out not to sort or filter it, that is noted and it is swept by offset.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from softpro.entities import Mode
-from softpro.errors import RateLimitError, SoftProAPIError
+from softpro.errors import BudgetExhausted, RateLimitError, SoftProAPIError
 from softpro.store import logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors
 from softpro.sync.cursors import Cursor
 from softpro.sync.land import land
-from softpro.sync.paging import SMALLEST_PAGE, Position, advance, hold, horizon
+from softpro.sync.paging import SMALLEST_PAGE, ByTime, Position, UnsortedList, Way
+from softpro.sync.sweep import Sweep, resumed
+from softpro.vendor import capabilities
+from softpro.vendor.capabilities import Capabilities
 from softpro.vendor.client import Client
-from softpro.vendor.records import Key, Record, Unreadable
+from softpro.vendor.contract import WINDOW_SECONDS
 
 LEAST_PATIENCE_SECONDS = 10.0
 """Even at the end of a slice the client may wait this long between two tries."""
 
 Progress = Callable[[int, int], None]
 """Called after each page with the records fetched in this slice and the length of the list that is left."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,56 +56,89 @@ def extract(
     """Fetches for at most `seconds` (the page under way is finished), landing each page with the cursor.
 
     A later slice of the same run (`first_slice` false) goes on with the sweep that the first one began.
-    Raises LeaseLost, UnsortedList, SoftProAPIError; what was landed before stays.
+    Raises LeaseLost, UnsweepableList, SoftProAPIError; what was landed before stays.
     """
-    limit = max(SMALLEST_PAGE, batch_size)
+    able = capabilities.read(connection, run.integration_id)
+    limit = max(SMALLEST_PAGE, min(batch_size, able.page_limit))
     deadline = time.monotonic() + seconds
     client.deadline = time.monotonic() + max(seconds, LEAST_PATIENCE_SECONDS)
     cursor = cursors.read(connection, run)
     if first_slice:
         cursor = cursors.begin(cursor, run.mode)
-    position, frozen, fetched, pages = cursor.position, False, 0, 0
+    way, fetched, pages = way_on(cursor, able, first_slice), 0, 0
     requests_before = requests_counted = client.requests_made
     while True:
+        asked = way.position
         try:
-            page = client.list_page(
-                run.entity_type, updated_from=position.updated_from, limit=limit, offset=position.offset
-            )
+            page = client.list_page(run.entity_type, updated_from=asked.updated_from, limit=limit, offset=asked.offset)
         except SoftProAPIError as failed:
-            logs.add(connection, run.log_id, api_requests=client.requests_made - requests_counted)
-            if isinstance(failed, RateLimitError) and pages:
-                return Extracted(fetched, client.requests_made - requests_before, True)  # the rest is for another slice
+            requests_made = client.requests_made - requests_counted
+            if isinstance(failed, RateLimitError) and (pages or _frees_soon(failed)):  # the rest is for another slice
+                backlog = replace(cursor, backlog=True)
+                land(connection, run, [], backlog, new=0, again=frozenset(), requests_made=requests_made)
+                return Extracted(fetched, client.requests_made - requests_before, True)
+            logs.add(connection, run.log_id, api_requests=requests_made)
             raise
-        step = advance(position, [_key(record) for record in page.records], page.has_more, limit)
-        held = cursor.position
-        if step.accepted and not frozen:
-            held, frozen = hold(held, step.position, horizon(page.answered_at))
-        accepted = page.records if step.accepted else []
-        new = _beyond(position, accepted)
-        again = new if cursor.sweep is Mode.FULL else frozenset()
-        cursor = Cursor(held, None if step.done else cursor.sweep, not step.done)
+        pages += 1
+        try:
+            turn = way.take(page, limit)
+        except UnsortedList as told:
+            able = _learn(connection, run, able, told.lacks)
+            way = Sweep(Position())  # from the first record: pages that looked sorted may have skipped some
+            continue
+        if turn.lacks is not None:
+            able = _learn(connection, run, able, turn.lacks)
+        way = turn.way
+        again = turn.new if cursor.sweep is Mode.FULL else frozenset()
+        cursor = Cursor(way.held, None if turn.ended else cursor.sweep, not turn.done, way.visible_until)
         fetched += land(
             connection,
             run,
-            accepted,
+            page.records if turn.accepted else [],
             cursor,
-            new=len(new),
+            new=len(turn.new),
             again=again,
             requests_made=client.requests_made - requests_counted,
         )
-        requests_counted, pages = client.requests_made, pages + 1
-        left = max(0, page.total - position.offset - len(page.records)) if page.has_more else 0
+        requests_counted = client.requests_made
+        left = max(0, page.total - asked.offset - len(page.records)) if page.has_more else 0
         progress(fetched, fetched + left)
-        position = step.position
-        if step.done or time.monotonic() >= deadline:
-            return Extracted(fetched, client.requests_made - requests_before, not step.done)
+        if turn.done or time.monotonic() >= deadline:
+            return Extracted(fetched, client.requests_made - requests_before, not turn.done)
 
 
-def _key(record: Record | Unreadable) -> Key | None:
-    return record.key if isinstance(record, Record) else None
+def way_on(cursor: Cursor, able: Capabilities, first_slice: bool) -> Way:
+    """How the list is paged from the stored cursor on: by time where the vendor sorts and filters, else by offset.
+
+    Neither way goes on with what the other one left: by time it starts where the sweep under way had started; a sweep
+    starts from the first record, as what is known now to be unsorted may have looked sorted before.
+    """
+    position, sweeping = cursor.position, cursor.visible_until
+    if able.sorts_by_updated_at and able.filters_updated_from:
+        position = position if sweeping is None else Position(position.updated_from)
+        return ByTime(position, position)
+    if sweeping is None:
+        return Sweep(position if position.last is None else Position())
+    if first_slice and position.last is None:
+        return Sweep(position)  # that sweep had ended: it only had to look for what changed meanwhile
+    return resumed(position, sweeping)
 
 
-def _beyond(position: Position, records: Sequence[Record | Unreadable]) -> frozenset[str]:
-    """The ids of a page's records that lie beyond the one accepted last: pages overlap on purpose."""
-    last = position.last
-    return frozenset(r.key.id for r in records if isinstance(r, Record) and (last is None or r.key > last))
+def _frees_soon(limit: RateLimitError) -> bool:
+    """Our own share is used up as it is in any busy minute: nothing failed."""
+    return isinstance(limit, BudgetExhausted) and (limit.retry_after or 0) <= WINDOW_SECONDS
+
+
+def _learn(connection: Connection, run: Run, able: Capabilities, lacks: str) -> Capabilities:
+    """Notes what the vendor turned out not to do, for all runs to come."""
+    if getattr(able, lacks):
+        capabilities.note(connection, run.integration_id, **{lacks: False})
+        log.warning(
+            "capability_noted",
+            extra={
+                "integration_id": str(run.integration_id),
+                "entity_type": run.entity_type.value,
+                "fact": f"{lacks}=false",
+            },
+        )
+    return replace(able, **{lacks: False})
