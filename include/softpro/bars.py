@@ -27,7 +27,7 @@ def progress_bar(entity_type: EntityType) -> Iterator[tuple[Progress, Stage]]:
     with Progress(*columns, TextColumn("{task.fields[came_to]}"), console=Console(stderr=True)) as bars:
         task = bars.add_task(entity_type.table, total=None, came_to="")
         yield (
-            lambda fetched, total: bars.update(task, completed=fetched, total=total),
+            lambda fetched, total: bars.update(task, completed=fetched, total=total, came_to=""),
             lambda name, came_to: bars.update(task, description=f"{entity_type.table} {name}", came_to=came_to),
         )
 

@@ -74,13 +74,15 @@ def extract(
     seconds: float = SLICE_SECONDS,
     first_slice: bool = True,
     progress: Progress = lambda fetched, total: None,
+    waiting: Callable[[float], None] = lambda seconds: None,
 ) -> Extracted:
-    """See `softpro.sync.extract`."""
+    """See `softpro.sync.extract`; `waiting` is told the seconds that the rate limit makes it wait."""
     from softpro.sync.extract import extract as step
 
     with services.database.connect() as connection:
         integration = integrations.get(connection, run.integration_id)
         with services.client(integration, bulk=True) as client:
+            client.waiting = waiting
             return step(
                 connection,
                 client,
@@ -170,7 +172,13 @@ def sync(
             first, backlog = True, True
             while backlog:
                 stage("extract", "")
-                extracted = extract(services, run, first_slice=first, progress=progress)
+                extracted = extract(
+                    services,
+                    run,
+                    first_slice=first,
+                    progress=progress,
+                    waiting=lambda seconds: stage("extract", f"{seconds:.0f} s until the rate limit lets more through"),
+                )
                 stage("transform", f"{extracted.fetched} fetched")
                 transformed = transform(database, run)
                 stage("check", f"{transformed.staged} staged")

@@ -11,7 +11,7 @@ All times are the database's. Where it is away nothing is sent; after it crashed
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -45,16 +45,19 @@ class Budget:
     reserve: float
     bulk: bool
 
-    def take(self, hold: float, patience: float | None) -> Slot:
+    def take(
+        self, hold: float, patience: float | None, waiting: Callable[[float], None] = lambda seconds: None
+    ) -> Slot:
         """Waits until a request may be sent; its answer must come within `hold` seconds, and be settled.
 
-        Sleeps until the reserved instant and looks again: Retry-After may have come meanwhile. Raises BudgetExhausted,
-        and keeps nothing, where that is more than `patience` seconds away.
+        Sleeps until the reserved instant and looks again: Retry-After may have come meanwhile; `waiting` is told for
+        how long. Raises BudgetExhausted, and keeps nothing, where that is more than `patience` seconds away.
         """
         deadline = None if patience is None else time.monotonic() + patience
         slot = self._reserve(hold, deadline)
         while slot.wait > 0:
             try:
+                waiting(slot.wait)
                 time.sleep(slot.wait)
                 slot = self._confirm(slot, hold, deadline) or self._reserve(hold, deadline)
             except BaseException:

@@ -55,7 +55,8 @@ class Caller:
     """One organization's way to the vendor. `token(refused)` gives an access token; `refused` is one that got a 401.
 
     `requests_made` counts every request that was sent, retries included. No wait, for the budget or between two tries,
-    goes beyond `deadline` (of the monotonic clock): the error is raised instead.
+    goes beyond `deadline` (of the monotonic clock): the error is raised instead. `waiting` is told the seconds that the
+    rate limit makes it wait.
     """
 
     base_url: str
@@ -67,6 +68,7 @@ class Caller:
     session: requests.Session = field(default_factory=requests.Session, repr=False)
     requests_made: int = 0
     deadline: float | None = None
+    waiting: Callable[[float], None] = lambda seconds: None
 
     def call(self, call: Call, parse: Callable[[Answer, str], T]) -> T:
         """What `parse` makes of the answer. A 401 makes one refresh and one more try.
@@ -136,7 +138,7 @@ class Caller:
 
         patience = None if self.deadline is None else self.deadline - time.monotonic()
         asked = time.monotonic()
-        slot = self.budget.take(call.seconds + SILENCE_SECONDS, patience)
+        slot = self.budget.take(call.seconds + SILENCE_SECONDS, patience, self.waiting)
         began = time.monotonic()
         self.requests_made += 1
         said: dict[str, Any] = {
