@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from softpro.entities import EntityType
-from softpro.errors import AuthenticationError, ConsentRefused, DecryptionError, NotConnected, StateError, UsageError
+from softpro.errors import AuthenticationError, ConsentRefused, NotConnected, StateError, UsageError
 from softpro.mapping import sets
 from softpro.redirects import checked_path
 from softpro.services import Services
@@ -121,7 +121,10 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
         )
         with connection.transaction():
             _require_same_organization(connection, authorization, profile)
-            former = _grant_to_replace(services, connection, client.integration_id)
+            try:
+                former = oauth.grant_to_end(connection, services.vault, client.integration_id)
+            except NotConnected:  # disconnected: it was ended then
+                former = None
             integrations.adopt(
                 connection,
                 services.vault,
@@ -140,21 +143,6 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
     if former and former.refresh_token and tokens.refresh_token not in (None, former.refresh_token):
         told = oauth.revoke_token(services.oauth, former.credentials, former.refresh_token)
         log.info("former_grant_ended", extra={"integration_id": str(client.integration_id), "vendor_told": told})
-
-
-def _grant_to_replace(services: Services, connection: Connection, integration_id: UUID) -> Grant | None:
-    """The grant that stands, with the client it was given to; None where it can't be read.
-
-    Its row is locked: a refresh under way can't store a newer pair between this and the end of the transaction.
-    """
-    connection.execute("select from softpro.integrations where id = %s for update", [integration_id])
-    try:
-        return grants.read(connection, services.vault, integration_id)
-    except NotConnected:  # disconnected: it was ended then
-        return None
-    except DecryptionError as lost:
-        log.warning("former_grant_unknown", extra={"integration_id": str(integration_id), "error": str(lost)})
-        return None
 
 
 def _require_same_organization(connection: Connection, authorization: Authorization, profile: Profile) -> None:

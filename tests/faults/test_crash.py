@@ -57,7 +57,7 @@ def test_after_the_server_was_killed_the_window_counts_as_full() -> None:
 
     database = embedded.start(directory)
 
-    assert one(database, "select count(*) from softpro.budget_slots") == 0
+    assert one(database, "select count(*) from softpro.budget_requests") == 0
     with database.connect() as connection:
         budget = Budget(connection, acme, 100, timedelta(seconds=WINDOW), 0.0, False)
         began = time.monotonic()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from softpro.entities import EntityType
-from softpro.errors import CircuitOpen, RateLimitError, RecordNotFound, ServerError, SoftProAPIError
+from softpro.errors import BudgetExhausted, CircuitOpen, RateLimitError, RecordNotFound, ServerError, SoftProAPIError
 from softpro.services import Services
 from softpro.store import integrations
 from softpro.store.database import Database
@@ -108,6 +109,33 @@ def test_after_the_cool_down_one_call_tries_once_and_the_next_cool_down_is_twice
     assert seconds == pytest.approx(2 * COOL_DOWN.total_seconds(), abs=5)
     with pytest.raises(CircuitOpen):
         client.profile()
+
+
+def test_one_that_tries_and_is_told_to_slow_down_was_answered(client: Client, own: Sandbox, services: Services) -> None:
+    own.switch(error500=1)
+    fail(client, OPENS_AFTER)
+    cool_down(services)
+    own.switch(error500=0, error429=1)
+    with pytest.raises(RateLimitError):
+        client.profile()
+    own.switch(error429=0)
+    client.profile()
+
+
+def test_one_that_tries_and_may_not_ask_leaves_the_try_to_the_next(
+    client: Client, own: Sandbox, services: Services
+) -> None:
+    own.switch(error500=1)
+    fail(client, OPENS_AFTER)
+    own.switch(error500=0)
+    cool_down(services)
+    execute(services.database, "update softpro.budgets set not_before = now() + interval '1 hour'")
+    client.deadline = time.monotonic() + 1
+    with pytest.raises(BudgetExhausted):
+        client.profile()
+    client.deadline = None
+    execute(services.database, "update softpro.budgets set not_before = null")
+    client.profile()
 
 
 def test_while_one_call_tries_the_others_wait(client: Client, own: Sandbox, services: Services) -> None:

@@ -90,10 +90,72 @@ def test_a_slot_is_free_a_window_after_its_answer_arrived(budget: Callable[..., 
 
 def test_a_request_without_an_answer_keeps_its_slot_until_none_can_come(budget: Callable[..., Budget]) -> None:
     ours = budget(1)
-    ours.take(HOLD, 0)
-    with pytest.raises(BudgetExhausted, match="used up") as full:
-        ours.take(HOLD, 1)
-    assert full.value.retry_after == pytest.approx(HOLD + WINDOW, abs=LATE)
+    began = time.monotonic()
+    ours.take(1.0, 0)
+    with pytest.raises(BudgetExhausted, match="used up"):
+        ours.take(HOLD, 1.2)
+    ours.take(HOLD, None)
+    assert 1.0 + WINDOW <= time.monotonic() - began < 1.0 + WINDOW + LATE
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(1, 3), (3, 8), (10, 14)])
+def test_more_who_wait_than_there_are_slots_still_use_nearly_all_of_it(
+    budget: Callable[..., Budget], limit: int, workers: int
+) -> None:
+    seconds, sent = 2.5, []
+    end = time.monotonic() + seconds
+
+    def work(ours: Budget) -> None:
+        while True:
+            slot = ours.take(HOLD, None)
+            if time.monotonic() >= end:
+                return
+            sent.append(time.monotonic())
+            time.sleep(0.02)
+            ours.settle(slot, told(limit, 0), None)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, [budget(limit) for _ in range(workers)]))
+    sent.sort()
+    assert min((later - earlier for earlier, later in zip(sent, sent[limit:], strict=False)), default=9) > WINDOW
+    assert len(sent) >= limit * seconds / WINDOW * 0.6
+
+
+def test_who_waits_for_long_is_not_overtaken_by_its_like(budget: Callable[..., Budget]) -> None:
+    ours, first, second = budget(1), budget(1), budget(1)
+    ours.settle(ours.take(HOLD, 0), {}, None)
+    order: list[str] = []
+
+    def wait(name: str, waiter: Budget) -> None:
+        slot = waiter.take(HOLD, None)
+        order.append(name)
+        waiter.settle(slot, {}, None)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(wait, "first", first)
+        time.sleep(0.2)
+        pool.submit(wait, "second", second)
+    assert order == ["first", "second"]
+
+
+def test_retry_after_and_a_moving_limit_under_load_lock_nobody_out(budget: Callable[..., Budget]) -> None:
+    end = time.monotonic() + 3
+
+    def work(ours: Budget) -> int:
+        rounds = 0
+        while time.monotonic() < end:
+            slot = ours.take(HOLD, None)
+            ours.settle(slot, told(1 + rounds % 3, 0), 0.001)
+            rounds += 1
+        return rounds
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(work, [budget(3, window=0.05) for _ in range(6)])) > 10
+
+
+@pytest.mark.parametrize(("limit", "bulk"), [(2, 1), (5, 4), (9, 8), (10, 9), (25, 22), (100, 90)])
+def test_a_reserve_is_never_rounded_to_nothing(budget: Callable[..., Budget], limit: int, bulk: int) -> None:
+    assert free_now(budget(limit, window=60, reserve=0.1, bulk=True)) == bulk
 
 
 def test_what_was_not_sent_is_given_back(budget: Callable[..., Budget]) -> None:
@@ -231,7 +293,7 @@ def test_after_a_crash_of_the_database_the_window_counts_as_full(budget: Callabl
     """A crash empties unlogged tables; `tests/faults` crashes a server for it."""
     ours = budget(5)
     ours.settle(ours.take(HOLD, 0), {}, None)
-    execute_now(ours, "truncate softpro.budget_slots")
+    execute_now(ours, "truncate softpro.budget_requests")
     with pytest.raises(BudgetExhausted) as full:
         ours.take(HOLD, 1)
     assert full.value.retry_after == pytest.approx(HOLD + WINDOW, abs=LATE)
@@ -244,7 +306,7 @@ def test_a_crash_while_one_waits_makes_it_wait_anew(budget: Callable[..., Budget
     with ThreadPoolExecutor(1) as pool:
         woken = pool.submit(sleeper.take, 0.2, None)
         time.sleep(0.3)
-        execute_now(ours, "truncate softpro.budget_slots")
+        execute_now(ours, "truncate softpro.budget_requests")
         woken.result()
     assert WINDOW + 0.2 + WINDOW <= time.monotonic() - began < WINDOW + 0.2 + WINDOW + LATE
 

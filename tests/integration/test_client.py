@@ -15,10 +15,11 @@ import pytest
 import requests
 
 from softpro.entities import EntityType
-from softpro.errors import ConflictError, NetworkError, RecordNotFound, ServerError, ValidationError
+from softpro.errors import ConflictError, NetworkError, RecordNotFound, ServerError, UsageError, ValidationError
 from softpro.services import Services
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
+from softpro.vendor import capabilities
 from softpro.vendor.client import Client
 from softpro.vendor.records import Record, Unreadable
 from softpro.vendor.statuses import statuses
@@ -208,6 +209,52 @@ def test_a_document_cut_short_is_fetched_again_from_its_beginning(
         for _ in range(5):
             client.download(made.fields, copy)
             assert copy.getvalue() == b"0123456789" * 500
+
+
+@pytest.mark.parametrize("hindrance", ["an expired token", "a refusal for now"])
+def test_an_upload_that_is_sent_again_is_sent_from_its_beginning(
+    database: Database, start_sandbox: StartSandbox, hindrance: str
+) -> None:
+    own = start_sandbox(transactions=1, contacts=0)
+    services = services_in(environment(database, own, SOFTPRO_MAX_RETRIES="12"), database)
+    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    (order,) = own.records(own.organizations[0])
+    content = os.urandom(200_000)
+    with services.client(acme) as client:
+        client.profile()
+        if hindrance == "an expired token":
+            own.expire(own.organizations[0])
+        else:
+            own.switch(error429=0.6, faultSeed=3)
+        made = client.upload(order, io.BytesIO(content), "a.bin", "application/octet-stream", {})
+        own.switch(error429=0)
+        assert client.requests_made > 2
+        copy = io.BytesIO()
+        client.download(made.fields, copy)
+    assert copy.getvalue() == content
+
+
+@pytest.mark.parametrize("wrong", ["", ".", ".."])
+def test_an_id_that_leads_elsewhere_is_refused(client: Client, order: str, wrong: str) -> None:
+    with pytest.raises(UsageError, match="can't be an id"):
+        client.delete_document(order, wrong)
+    assert isinstance(client.record(TRANSACTION, order), Record)
+
+
+def test_a_vendor_without_etags_is_sent_no_if_match_and_a_write_once(
+    database: Database, start_sandbox: StartSandbox
+) -> None:
+    own = start_sandbox(transactions=1, contacts=0, etags="false")
+    services = services_in(environment(database, own), database)
+    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    (order,) = own.records(own.organizations[0])
+    with database.connect() as connection:
+        capabilities.note(connection, acme.id, sends_etags=False)
+    own.switch(lostWrite=1)
+    with services.client(acme) as client:
+        with pytest.raises(NetworkError):
+            client.change(TRANSACTION, order, {"notes": "once"}, '"an old one"')
+        assert client.requests_made == 1
 
 
 def test_unknown_fields_and_enum_values_are_let_through(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,7 +13,9 @@ from softpro.services import Services
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
 from softpro.vendor import capabilities
+from softpro.vendor import probe as probing
 from softpro.vendor.capabilities import Capabilities
+from softpro.vendor.client import Client, Page
 from softpro.vendor.probe import Finding, probe
 
 from ..support.databases import one
@@ -102,7 +107,7 @@ def test_fields_and_codes_outside_the_contract_are_named_and_no_value_is(
             "createdAt": "2025-03-01T00:00:00.000Z",
             "escrowRating": {"stars": 5},
             "buyer": [{"partyId": "p", "partyType": "GHOST", "nickname": "Secret"}],
-            "propertyAddress": {"city": "Mesa", "planet": "Secret"},
+            "propertyAddress": {"city": "Mesa", "planet": "Secret", "JOHN SECRET": 1, "Secret\x00": 1},
             "customFields": {"anything": "goes"},
         },
     )
@@ -111,6 +116,7 @@ def test_fields_and_codes_outside_the_contract_are_named_and_no_value_is(
     assert set(findings[FIELDS].answer.split(", ")) >= {
         "transaction.buyer.nickname: text (1)",
         "transaction.escrowRating: object (1)",
+        "transaction.propertyAddress.(no identifier): number (1)",
         "transaction.propertyAddress.planet: text (1)",
     }
     assert set(findings[CODES].answer.split(", ")) >= {
@@ -129,6 +135,34 @@ def test_an_empty_account_cannot_tell_and_nothing_is_noted(database: Database, s
     findings = asked(services, acme)
     assert {findings[question].answer[:10] for question in (SORTED, FILTERED, ETAGS, LONGEST)} == {"can't tell"}
     assert known(services, acme) == Capabilities()
+
+
+def test_an_empty_answer_does_not_say_that_lists_are_filtered(
+    database: Database, start_sandbox: StartSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, acme = between(database, start_sandbox(transactions=30, contacts=5))
+    select = Client.select
+
+    def nothing_since(client: Client, entity_type: Any, parameters: Any) -> Page:
+        page = select(client, entity_type, parameters)
+        return replace(page, records=[], total=0) if "updatedFrom" in parameters else page
+
+    monkeypatch.setattr(Client, "select", nothing_since)
+    assert asked(services, acme)[FILTERED].answer.startswith("can't tell")
+    assert one(database, "select filters_updated_from is null from softpro.capabilities")
+
+
+def test_a_call_that_took_long_tells_nothing_of_the_clocks(
+    database: Database, start_sandbox: StartSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, acme = between(database, start_sandbox(transactions=3, contacts=3))
+    with services.database.connect() as connection:
+        moment = probing._now(connection)
+    moments = iter([moment, moment + timedelta(seconds=40)])
+    monkeypatch.setattr(probing, "_now", lambda connection: next(moments))
+    finding = asked(services, acme)[SKEW]
+    assert finding.answer == "can't tell: the call took 40.0 s"
+    assert not finding.differs
 
 
 def test_the_command_prints_a_report_a_person_can_send(database: Database, start_sandbox: StartSandbox) -> None:

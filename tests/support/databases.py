@@ -112,5 +112,5 @@ def dump(database: Database, *, versions: bool = False) -> dict[str, list[str]]:
                 ).fetchall()
             ]
             for schema, table in tables(connection)
-            if table != "budget_slots"
+            if table != "budget_requests"
         }

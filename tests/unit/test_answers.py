@@ -20,7 +20,7 @@ from softpro.errors import (
     SoftProAPIError,
     ValidationError,
 )
-from softpro.vendor.answers import checked, decoded
+from softpro.vendor.answers import accepted, checked, decoded, request_id
 from softpro.vendor.calls import wait_before
 from softpro.vendor.lists import split
 from softpro.vendor.shapes import Profile
@@ -53,6 +53,7 @@ def test_a_good_answer_is_its_bytes() -> None:
         (403, "FORBIDDEN", ForbiddenError, False),
         (404, "NOT_FOUND", RecordNotFound, False),
         (409, "CONFLICT_ERROR", ConflictError, False),
+        (302, "MOVED", ServerError, True),
         (418, "TEAPOT", ValidationError, False),
         (429, "RATE_LIMIT_ERROR", RateLimitError, True),
         (500, "SERVER_ERROR", ServerError, True),
@@ -86,7 +87,37 @@ def test_a_proxys_page_or_nothing_is_a_server_error(status: int, body: bytes, he
     assert refused.value.retryable
 
 
-@pytest.mark.parametrize("body", [b'{"success": fal', b"[]", b'{"error": "text"}', b'{"error": {"code": 7}}', b"\xff"])
+def test_a_success_whose_body_nobody_reads_may_have_none_but_not_a_proxys_page() -> None:
+    for nothing in (answer(204, b"", {}), answer(200, b""), answer(200, b"{}")):
+        accepted(nothing, "DELETE /x")
+    with pytest.raises(ServerError, match=r"^DELETE /x: the answer is not JSON"):
+        accepted(answer(200, b"<html>Log in</html>", {"Content-Type": "text/html"}), "DELETE /x")
+    with pytest.raises(RecordNotFound):
+        accepted(answer(404, envelope("NOT_FOUND")), "DELETE /x")
+
+
+def test_what_the_vendor_says_is_kept_as_one_short_line() -> None:
+    odd = answer(500, envelope("BAD\x00" + "C" * 200, "a\x00b\x1b\x7f\x85\r\n\u202ec" + "m" * 600))
+    with pytest.raises(ServerError) as refused:
+        checked(odd, "GET /x")
+    error = refused.value
+    assert error.error_code == "BAD" + "C" * 97
+    assert str(error) == f"GET /x: SoftPro answered 500 {error.error_code}, ab c" + "m" * 496
+    named = answer(500, b"", {"X-Request-Id": "r\x00\n" + "1" * 200})
+    assert request_id(named) == "r " + "1" * 98
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"success": fal',
+        b"[]",
+        b'{"error": "text"}',
+        b'{"error": {"code": 7}}',
+        b"\xff",
+        b'{"error": {"details": ' + b"[" * 9000 + b"]" * 9000 + b"}}",
+    ],
+)
 def test_an_error_envelope_that_is_none_still_gives_the_statuss_error(body: bytes) -> None:
     with pytest.raises(RecordNotFound):
         checked(answer(404, body), "GET /x")
@@ -160,7 +191,16 @@ def test_retry_after_is_above_all(attempt: int, seconds: float) -> None:
     assert wait_before(failed_attempt(attempt, RateLimitError("slower", retry_after=seconds))) == seconds
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("soon", None), ("-1", None), ("", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("86401", 86_400.0),
+        ("999999", 86_400.0),
+        *((odd, None) for odd in ("9999999999999", "9" * 400, "soon", "-1", "1.5", "٣", "²", "")),
+    ],
+)
 def test_retry_after_is_read_from_the_answer(header: str, seconds: float | None) -> None:
     with pytest.raises(RateLimitError) as refused:
         checked(answer(429, envelope("RATE_LIMIT_ERROR"), JSON | {"Retry-After": header}), "GET /x")

@@ -61,7 +61,7 @@ def extract(
     able = capabilities.read(connection, run.integration_id)
     limit = max(SMALLEST_PAGE, min(batch_size, able.page_limit))
     deadline = time.monotonic() + seconds
-    client.deadline = time.monotonic() + max(seconds, LEAST_PATIENCE_SECONDS)
+    client.deadline = deadline + LEAST_PATIENCE_SECONDS
     cursor = cursors.read(connection, run)
     if first_slice:
         cursor = cursors.begin(cursor, run.mode)

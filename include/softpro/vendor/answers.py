@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +31,12 @@ ERRORS: dict[int, type[SoftProAPIError]] = {
     429: RateLimitError,
 }
 
+LONGEST_RETRY_AFTER = 86_400.0
+"""Seconds. A day is far beyond any rate limit: who asks for more has a wrong clock, or a wrong unit."""
+
+CODE_LENGTH, MESSAGE_LENGTH = 100, 500
+"""So much is kept of what the vendor says: it ends up in logs and table columns."""
+
 
 class _Error(msgspec.Struct):
     code: str = ""
@@ -49,24 +58,31 @@ def checked(answer: Answer, what: str) -> bytes:
 
     A page from a proxy, an empty body or one of another type is a ServerError: the vendor did not say it.
     """
-    refused(answer, what)
-    if not (_is_json(answer) and answer.content):
-        raise ServerError(f"{what}: the answer is not JSON (a proxy's page?)", status_code=answer.status_code)
+    accepted(answer, what)
+    if not answer.content:
+        raise ServerError(f"{what}: the answer is empty", status_code=answer.status_code)
     return answer.content
 
 
+def accepted(answer: Answer, what: str) -> None:
+    """A success whose body nobody reads; it may have none. Raises as `checked` does."""
+    refused(answer, what)
+    if answer.content and not _is_json(answer):
+        raise ServerError(f"{what}: the answer is not JSON (a proxy's page?)", status_code=answer.status_code)
+
+
 def refused(answer: Answer, what: str) -> None:
-    """Raises the SoftProAPIError of an answer that is not a success."""
+    """Raises the SoftProAPIError of an answer that is not a success. A redirect is no answer: a ServerError."""
     if answer.ok:
         return
-    envelope = _said(answer)
-    said = envelope.error
-    kind = ERRORS.get(answer.status_code, ServerError if answer.status_code >= 500 else ValidationError)
+    said = _said(answer).error
+    code, message = plain(said.code, CODE_LENGTH), plain(said.message, MESSAGE_LENGTH)
+    kind = ERRORS.get(answer.status_code, ValidationError if 400 <= answer.status_code < 500 else ServerError)
     raise kind(
-        f"{what}: SoftPro answered {answer.status_code} {said.code or answer.reason}"
-        + (f", {said.message}" if said.message else ""),
+        f"{what}: SoftPro answered {answer.status_code} {code or plain(answer.reason, CODE_LENGTH)}"
+        + (f", {message}" if message else ""),
         status_code=answer.status_code,
-        error_code=said.code,
+        error_code=code,
         details=said.details,
         retry_after=retry_after(answer.headers),
         request_id=request_id(answer),
@@ -82,14 +98,29 @@ def decoded(body: bytes, shape: Any, what: str) -> Any:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of Retry-After (RFC 9110 section 10.2.3); the vendor sends no dates there."""
+    """The seconds of Retry-After (RFC 9110 section 10.2.3), a day at most; the vendor sends no dates there."""
     text = headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else None
+    return min(float(text), LONGEST_RETRY_AFTER) if re.fullmatch("[0-9]{1,6}", text) else None
+
+
+def answered_at(answer: Answer) -> datetime | None:
+    """The vendor's clock when it answered, in whole seconds (RFC 9110 section 6.6.1); None where it does not say."""
+    try:
+        moment = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment  # "-0000" is UTC, of no place
 
 
 def request_id(answer: Answer) -> str:
     """The vendor's name for the request: in a header, or in an error's envelope."""
-    return answer.headers.get("X-Request-Id", "") or (_said(answer).meta.request_id if not answer.ok else "")
+    name = answer.headers.get("X-Request-Id", "") or (_said(answer).meta.request_id if not answer.ok else "")
+    return plain(name, CODE_LENGTH)
+
+
+def plain(text: str, length: int) -> str:
+    """What the vendor says as one line that a log and a table column can hold: nothing unprintable, and cut."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())[:length]
 
 
 def _is_json(answer: Answer) -> bool:
@@ -101,5 +132,5 @@ def _said(answer: Answer) -> _Envelope:
         return _Envelope()
     try:
         return msgspec.json.decode(answer.content, type=_Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Envelope()

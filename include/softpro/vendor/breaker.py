@@ -97,6 +97,14 @@ class Breaker:
             },
         )
 
+    def spared(self, admission: Admission) -> None:
+        """The vendor was not asked after all: where it was the one that tries, the next call does."""
+        if admission.trial:
+            self.connection.execute(
+                "update softpro.breakers set next_try_at = now() where integration_id = %s and opened_at is not null",
+                [self.integration_id],
+            )
+
     def _tries(self) -> bool:
         """Whether this call is the one that tries: the others wait for what comes of it."""
         return bool(

@@ -1,11 +1,12 @@
 """The vendor's rate limit, shared by all processes and hosts: one sliding window per integration, kept in PostgreSQL.
 
-The window is a set of slots. A request takes the slot that is free first and keeps it until a window after its answer
-*arrived*: the vendor counted it at some moment before that. While it is out, the slot is taken until a window after the
-last moment its answer could come, so a process that dies frees nothing early. So any two requests of one slot are
-counted more than a window apart, and no window holds more requests than there are slots.
+A request takes one of the limit's slots until a window after its answer *arrived*: the vendor counted it at some moment
+before that. While it is out, its slot is taken until a window after the last moment its answer could come, so a process
+that dies frees nothing early. So whatever the vendor counts in any window stood in our count together, and that was
+never above the limit.
 
-All times are the database's. Where it is away nothing is sent; after it crashed, the window counts as full.
+Who finds no slot queues behind its like, sleeps until the first moment one can be free, and looks again. All times are
+the database's. Where it is away nothing is sent; after it crashed, the window counts as full.
 """
 
 from __future__ import annotations
@@ -84,10 +85,10 @@ class Budget:
         )
 
     def give_back(self, slot: Slot) -> None:
-        """Nothing was sent: the slot is as it was before."""
+        """Nothing was sent, and will not be."""
         self.connection.execute(
-            "update softpro.budget_slots set free_at = sent_at where integration_id = %s and ticket = %s",
-            [self.integration_id, slot.ticket],
+            "delete from softpro.budget_requests where ticket = %s and integration_id = %s",
+            [slot.ticket, self.integration_id],
         )
 
     def _reserve(self, hold: float, deadline: float | None) -> Slot:
@@ -115,8 +116,15 @@ class Budget:
     def _confirm(self, slot: Slot, hold: float, deadline: float | None) -> Slot | None:
         """The slot with what is still to wait; None where a crash took it."""
         row = self.connection.execute(
-            "select softpro.confirm_slot(%s, %s, %s, %s) as wait",
-            [self.integration_id, slot.ticket, timedelta(seconds=hold), self.window],
+            "select softpro.confirm_slot(%s, %s, %s, %s, %s, %s) as wait",
+            [
+                self.integration_id,
+                slot.ticket,
+                self.requests,
+                self.reserve,
+                timedelta(seconds=hold),
+                self.window,
+            ],
         ).fetchone()
         assert row is not None
         if row["wait"] is None:

@@ -12,7 +12,15 @@ from urllib.parse import quote
 import requests
 import tenacity
 
-from softpro.errors import NetworkError, RateLimitError, ServerError, SoftProAPIError
+from softpro.errors import (
+    BudgetExhausted,
+    NetworkError,
+    RateLimitError,
+    ServerError,
+    SoftProAPIError,
+    SoftProError,
+    UsageError,
+)
 from softpro.vendor.answers import request_id, retry_after
 from softpro.vendor.breaker import Breaker
 from softpro.vendor.budget import Budget
@@ -30,6 +38,7 @@ class Call:
     """One call of the contract. `route` is its path with names for the ids, as logs show it.
 
     A `repeatable` one may be sent again although its first fate is unknown: a GET, a DELETE, a PATCH with `If-Match`.
+    `body` makes what is sent, anew for every try.
     """
 
     method: str
@@ -37,13 +46,16 @@ class Call:
     ids: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str | int] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
+    body: Callable[[], Any] = lambda: None
     repeatable: bool = True
     seconds: float = EXCHANGE_SECONDS
     into: BinaryIO | None = None
 
     @property
     def path(self) -> str:
+        """Raises UsageError for an id that is none: it would lead to another resource."""
+        if wrong := [f"{name} {value!r}" for name, value in self.ids.items() if value in ("", ".", "..")]:
+            raise UsageError(f"{self}: {', '.join(wrong)} can't be an id")
         return self.route.format_map({name: quote(value, safe="") for name, value in self.ids.items()})
 
     def __str__(self) -> str:
@@ -96,14 +108,20 @@ class Caller:
 
         try:
             result = self._retry(call, attempts, attempt)
-        except RateLimitError:
+        except BudgetExhausted:
+            self.breaker.spared(admission)
             raise
         except (ServerError, NetworkError) as failed:
-            if call.repeatable or admission.trial:  # else it was given up after one try, which says little
+            # A write that may have been done is given up after one try, which says little.
+            if call.repeatable or admission.trial or not may_have_happened(failed):
                 self.breaker.failed(admission, failed)
             raise
-        except SoftProAPIError:
-            self.breaker.succeeded(admission)  # a refusal is an answer
+        except SoftProAPIError as refused:  # a refusal is an answer, and "too many" one to nobody's credit
+            if admission.trial or not isinstance(refused, RateLimitError):
+                self.breaker.succeeded(admission)
+            raise
+        except SoftProError:
+            self.breaker.spared(admission)
             raise
         self.breaker.succeeded(admission)
         return result
@@ -140,6 +158,10 @@ class Caller:
         asked = time.monotonic()
         slot = self.budget.take(call.seconds + SILENCE_SECONDS, patience, self.waiting)
         began = time.monotonic()
+        if not call.repeatable and self.deadline is not None and began > self.deadline:
+            # Whoever waits for what comes of a write counts on it not being sent any later.
+            self.budget.give_back(slot)
+            raise NetworkError(f"{call} was not sent: the time for it was over", sent=False)
         self.requests_made += 1
         said: dict[str, Any] = {
             "method": call.method,
@@ -159,7 +181,7 @@ class Caller:
                 into=call.into,
                 params=call.parameters,
                 headers={"Accept": "application/json", **call.headers},
-                data=call.body,
+                data=call.body(),
             )
         except SoftProAPIError as failed:
             if isinstance(failed, NetworkError) and not failed.sent:

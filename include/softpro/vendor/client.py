@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from requests_toolbelt import MultipartEncoder
@@ -18,7 +17,8 @@ from softpro.errors import ConflictError, RecordNotFound, ServerError
 from softpro.settings import VendorSettings
 from softpro.store.database import Connection
 from softpro.timestamps import format_time
-from softpro.vendor.answers import checked, refused
+from softpro.vendor import capabilities
+from softpro.vendor.answers import accepted, answered_at, checked, refused
 from softpro.vendor.breaker import Breaker
 from softpro.vendor.budget import budget_for
 from softpro.vendor.calls import Call, Caller
@@ -30,6 +30,8 @@ from softpro.vendor.transport import Answer
 
 TRANSFER_SECONDS = 600.0
 """How long the bytes of a document may take."""
+
+HTML = "text/html"
 
 Fields = Mapping[str, Any]
 """Fields of a record by the vendor's names; Decimal for money, None clears."""
@@ -50,8 +52,14 @@ class Page:
     answered_at: datetime
 
 
+@dataclass
 class Client(Caller):
-    """One organization's connection. Any method raises what `Caller.call` does; what it raises beyond is said there."""
+    """One organization's connection. Any method raises what `Caller.call` does; what it raises beyond is said there.
+
+    Where the vendor turned out not to send ETags, it does not heed `If-Match` either.
+    """
+
+    sends_etags: bool = True
 
     def profile(self) -> Profile:
         """Who the grant belongs to; the call that tells whether a token is good."""
@@ -99,6 +107,7 @@ class Client(Caller):
         With `if_match` it is sent again when an answer is lost. A conflict is then no conflict where the record already
         holds what was sent: our first try made it.
         """
+        if_match = if_match if self.sends_etags else None
         try:
             call = _one("PATCH", entity_type, entity_id, **_change(fields, if_match))
             return self.call(call, _record(entity_type, entity_id))
@@ -157,6 +166,8 @@ class Client(Caller):
 
         def parse(answer: Answer, what: str) -> None:
             refused(answer, what)
+            if document.mime_type != HTML and answer.headers.get("Content-Type", "").startswith(HTML):
+                raise ServerError(f"{what}: a page came instead of the document")
             size = into.tell()
             if document.file_size is not None and size != document.file_size:
                 raise ServerError(f"{what}: {size} bytes came, the document has {document.file_size}")
@@ -167,13 +178,22 @@ class Client(Caller):
     def upload(
         self, order_id: str, file: BinaryIO, file_name: str, mime_type: str, metadata: Fields
     ) -> Typed[Document]:
-        """Sends a file, streamed, as a new document. Raises RecordNotFound, ValidationError; see `creates`."""
-        form = MultipartEncoder({"metadata": _encode(metadata).decode(), "file": (file_name, file, mime_type)})
+        """Sends a file, streamed from where it stands, as a new document. Raises RecordNotFound, ValidationError.
+
+        Where the answer is lost: see `creates`.
+        """
+        boundary, start = uuid4().hex, file.tell()
+
+        def form() -> MultipartEncoder:
+            file.seek(start)
+            parts = {"metadata": _encode(metadata).decode(), "file": (file_name, file, mime_type)}
+            return MultipartEncoder(parts, boundary)
+
         call = Call(
             "POST",
             f"{ORDER}/documents",
             {"orderId": order_id},
-            headers={"Content-Type": form.content_type},
+            headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
             body=form,
             repeatable=False,
             seconds=TRANSFER_SECONDS,
@@ -186,7 +206,7 @@ class Client(Caller):
 
     def _deleted(self, call: Call) -> None:
         try:
-            self.call(call, refused)
+            self.call(call, accepted)
         except RecordNotFound as gone:
             if not gone.repeated:
                 raise
@@ -211,6 +231,7 @@ def client_for(
         budget=budget_for(connection, integration_id, settings, bulk=bulk),
         breaker=Breaker(connection, integration_id),
         max_retries=settings.max_retries,
+        sends_etags=capabilities.read(connection, integration_id).sends_etags,
     )
 
 
@@ -230,7 +251,8 @@ _exact = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def _json(fields: Fields) -> dict[str, Any]:
-    return {"body": _encode(fields), "headers": {"Content-Type": "application/json"}}
+    body = _encode(fields)
+    return {"body": lambda: body, "headers": {"Content-Type": "application/json"}}
 
 
 def _change(fields: Fields, if_match: str | None) -> dict[str, Any]:
@@ -275,13 +297,12 @@ def _page(answer: Answer, what: str, entity_type: EntityType) -> Page:
     records, pagination = split(checked(answer, what), what)
     if pagination.has_more and not records:
         raise ServerError(f"{what}: the answer says that there is more, and sends nothing")
-    try:
-        answered_at = parsedate_to_datetime(answer.headers["Date"])
-    except (KeyError, ValueError):
-        raise ServerError(f"{what}: the answer carries no Date, which the cursor needs") from None
+    moment = answered_at(answer)
+    if moment is None:
+        raise ServerError(f"{what}: the answer carries no Date, which the cursor needs")
     return Page(
         records=[read(record, entity_type) for record in records],
         total=pagination.total,
         has_more=pagination.has_more,
-        answered_at=answered_at,
+        answered_at=moment,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -24,18 +25,30 @@ from softpro.store import grants
 from softpro.store.database import Connection, Database
 from softpro.store.encryption import Vault
 from softpro.store.grants import Credentials, Grant, Tokens
+from softpro.vendor.answers import CODE_LENGTH, MESSAGE_LENGTH, plain
 from softpro.vendor.client import client_for
 from softpro.vendor.shapes import Profile
 from softpro.vendor.transport import Answer, exchange
 
 PROFILE_SECONDS = 20
 
+USUAL_LIFE, LONGEST_LIFE = 3600.0, 10 * 365 * 86_400.0
+"""Seconds. An access token lives for an hour (docs/softpro-api.md) where the vendor says nothing that can be so."""
+
+_ACCESS_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""RFC 6750 section 2.1: what may stand in the header."""
+
+_REFRESH_TOKEN = re.compile(r"[ -~]*")
+"""RFC 6749 appendix A.17; an empty one is as good as none."""
+
 log = logging.getLogger(__name__)
 
 
 class _TokenAnswer(msgspec.Struct):
+    """`expires_in` is read leniently: for its sake no rotated pair is thrown away."""
+
     access_token: str
-    expires_in: float
+    expires_in: msgspec.Raw = msgspec.Raw()
     refresh_token: str | None = None
 
 
@@ -149,15 +162,26 @@ def revoke_access(connection: Connection, vault: Vault, settings: OAuthSettings,
 
     Raises NotConnected.
     """
-    try:
-        grant = grants.read(connection, vault, integration_id)
-    except DecryptionError as lost:
-        log.warning("revoke_failed", extra={"integration_id": str(integration_id), "error": str(lost)})
+    with connection.transaction():
+        grant = grant_to_end(connection, vault, integration_id)
         grants.erase(connection, integration_id)
+    if grant is None:
         return False
-    grants.erase(connection, integration_id)
     token = grant.refresh_token or grant.access_token
     return token is None or revoke_token(settings, grant.credentials, token)
+
+
+def grant_to_end(connection: Connection, vault: Vault, integration_id: UUID) -> Grant | None:
+    """The grant that stands, with the client it was given to; None where it can't be read. Raises NotConnected.
+
+    Its row is locked: a refresh under way can't store a newer pair between this and the end of the transaction.
+    """
+    connection.execute("select from softpro.integrations where id = %s for update", [integration_id])
+    try:
+        return grants.read(connection, vault, integration_id)
+    except DecryptionError as lost:
+        log.warning("grant_unknown", extra={"integration_id": str(integration_id), "error": str(lost)})
+        return None
 
 
 def revoke_token(settings: OAuthSettings, client: Credentials, token: str) -> bool:
@@ -177,7 +201,8 @@ def validate_token(
     """Asks the vendor whose token this is. Raises AuthenticationError when it is not good, SoftProAPIError."""
     client = client_for(connection, integration_id, environment, settings, lambda refused: access_token)
     client.deadline = time.monotonic() + PROFILE_SECONDS  # a person waits for this
-    return client.profile()
+    with client.session:
+        return client.profile()
 
 
 def _token_request(settings: OAuthSettings, client: Credentials, form: dict[str, str]) -> Tokens:
@@ -186,26 +211,37 @@ def _token_request(settings: OAuthSettings, client: Credentials, form: dict[str,
     if answer.status_code in (400, 401):
         try:
             said = msgspec.json.decode(answer.content, type=_TokenError)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             said = _TokenError(error="unreadable_answer")
         kind = AuthenticationError if said.error != "unreadable_answer" else ServerError
+        error, description = plain(said.error, CODE_LENGTH), plain(said.error_description, MESSAGE_LENGTH)
         raise kind(
-            f"The token endpoint answered {said.error}"
-            + (f": {said.error_description}" if said.error_description else ""),
+            f"The token endpoint answered {error}" + (f": {description}" if description else ""),
             status_code=answer.status_code,
-            error_code=said.error,
+            error_code=error,
         )
     try:
         if not answer.ok:
             raise ValueError(f"status {answer.status_code}")
         good = msgspec.json.decode(answer.content, type=_TokenAnswer)
-    except (msgspec.DecodeError, ValueError) as broken:
+        if not (_ACCESS_TOKEN.fullmatch(good.access_token) and _REFRESH_TOKEN.fullmatch(good.refresh_token or "")):
+            raise ValueError("characters that no token has")
+    except (msgspec.DecodeError, ValueError, RecursionError) as broken:
         # The body may hold tokens, so the message holds nothing of it.
         raise ServerError(
             f"The token endpoint's answer can't be used ({type(broken).__name__}, status {answer.status_code})",
             status_code=answer.status_code,
         ) from None
-    return Tokens(good.access_token, good.refresh_token, good.expires_in)
+    return Tokens(good.access_token, good.refresh_token or None, _life(bytes(good.expires_in)))
+
+
+def _life(expires_in: bytes) -> float:
+    """The seconds of `expires_in`, a number or a text that holds one."""
+    try:
+        seconds = float(expires_in.strip(b'"'))
+    except ValueError:
+        return USUAL_LIFE
+    return seconds if 0 <= seconds <= LONGEST_LIFE else USUAL_LIFE
 
 
 def _post(url: str, form: dict[str, str]) -> Answer:

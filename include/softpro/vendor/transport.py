@@ -34,7 +34,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        return self.status_code < 400
+        return 200 <= self.status_code < 300
 
 
 def exchange(
@@ -55,6 +55,8 @@ def exchange(
     ServerError where the answer can't be decoded or is too large.
     """
     deadline = time.monotonic() + seconds
+    if hasattr(request.get("data"), "read"):
+        request["data"] = _Timely(request["data"], deadline)
     try:
         with session.request(
             method,
@@ -66,7 +68,7 @@ def exchange(
             **request,
         ) as answer:
             body = bytearray()
-            target = into if into is not None and answer.ok else None
+            target = into if into is not None and 200 <= answer.status_code < 300 else None
             if target is not None:
                 target.seek(0)
                 target.truncate()
@@ -85,6 +87,20 @@ def exchange(
         message = f"{what}: SoftPro did not answer ({type(failed).__name__})"
         raise NetworkError(message, sent=_was_sent(failed)) from None
     return Answer(answer.status_code, answer.reason or "", CaseInsensitiveDict(answer.headers), bytes(body))
+
+
+class _Timely:
+    """A body that is streamed, and no longer than until the deadline: a slow reader could make it last for ever."""
+
+    def __init__(self, body: Any, deadline: float) -> None:
+        self._body, self._deadline = body, deadline
+        self.len: int = body.len  # so that requests need not read it to know
+
+    def read(self, size: int = -1) -> bytes:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("the time for sending it is over")
+        data: bytes = self._body.read(size)
+        return data
 
 
 def _chunks(answer: requests.Response, deadline: float) -> Iterator[bytes]:

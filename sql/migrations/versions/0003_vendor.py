@@ -15,32 +15,83 @@ alter table softpro.oauth_states add column redirect_path text;
 comment on column softpro.oauth_states.redirect_path is 'where in the frontend the browser goes afterwards';
 """
 
-# The slots are unlogged: they are written twice for every request, and a crash empties them, which is how a crash is
-# noticed. The row in `budgets` is logged: it tells a crash from an integration that never asked.
+# The requests are unlogged: each is written twice or thrice, and a crash empties the table, which is how a crash is
+# noticed: the row of the integration's own id is gone. `budgets` is logged: it tells a crash from one that never asked.
 BUDGETS = """
 create table softpro.budgets (
     integration_id  uuid primary key references softpro.integrations,
     organization_id softpro.organization not null,
     announced_limit integer,
-    not_before      timestamptz
+    not_before      timestamptz,
+    in_transfer     timestamptz
 );
 comment on column softpro.budgets.announced_limit is 'requests a minute, as the vendor''s X-RateLimit-Limit last said';
 comment on column softpro.budgets.not_before is 'nothing is sent until then: Retry-After, or the database crashed';
+comment on column softpro.budgets.in_transfer is 'the last moment at which a long transfer may still be counted';
 
-create unlogged table softpro.budget_slots (
+create unlogged table softpro.budget_requests (
+    ticket          uuid primary key,
     integration_id  uuid not null,
-    slot            integer not null,
     organization_id softpro.organization not null,
-    ticket          uuid not null,
+    place           bigint generated always as identity,
     bulk            boolean not null,
+    waiting         boolean not null,
     sent_at         timestamptz not null,
-    free_at         timestamptz not null,
-    primary key (integration_id, slot)
+    free_at         timestamptz not null
 );
-comment on column softpro.budget_slots.ticket is 'the request that took it last';
-comment on column softpro.budget_slots.free_at is
+comment on column softpro.budget_requests.place is 'in the queue';
+comment on column softpro.budget_requests.sent_at is 'of one that waits: when it may be sent at the earliest';
+comment on column softpro.budget_requests.free_at is
     'a window after the answer arrived; until it does, a window after the last moment it could';
-create index budget_slots_free on softpro.budget_slots (integration_id, free_at);
+create index budget_requests_free on softpro.budget_requests (integration_id, free_at);
+"""
+
+# When a request can be sent. It counts who is in the window, and who of its like waits before it. One that is out is
+# taken to be answered now at the earliest: so nobody sleeps too long, and who wakes too early looks again.
+NEXT_FREE = """
+create function softpro.next_free(
+    budget softpro.budgets, before bigint, configured integer, reserve double precision, is_bulk boolean,
+    span interval, moment timestamptz, out start timestamptz, out left_over integer)
+language plpgsql stable as $$
+declare
+    most      integer := least(configured, budget.announced_limit);
+    most_bulk integer := most;
+    busy      integer;
+    busy_bulk integer;
+begin
+    if is_bulk and most > 1 then
+        most_bulk := greatest(most - ceil(round((most * reserve)::numeric, 6))::integer, 1);
+    end if;
+    select count(*), count(*) filter (where r.bulk)
+    into busy, busy_bulk
+    from softpro.budget_requests r
+    where r.integration_id = budget.integration_id and r.free_at > moment
+      and (not r.waiting or (r.place < before and (is_bulk or not r.bulk)));
+    start := greatest(moment, budget.not_before);
+    left_over := greatest(most - busy - 1, 0);
+    if busy < most and (not is_bulk or busy_bulk < most_bulk) then
+        return;
+    end if;
+    with taken as (
+        select r.bulk, r.waiting,
+               case when r.waiting then greatest(r.sent_at, moment) + span
+                    when r.free_at > moment + span then moment + span
+                    else r.free_at end as free_at
+        from softpro.budget_requests r
+        where r.integration_id = budget.integration_id and r.free_at > moment
+          and (not r.waiting or (r.place < before and (is_bulk or not r.bulk)))
+    ), ranked as (
+        select free_at, bulk,
+               row_number() over (order by free_at desc) as rank,
+               row_number() over (partition by bulk order by free_at desc) as rank_of_kind
+        from taken
+    )
+    select greatest(start, max(free_at) filter (where rank >= most),
+                    max(free_at) filter (where is_bulk and bulk and rank_of_kind >= most_bulk))
+    into start
+    from ranked;
+end $$;
+comment on function softpro.next_free is 'when a request at this place in the queue can be sent at the earliest';
 """
 
 TAKE_SLOT = """
@@ -50,16 +101,11 @@ create function softpro.take_slot(
     out taken boolean, out wait interval, out left_over integer)
 language plpgsql as $$
 declare
-    budget     softpro.budgets;
-    most       integer;
-    most_bulk  integer;
-    busy       integer;
-    busy_bulk  integer;
-    chosen     integer;
-    start      timestamptz;
-    moment     timestamptz;
+    budget softpro.budgets;
+    start  timestamptz;
+    moment timestamptz;
 begin
-    perform set_config('synchronous_commit', 'off', true);  -- a crash that loses this empties the slots as well
+    perform set_config('synchronous_commit', 'off', true);  -- a crash that loses this empties the requests as well
     select * into budget from softpro.budgets where integration_id = wanted for update;
     if not found then
         perform set_config('synchronous_commit', 'on', true);  -- but not this row
@@ -68,86 +114,66 @@ begin
         on conflict do nothing;
         select * into strict budget from softpro.budgets where integration_id = wanted for update;
         moment := clock_timestamp();
-    else
-        moment := clock_timestamp();
-        if not exists (select from softpro.budget_slots where integration_id = wanted) then
-            -- The database crashed: the window counts as full, and what was on its way then may be counted late.
-            update softpro.budgets set not_before = greatest(not_before, moment + hold + span)
-            where integration_id = wanted
-            returning not_before into budget.not_before;
-            insert into softpro.budget_slots
-            values (wanted, 1, budget.organization_id, new_ticket, is_bulk, moment, moment);
-        end if;
+        insert into softpro.budget_requests
+        values (wanted, wanted, budget.organization_id, default, false, false, '-infinity', '-infinity')
+        on conflict do nothing;
     end if;
+    moment := clock_timestamp();
+    if not exists (select from softpro.budget_requests where ticket = wanted) then
+        -- The database crashed: the window counts as full, and what was on its way then may be counted late.
+        update softpro.budgets set not_before = greatest(not_before, moment + hold + span, in_transfer + span)
+        where integration_id = wanted
+        returning not_before into budget.not_before;
+        insert into softpro.budget_requests
+        values (wanted, wanted, budget.organization_id, default, false, false, '-infinity', '-infinity');
+    end if;
+    delete from softpro.budget_requests  -- what is free is kept while a request can be out that was sent before
+    where integration_id = wanted and free_at <= moment - hold and ticket <> wanted;
 
-    most := least(configured, budget.announced_limit);
-    most_bulk := greatest(most - floor(most * reserve)::integer, 1);
-    select count(*), count(*) filter (where bulk)
-    into busy, busy_bulk
-    from softpro.budget_slots
-    where integration_id = wanted and free_at > moment;
-
-    if is_bulk and busy_bulk >= most_bulk then
-        select slot, free_at into chosen, start
-        from softpro.budget_slots
-        where integration_id = wanted and free_at > moment and bulk
-        order by free_at offset busy_bulk - most_bulk limit 1;
-    end if;
-    if busy >= most then
-        select case when start >= free_at then chosen else slot end, greatest(start, free_at)
-        into chosen, start
-        from softpro.budget_slots
-        where integration_id = wanted and free_at > moment
-        order by free_at offset busy - most limit 1;
-    end if;
-    if chosen is null then
-        select slot into chosen
-        from softpro.budget_slots
-        where integration_id = wanted and free_at <= moment
-        order by free_at limit 1;
-    end if;
-
-    start := greatest(moment, start, budget.not_before);
+    select * into start, left_over
+    from softpro.next_free(budget, 9223372036854775807, configured, reserve, is_bulk, span, moment);
     wait := start - moment;
-    left_over := greatest(most - busy - 1, 0);
     taken := patience is null or wait <= patience;
     if not taken then
         return;
     end if;
-    if chosen is null then
-        select coalesce(max(slot), 0) + 1 into chosen from softpro.budget_slots where integration_id = wanted;
+    insert into softpro.budget_requests
+    values (new_ticket, wanted, budget.organization_id, default, is_bulk, wait > interval '0', start,
+            start + hold + span);
+    if hold > interval '3 minutes' then
+        perform set_config('synchronous_commit', 'on', true);
+        update softpro.budgets set in_transfer = greatest(in_transfer, start + hold) where integration_id = wanted;
     end if;
-    insert into softpro.budget_slots
-    values (wanted, chosen, budget.organization_id, new_ticket, is_bulk, start, start + hold + span)
-    on conflict (integration_id, slot) do update
-    set ticket = excluded.ticket, bulk = excluded.bulk, sent_at = excluded.sent_at, free_at = excluded.free_at;
 end $$;
 comment on function softpro.take_slot is
-    'reserves the slot that is free first, and says how long until then; nothing where that is beyond the patience';
+    'queues a request and says how long it waits, or nothing where that is beyond the patience';
 """
 
 CONFIRM_SLOT = """
-create function softpro.confirm_slot(wanted uuid, held uuid, hold interval, span interval) returns interval
-language plpgsql as $$
+create function softpro.confirm_slot(
+    wanted uuid, held uuid, configured integer, reserve double precision, hold interval, span interval)
+returns interval language plpgsql as $$
 declare
+    budget softpro.budgets;
+    queued softpro.budget_requests;
     start  timestamptz;
-    moment timestamptz := clock_timestamp();
+    moment timestamptz;
 begin
     perform set_config('synchronous_commit', 'off', true);
-    select greatest(s.sent_at, b.not_before) into start
-    from softpro.budget_slots s
-    join softpro.budgets b using (integration_id)
-    where s.integration_id = wanted and s.ticket = held;
+    select * into strict budget from softpro.budgets where integration_id = wanted for update;
+    moment := clock_timestamp();
+    select * into queued from softpro.budget_requests where ticket = held;
     if not found then
         return null;
     end if;
-    start := greatest(start, moment);
-    update softpro.budget_slots set sent_at = start, free_at = start + hold + span
-    where integration_id = wanted and ticket = held;
+    select n.start into start
+    from softpro.next_free(budget, queued.place, configured, reserve, queued.bulk, span, moment) n;
+    update softpro.budget_requests set waiting = start > moment, sent_at = start, free_at = start + hold + span
+    where ticket = held;
     return start - moment;
 end $$;
 comment on function softpro.confirm_slot is
-    'after the wait: how much longer, as Retry-After may have come meanwhile; null where the slot is gone (a crash)';
+    'after the wait: how much longer, as of what is known by now; null where the request is gone (a crash)';
 """
 
 SETTLE_SLOT = """
@@ -156,44 +182,34 @@ create function softpro.settle_slot(
     announced integer, remaining integer, retry_after interval)
 returns void language plpgsql as $$
 declare
-    moment  timestamptz := clock_timestamp();
     owner   softpro.organization;
     sent    timestamptz;
+    moment  timestamptz;
     surplus integer;
 begin
     perform set_config('synchronous_commit', 'off', true);
-    update softpro.budget_slots set free_at = moment + span
-    where integration_id = wanted and ticket = held
-    returning sent_at, organization_id into sent, owner;
+    select organization_id into owner from softpro.budgets where integration_id = wanted for update;
+    moment := clock_timestamp();
+    update softpro.budget_requests set free_at = moment + span
+    where ticket = held
+    returning sent_at into sent;
     update softpro.budgets
     set announced_limit = coalesce(announced, announced_limit),
         not_before = greatest(not_before, moment + retry_after)
-    where integration_id = wanted and (announced is distinct from announced_limit or retry_after is not null);
+    where integration_id = wanted and (announced <> coalesce(announced_limit, 0) or retry_after is not null);
     if sent is null or remaining is null then
         return;
     end if;
-    -- Slots that were free all the while that this request was out: the vendor counted nothing of ours for them. Where
-    -- it has fewer left, somebody else uses the grant, or the limit fell: they are taken for a window.
-    select least(configured, announced) - count(*) filter (where free_at > sent) - remaining
+    -- What was free all the while that this request was out: the vendor counted nothing of ours for it. Where it has
+    -- fewer left, somebody else uses the grant, or the limit fell: as much is taken for a window.
+    select least(configured, announced) - count(*) filter (where free_at > sent and not waiting) - remaining
     into surplus
-    from softpro.budget_slots
+    from softpro.budget_requests
     where integration_id = wanted;
-    if surplus > 0 then
-        perform from softpro.budgets where integration_id = wanted for update;
-        insert into softpro.budget_slots
-        select wanted, slot, owner, gen_random_uuid(), false, moment, moment + span
-        from (
-            select slot from softpro.budget_slots where integration_id = wanted and free_at <= sent
-            union all
-            select highest + n
-            from (select coalesce(max(slot), 0) as highest from softpro.budget_slots where integration_id = wanted) h,
-                 generate_series(1, least(surplus, 10000)) n
-            limit surplus
-        ) free
-        on conflict (integration_id, slot) do update
-        set ticket = excluded.ticket, bulk = excluded.bulk, sent_at = excluded.sent_at, free_at = excluded.free_at
-        where budget_slots.free_at <= moment;
-    end if;
+    insert into softpro.budget_requests
+        (ticket, integration_id, organization_id, bulk, waiting, sent_at, free_at)
+    select gen_random_uuid(), wanted, owner, false, false, moment, moment + span
+    from generate_series(1, least(surplus, 10000));
 end $$;
 comment on function softpro.settle_slot is
     'the answer is there: its slot is free a window from now; and what the answer says of limit and window is heeded';
@@ -266,5 +282,7 @@ comment on column softpro.cursors.sweep_visible_until is
 
 def upgrade() -> None:
     execute = op.get_bind().exec_driver_sql  # as written: no bind parameters are looked for
-    for statements in (GRANTS, BUDGETS, TAKE_SLOT, CONFIRM_SLOT, SETTLE_SLOT, BREAKERS, CREATES, CAPABILITIES):
+    for statements in (GRANTS, BUDGETS, NEXT_FREE, TAKE_SLOT, CONFIRM_SLOT, SETTLE_SLOT):
+        execute(statements)
+    for statements in (BREAKERS, CREATES, CAPABILITIES):
         execute(statements)
