@@ -9,18 +9,23 @@ import io
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
-from softpro.errors import FateUnknown, SoftProAPIError, ValidationError
+from softpro.errors import FateUnknown, NetworkError, NotFoundHere, SoftProAPIError, ValidationError
 from softpro.services import Services
 from softpro.store import creates
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.vendor.creates import Wanted, contact, create, document, party, transaction
+from softpro.vendor.client import Client
+from softpro.vendor.creates import PATIENCE_SECONDS, Wanted, contact, create, document, party, transaction
+from softpro.vendor.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import StartSandbox
@@ -193,16 +198,8 @@ def test_a_process_killed_while_it_creates_leaves_one_record(
             holder = stack.enter_context(database.connect())
             stack.enter_context(holder.transaction())
             holder.execute("select from softpro.budgets for update")
-        process = racer(environment(database, own), CREATE.format(id=acme.id))
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-        deadline = time.monotonic() + 20
-        while not (made(own) if arrived else one(database, "select count(*) from softpro.creates")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.kill()
-        process.communicate()
+        begun = "select count(*) from softpro.creates"
+        create_and_be_killed(acme, own, database, lambda: bool(made(own) if arrived else one(database, begun)))
     own.switch(dripBody=0)
     assert len(made(own)) == arrived
     with pytest.raises(FateUnknown):
@@ -213,6 +210,175 @@ def test_a_process_killed_while_it_creates_leaves_one_record(
         with suppress(FateUnknown):
             ask(services, acme, sale("roi-1"))
     assert made(own) == {"roi-1": 1}
+
+
+def test_a_second_send_of_unknown_fate_is_looked_for_twice_again(
+    services: Services, acme: Integration, own: Sandbox, database: Database
+) -> None:
+    lost_and_looked_for_once(services, acme, own)
+    now_due(services)
+    own.switch(dripBody=1, dripSeconds=0.02)
+    create_and_be_killed(acme, own, database, lambda: bool(made(own)))
+    own.switch(dripBody=0)
+    everything = own.records(own.organizations[0]).items()
+    (sent,) = (order for order, record in everything if "roiSystemsId" in record.get("customFields", {}))
+    own.delete(own.organizations[0], sent)  # as if it had not arrived
+    with pytest.raises(FateUnknown) as held:
+        ask(services, acme, sale("roi-1"))
+    assert held.value.due_at - datetime.now(UTC) > timedelta(seconds=60 + 45 + 30 + LAG)
+    before = own.stats()["requests"]
+    now_due(services)
+    with pytest.raises(FateUnknown):
+        ask(services, acme, sale("roi-1"))
+    now_due(services)
+    ask(services, acme, sale("roi-1"))
+    after = own.stats()["requests"]
+    assert after["GET /transactions"] - before["GET /transactions"] == 2
+    assert after["POST /transactions"] - before["POST /transactions"] == 1
+    assert made(own) == {"roi-1": 1}
+
+
+def completed_by_another(services: Services, acme: Integration) -> str:
+    """Our time is over, and another process looks for the record, or makes it."""
+    for _ in range(2):
+        now_due(services)
+        with suppress(FateUnknown):
+            return ask(services, acme, sale("roi-1"))
+    raise AssertionError
+
+
+@pytest.mark.parametrize("end", ["refused", "lost", "made"])
+def test_who_comes_late_changes_nothing_of_what_another_completed(
+    services: Services, acme: Integration, own: Sandbox, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    first: list[str] = []
+
+    def send_late(client: Client) -> str:
+        first.append(completed_by_another(services, acme))
+        if end == "refused":
+            raise ValidationError("refused")
+        if end == "lost":
+            raise NetworkError("lost")
+        return sale("roi-1").send(client)
+
+    late = replace(sale("roi-1"), send=send_late)
+    if end == "refused":
+        with pytest.raises(ValidationError):
+            ask(services, acme, late)
+    else:
+        assert [ask(services, acme, late)] == first
+    assert [row["softpro_id"] for row in rows(services.database, "select softpro_id from softpro.creates")] == first
+    assert ("created_twice" in caplog.messages) == (end == "made")
+
+
+@pytest.mark.parametrize("end", ["refused", "lost"])
+def test_who_comes_late_changes_nothing_of_what_another_claimed(
+    services: Services, acme: Integration, own: Sandbox, end: str
+) -> None:
+    stood = "select * from softpro.creates"
+    claimed: list[dict[str, object]] = []
+
+    def send_late(client: Client) -> str:
+        now_due(services)
+        with pytest.raises(FateUnknown):
+            ask(services, acme, sale("roi-1"))
+        claimed.extend(rows(services.database, stood))
+        raise ValidationError("refused") if end == "refused" else NetworkError("lost")
+
+    with pytest.raises(ValidationError if end == "refused" else FateUnknown) as failed:
+        ask(services, acme, replace(sale("roi-1"), send=send_late))
+    assert rows(services.database, stood) == claimed
+    if isinstance(failed.value, FateUnknown):
+        assert failed.value.due_at == claimed[0]["due_at"]
+
+
+def test_who_looked_for_it_too_long_does_not_send_it(services: Services, acme: Integration, own: Sandbox) -> None:
+    first: list[str] = []
+
+    def find_slowly(client: Client) -> list[str]:
+        first.append(completed_by_another(services, acme))
+        return []
+
+    lost_and_looked_for_once(services, acme, own)
+    now_due(services)
+    assert [ask(services, acme, replace(sale("roi-1"), find=find_slowly))] == first
+    assert made(own) == {"roi-1": 1}
+
+
+def test_a_second_send_has_as_much_time_as_the_first_however_slow_the_look_up(
+    services: Services, acme: Integration, own: Sandbox
+) -> None:
+    """And the claim covers all of it."""
+    lost_and_looked_for_once(services, acme, own)
+    now_due(services)
+    wanted = sale("roi-1")
+
+    def find_slowly(client: Client) -> list[str]:
+        time.sleep(3)
+        return wanted.find(client)
+
+    def send(client: Client) -> str:
+        left = one(services.database, "select extract(epoch from due_at - now())::float from softpro.creates")
+        assert client.deadline is not None
+        patience = client.deadline - time.monotonic()
+        assert patience > PATIENCE_SECONDS - 2
+        assert left > patience + CONNECT_SECONDS + EXCHANGE_SECONDS + SILENCE_SECONDS + LAG
+        return wanted.send(client)
+
+    ask(services, acme, replace(wanted, find=find_slowly, send=send))
+    assert made(own) == {"roi-1": 1}
+
+
+def test_an_unknown_integration_is_told(services: Services, acme: Integration) -> None:
+    with services.database.connect() as connection, services.client(acme) as client, pytest.raises(NotFoundHere):
+        create(connection, client, uuid4(), sale("roi-1"))
+
+
+def test_it_is_found_behind_a_page_of_others_that_match_the_search(
+    services: Services, acme: Integration, own: Sandbox
+) -> None:
+    own.switch(lag=0)
+    (other,) = own.records(own.organizations[0]).values()
+    for number in range(210):
+        like = {"orderId": f"like-{number}", "orderNumber": f"ROI-1/{number}", "orderType": "SALE", "status": "OPENED"}
+        own.put(own.organizations[0], {**like, "createdAt": other["createdAt"], "updatedAt": other["updatedAt"]})
+    own.switch(lostWrite=1)
+    with pytest.raises(FateUnknown):
+        ask(services, acme, sale("roi-1"))
+    own.switch(lostWrite=0)
+    now_due(services)
+    before = own.stats()["requests"]
+    found = ask(services, acme, sale("roi-1"))
+    assert own.records(own.organizations[0])[found]["notes"] == "for roi-1"
+    assert own.stats()["requests"]["GET /transactions"] - before.get("GET /transactions", 0) == 2
+    assert made(own) == {"roi-1": 1}
+
+
+def create_and_be_killed(acme: Integration, own: Sandbox, database: Database, when: Callable[[], bool]) -> None:
+    """A process asks for `sale("roi-1")`, and dies then."""
+    process = racer(environment(database, own), CREATE.format(id=acme.id))
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    deadline = time.monotonic() + 20
+    try:
+        while not when():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def lost_and_looked_for_once(services: Services, acme: Integration, own: Sandbox) -> None:
+    """`sale("roi-1")` did not arrive."""
+    own.switch(resetConnection=1)
+    with pytest.raises(FateUnknown):
+        ask(services, acme, sale("roi-1"))
+    own.switch(resetConnection=0)
+    now_due(services)
+    with pytest.raises(FateUnknown):
+        ask(services, acme, sale("roi-1"))
 
 
 def due(services: Services, acme: Integration) -> list[creates.Create]:

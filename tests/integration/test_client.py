@@ -81,7 +81,7 @@ def test_a_created_record_is_found_by_its_roi_systems_id(client: Client) -> None
     }
     made = payload(client.create(TRANSACTION, fields))
     assert made["purchasePrice"] == Decimal("250000.10")
-    found = client.search(TRANSACTION, "roi-1")
+    found = client.select(TRANSACTION, {"search": "roi-1"})
     assert [payload(record)["orderId"] for record in found.records] == [made["orderId"]]
     person = payload(client.create(CONTACT, {"contactType": "INDIVIDUAL", "lastName": "Núñez"}))
     assert payload(client.record(CONTACT, person["contactId"]))["lastName"] == "Núñez"
@@ -380,7 +380,7 @@ def test_what_is_no_answer_is_an_error_of_the_server_for_every_call(
             client.profile,
             client.statuses,
             lambda: client.list_page(CONTACT, updated_from=None, limit=2, offset=0),
-            lambda: client.search(TRANSACTION, "x"),
+            lambda: client.select(TRANSACTION, {"search": "x"}),
             lambda: client.record(TRANSACTION, order),
             lambda: client.create(TRANSACTION, {"orderType": "SALE"}),
             lambda: client.change(TRANSACTION, order, {"notes": "x"}),

@@ -81,12 +81,8 @@ class Client(Caller):
             parameters["updatedFrom"] = format_time(updated_from)
         return self.select(entity_type, parameters)
 
-    def search(self, entity_type: EntityType, text: str) -> Page:
-        """The first page of what matches: number, address or name, or exactly a custom field `roiSystemsId`."""
-        return self.select(entity_type, {"search": text})
-
     def select(self, entity_type: EntityType, parameters: Mapping[str, str | int]) -> Page:
-        """A page by any of the contract's filters and sorts."""
+        """A page by any of the contract's filters and sorts; `search` finds a custom field `roiSystemsId` exactly."""
         call = Call("GET", PATHS[entity_type], parameters=parameters)
         return self.call(call, lambda answer, what: _page(answer, what, entity_type))
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import BinaryIO
@@ -23,9 +24,9 @@ from softpro.store.creates import Create
 from softpro.store.database import Connection
 from softpro.vendor.calls import may_have_happened
 from softpro.vendor.client import TRANSFER_SECONDS, Client, Fields, holds
-from softpro.vendor.contract import LAG, ROI_SYSTEMS_ID
+from softpro.vendor.contract import LAG, LARGEST_PAGE, ROI_SYSTEMS_ID
 from softpro.vendor.records import Record, Unreadable
-from softpro.vendor.transport import EXCHANGE_SECONDS, SILENCE_SECONDS
+from softpro.vendor.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
 LOOKUPS = 2
 SURFACES_AFTER = LAG + timedelta(seconds=1)
@@ -100,47 +101,72 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
     """The vendor's id of the record, which is made unless it was made before.
 
     `connection` is in autocommit: what is written down must stand before anything is sent. Raises FateUnknown, with
-    the time to ask again, while nobody can tell whether it was made; what `Caller.call` raises where it was not.
+    the time to ask again, while nobody can tell whether it was made; what `Caller.call` raises where it was not;
+    NotFoundHere.
     """
-    over_in = timedelta(seconds=PATIENCE_SECONDS + wanted.seconds + SILENCE_SECONDS) + SURFACES_AFTER
-    begun, new = creates.begin(
-        connection, integration_id, wanted.entity_type, wanted.roi_systems_id, wanted.order_id, over_in
-    )
-    if begun.softpro_id is not None:
-        return begun.softpro_id
+    over_in = SURFACES_AFTER + timedelta(seconds=PATIENCE_SECONDS + CONNECT_SECONDS + wanted.seconds + SILENCE_SECONDS)
+    with _patience(client):
+        claim, new = creates.begin(
+            connection, integration_id, wanted.entity_type, wanted.roi_systems_id, wanted.order_id, over_in
+        )
+        if claim.softpro_id is not None:
+            return claim.softpro_id
+        if new:
+            return _send(connection, client, claim, wanted)
+        found = _look_for(connection, client, claim, wanted)
+        if found is not None:
+            return found
+    with _patience(client):
+        renewed = creates.renew(connection, claim, over_in)
+        if renewed is None:
+            return creates.current(connection, claim).known()
+        return _send(connection, client, renewed, wanted)
+
+
+@contextmanager
+def _patience(client: Client) -> Iterator[None]:
+    """Within it nothing is sent later than PATIENCE_SECONDS from now; a claim made in it outlasts what is sent."""
     deadline = client.deadline
-    client.deadline = min(time.monotonic() + PATIENCE_SECONDS, deadline or float("inf"))
+    patience = time.monotonic() + PATIENCE_SECONDS
+    client.deadline = patience if deadline is None else min(patience, deadline)
     try:
-        found = None if new else _look_for(connection, client, begun, wanted)
-        return found or _send(connection, client, begun, wanted)
+        yield
     finally:
         client.deadline = deadline
 
 
-def _look_for(connection: Connection, client: Client, begun: Create, wanted: Wanted) -> str | None:
+def _look_for(connection: Connection, client: Client, claim: Create, wanted: Wanted) -> str | None:
     """The id of the record where it is found; None where it was looked for often enough. Raises FateUnknown."""
     try:
         found = wanted.find(client)
     except SoftProError:
-        creates.postpone(connection, begun, timedelta(0), begun.lookups)
+        creates.postpone(connection, claim, timedelta(0), claim.lookups)
         raise
-    if len(found) > 1:
-        log.warning("created_twice", extra={"entity_type": wanted.entity_type, "softpro_ids": found})
     if found:
-        return creates.made(connection, begun, found[0])
-    if begun.lookups + 1 < LOOKUPS:
-        raise creates.postpone(connection, begun, SURFACES_AFTER, begun.lookups + 1)
+        return _made(connection, claim, *found)
+    if claim.lookups + 1 < LOOKUPS:
+        return creates.postpone(connection, claim, SURFACES_AFTER, claim.lookups + 1).known()
     return None
 
 
-def _send(connection: Connection, client: Client, begun: Create, wanted: Wanted) -> str:
+def _send(connection: Connection, client: Client, claim: Create, wanted: Wanted) -> str:
     try:
-        return creates.made(connection, begun, wanted.send(client))
+        softpro_id = wanted.send(client)
     except SoftProError as failed:
         if isinstance(failed, SoftProAPIError) and may_have_happened(failed):
-            raise creates.postpone(connection, begun, SURFACES_AFTER, 0) from failed
-        creates.forget(connection, begun)
+            return creates.postpone(connection, claim, SURFACES_AFTER, 0).known()
+        creates.forget(connection, claim)
         raise
+    return _made(connection, claim, softpro_id)
+
+
+def _made(connection: Connection, claim: Create, *found: str) -> str:
+    """The id of the record; where there are several, of the one that was written down first."""
+    softpro_id = creates.made(connection, claim, found[0])
+    there = sorted({softpro_id, *found})
+    if len(there) > 1:
+        log.warning("created_twice", extra={"entity_type": claim.entity_type, "softpro_ids": there})
+    return softpro_id
 
 
 def _listed(entity_type: EntityType, roi_systems_id: str, fields: Fields) -> Wanted:
@@ -149,12 +175,23 @@ def _listed(entity_type: EntityType, roi_systems_id: str, fields: Fields) -> Wan
         entity_type.value,
         roi_systems_id,
         send=lambda client: _id(client.create(entity_type, named)),
-        find=lambda client: [
-            record.key.id
-            for record in client.search(entity_type, roi_systems_id).records
-            if isinstance(record, Record) and _is_ours(record.payload, roi_systems_id)
-        ],
+        find=lambda client: _found(client, entity_type, roi_systems_id),
     )
+
+
+def _found(client: Client, entity_type: EntityType, roi_systems_id: str) -> list[str]:
+    """The search also answers what carries our id in its number or name: ours may be on any page."""
+    found: list[str] = []
+    offset, more = 0, True
+    while more:
+        page = client.select(entity_type, {"search": roi_systems_id, "limit": LARGEST_PAGE, "offset": offset})
+        found += [
+            record.key.id
+            for record in page.records
+            if isinstance(record, Record) and _is_ours(record.payload, roi_systems_id)
+        ]
+        offset, more = offset + len(page.records), page.has_more
+    return found
 
 
 def _id(record: Record | Unreadable) -> str:
