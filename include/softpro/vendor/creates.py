@@ -104,7 +104,9 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
     the time to ask again, while nobody can tell whether it was made; what `Caller.call` raises where it was not;
     NotFoundHere.
     """
-    over_in = SURFACES_AFTER + timedelta(seconds=PATIENCE_SECONDS + CONNECT_SECONDS + wanted.seconds + SILENCE_SECONDS)
+    # The last bytes sent, and the first of the answer, may each take a silence longer than the exchange is given.
+    seconds = PATIENCE_SECONDS + CONNECT_SECONDS + wanted.seconds + 2 * SILENCE_SECONDS
+    over_in = SURFACES_AFTER + timedelta(seconds=seconds)
     with _patience(client):
         claim, new = creates.begin(
             connection, integration_id, wanted.entity_type, wanted.roi_systems_id, wanted.order_id, over_in
