@@ -19,7 +19,7 @@ from softpro.vendor.client import holds
 from softpro.vendor.records import Record
 
 from ..support.kinds import StartSandbox
-from ..support.product import begin_connection, environment, finish_connection, services_in
+from ..support.product import between
 
 ROUNDS = int(os.environ.get("SOFTPRO_TEST_CALLS", "8"))
 SEED = 360
@@ -42,9 +42,8 @@ def test_every_call_ends_in_the_right_result_or_the_right_error(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     own = start_sandbox(transactions=ROUNDS, contacts=3)
-    services = services_in(environment(database, own, SOFTPRO_MAX_RETRIES="8"), database)
     organization = own.organizations[0]
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), organization))
+    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="8")
     truth, draws = own.records(organization), random.Random(SEED)
     orders = list(truth)
     transaction = EntityType.TRANSACTION

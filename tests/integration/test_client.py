@@ -27,7 +27,7 @@ from softpro.vendor.transport import exchange
 
 from ..support.databases import execute
 from ..support.kinds import Connected, StartSandbox
-from ..support.product import begin_connection, environment, finish_connection, services_in
+from ..support.product import between
 from ..support.vendor import Json, Sandbox
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
@@ -199,8 +199,7 @@ def test_a_document_cut_short_is_fetched_again_from_its_beginning(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0)
-    services = services_in(environment(database, own, SOFTPRO_MAX_RETRIES="12"), database)
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
     (order,) = own.records(own.organizations[0])
     with services.client(acme) as client:
         made = client.upload(order, io.BytesIO(b"0123456789" * 500), "a.txt", "text/plain", {})
@@ -216,8 +215,7 @@ def test_an_upload_that_is_sent_again_is_sent_from_its_beginning(
     database: Database, start_sandbox: StartSandbox, hindrance: str
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0)
-    services = services_in(environment(database, own, SOFTPRO_MAX_RETRIES="12"), database)
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
     (order,) = own.records(own.organizations[0])
     content = os.urandom(200_000)
     with services.client(acme) as client:
@@ -245,8 +243,7 @@ def test_a_vendor_without_etags_is_sent_no_if_match_and_a_write_once(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0, etags="false")
-    services = services_in(environment(database, own), database)
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    services, acme = between(database, own)
     (order,) = own.records(own.organizations[0])
     with database.connect() as connection:
         capabilities.note(connection, acme.id, sends_etags=False)
@@ -273,8 +270,7 @@ def test_unknown_fields_and_enum_values_are_let_through(
 
 def test_a_deleted_record_whose_answer_was_lost_is_no_error(database: Database, start_sandbox: StartSandbox) -> None:
     own = start_sandbox(transactions=20, contacts=0)
-    services = services_in(environment(database, own, SOFTPRO_MAX_RETRIES="12"), database)
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
     own.switch(lostWrite=0.5)
     with services.client(acme) as client:
         for order in own.records(own.organizations[0]):
@@ -287,8 +283,7 @@ def test_a_change_with_an_etag_whose_answer_was_lost_is_done_once_and_is_no_conf
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=20, contacts=0)
-    services = services_in(environment(database, own, SOFTPRO_MAX_RETRIES="12"), database)
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
     fields = {
         "notes": "done",
         "purchasePrice": Decimal("1.10"),
@@ -309,8 +304,7 @@ def test_a_write_without_an_etag_is_not_sent_again_when_its_answer_is_lost(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0)
-    services = services_in(environment(database, own), database)
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    services, acme = between(database, own)
     (order,) = own.records(own.organizations[0])
     own.switch(lostWrite=1)
     with services.client(acme) as client:
@@ -370,8 +364,7 @@ def test_what_is_no_answer_is_an_error_of_the_server_for_every_call(
     database: Database, start_sandbox: StartSandbox, switch: str
 ) -> None:
     own = start_sandbox(transactions=1, contacts=1)
-    services = services_in(environment(database, own, SOFTPRO_MAX_RETRIES="0"), database)
-    acme = finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
+    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="0")
     (order,) = own.records(own.organizations[0])
     with services.client(acme) as client:
         (document, *_) = client.documents(order)

@@ -20,8 +20,8 @@ from softpro.vendor.probe import Finding, probe
 
 from ..support.databases import one
 from ..support.kinds import StartSandbox
-from ..support.product import begin_connection, command, environment, finish_connection, services_in
-from ..support.vendor import Json, Sandbox
+from ..support.product import between, command, environment
+from ..support.vendor import Json
 
 SORTED, FILTERED = "Can lists be sorted by updatedAt?", "Does updatedFrom filter lists?"
 LONGEST, ETAGS = "Records on the longest page", "Do single records carry an ETag?"
@@ -40,11 +40,6 @@ def asked(services: Services, acme: Integration) -> dict[str, Finding]:
 def known(services: Services, acme: Integration) -> Capabilities:
     with services.database.connect() as connection:
         return capabilities.read(connection, acme.id)
-
-
-def between(database: Database, own: Sandbox) -> tuple[Services, Integration]:
-    services = services_in(environment(database, own), database)
-    return services, finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
 
 
 def test_an_account_as_the_contract_says_differs_in_nothing(database: Database, start_sandbox: StartSandbox) -> None:

@@ -104,6 +104,13 @@ def finish_connection(services: Services, address: str, browser: str | None = No
     return connecting.callback(services, dict(parse_qsl(urlsplit(address).query)), browser)
 
 
+def between(database: Database, sandbox: Sandbox, **settings: str) -> tuple[Services, Integration]:
+    """A product with these settings, and its organization `acme` connected to the sandbox's first one."""
+    services = services_in(environment(database, sandbox, **settings), database)
+    address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
+    return services, finish_connection(services, address)
+
+
 def sync(
     services: Services,
     integration: Integration,

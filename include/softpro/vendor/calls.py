@@ -154,6 +154,7 @@ class Caller:
             request.headers["Authorization"] = f"Bearer {token}"
             return request
 
+        url = self.base_url + call.path
         patience = None if self.deadline is None else self.deadline - time.monotonic()
         asked = time.monotonic()
         slot = self.budget.take(call.seconds + SILENCE_SECONDS, patience, self.waiting)
@@ -174,7 +175,7 @@ class Caller:
             answer = exchange(
                 self.session,
                 call.method,
-                self.base_url + call.path,
+                url,
                 str(call),
                 authorize=authorize,
                 seconds=call.seconds,
