@@ -171,6 +171,7 @@ def probe(context: typer.Context, organization: Organization, as_json: Json = Fa
         integration = integrations.find(connection, organization)
         integrations.require_connected(integration)
         with services_.client(integration) as client:
+            client.waiting = lambda seconds: say(f"{seconds:.0f} s until the rate limit lets more through")
             findings = run(connection, client, integration.id)
     if context.obj or as_json:
         answers = [{"question": f.question, "contract": f.contract, "answer": f.answer} for f in findings]
@@ -180,7 +181,7 @@ def probe(context: typer.Context, organization: Organization, as_json: Json = Fa
     for finding in findings:
         print(f"\n{finding.question}\n  {finding.answer}")
         if finding.differs:
-            print(f"  differs from the contract: {finding.contract}")
+            print(f"  the contract says: {finding.contract}")
     print("\nNot asked, as it takes more than reads:")
     for question in NOT_ASKED:
         print(f"  {question}")
@@ -235,7 +236,8 @@ def summary(log: SyncLog) -> str:
 def rotation_line(rotation: Rotation) -> str:
     return (
         f"re-encrypted {rotation.reencrypted} of {rotation.total} secrets, "
-        f"{rotation.remaining} left under another key than the first"
+        f"{rotation.remaining} left under another key than the first "
+        f"({', '.join(f'key {n}: {held}' for n, held in enumerate(rotation.by_key, 1))})"
     )
 
 

@@ -60,6 +60,7 @@ def test_an_account_as_the_contract_says_differs_in_nothing(database: Database, 
         ({"honourUpdatedFrom": False}, FILTERED, "no", {"filters_updated_from": False}),
         ({"etags": False}, ETAGS, "no", {"sends_etags": False}),
         ({"maxPageSize": 100}, LONGEST, "100", {"page_limit": 100}),
+        ({"maxPageSize": 25}, LONGEST, "20", {"page_limit": 20}),
         ({"maxPageSize": 500}, LONGEST, "200", {}),
         ({"rateLimit": 60}, LIMIT, "60 a minute", {}),
         ({"clockSkewSeconds": 90}, SKEW, "+", {}),
@@ -166,7 +167,7 @@ def test_the_command_prints_a_report_a_person_can_send(database: Database, start
     settings = environment(database, own)
     text = command(settings, "probe", "acme")
     assert (text.code, text.err) == (0, "")
-    assert f"{SORTED}\n  no\n  differs from the contract: yes" in text.out
+    assert f"{SORTED}\n  no\n  the contract says: yes" in text.out
     answers = json.loads(command(settings, "probe", "acme", "--json").out)
     assert {"question": SORTED, "contract": "yes", "answer": "no"} in answers["answers"]
     refused = command(settings, "probe", "nobody")

@@ -61,7 +61,9 @@ def test_afterwards_the_new_key_alone_opens_everything(
     answer = command({**settings, "INTEGRATION_ENCRYPTION_KEY": BOTH}, "rotate-keys")
 
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "re-encrypted 12 of 12 secrets, 0 left under another key than the first\n"
+    assert (
+        answer.out == "re-encrypted 12 of 12 secrets, 0 left under another key than the first (key 1: 12, key 2: 0)\n"
+    )
     assert {cell.place: NEW.open(cell.sealed, cell.place) for cell in sealed(services.database)} == before
     old_key = services.vault.seal("", sealed(services.database)[0].place).split(".")[1]
     assert [line for lines in dump(services.database).values() for line in lines if f"v1.{old_key}." in line] == []
@@ -75,7 +77,7 @@ def test_a_second_run_writes_nothing(services: Services, settings: dict[str, str
     again = command(keys, "rotate-keys", "--json")
 
     assert again.code == 0
-    assert json.loads(again.out) == {"total": 12, "reencrypted": 0, "remaining": 0, "unopenable": []}
+    assert json.loads(again.out) == {"total": 12, "reencrypted": 0, "remaining": 0, "byKey": [12, 0], "unopenable": []}
     assert dump(services.database, versions=True) == before
 
 
@@ -137,13 +139,16 @@ def test_a_cell_that_no_key_opens_is_named_and_the_others_are_done(
     answer, as_json = command(keys, "rotate-keys"), command(keys, "--json", "rotate-keys")
 
     assert (answer.code, as_json.code) == (1, 1)
-    assert answer.out == "re-encrypted 11 of 12 secrets, 1 left under another key than the first\n"
+    assert (
+        answer.out == "re-encrypted 11 of 12 secrets, 1 left under another key than the first (key 1: 11, key 2: 0)\n"
+    )
     assert answer.err.startswith("acme: The stored softpro.integrations.refresh_token of ")
     assert len(answer.err.splitlines()) == 1
     assert json.loads(as_json.out) == {
         "total": 12,
         "reencrypted": 0,
         "remaining": 1,
+        "byKey": [11, 0],
         "unopenable": [
             {"table": "softpro.integrations", "column": "refresh_token", "organizationId": "acme"},
         ],

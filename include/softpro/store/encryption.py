@@ -48,7 +48,12 @@ class Vault:
 
     def is_current(self, sealed: str) -> bool:
         """Whether it was sealed with the first key, and so would not be sealed otherwise today."""
-        return sealed.startswith(f"{VERSION}.{_key_id(self.keys[0])}.")
+        return self.key_of(sealed) == 0
+
+    def key_of(self, sealed: str) -> int | None:
+        """Which of the keys it was sealed with, by its place among them; None for another one."""
+        places = (n for n, key in enumerate(self.keys) if sealed.startswith(f"{VERSION}.{_key_id(key)}."))
+        return next(places, None)
 
     def open(self, sealed: str, place: Place) -> str:
         """The secret. Raises DecryptionError, which names the place and never the content."""

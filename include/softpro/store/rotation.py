@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,12 +49,13 @@ class Rotation:
     """What was done: `total` cells were seen and `reencrypted` of them written.
 
     `unopenable` says why a cell was left, and `remaining` how many cells are not under the first key at the end: those,
-    and what a process with another first key has written meanwhile.
+    and what a process with another first key has written meanwhile. `by_key` counts the cells under each of the keys.
     """
 
     total: int = 0
     reencrypted: int = 0
     remaining: int = 0
+    by_key: list[int] = field(default_factory=list)
     unopenable: list[tuple[Cell, str]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ class Rotation:
             "total": self.total,
             "reencrypted": self.reencrypted,
             "remaining": self.remaining,
+            "byKey": self.by_key,
             "unopenable": [
                 {"table": cell.place.table, "column": cell.place.column, "organizationId": cell.organization_id}
                 for cell, _ in self.unopenable
@@ -84,7 +87,9 @@ def rotate(connection: Connection, vault: Vault, progress: Callable[[int, int], 
         except DecryptionError as closed:
             rotation.unopenable.append((cell, str(closed)))
         progress(rotation.total, max(expected, rotation.total))
-    rotation.remaining = sum(not vault.is_current(cell.sealed) for cell in cells(connection))
+    held = Counter(vault.key_of(cell.sealed) for cell in cells(connection))
+    rotation.by_key = [held[place] for place in range(len(vault.keys))]
+    rotation.remaining = held.total() - held[0]
     return rotation
 
 

@@ -134,7 +134,9 @@ def _learn(connection: Connection, run: Run, able: Capabilities, lacks: str) -> 
     if getattr(able, lacks):
         capabilities.note(connection, run.integration_id, **{lacks: False})
         log.warning(
-            "capability_noted",
+            "capability_noted: %s of %s, so its lists are gone through as a whole; a probe asks again",
+            f"{lacks}=false",
+            run.organization_id,
             extra={
                 "integration_id": str(run.integration_id),
                 "entity_type": run.entity_type.value,

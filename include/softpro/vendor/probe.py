@@ -33,6 +33,9 @@ from softpro.vendor.transport import Answer
 BEYOND = 5 * LARGEST_PAGE
 """Asked for to see whether pages can be longer than the contract says."""
 
+PAGES = (LARGEST_PAGE, 100, 50, 20, 10)
+"""Asked for in turn, until one is not refused."""
+
 SKEW_SECONDS = 2
 """Clocks this near are one: `Date` carries whole seconds."""
 
@@ -112,7 +115,7 @@ def probe(connection: Connection, client: Client, integration_id: UUID) -> list[
 def _longest_page(client: Client) -> tuple[Finding, int]:
     """How many records a page can hold, and the most that may be asked for."""
     question, contract = "Records on the longest page", str(LARGEST_PAGE)
-    limit, page = _largest_accepted(client, (LARGEST_PAGE, LARGEST_PAGE // 2, LARGEST_PAGE // 4))
+    limit, page = _largest_accepted(client, PAGES)
     if page.has_more and len(page.records) < limit:
         return Finding(question, contract, str(len(page.records)), {"page_limit": len(page.records)}), limit
     if limit < LARGEST_PAGE:
