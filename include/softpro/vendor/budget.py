@@ -51,8 +51,8 @@ class Budget:
     ) -> Slot:
         """Waits until a request may be sent; its answer must come within `hold` seconds, and be settled.
 
-        Sleeps until the first moment it can go and looks again: Retry-After may have come meanwhile; `waiting` is told for
-        how long. Raises BudgetExhausted, and keeps nothing, where that is more than `patience` seconds away.
+        Sleeps until the first moment it can go and looks again: Retry-After may have come meanwhile; `waiting` is told
+        for how long. Raises BudgetExhausted, and keeps nothing, where that is more than `patience` seconds away.
         """
         deadline = None if patience is None else time.monotonic() + patience
         slot = self._reserve(hold, deadline)
