@@ -6,5 +6,6 @@ import sys
 FORKS_TASKS = "worker" if "Celery" in os.environ.get("AIRFLOW__CORE__EXECUTOR", "") else "scheduler"
 
 if FORKS_TASKS in sys.argv:
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
-    import great_expectations  # noqa: F401
+    from softpro.quality.expectations import great_expectations
+
+    great_expectations()

@@ -98,8 +98,8 @@ def transform(database: Database, run: Run) -> Transformed:
     """See `softpro.sync.transform`."""
     from softpro.sync.transform import transform as step
 
-    with database.connect() as connection:
-        return step(connection, run)
+    with database.connect() as reading, database.connect() as writing:
+        return step(reading, writing, run)
 
 
 def check(database: Database, run: Run) -> Checked:

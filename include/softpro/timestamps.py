@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 def parse_time(text: str) -> datetime:
     """An aware datetime in UTC; a text that names no zone is UTC. Raises ValueError, TypeError, OverflowError."""
     moment = datetime.fromisoformat(text)
+    if moment.tzinfo is UTC:
+        return moment
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

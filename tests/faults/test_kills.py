@@ -62,7 +62,7 @@ STAGED = """
 select exists (
     select from {staging} s join softpro.sync_logs l on l.id = s.log_id where l.started_at > %(began)s)
 """
-LANDING = ("raw.records", "insert into raw.records")
+LANDING = ("raw.records", "with landed as")
 CLEARING = ("{staging}", "delete from {quoted}")
 SPOTS = {
     "a page half landed": Spot("extract", waits=(LANDING,)),
@@ -120,7 +120,7 @@ COMPARED = {
     """,
 }
 LEFT_OVER = {
-    "pending": "select count(*) from raw.records where pending",
+    "pending": "select count(*) from raw.pending",
     "staged transactions": "select count(*) from staging.transactions",
     "staged contacts": "select count(*) from staging.contacts",
     "staged rejects": "select count(*) from staging.rejects",
@@ -157,8 +157,8 @@ select case
     when exists (select from staging.transactions where log_id = l.id)
       or exists (select from staging.contacts where log_id = l.id) then 'check'
     when c.backlog or l.records_fetched = 0 then 'extract'
-    when exists (select from raw.records r
-                 where r.integration_id = l.integration_id and r.entity_type = l.entity_type and r.pending)
+    when exists (select from raw.pending p
+                 where p.integration_id = l.integration_id and p.entity_type = l.entity_type)
         then 'transform'
     else 'finish'
 end

@@ -273,4 +273,4 @@ def test_a_run_that_fails_leaves_nothing_in_staging(services: Services, connecte
     pipeline.fail(services.database, run, RuntimeError("the check could not run"))
 
     assert one(services.database, "select count(*) from staging.contacts") == 0
-    assert one(services.database, "select count(*) from raw.records where pending") > 0
+    assert one(services.database, "select count(*) from raw.pending") > 0

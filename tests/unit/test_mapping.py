@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from softpro.entities import EntityType
 from softpro.mapping import paths
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.mapping.compiled import Reason, apply, compile_mappings
+from softpro.mapping.compiled import apply, compile_mappings
 from softpro.mapping.convert import CONVERTERS
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.paths import MISSING
+from softpro.mapping.step import Reason
 from softpro.mapping.validate import validate
 
 TRANSACTION = EntityType.TRANSACTION
@@ -286,8 +287,12 @@ def test_a_rule_over_a_record_with_a_number_it_cannot_carry_is_a_reason() -> Non
 
 @pytest.mark.parametrize("odd", [b"1" * 5000, b"[" * 100_000 + b"]" * 100_000])
 def test_a_record_that_cannot_be_read_at_all_is_a_reason(odd: bytes) -> None:
-    row, (reason,) = mapped(b'{"field": "x", "odd": %s}' % odd, to("notes"))
+    row, (reason,) = mapped(b'{"field": "x", "odd": %s}' % odd, to("notes", transformation_rule="$record.field"))
     assert (row, reason["column"], reason["rule"]) == ({}, None, "readable")
+
+
+def test_what_no_mapping_names_need_not_be_readable() -> None:
+    assert mapped(b'{"field": "x", "odd": %s}' % (b"1" * 5000), to("notes")) == ({"notes": "x"}, [])
 
 
 @pytest.mark.parametrize("rule", ["($f := function($x) { $f($x) + 1 }; $f(1))", "($f := function() { $f() }; $f())"])

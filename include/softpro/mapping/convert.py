@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -16,6 +16,11 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 SHOWN_CHARACTERS = 60
 
+LARGEST_EXPONENT, MOST_DECIMALS = 300, 1000
+CENT = Decimal("0.01")
+_ORDINARY = Context(prec=28)
+_EXACT = Context(prec=LARGEST_EXPONENT + 10)
+
 
 def to_text(value: Any) -> str:
     if isinstance(value, str):
@@ -24,36 +29,38 @@ def to_text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | Decimal):
+    if isinstance(value, (int, Decimal)):
         return str(value)
     raise ValueError(f"{_shown(value)} is not a text")
 
 
 def to_number(value: Any) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal, str)):
         raise ValueError(f"{_shown(value)} is not a number")
     try:
         number = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"{_shown(value)} is not a number") from None
-    if not number.is_finite() or abs(number.adjusted()) > 300 or _decimals(number) > 1000:
+    if not number.is_finite() or abs(number.adjusted()) > LARGEST_EXPONENT or _decimals(number) > MOST_DECIMALS:
         raise ValueError(f"{_shown(value)} is not a number that can be stored")
     return number
 
 
 def to_money(value: Any) -> Decimal:
     amount = to_number(value)
-    if _decimals(amount) > 2:
+    if _EXACT.quantize(amount, CENT) != amount:
         raise ValueError(f"{_shown(value)} has more than two decimals")
     return amount
 
 
 def _decimals(number: Decimal) -> int:
-    """Digits after the point, trailing zeros left out. Arithmetic would round, or refuse, what exceeds its context."""
+    """Digits after the point, trailing zeros left out; 0 for a number of few digits, which has few of these too."""
+    if _ORDINARY.plus(number) == number:
+        return 0
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)  # finite
     written = "".join(map(str, digits)).rstrip("0")
-    return max(0, -exponent - (len(digits) - len(written))) if written else 0
+    return -exponent - (len(digits) - len(written))
 
 
 def to_timestamp(value: Any) -> datetime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from psycopg import sql
 
 from softpro.entities import EntityType
 from softpro.errors import CheckFailed
+from softpro.quality.expectations import great_expectations
 from softpro.store import leases
 from softpro.store.database import Connection, Database
 from softpro.store.leases import Run
@@ -85,8 +85,7 @@ def _batch(connection: Connection, run: Run) -> str:
 def _validate(
     database: Database, batch: str, suite: list[dict[str, Any]], key: str
 ) -> ExpectationSuiteValidationResult:
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")  # it would report usage to its makers
-    import great_expectations as gx
+    gx = great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
@@ -104,7 +103,7 @@ def _validate(
         )
         return validation.run(
             result_format={
-                "result_format": "COMPLETE",
+                "result_format": "BASIC",  # the fuller ones fetch every value that is unexpected
                 "unexpected_index_column_names": [key],
                 "return_unexpected_index_query": True,
             }

@@ -197,8 +197,8 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
         sql.SQL(
             """
             select (select count(*) from {} where organization_id = %(organization)s and deleted_at is null) as rows,
-                   (select count(*) from raw.records
-                    where integration_id = %(integration)s and entity_type = %(entity_type)s and pending) as pending,
+                   (select count(*) from raw.pending
+                    where integration_id = %(integration)s and entity_type = %(entity_type)s) as pending,
                    (select count(*) from softpro.quarantine
                     where integration_id = %(integration)s and entity_type = %(entity_type)s
                       and resolved_at is null) as quarantined,

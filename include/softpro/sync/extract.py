@@ -1,6 +1,7 @@
 """Fetches what a stream owes, page by page, and lands each page; for a slice of time, or to the end of the list.
 
-A list is paged by time; where the vendor turns out not to sort or filter it, that is noted and it is swept by offset.
+A page is landed while the next one is fetched. A list is paged by time; where the vendor turns out not to sort or
+filter it, that is noted and it is swept by offset.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors
 from softpro.sync.cursors import Cursor
-from softpro.sync.land import land
+from softpro.sync.land import Batch, landing
 from softpro.sync.paging import SMALLEST_PAGE, ByTime, Position, UnsortedList, Way
 from softpro.sync.sweep import Sweep, resumed
 from softpro.vendor import capabilities
@@ -65,46 +66,46 @@ def extract(
     cursor = cursors.read(connection, run)
     if first_slice:
         cursor = cursors.begin(cursor, run.mode)
-    way, fetched, pages = way_on(cursor, able, first_slice), 0, 0
+    way, pages = way_on(cursor, able, first_slice), 0
     requests_before = requests_counted = client.requests_made
-    while True:
-        asked = way.position
-        try:
-            page = client.list_page(run.entity_type, updated_from=asked.updated_from, limit=limit, offset=asked.offset)
-        except SoftProAPIError as failed:
+    with landing(connection, run) as landed:
+        while True:
+            asked = way.position
+            try:
+                page = client.list_page(
+                    run.entity_type, updated_from=asked.updated_from, limit=limit, offset=asked.offset
+                )
+            except SoftProAPIError as failed:
+                landed.wait()
+                requests_made = client.requests_made - requests_counted
+                if isinstance(failed, RateLimitError) and (pages or _frees_soon(failed)):  # another slice does the rest
+                    landed.put(Batch([], replace(cursor, backlog=True), requests_made=requests_made))
+                    return Extracted(landed.wait(), client.requests_made - requests_before, True)
+                logs.add(connection, run.log_id, api_requests=requests_made)
+                raise
+            pages += 1
+            try:
+                turn = way.take(page, limit)
+            except UnsortedList as told:
+                landed.wait()
+                able = _learn(connection, run, able, told.lacks)
+                way = Sweep(Position())  # from the first record: pages that looked sorted may have skipped some
+                continue
+            if turn.lacks is not None:
+                landed.wait()
+                able = _learn(connection, run, able, turn.lacks)
+            way = turn.way
+            again = turn.new if cursor.sweep is Mode.FULL else frozenset()
+            cursor = Cursor(way.held, None if turn.ended else cursor.sweep, not turn.done, way.visible_until)
+            records = page.records if turn.accepted else []
             requests_made = client.requests_made - requests_counted
-            if isinstance(failed, RateLimitError) and (pages or _frees_soon(failed)):  # the rest is for another slice
-                backlog = replace(cursor, backlog=True)
-                land(connection, run, [], backlog, new=0, again=frozenset(), requests_made=requests_made)
-                return Extracted(fetched, client.requests_made - requests_before, True)
-            logs.add(connection, run.log_id, api_requests=requests_made)
-            raise
-        pages += 1
-        try:
-            turn = way.take(page, limit)
-        except UnsortedList as told:
-            able = _learn(connection, run, able, told.lacks)
-            way = Sweep(Position())  # from the first record: pages that looked sorted may have skipped some
-            continue
-        if turn.lacks is not None:
-            able = _learn(connection, run, able, turn.lacks)
-        way = turn.way
-        again = turn.new if cursor.sweep is Mode.FULL else frozenset()
-        cursor = Cursor(way.held, None if turn.ended else cursor.sweep, not turn.done, way.visible_until)
-        fetched += land(
-            connection,
-            run,
-            page.records if turn.accepted else [],
-            cursor,
-            new=len(turn.new),
-            again=again,
-            requests_made=client.requests_made - requests_counted,
-        )
-        requests_counted = client.requests_made
-        left = max(0, page.total - asked.offset - len(page.records)) if page.has_more else 0
-        progress(fetched, fetched + left)
-        if turn.done or time.monotonic() >= deadline:
-            return Extracted(fetched, client.requests_made - requests_before, not turn.done)
+            landed.put(Batch(records, cursor, len(turn.new), again, requests_made))
+            requests_counted = client.requests_made
+            left = max(0, page.total - asked.offset - len(page.records)) if page.has_more else 0
+            fetched = landed.wait() if turn.done else landed.fetched + len(turn.new)
+            progress(fetched, fetched + left)
+            if turn.done or time.monotonic() >= deadline:
+                return Extracted(landed.wait(), client.requests_made - requests_before, not turn.done)
 
 
 def way_on(cursor: Cursor, able: Capabilities, first_slice: bool) -> Way:

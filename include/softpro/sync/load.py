@@ -19,33 +19,34 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync.transform import clear
 
-# Locks the raw rows, in one order for everybody, and settles those that did not move on.
+# Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody.
 CLEAR_PENDING = """
-with current as (
-    select r.integration_id, r.entity_type, r.entity_id
-    from raw.records r
-    join (
-        select {key} as entity_id, payload_hash from {staging} where log_id = %(log_id)s
-        union
-        select entity_id, payload_hash from staging.rejects where log_id = %(log_id)s
-    ) s using (entity_id, payload_hash)
-    where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.pending
-    order by r.entity_id
-    for update of r
+with settled as (
+    select p.ctid as place
+    from raw.pending p
+    join {staged} s on s.{key} = p.entity_id and s.payload_hash = p.payload_hash
+    where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s and s.log_id = %(log_id)s
+    order by p.entity_id
+    for update of p
 )
-update raw.records r
-set pending = false
-from current c
-where (r.integration_id, r.entity_type, r.entity_id) = (c.integration_id, c.entity_type, c.entity_id)
+delete from raw.pending p
+using settled
+where p.ctid = settled.place
+"""
+
+# What landed since it was staged is mapped anew by the next run.
+DROP_OUTDATED = """
+delete from {staging} s
+using raw.records r
+where s.log_id = %(log_id)s
+  and r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+  and r.entity_id = s.{key} and r.payload_hash <> s.payload_hash
 """
 
 MERGE = """
-with incoming as materialized (
+with incoming as not materialized (
     select s.*
     from {staging} s
-    join raw.records r
-      on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
-     and r.entity_id = s.{key} and r.payload_hash = s.payload_hash
     where s.log_id = %(log_id)s
       and not exists (select from staging.rejects j where j.log_id = s.log_id and j.entity_id = s.{key})
 ),
@@ -107,7 +108,7 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
     with connection.transaction():
         leases.fence(connection, run)
         parameters = {**run.stream, "log_id": run.log_id}
-        connection.execute(_compose(CLEAR_PENDING, run.entity_type), parameters)
+        _clear_pending(connection, run, parameters)
         counts = connection.execute(_compose(MERGE, run.entity_type), parameters).fetchone()
         assert counts is not None
         quarantined = quarantine.settle(connection, run)
@@ -122,6 +123,19 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
         )
         logs.add_warnings(connection, run.log_id, warnings)
     return Loaded(counts["loaded"], counts["inserted"], counts["updated"], quarantined)
+
+
+def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> None:
+    """Clears what is about to be settled, and takes out of staging what is not current any more."""
+    rejects, key = sql.Identifier("staging", "rejects"), sql.Identifier("entity_id")
+    connection.execute(sql.SQL(CLEAR_PENDING).format(staged=rejects, key=key), parameters)
+    staged, key = sql.Identifier("staging", run.entity_type.table), sql.Identifier(run.entity_type.key)
+    cleared = connection.execute(sql.SQL(CLEAR_PENDING).format(staged=staged, key=key), parameters).rowcount
+    count = connection.execute(
+        sql.SQL("select count(*) as n from {} where log_id = %(log_id)s").format(staged), parameters
+    ).fetchone()
+    if count and cleared < count["n"]:
+        connection.execute(sql.SQL(DROP_OUTDATED).format(staging=staged, key=key), parameters)
 
 
 def _compose(query: str, entity_type: EntityType) -> sql.Composed:

@@ -1,8 +1,16 @@
-"""Maps what is pending in `raw` into staging, in chunks, so that memory stays the same whatever the volume."""
+"""Maps what is pending in `raw` into staging: rows stream out, through the mappings, and in again.
+
+PostgreSQL reads on one connection and writes on another while this process maps, so that nobody waits for the others;
+memory stays the same whatever the volume.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, islice
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg import sql
@@ -10,17 +18,23 @@ from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
 from softpro.mapping import sets
-from softpro.mapping.compiled import Compiled, Mapped, apply, compile_mappings
+from softpro.mapping.compiled import Compiled, apply, compile_mappings
+from softpro.mapping.step import Reason
 from softpro.store import leases
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 
 CHUNK = 2_000
+"""Records that are copied before those of them that were rejected are: these wait in memory."""
 
+# A COPY takes no parameters.
 PENDING = """
-select entity_id, payload::text as payload, payload_hash, softpro_updated_at
-from raw.records
-where integration_id = %(integration_id)s and entity_type = %(entity_type)s and pending
+copy (
+    select r.entity_id, r.payload::text, r.payload_hash, r.softpro_updated_at
+    from raw.pending p
+    join raw.records r using (integration_id, entity_type, entity_id)
+    where p.integration_id = {integration_id} and p.entity_type = {entity_type}
+) to stdout (format binary)
 """
 
 
@@ -32,24 +46,36 @@ class Transformed:
     rejected: int
 
 
-def transform(connection: Connection, run: Run) -> Transformed:
+class _Pending(NamedTuple):
+    entity_id: str
+    payload: bytes
+    payload_hash: bytes
+    updated_at: datetime
+
+
+class _Rejected(NamedTuple):
+    pending: _Pending
+    reasons: list[Reason]
+
+
+def transform(reading: Connection, writing: Connection, run: Run) -> Transformed:
     """Stages every pending record of the stream under the run's log id, replacing what an earlier try staged.
 
-    Raises LeaseLost.
+    The connections are two to the same database. Raises LeaseLost.
     """
-    mappings = [stored.mapping for stored in sets.read(connection, run.integration_id, run.entity_type)]
+    mappings = [stored.mapping for stored in sets.read(writing, run.integration_id, run.entity_type)]
     compiled = compile_mappings(run.entity_type, mappings)
-    staged = rejected = 0
-    with connection.transaction():
-        leases.fence(connection, run)
-        clear(connection, run.entity_type, run.log_id)
-        with connection.cursor(name="pending") as pending:
-            pending.execute(PENDING, run.stream)
-            while chunk := pending.fetchmany(CHUNK):
-                mapped = [(row, apply(compiled, row["payload"].encode())) for row in chunk]
-                staged += _stage(connection, run, compiled, [pair for pair in mapped if not pair[1].reasons])
-                rejected += _reject(connection, run, [pair for pair in mapped if pair[1].reasons])
-    return Transformed(staged, rejected)
+    taken = rejected = 0
+    with writing.transaction():
+        leases.fence(writing, run)
+        clear(writing, run.entity_type, run.log_id)
+        pending = _pending(reading, run)
+        for first in pending:
+            records, rejects = _stage(writing, run, compiled, chain([first], islice(pending, CHUNK - 1)))
+            _reject(writing, run, rejects)
+            taken += records
+            rejected += len(rejects)
+    return Transformed(taken - rejected, rejected)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
@@ -60,37 +86,42 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
         )
 
 
-def _stage(connection: Connection, run: Run, compiled: Compiled, rows: list[tuple[dict[str, object], Mapped]]) -> int:
-    if not rows:
-        return 0
+def _pending(connection: Connection, run: Run) -> Iterator[_Pending]:
+    query = sql.SQL(PENDING).format(**{name: sql.Literal(value) for name, value in run.stream.items()})
+    with connection.cursor().copy(query) as copy:
+        copy.set_types(["text", "bytea", "bytea", "timestamptz"])  # the payload's text as the bytes it is
+        yield from map(_Pending._make, copy.rows())
+
+
+def _stage(
+    connection: Connection, run: Run, compiled: Compiled, records: Iterable[_Pending]
+) -> tuple[int, list[_Rejected]]:
+    """Copies the rows that the mappings make. Returns how many records there were, and those that were rejected."""
     columns = ["log_id", "organization_id", run.entity_type.key, "payload_hash", "softpro_updated_at"]
     statement = sql.SQL("copy {} ({}) from stdin").format(
         sql.Identifier("staging", run.entity_type.table),
         sql.SQL(", ").join(map(sql.Identifier, [*columns, *compiled.columns])),
     )
+    count, rejects = 0, []
+    log_id, organization_id = str(run.log_id), run.organization_id
     with connection.cursor().copy(statement) as copy:
-        for row, mapped in rows:
-            copy.write_row(
-                (
-                    run.log_id,
-                    run.organization_id,
-                    row["entity_id"],
-                    row["payload_hash"],
-                    row["softpro_updated_at"],
-                    *mapped.values,
+        for record in records:
+            count += 1
+            values, reasons = apply(compiled, record.payload)
+            if reasons:
+                rejects.append(_Rejected(record, reasons))
+            else:
+                copy.write_row(
+                    (log_id, organization_id, record.entity_id, record.payload_hash, record.updated_at, *values)
                 )
-            )
-    return len(rows)
+    return count, rejects
 
 
-def _reject(connection: Connection, run: Run, rows: list[tuple[dict[str, object], Mapped]]) -> int:
-    if not rows:
-        return 0
+def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
+    if not rejects:
+        return
     with connection.cursor().copy(
         "copy staging.rejects (log_id, organization_id, entity_id, payload_hash, reasons) from stdin"
     ) as copy:
-        for row, mapped in rows:
-            copy.write_row(
-                (run.log_id, run.organization_id, row["entity_id"], row["payload_hash"], Jsonb(mapped.reasons))
-            )
-    return len(rows)
+        for record, reasons in rejects:
+            copy.write_row((run.log_id, run.organization_id, record.entity_id, record.payload_hash, Jsonb(reasons)))
