@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from softpro.entities import EntityType
-from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
+from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX, Type
 from softpro.mapping.convert import to_json
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.plain import Plain, plain
@@ -22,12 +22,12 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 @dataclass(frozen=True)
 class Compiled:
-    """A set ready to be applied; `columns` are those it fills, in the order of the rows it makes.
+    """A set ready to be applied; `columns` are those it fills, in the order of the rows it makes, and what they hold.
 
     `plain` takes some of the `steps` together; the `others` and the `custom_steps` are left to be taken one by one.
     """
 
-    columns: tuple[str, ...]
+    columns: dict[str, Type]
     plain: Plain
     steps: tuple[Step, ...]
     others: tuple[Step, ...]
@@ -44,9 +44,9 @@ class Mapped(NamedTuple):
 def compile_mappings(entity_type: EntityType, mappings: Sequence[Mapping]) -> Compiled:
     """Compiles the mappings of one entity type that take part in loading. Raises ValueError on an invalid one."""
     compiled = [compile_step(mapping) for mapping in mappings if mapping.inbound and mapping.entity_type is entity_type]
-    columns = (CREATED_AT.column, *COLUMNS[entity_type])
+    columns = {CREATED_AT.column: Type.TIMESTAMP, **COLUMNS[entity_type]}
     steps = (CREATED_AT, *(step for step in compiled if not step.custom))
-    quick = plain(steps, columns)
+    quick = plain(steps, list(columns))
     return Compiled(
         columns,
         quick,

@@ -149,11 +149,10 @@ def _land_readable(
             (entity_id text, payload text, payload_hash bytea, updated_at timestamptz) on commit delete rows
         """
     )
-    with connection.cursor().copy("copy landing from stdin") as copy:
+    with connection.cursor().copy("copy landing from stdin (format binary)") as copy:
+        copy.set_types(["text", "bytea", "bytea", "timestamptz"])  # a text's bytes are sent as they are
         for record in records:
-            copy.write_row(
-                (record.key.id, record.payload.decode(), payload_hash(record.payload), record.key.updated_at)
-            )
+            copy.write_row((record.key.id, record.payload, payload_hash(record.payload), record.key.updated_at))
     parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again)}
     try:
         with connection.transaction():

@@ -13,7 +13,10 @@ from itertools import chain, islice
 from typing import NamedTuple
 from uuid import UUID
 
-from psycopg import sql
+from psycopg import adapters, sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from psycopg.rows import args_row
 from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
@@ -27,15 +30,22 @@ from softpro.store.leases import Run
 CHUNK = 2_000
 """Records that are copied before those of them that were rejected are: these wait in memory."""
 
-# A COPY takes no parameters.
 PENDING = """
-copy (
-    select r.entity_id, r.payload::text, r.payload_hash, r.softpro_updated_at
-    from raw.pending p
-    join raw.records r using (integration_id, entity_type, entity_id)
-    where p.integration_id = {integration_id} and p.entity_type = {entity_type}
-) to stdout (format binary)
+select r.entity_id, convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at
+from raw.pending p
+join raw.records r using (integration_id, entity_type, entity_id)
+where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
 """
+FETCHED_AT_ONCE = 200
+
+
+class _JsonText(Dumper):
+    """A text that is JSON, as jsonb is sent: after its version, 1."""
+
+    format, oid = Format.BINARY, adapters.types["jsonb"].oid
+
+    def dump(self, obj: str) -> bytes:
+        return b"\x01" + obj.encode()
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
     with writing.transaction():
         leases.fence(writing, run)
         clear(writing, run.entity_type, run.log_id)
+        writing.adapters.register_dumper(None, _JsonText)
         pending = _pending(reading, run)
         for first in pending:
             records, rejects = _stage(writing, run, compiled, chain([first], islice(pending, CHUNK - 1)))
@@ -87,24 +98,28 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
 
 
 def _pending(connection: Connection, run: Run) -> Iterator[_Pending]:
-    query = sql.SQL(PENDING).format(**{name: sql.Literal(value) for name, value in run.stream.items()})
-    with connection.cursor().copy(query) as copy:
-        copy.set_types(["text", "bytea", "bytea", "timestamptz"])  # the payload's text as the bytes it is
-        yield from map(_Pending._make, copy.rows())
+    with connection.cursor(row_factory=args_row(_Pending)) as cursor:
+        yield from cursor.stream(PENDING, run.stream, binary=True, size=FETCHED_AT_ONCE)
 
 
 def _stage(
     connection: Connection, run: Run, compiled: Compiled, records: Iterable[_Pending]
 ) -> tuple[int, list[_Rejected]]:
     """Copies the rows that the mappings make. Returns how many records there were, and those that were rejected."""
-    columns = ["log_id", "organization_id", run.entity_type.key, "payload_hash", "softpro_updated_at"]
-    statement = sql.SQL("copy {} ({}) from stdin").format(
-        sql.Identifier("staging", run.entity_type.table),
-        sql.SQL(", ").join(map(sql.Identifier, [*columns, *compiled.columns])),
+    types = {
+        "log_id": "uuid",
+        "organization_id": "text",
+        run.entity_type.key: "text",
+        "payload_hash": "bytea",
+        "softpro_updated_at": "timestamptz",
+        **{column: kind.staged for column, kind in compiled.columns.items()},
+    }
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        sql.Identifier("staging", run.entity_type.table), sql.SQL(", ").join(map(sql.Identifier, types))
     )
     count, rejects = 0, []
-    log_id, organization_id = str(run.log_id), run.organization_id
     with connection.cursor().copy(statement) as copy:
+        copy.set_types(list(types.values()))
         for record in records:
             count += 1
             values, reasons = apply(compiled, record.payload)
@@ -112,7 +127,7 @@ def _stage(
                 rejects.append(_Rejected(record, reasons))
             else:
                 copy.write_row(
-                    (log_id, organization_id, record.entity_id, record.payload_hash, record.updated_at, *values)
+                    (run.log_id, run.organization_id, record.entity_id, record.payload_hash, record.updated_at, *values)
                 )
     return count, rejects
 

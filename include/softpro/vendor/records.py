@@ -57,7 +57,8 @@ def read(payload: bytes, entity_type: EntityType) -> Record | Unreadable:
     """Places one record of a list or a single read. Never raises: what can't be placed comes back as Unreadable."""
     field = ID_FIELDS[entity_type]
     try:
-        text = payload.decode()
+        if not payload.isascii():
+            payload.decode()  # what the head does not hold is skipped, whatever it is
         head = _decode_head(payload)
     except UnicodeDecodeError:
         return Unreadable(payload, "the record is not UTF-8")
@@ -66,11 +67,11 @@ def read(payload: bytes, entity_type: EntityType) -> Record | Unreadable:
     except RecursionError:
         return Unreadable(payload, "the record is nested too deeply")
     except msgspec.DecodeError as broken:
-        return Unreadable(payload, f"the record is not JSON: {broken}", _salvaged_id(text, field))
+        return Unreadable(payload, f"the record is not JSON: {broken}", _salvaged_id(payload, field))
     entity_id = getattr(head, field)
     if not _is_id(entity_id):
         return Unreadable(payload, f"{field} is missing or is not a text")
-    if "\x00" in text:
+    if b"\x00" in payload:
         return Unreadable(payload, "the record holds a bare NUL character", entity_id)
     try:
         return Record(Key(parse_time(head.updatedAt), entity_id), payload)
@@ -88,10 +89,10 @@ def _is_id(value: Any) -> bool:
     return True
 
 
-def _salvaged_id(text: str, field: str) -> str | None:
+def _salvaged_id(payload: bytes, field: str) -> str | None:
     """The id of a record that a strict reader refuses, so that its case closes once the record is good."""
     try:
-        record = json.loads(text, strict=False)
+        record = json.loads(payload, strict=False)
     except (ValueError, RecursionError):
         return None
     entity_id = record.get(field) if isinstance(record, dict) else None
