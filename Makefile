@@ -10,6 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH := .venv-bench
+BENCH_INSTALLED := $(BENCH)/.installed
 
 .PHONY: help compose-command install demo sandbox test checks lint unit integration faults stress bench airflow lock clean
 
@@ -66,17 +68,26 @@ stress: $(INSTALLED) ## The tests that break promises on purpose, at sizes that 
 	SOFTPRO_TEST_HISTORIES=20000 $(BIN)/pytest tests/unit/test_paging.py
 	SOFTPRO_TEST_HISTORIES=5000 $(BIN)/pytest tests/unit/test_sweep.py
 
-bench: $(INSTALLED) ## Rows per second of a first load, against the floor (ARGS=--help)
-	$(BIN)/python tests/benchmarks/first_load.py $(ARGS)
+bench: $(INSTALLED) $(BENCH_INSTALLED) ## How fast it is, beside dlt and the floor (ARGS=--quick; ARGS=--help)
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+$(BENCH_INSTALLED): tests/benchmarks/requirements.txt
+	@echo "Installing what the benchmarks compare with into $(BENCH)"
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 airflow: $(INSTALLED) ## Tests through a real Airflow
 	$(BIN)/pytest tests/airflow
 
-lock: ## Pin what requirements.in names, direct and indirect, in requirements.txt
+lock: ## Pin what the two requirements.in name, direct and indirect, in the requirements.txt beside them
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet requirements.in -o requirements.txt --python-version 3.11 --no-emit-index-url \
-		--custom-compile-command 'make lock   (uv pip compile requirements.in -o requirements.txt --python-version 3.11)'
+	for folder in . tests/benchmarks; do \
+		$(BIN)/uv pip compile --quiet --directory $$folder requirements.in -o requirements.txt \
+			--python-version 3.11 --no-emit-index-url --custom-compile-command \
+			'make lock   (uv pip compile requirements.in -o requirements.txt --python-version 3.11)'; \
+	done
 
-clean: ## Throw away the environment and the demo's data
-	rm -rf .venv .softpro .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## Throw away the environments and the demo's data
+	rm -rf .venv $(BENCH) .softpro .mypy_cache .ruff_cache .import_linter_cache .hypothesis

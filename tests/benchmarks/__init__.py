@@ -1,0 +1,1 @@
+"""How fast the product is, beside what others need for the same: `make bench`."""

@@ -1,0 +1,103 @@
+"""How fast the product is, beside what others need for the same.
+
+    make bench
+    make bench ARGS='--quick'
+    make bench ARGS='--only incremental --verbose'
+
+Starts an embedded PostgreSQL and sandboxes whose rate limit does not bind. Everything measured is a fresh process, and
+every load has a fresh database.
+
+first-load    the same list, in turn, by
+                sandbox alone  pages fetched and thrown away: what the sandbox can serve
+                floor          requests, orjson, COPY to a temporary table, one merge into roi.transactions
+                dlt            extract, normalize and merge by the dlt library
+                product        the whole pipeline, with the default mappings and suites
+no-change     the product once more: its requests, and its CPU beyond a process that only imports
+growth        the product's first load of some times as many
+incremental   the buffers that one sync of a few changes touches, in a large table and in a small one
+
+work is the time without imports; process is from start to end. Memory is the peak, child processes included. The
+table at the end holds the figures against their targets, which are meant for the default sizes. The exit code is 1
+where a program loaded the wrong number of rows, and 0 otherwise: no time is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+
+from ..support.vendor import Sandbox, running
+from . import first_load, growth, incremental, no_change, servers, targets
+from .measuring import say
+from .products import loaded
+from .targets import Target
+
+PARTS = ("first-load", "no-change", "growth", "incremental")
+
+
+def main() -> None:
+    judged: list[Target] = []
+    for lines, found in measure(_options()):
+        print(*lines, "", sep="\n", flush=True)
+        judged += found
+    print(*targets.lines(judged), sep="\n")
+
+
+def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterable[Target]]]:
+    """Measures part by part: the lines and the targets of each, as soon as they are known."""
+    admin = servers.start()
+    parts, changes = set(wanted.only), wanted.changes
+    size, times, runs = wanted.transactions, wanted.growth, wanted.runs
+    if parts & {"first-load", "no-change", "growth"}:
+        with sandbox_of(size) as sandbox:
+            loads, product = first_load.measure_loads(admin, sandbox, size, runs, peers="first-load" in parts)
+            if "first-load" in parts:
+                yield first_load.lines(loads, size, runs), first_load.targets(loads)
+            if "no-change" in parts:
+                quiet = no_change.measure_quiet(product)
+                yield no_change.lines(quiet), no_change.targets(quiet)
+        servers.drop(admin, product.name)
+    if parts & {"growth", "incremental"}:
+        with sandbox_of(size * times) as sandbox:
+            grown, product = loaded(admin, "large", sandbox, size * times)
+            if "growth" in parts:
+                base = loads["product"]
+                yield growth.lines(base, grown, size, times), growth.targets(base, grown, size, times)
+            if "incremental" in parts:
+                large = incremental.measure_changes(product, size * times, changes)
+        servers.drop(admin, product.name)
+    if "incremental" in parts:
+        with sandbox_of(wanted.small) as sandbox:
+            _, product = loaded(admin, "small", sandbox, wanted.small)
+            small = incremental.measure_changes(product, wanted.small, changes)
+        yield incremental.lines(small, large, changes, verbose=wanted.verbose), incremental.targets(small, large)
+
+
+def sandbox_of(transactions: int) -> AbstractContextManager[Sandbox]:
+    """A sandbox whose one organization has that many transactions."""
+    say(f"a sandbox with {transactions:,} transactions")
+    return running(organizations=1, transactions=transactions, contacts=400)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--transactions", type=int, default=200_000, help="records of the first load (%(default)s)")
+    parser.add_argument("--runs", type=int, default=1, help="first loads, of which the median counts (%(default)s)")
+    parser.add_argument("--growth", type=int, default=5, help="times as many in the large table (%(default)s)")
+    parser.add_argument("--small", type=int, default=10_000, help="records of the small table (%(default)s)")
+    parser.add_argument("--changes", type=int, default=100, help="records that change (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=" ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    parser.add_argument("--verbose", action="store_true", help="the statements that touch most buffers")
+    wanted = parser.parse_args()
+    if wanted.quick:
+        wanted.transactions //= 10
+        wanted.small //= 10
+    return wanted
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The buffers that a product's statements touch, as PostgreSQL counts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from softpro.store.database import Database
+
+from ..support.databases import execute, rows
+
+COUNTED = """
+select
+  query,
+  calls,
+  shared_blks_hit + shared_blks_read as touched,
+  shared_blks_dirtied as dirtied,
+  shared_blks_written as written
+from pg_stat_statements
+join pg_database on pg_database.oid = dbid
+where datname = %s
+order by touched desc
+"""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement, how often it ran, and the pages (of 8 KiB) that it touched, dirtied and wrote."""
+
+    query: str
+    calls: int
+    touched: int
+    dirtied: int
+    written: int
+
+
+def count_from_now(admin: Database, name: str, database: Database) -> None:
+    """Lets the statements of all later connections to the database of this name be counted.
+
+    The table is vacuumed and analyzed before, as autovacuum would have done since its load.
+    """
+    execute(database, "vacuum analyze")
+    execute(admin, sql.SQL("alter database {} set pg_stat_statements.track = top").format(sql.Identifier(name)))
+    execute(admin, "select pg_stat_statements_reset()")
+
+
+def counted(admin: Database, name: str) -> list[Statement]:
+    """What was counted in the database of this name, the dearest statement first.
+
+    Asked for from another database, so these questions are not among it.
+    """
+    return [Statement(**row) for row in rows(admin, COUNTED, name)]

@@ -1,0 +1,1 @@
+"""The measured processes that run in the product's own environment."""
