@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import Context, Param, chain, dag, get_current_context, task, task_group
 
-from softpro.entities import EntityType, Mode
-from softpro.orchestration.assets import CHANGED
+from softpro.entities import FETCHING, Mode
+from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
 from softpro.store.schedule import Lane
 
 DOC = """
@@ -36,26 +36,12 @@ only when rows did.
 """
 
 PARAMS = {
-    "organization": Param(
-        None,
-        type=["null", "string"],
-        title="Organization",
-        description="Its id in ROI Systems. Empty: every connected organization, due or not.",
-        maxLength=128,
-    ),
-    "entity_types": Param(
-        [entity_type.table for entity_type in EntityType],
-        type="array",
-        title="Entity types",
-        examples=[entity_type.table for entity_type in EntityType],
-        items={"type": "string", "enum": [entity_type.table for entity_type in EntityType]},
-        minItems=1,
-    ),
+    **STREAMS,
     "mode": Param(
         Mode.INCREMENTAL.value,
         type="string",
         title="Mode",
-        enum=[mode.value for mode in Mode],
+        enum=[mode.value for mode in FETCHING],
         description="incremental: what changed. delta: lists all, loads what differs. full: lists and maps all again.",
     ),
 }
@@ -80,41 +66,6 @@ def extract(shard: list[dict[str, Any]], lane: str) -> list[dict[str, Any]]:
     return tasks.extract(shard, Lane(lane), mode, context["run_id"], manual=_by_hand(context))
 
 
-@task
-def transform(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Maps what is pending in `raw` into `staging`, by each organization's mappings."""
-    from softpro.orchestration import tasks
-
-    return tasks.transform(shard)
-
-
-@task
-def check(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs the Great Expectations suites over what was staged; rejects the certainly wrong, counts the unlikely."""
-    from softpro.orchestration import tasks
-
-    return tasks.check(shard)
-
-
-@task(outlets=[CHANGED])
-def load(shard: list[dict[str, Any]]) -> None:
-    """Merges staging into `roi`, writing only what changed, quarantines what was rejected, closes the logs."""
-    from softpro.orchestration import tasks
-
-    tasks.load(shard, get_current_context()["outlet_events"])
-
-
-@task(trigger_rule="all_done", retries=0)
-def report() -> dict[str, int]:
-    """Sums up what the run did; red when a stream or a task failed."""
-    from softpro.orchestration import tasks
-
-    context = get_current_context()
-    run_id = context["run_id"]
-    states = context["ti"].get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id])[run_id]
-    return tasks.report(run_id, [task_id for task_id, state in states.items() if state == "failed"])
-
-
 def _by_hand(context: Context) -> bool:
     return context["dag_run"].run_type != "scheduled"
 
@@ -127,13 +78,7 @@ def _by_hand(context: Context) -> bool:
     params=PARAMS,
     doc_md=DOC,
     tags=["softpro", "sync"],
-    default_args={
-        "owner": "roi-systems",
-        "pool": "default_pool",
-        "retries": 1,
-        "retry_delay": timedelta(seconds=10),
-        "execution_timeout": timedelta(minutes=30),
-    },
+    default_args=DEFAULTS,
 )
 def softpro_sync() -> None:
     lanes = []

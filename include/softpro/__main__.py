@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -11,18 +13,24 @@ from uuid import uuid4
 
 import typer
 
-from softpro import connecting, pipeline, settings
+from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import progress_bar, rotation_bar
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import FETCHING, EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 from softpro.store import integrations, logs
 from softpro.store.database import Database, open_database
+from softpro.sync.audits import Limit
 
 if TYPE_CHECKING:
+    from softpro.pipeline import Stage
+    from softpro.store.integrations import Integration
     from softpro.store.logs import SyncLog
     from softpro.store.rotation import Rotation
+    from softpro.sync.extract import Progress
+
+    Run = Callable[[Integration, EntityType, str, Progress, Stage], SyncLog]
 
 app = typer.Typer(
     help="Keeps an organization's SoftPro 360 data and its ROI Systems tables in step.",
@@ -105,12 +113,63 @@ def sync(
     organization: Organization,
     entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
     mode: Annotated[
-        Mode, typer.Option(help="incremental: what changed. delta: all, loads what differs. full: all again.")
-    ] = Mode.INCREMENTAL,
+        str,
+        typer.Option(help="incremental: what changed. delta: all, loads what differs. full: all again."),
+    ] = Mode.INCREMENTAL.value,
     as_json: Json = False,
 ) -> None:
     """Fetch, map, check and load, to the end of the list."""
-    wanted = entity_types(entity)
+    if mode not in FETCHING:
+        raise UsageError(f"--mode is one of {', '.join(FETCHING)}")
+    services_ = services(database())
+
+    def run(
+        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
+    ) -> SyncLog:
+        return pipeline.sync(
+            services_,
+            integration,
+            entity_type,
+            mode=Mode(mode),
+            sync_type=SyncType.MANUAL,
+            run_id=run_id,
+            progress=progress,
+            stage=stage,
+        )
+
+    run_streams(services_.database, organization, entity, run, context.obj or as_json)
+
+
+@app.command()
+def remap(
+    context: typer.Context,
+    organization: Organization,
+    entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Map, check and load everything again that was ever fetched, as after a change of mappings or suites."""
+    database_ = database()
+
+    def run(
+        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
+    ) -> SyncLog:
+        return pipeline.remap(
+            database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
+        )
+
+    run_streams(database_, organization, entity, run, context.obj or as_json)
+
+
+@app.command()
+def reconcile(
+    context: typer.Context,
+    organization: Organization,
+    entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
+    yes: Annotated[bool, typer.Option("--yes", help="Delete also where that is more than the limit allows.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare both sides, heal what differs, and delete here what SoftPro has no more."""
+    wanted, (allowed,) = entity_types(entity), settings.load(settings.ReconcileSettings)
     services_ = services(database())
     with services_.database.connect() as connection:
         integration = integrations.find(connection, organization)
@@ -118,27 +177,28 @@ def sync(
     for entity_type in pipeline.organization_streams(integration, wanted):
         try:
             with progress_bar(entity_type) as (progress, stage):
-                log = pipeline.sync(
+                audit = reconciling.reconcile(
                     services_,
                     integration,
                     entity_type,
-                    mode=mode,
+                    limit=Limit(allowed.percent, allowed.records),
                     sync_type=SyncType.MANUAL,
                     run_id=run_id,
+                    approved_by=operator() if yes else None,
                     progress=progress,
                     stage=stage,
                 )
-        except LeaseHeld as busy:
+        except SoftProError as failed:
             ended_well = False
-            say(f"{entity_type.table}: {busy}")
+            say(f"{entity_type.table}: {failed}")
             continue
         except KeyboardInterrupt:
-            say(f"{entity_type.table}: stopped; what was fetched is kept, and the next sync goes on from there")
+            say(f"{entity_type.table}: stopped; nothing is lost, and the next reconcile goes on from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        print(json.dumps(logs.sync_result(log)) if context.obj or as_json else summary(log), flush=True)
-        if not log.succeeded:
+        print(json.dumps(audit.as_json()) if context.obj or as_json else audit.line(), flush=True)
+        for problem in audit.problems():
             ended_well = False
-            say(f"{entity_type.table}: {log.error_message}")
+            say(f"{entity_type.table}: {problem}")
     if not ended_well:
         raise typer.Exit(EXIT_FAILED)
 
@@ -209,6 +269,45 @@ def database() -> Database:
     """The database the environment names."""
     (wanted,) = settings.load(settings.DatabaseSettings)
     return open_database(wanted)
+
+
+def operator() -> str:
+    """Who is at the command line, for the records."""
+    try:
+        return f"{getuser()} (command line)"
+    except (KeyError, OSError):  # a container's user may have no name
+        return "command line"
+
+
+def run_streams(
+    database: Database,
+    organization: str,
+    entity: str,
+    run: Run,
+    as_json: bool,
+) -> None:
+    """Has the organization's streams run one after the other and prints what became of each; exits 1 if one failed."""
+    wanted = entity_types(entity)
+    with database.connect() as connection:
+        integration = integrations.find(connection, organization)
+    run_id, ended_well = f"cli__{uuid4()}", True
+    for entity_type in pipeline.organization_streams(integration, wanted):
+        try:
+            with progress_bar(entity_type) as (progress, stage):
+                log = run(integration, entity_type, run_id, progress, stage)
+        except LeaseHeld as busy:
+            ended_well = False
+            say(f"{entity_type.table}: {busy}")
+            continue
+        except KeyboardInterrupt:
+            say(f"{entity_type.table}: stopped; what was fetched is kept, and the next sync goes on from there")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        print(json.dumps(logs.sync_result(log)) if as_json else summary(log), flush=True)
+        if not log.succeeded:
+            ended_well = False
+            say(f"{entity_type.table}: {log.error_message}")
+    if not ended_well:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def entity_types(name: str) -> list[EntityType] | None:

@@ -23,11 +23,22 @@ class EntityType(StrEnum):
 
 
 class Mode(StrEnum):
-    """Incremental fetches what changed; delta lists all and maps what differs; full lists and maps all."""
+    """Incremental fetches what changed; delta lists all and maps what differs; full lists and maps all.
+
+    Remap fetches nothing, and maps all that was ever fetched.
+    """
 
     INCREMENTAL = "incremental"
     DELTA = "delta"
     FULL = "full"
+    REMAP = "remap"
+
+    @property
+    def fetches(self) -> bool:
+        return self is not Mode.REMAP
+
+
+FETCHING = [mode for mode in Mode if mode.fetches]
 
 
 class SyncType(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -81,10 +82,13 @@ class SoftProAPIError(SoftProError):
     `status_code` is the HTTP status (0: none came), `error_code` the vendor's code, `details` its details, if any,
     `request_id` its name for the request. `retryable` says whether the same request may succeed later;
     `repeated` is set where an earlier try of the same call may have been carried out although its answer was lost.
+    `request` and `answer` tell what was asked and said, without personal data and secrets: logs keep them.
     """
 
     retryable = False
     repeated = False
+    request: Mapping[str, Any] | None = None
+    answer: Mapping[str, Any] | None = None
 
     def __init__(
         self,

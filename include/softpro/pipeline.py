@@ -11,30 +11,42 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 * check      rejects what is certainly wrong, counts what is merely unlikely (Great Expectations)
 * load       merges staging into `roi`, writes history, quarantines what was rejected, settles what was loaded
 * finish     closes the log and frees the stream; `fail` does so when a step raised
+
+`remap` has `mark` in place of `extract`: it makes everything pending that is in `raw`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 
+from softpro.beside import beside
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError, UsageError
 from softpro.quality.check import Checked
+from softpro.quality.expectations import great_expectations
 from softpro.services import Services
 from softpro.store import integrations, leases, logs, schedule
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
 from softpro.store.leases import Run, keeping
 from softpro.store.logs import SyncLog
+from softpro.sync import cursors
 from softpro.sync.extract import Extracted, Progress
 from softpro.sync.load import Loaded
+from softpro.sync.remap import Marked
 from softpro.sync.transform import Transformed, clear
 
 SLICE_SECONDS = 60.0
+SLICE_RECORDS = 20_000  # of a sync by `sync`: while these are applied, it fetches the next ones
 MAX_ATTEMPTS = 2  # the DAG tries a task that died once more
 
 Stage = Callable[[str, str], None]
 """Told the name of each step as it begins, and what the one before it came to."""
+
+
+def silent(name: str, came_to: str) -> None:
+    """Tells nobody."""
 
 
 def begin(
@@ -45,14 +57,20 @@ def begin(
     mode: Mode,
     sync_type: SyncType,
     run_id: str,
+    reason: str | None = None,
+    operation: str = "SYNC",
 ) -> Run:
     """Takes the stream's lease and opens its log; a run that died holding the lease is FAILED now.
 
-    Raises LeaseHeld while another run works on the stream, NotConnected where there is no grant.
+    The log's `reason` is, where none is given, what the stream's cursor comes to. Raises LeaseHeld while another run
+    works on the stream, NotConnected where there is no grant to fetch with.
     """
-    integrations.require_connected(integration)
+    if mode.fetches:
+        integrations.require_connected(integration)
     with database.connect() as connection, connection.transaction():
-        log_id = logs.announce(connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=sync_type)
+        log_id = logs.announce(
+            connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=sync_type, operation=operation
+        )
         epoch, orphan = leases.acquire(
             connection,
             log_id=log_id,
@@ -63,8 +81,17 @@ def begin(
         if orphan is not None:
             logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
             clear(connection, entity_type, orphan)
-        logs.start(connection, log_id, MAX_ATTEMPTS)
-    return Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch)
+        run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch)
+        logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
+    return run
+
+
+def mark(database: Database, run: Run) -> Marked:
+    """See `softpro.sync.remap`."""
+    from softpro.sync.remap import mark as step
+
+    with database.connect() as connection:
+        return step(connection, run)
 
 
 def extract(
@@ -72,6 +99,7 @@ def extract(
     run: Run,
     *,
     seconds: float = SLICE_SECONDS,
+    most: int | None = None,
     first_slice: bool = True,
     progress: Progress = lambda fetched, total: None,
     waiting: Callable[[float], None] = lambda seconds: None,
@@ -89,6 +117,7 @@ def extract(
                 run,
                 batch_size=services.sync.batch_size,
                 seconds=seconds,
+                most=most,
                 first_slice=first_slice,
                 progress=progress,
             )
@@ -118,12 +147,13 @@ def load(database: Database, run: Run, warnings: Mapping[str, int]) -> Loaded:
         return step(connection, run, warnings)
 
 
-def finish(database: Database, run: Run) -> SyncLog:
-    """Closes the log and frees the stream. Raises LeaseLost."""
+def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
+    """Closes the log and frees the stream; `synced`: it is up to date now. Raises LeaseLost."""
     with database.connect() as connection, connection.transaction():
         leases.fence(connection, run)
         log = logs.finish(connection, run.log_id)
-        schedule.record_success(connection, run)
+        if synced and run.mode.fetches:
+            schedule.record_success(connection, run)
         leases.release(connection, run)
     return log
 
@@ -140,7 +170,8 @@ def fail(database: Database, run: Run, error: BaseException) -> SyncLog:
             return logs.get(connection, run.log_id)
         if isinstance(error, Exception):
             wait = getattr(error, "retry_after", None) or 0
-            retry_at = schedule.record_failure(connection, run, str(error) or type(error).__name__, wait)
+            message = str(error) or type(error).__name__
+            retry_at = schedule.record_failure(connection, run, message, wait) if run.mode.fetches else None
             log = logs.fail(connection, run.log_id, error, retry_at)
         else:
             log = logs.cancel(connection, run.log_id, "The run was stopped by hand")
@@ -162,31 +193,91 @@ def sync(
 ) -> SyncLog:
     """Runs all steps in this process, slice by slice, until the stream is up to date. Returns the finished log.
 
+    While what is pending is transformed, checked and loaded, in a process of its own, the next slices are fetched.
+
     Raises LeaseHeld. Any other error ends the run as FAILED, in the log that is returned.
     """
     database = services.database
     run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
-    try:
-        with keeping(database) as keeper:
-            keeper.keep(run)
-            first, backlog = True, True
+
+    def work() -> None:
+        first, backlog = True, True
+        applying: Future[None] | None = None
+        with beside() as process:
+
+            def advanced(fetched: int, total: int) -> None:
+                nonlocal applying
+                if applying is None and total > SLICE_RECORDS:
+                    applying = process.submit(warm_up)
+                progress(fetched, total)
+
             while backlog:
                 stage("extract", "")
                 extracted = extract(
                     services,
                     run,
+                    most=SLICE_RECORDS,
                     first_slice=first,
-                    progress=progress,
+                    progress=advanced,
                     waiting=lambda seconds: stage("extract", f"{seconds:.0f} s until the rate limit lets more through"),
                 )
-                stage("transform", f"{extracted.fetched} fetched")
-                transformed = transform(database, run)
-                stage("check", f"{transformed.staged} staged")
-                checked = check(database, run)
-                stage("load", f"{checked.rejected} rejected")
-                loaded = load(database, run, checked.warnings)
-                stage("", f"{loaded.loaded} loaded")
                 first, backlog = False, extracted.backlog
+                if backlog and (applying is None or applying.done()):
+                    if applying is not None:
+                        applying.result()
+                    applying = process.submit(apply, database, run)
+            stage("transform", f"{extracted.fetched} fetched")
+            if applying is None:
+                apply(database, run, stage)
+            else:
+                applying.result()
+                process.submit(apply, database, run).result()
+
+    return through(database, run, work)
+
+
+def remap(
+    database: Database,
+    integration: Integration,
+    entity_type: EntityType,
+    *,
+    sync_type: SyncType,
+    run_id: str,
+    stage: Stage = lambda name, came_to: None,
+) -> SyncLog:
+    """Maps, checks and loads again everything that was ever fetched, without asking SoftPro. Ends as `sync` does."""
+    run = begin(database, integration, entity_type, mode=Mode.REMAP, sync_type=sync_type, run_id=run_id)
+
+    def work() -> None:
+        stage("mark", "")
+        marked = mark(database, run)
+        stage("transform", f"{marked.records} marked")
+        apply(database, run, stage)
+
+    return through(database, run, work)
+
+
+def warm_up() -> None:
+    """Imports what the first `apply` of a process would wait for, for seconds."""
+    great_expectations()
+
+
+def apply(database: Database, run: Run, stage: Stage = silent) -> None:
+    """Takes what is pending through transform, check and load; `stage` was told of the first."""
+    transformed = transform(database, run)
+    stage("check", f"{transformed.staged} staged")
+    checked = check(database, run)
+    stage("load", f"{checked.rejected} rejected")
+    loaded = load(database, run, checked.warnings)
+    stage("", f"{loaded.loaded} loaded")
+
+
+def through(database: Database, run: Run, work: Callable[[], None]) -> SyncLog:
+    """Does the work of a run that was begun, its lease kept, and closes it as it ended. Returns the finished log."""
+    try:
+        with keeping(database) as keeper:
+            keeper.keep(run)
+            work()
             return finish(database, run)
     except SoftProError as error:
         return fail(database, run, error)

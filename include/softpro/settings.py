@@ -160,6 +160,22 @@ class SyncSettings(Group):
     interval: int = Field(300, alias="SOFTPRO_SYNC_INTERVAL", ge=1, description="seconds, a whole number above 0")
 
 
+class ReconcileSettings(Group):
+    """How much a reconcile deletes without asking a person, whichever of the two is passed first."""
+
+    percent: float = Field(
+        5,
+        alias="SOFTPRO_DELETE_LIMIT_PERCENT",
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="a percentage of a stream's records, 0 to 100",
+    )
+    records: int = Field(
+        500, alias="SOFTPRO_DELETE_LIMIT_RECORDS", ge=0, le=1_000_000_000, description="a whole number, 0 or more"
+    )
+
+
 class WebSettings(Group):
     """Where a browser goes after the OAuth callback."""
 

@@ -106,7 +106,7 @@ class MappingsBody(Model):
 
 class SyncBody(Model):
     integration_id: UUID
-    mode: Mode = Mode.INCREMENTAL
+    mode: Literal[Mode.INCREMENTAL, Mode.DELTA, Mode.FULL] = Mode.INCREMENTAL
 
 
 class SyncResult(Model):
@@ -141,6 +141,7 @@ class LogOut(Model):
     completed_at: str | None
     duration: int | None
     mode: str
+    reason: str | None
     run_id: str
     records_fetched: int
     records_inserted: int
@@ -148,3 +149,8 @@ class LogOut(Model):
     api_requests: int
     warnings: dict[str, int]
     error_message: str | None
+    request_payload: dict[str, Any] | None
+    response_payload: dict[str, Any] | None
+    attempts: int
+    max_attempts: int
+    next_retry_at: str | None

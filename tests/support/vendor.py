@@ -49,10 +49,12 @@ class Sandbox:
         ids: list[str] = self._call("POST", "/changes", json=order).json()["ids"]
         return ids
 
-    def put(self, organization: str, body: bytes | Json, entity: str = "TRANSACTION") -> None:
-        """A record however odd, served byte for byte."""
+    def put(self, organization: str, body: bytes | Json, entity: str = "TRANSACTION") -> str:
+        """A record however odd, served byte for byte. The id it is kept under: its own, or one that shows nowhere."""
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self._call("POST", "/records", data=sent, params={"organizationId": organization, "entityType": entity})
+        parameters = {"organizationId": organization, "entityType": entity}
+        record_id: str = self._call("POST", "/records", data=sent, params=parameters).json()["recordId"]
+        return record_id
 
     def delete(self, organization: str, record: str, entity: str = "TRANSACTION") -> None:
         self._call("DELETE", f"/records/{record}", params={"organizationId": organization, "entityType": entity})

@@ -12,6 +12,7 @@ from softpro.settings import (
     CredentialSettings,
     EncryptionSettings,
     OAuthSettings,
+    ReconcileSettings,
     SyncSettings,
     VendorSettings,
     load,
@@ -45,6 +46,24 @@ def test_everything_missing_or_wrong_is_named_at_once_with_its_form(monkeypatch:
     ]
 
 
+def test_the_limits_of_a_delete_are_a_percentage_and_a_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(ReconcileSettings) == (ReconcileSettings(),)
+    (usual,) = load(ReconcileSettings)
+    assert (usual.percent, usual.records) == (5, 500)
+    monkeypatch.setenv("SOFTPRO_DELETE_LIMIT_PERCENT", "0.5")
+    monkeypatch.setenv("SOFTPRO_DELETE_LIMIT_RECORDS", "0")
+    (strict,) = load(ReconcileSettings)
+    assert (strict.percent, strict.records) == (0.5, 0)
+    monkeypatch.setenv("SOFTPRO_DELETE_LIMIT_PERCENT", "101")
+    monkeypatch.setenv("SOFTPRO_DELETE_LIMIT_RECORDS", "half")
+    with pytest.raises(SettingsError) as wrong:
+        load(ReconcileSettings)
+    assert wrong.value.problems == [
+        "SOFTPRO_DELETE_LIMIT_PERCENT is wrong: it should be a percentage of a stream's records, 0 to 100",
+        "SOFTPRO_DELETE_LIMIT_RECORDS is wrong: it should be a whole number, 0 or more",
+    ]
+
+
 def test_a_command_asks_only_for_the_groups_it_uses() -> None:
     (sync,) = load(SyncSettings)
     assert (sync.batch_size, sync.interval) == (50, 300)
@@ -56,7 +75,7 @@ def test_whatever_setting_is_wrong_the_message_says_what_it_should_be(monkeypatc
         for field in group.model_fields.values():
             monkeypatch.setenv(str(field.alias), " ")
     problems = [problem for group in groups for problem in problems_of(group)]
-    assert len(problems) == 14
+    assert len(problems) == 16
     assert all(" is wrong: it should " in problem and "None" not in problem for problem in problems)
 
 

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from airflow.sdk import Asset, AssetAlias
 
 from softpro.entities import EntityType
+from softpro.store.logs import SyncLog
 
 # Events are added to the alias by the task, and only when it wrote rows: an outlet proper would speak on every run.
 CHANGED = AssetAlias("softpro-roi-tables", group="softpro")
@@ -16,3 +20,12 @@ TABLES = {
     entity_type: Asset(name=f"roi.{entity_type.table}", uri=f"softpro://roi/{entity_type.table}", group="softpro")
     for entity_type in EntityType
 }
+
+
+def tell(outlet_events: Any, entries: Sequence[SyncLog]) -> None:
+    """Tells the assets whose rows these runs changed, and how many: from the logs, so that a later try of a task tells
+    of what an earlier one wrote."""
+    for entity_type, asset in TABLES.items():
+        rows = sum(e.records_inserted + e.records_updated for e in entries if e.entity_type == entity_type.value)
+        if rows:
+            outlet_events[CHANGED].add(asset, extra={"rows": rows})

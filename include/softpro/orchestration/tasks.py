@@ -20,13 +20,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from softpro import pipeline
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.orchestration.assets import CHANGED, TABLES
+from softpro.orchestration.assets import tell
 from softpro.orchestration.hook import database
 from softpro.services import services
 from softpro.store import integrations, logs, schedule
-from softpro.store.database import Database
+from softpro.store.database import Connection, Database
 from softpro.store.leases import Keeper, Run, keeping
-from softpro.store.schedule import Lane
+from softpro.store.schedule import Lane, Stream
 from softpro.sync.extract import Extracted
 
 SHARDS = 4
@@ -81,22 +81,17 @@ def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
         raise AirflowSkipException("A run that a person began goes through the fresh lane")
     with database().connect() as connection:
         if manual:
-            organization = params["organization"] or None
-            wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
-            streams = schedule.of_organization(connection, organization, wanted)
-            if organization and not streams:
-                raise AirflowException(
-                    f"{organization} is not connected, or these entity types are switched off for it"
-                )
+            streams = _asked_for(connection, params)
         else:
             logs.cancel_stale(connection)
             streams = schedule.due(connection, lane)
-    if not streams:
-        raise AirflowSkipException("Nothing is due")
-    return [
-        [{"integration_id": str(stream.integration_id), "entity_type": stream.entity_type} for stream in shard]
-        for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)
-    ]
+    return _dealt(streams)
+
+
+def plan_remap(params: dict[str, Any]) -> list[Shard]:
+    """The shards of a run that maps everything again: what the form asks for, due or not. Raises AirflowException."""
+    with database().connect() as connection:
+        return _dealt(_asked_for(connection, params))
 
 
 def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) -> Shard:
@@ -119,6 +114,18 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
         tenants.setdefault(stream["integration_id"], []).append(stream)
     with keeping(database_) as keeper, ThreadPoolExecutor(FETCHERS) as pool:
         return [packed for fetched in pool.map(fetch, tenants.values()) for packed in fetched]
+
+
+def mark(shard: Shard, run_id: str) -> Shard:
+    """Begins a run for each stream of the shard that maps everything again, and makes it all pending."""
+    database_ = database()
+    begun = (_begin(database_, stream, Mode.REMAP, SyncType.MANUAL, run_id) for stream in shard)
+    with keeping(database_) as keeper:
+        return [
+            Passenger(run, {}).packed()
+            for run in begun
+            if run and _step(database_, keeper, run, lambda run: pipeline.mark(database_, run))
+        ]
 
 
 def transform(shard: Shard) -> Shard:
@@ -156,13 +163,9 @@ def load(shard: Shard, outlet_events: Any) -> None:
                 pipeline.finish(database_, run)
 
             _step(database_, keeper, passenger.run, load_and_finish)
-    # From the logs, so that a second try of this task tells of what the first one wrote.
     with database_.connect() as connection:
         entries = [logs.get(connection, UUID(packed["log_id"])) for packed in shard]
-    for entity_type, asset in TABLES.items():
-        rows = sum(e.records_inserted + e.records_updated for e in entries if e.entity_type == entity_type.value)
-        if rows:
-            outlet_events[CHANGED].add(asset, extra={"rows": rows})
+    tell(outlet_events, entries)
 
 
 def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
@@ -197,6 +200,25 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
         "processed": sum(entry.records_processed for entry in entries),
         "failed": sum(entry.records_failed for entry in entries),
     }
+
+
+def _asked_for(connection: Connection, params: dict[str, Any]) -> list[Stream]:
+    """The streams that a form names. Raises AirflowException for an organization that has none of them."""
+    organization = params["organization"] or None
+    wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
+    streams = schedule.of_organization(connection, organization, wanted)
+    if organization and not streams:
+        raise AirflowException(f"{organization} is not connected, or these entity types are switched off for it")
+    return streams
+
+
+def _dealt(streams: Sequence[Stream]) -> list[Shard]:
+    if not streams:
+        raise AirflowSkipException("Nothing is due")
+    return [
+        [{"integration_id": str(stream.integration_id), "entity_type": stream.entity_type} for stream in shard]
+        for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)
+    ]
 
 
 def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:

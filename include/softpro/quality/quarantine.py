@@ -50,17 +50,21 @@ def put(
 SETTLE = """
 insert into softpro.quarantine as q
     (integration_id, organization_id, entity_type, record_key, entity_id, payload, payload_hash, reasons, log_id)
-select r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.entity_id,
-       convert_to(r.payload::text, 'UTF8'), r.payload_hash, j.reasons, %(log_id)s
+select %(integration_id)s, r.organization_id, %(entity_type)s, j.entity_id, j.entity_id,
+       r.payload, j.payload_hash, j.reasons, %(log_id)s
 from (
     select entity_id, payload_hash, jsonb_agg(reason) as reasons
     from staging.rejects, jsonb_array_elements(reasons) reason
     where log_id = %(log_id)s
     group by entity_id, payload_hash
 ) j
-join raw.records r
-  on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
- and r.entity_id = j.entity_id and r.payload_hash = j.payload_hash
+cross join lateral (
+    select r.organization_id, convert_to(r.payload::text, 'UTF8') as payload
+    from raw.records r
+    where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+      and r.entity_id = j.entity_id and r.payload_hash = j.payload_hash
+    offset 0
+) r
 on conflict (integration_id, entity_type, record_key) do update
 set payload = excluded.payload, payload_hash = excluded.payload_hash, reasons = excluded.reasons,
     log_id = excluded.log_id, updated_at = now(), resolved_at = null

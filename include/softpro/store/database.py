@@ -56,6 +56,12 @@ class Database:
         except psycopg.errors.InsufficientPrivilege as forbidden:
             raise DatabaseUnavailable(f"The database refuses us: {_first_line(forbidden)}") from forbidden
 
+    def set(self, **settings: str) -> Database:
+        """The same place, with these run-time settings in each session; their values hold no spaces."""
+        options = str(conninfo_to_dict(self.conninfo).get("options") or "")
+        more = [f"-c {name}={value}" for name, value in settings.items()]
+        return Database(make_conninfo(self.conninfo, options=" ".join([options, *more]).strip()))
+
     def sqlalchemy_url(self) -> URL:
         """The same place as an address for SQLAlchemy, which Alembic and Great Expectations connect with."""
         from sqlalchemy import URL

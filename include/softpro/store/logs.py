@@ -35,6 +35,7 @@ class SyncLog:
     entity_type: str
     operation: str
     mode: str
+    reason: str | None
     status: str
     records_fetched: int
     records_processed: int
@@ -44,6 +45,11 @@ class SyncLog:
     api_requests: int
     warnings: dict[str, int]
     error_message: str | None
+    request_payload: dict[str, Any] | None
+    response_payload: dict[str, Any] | None
+    attempts: int
+    max_attempts: int
+    next_retry_at: datetime | None
     started_at: datetime
     completed_at: datetime | None
     duration: int | None
@@ -61,9 +67,10 @@ class SyncLog:
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SyncLog.__dataclass_fields__))
 
 
-def log_id_of(run_id: str, integration_id: UUID, entity_type: EntityType) -> UUID:
+def log_id_of(run_id: str, integration_id: UUID, entity_type: EntityType, operation: str = "SYNC") -> UUID:
     """The id of a run's log for a stream: the same however often a task is tried (UUID version 5, RFC 9562)."""
-    return uuid5(NAMESPACE, f"{run_id}/{integration_id}/{entity_type.value}")
+    name = f"{run_id}/{integration_id}/{entity_type.value}"
+    return uuid5(NAMESPACE, name if operation == "SYNC" else f"{name}/{operation}")
 
 
 def announce(
@@ -74,14 +81,15 @@ def announce(
     run_id: str,
     mode: Mode,
     sync_type: SyncType,
+    operation: str = "SYNC",
 ) -> UUID:
     """Writes the PENDING log of a run that is about to begin. Returns its id; writing it again is no change."""
-    log_id = log_id_of(run_id, integration.id, entity_type)
+    log_id = log_id_of(run_id, integration.id, entity_type, operation)
     connection.execute(
         """
         insert into softpro.sync_logs
-            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, status)
-        values (%s, %s, %s, %s, %s, %s, %s, 'PENDING')
+            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, operation, status)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
         on conflict (id) do nothing
         """,
         [
@@ -92,23 +100,27 @@ def announce(
             sync_type.value,
             entity_type.value,
             mode.value,
+            operation,
         ],
     )
     return log_id
 
 
-def start(connection: Connection, log_id: UUID, max_attempts: int) -> None:
-    """PENDING, or a try that failed, becomes IN_PROGRESS."""
+def start(connection: Connection, log_id: UUID, max_attempts: int, reason: str) -> None:
+    """PENDING, or a try that failed, becomes IN_PROGRESS; so does a run that ended a slice well and begins another.
+
+    `reason` says why it does what it does.
+    """
     connection.execute(
         """
         update softpro.sync_logs
-        set status = 'IN_PROGRESS', max_attempts = %(max_attempts)s,
-            attempts = case status when 'PENDING' then attempts else attempts + 1 end,
+        set status = 'IN_PROGRESS', max_attempts = %(max_attempts)s, reason = %(reason)s,
+            attempts = attempts + (status in ('IN_PROGRESS', 'FAILED', 'CANCELLED'))::integer,
             started_at = case status when 'PENDING' then now() else started_at end,
             error_message = null, stack_trace = null, next_retry_at = null, completed_at = null, duration = null
         where id = %(id)s
         """,
-        {"id": log_id, "max_attempts": max_attempts},
+        {"id": log_id, "max_attempts": max_attempts, "reason": reason},
     )
 
 
@@ -146,15 +158,16 @@ def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_
     connection.execute(
         """
         update softpro.sync_logs
-        set error_message = %(message)s, stack_trace = %(trace)s, response_payload = %(answer)s,
-            next_retry_at = %(retry)s
+        set error_message = %(message)s, stack_trace = %(trace)s, request_payload = %(request)s,
+            response_payload = %(answer)s, next_retry_at = %(retry)s
         where id = %(id)s and status in ('PENDING', 'IN_PROGRESS')
         """,
         {
             "id": log_id,
             "message": str(error) or type(error).__name__,
             "trace": "".join(traceback.format_list(traceback.extract_tb(error.__traceback__))),
-            "answer": Jsonb(_answer(error)) if isinstance(error, SoftProAPIError) else None,
+            "request": Jsonb(error.request) if isinstance(error, SoftProAPIError) else None,
+            "answer": Jsonb(error.answer) if isinstance(error, SoftProAPIError) else None,
             "retry": next_retry_at,
         },
     )
@@ -219,10 +232,6 @@ def _end(connection: Connection, log_id: UUID, status: str) -> SyncLog:
         [log_id],
     )
     return get(connection, log_id)
-
-
-def _answer(error: SoftProAPIError) -> dict[str, Any]:
-    return {"statusCode": error.status_code, "errorCode": error.error_code}
 
 
 def sync_result(log: SyncLog) -> dict[str, Any]:

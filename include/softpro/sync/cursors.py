@@ -82,3 +82,16 @@ def begin(cursor: Cursor, mode: Mode) -> Cursor:
     if mode is Mode.INCREMENTAL or cursor.sweep is mode or cursor.sweep is Mode.FULL:
         return cursor
     return Cursor(Position(), mode, True)
+
+
+def reason(cursor: Cursor, mode: Mode) -> str:
+    """Why a run of this mode starts where it does, for its log."""
+    if mode is Mode.REMAP:
+        return "maps again all that was ever fetched"
+    if cursor.sweep and (mode in (Mode.INCREMENTAL, cursor.sweep) or cursor.sweep is Mode.FULL):
+        return f"goes on with the {cursor.sweep} sweep that an earlier run began"
+    if mode is not Mode.INCREMENTAL:
+        return f"a {mode} sync was asked for"
+    if cursor.position == Position():
+        return "first load"
+    return "goes on where the last run stopped" if cursor.backlog else "fetches what changed since the last sync"

@@ -51,10 +51,12 @@ def extract(
     *,
     batch_size: int,
     seconds: float,
+    most: int | None = None,
     first_slice: bool = True,
     progress: Progress = lambda fetched, total: None,
 ) -> Extracted:
-    """Fetches for at most `seconds` (the page under way is finished), landing each page with the cursor.
+    """Fetches for at most `seconds`, or `most` records (the page under way is finished), landing each page with the
+    cursor.
 
     A later slice of the same run (`first_slice` false) goes on with the sweep that the first one began.
     Raises LeaseLost, UnsweepableList, SoftProAPIError; what was landed before stays.
@@ -66,7 +68,7 @@ def extract(
     cursor = cursors.read(connection, run)
     if first_slice:
         cursor = cursors.begin(cursor, run.mode)
-    way, pages = way_on(cursor, able, first_slice), 0
+    way, pages, fetched = way_on(cursor, able, first_slice), 0, 0
     requests_before = requests_counted = client.requests_made
     with landing(connection, run) as landed:
         while True:
@@ -99,12 +101,13 @@ def extract(
             cursor = Cursor(way.held, None if turn.ended else cursor.sweep, not turn.done, way.visible_until)
             records = page.records if turn.accepted else []
             requests_made = client.requests_made - requests_counted
-            landed.put(Batch(records, cursor, len(turn.new), again, requests_made))
+            landed.put(Batch(records, cursor, len(turn.new), again, requests_made, page.answered_at))
             requests_counted = client.requests_made
             left = max(0, page.total - asked.offset - len(page.records)) if page.has_more else 0
-            fetched = landed.wait() if turn.done else landed.fetched + len(turn.new)
+            fetched += len(turn.new)
             progress(fetched, fetched + left)
-            if turn.done or time.monotonic() >= deadline:
+            enough = most is not None and fetched >= most
+            if turn.done or enough or time.monotonic() >= deadline:
                 return Extracted(landed.wait(), client.requests_made - requests_before, not turn.done)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from queue import Queue
+from threading import Thread
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql
@@ -16,10 +19,12 @@ from softpro.quality import quarantine
 from softpro.store import leases, logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
-from softpro.sync import cursors
+from softpro.sync import cursors, seen
 from softpro.sync.cursors import Cursor
 from softpro.vendor.records import Record, Unreadable
 
+# One that was deleted is alive again, whatever version comes: its delete was confirmed when a page from before it could
+# be answered no more, and such a page that is still on its way does not land, as the delete took a new lease.
 UPSERT = """
 with landed as (
     insert into raw.records as r
@@ -28,12 +33,13 @@ with landed as (
            %(integration_id)s, %(organization_id)s, %(entity_type)s, entity_id, payload::jsonb, payload_hash, updated_at
     from landing
     where {storable}
-    order by entity_id, updated_at desc
+    order by entity_id, updated_at desc, place desc
     on conflict (integration_id, entity_type, entity_id) do update
     set payload = excluded.payload, payload_hash = excluded.payload_hash,
-        softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now()
-    where excluded.softpro_updated_at >= r.softpro_updated_at
-      and (excluded.payload_hash <> r.payload_hash or excluded.entity_id = any(%(again)s))
+        softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now(), deleted_at = null
+    where r.deleted_at is not null
+       or (excluded.softpro_updated_at >= r.softpro_updated_at
+           and (excluded.payload_hash <> r.payload_hash or excluded.entity_id = any(%(again)s)))
     returning r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.payload_hash
 )
 insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
@@ -43,6 +49,11 @@ on conflict (integration_id, entity_type, entity_id) do update
 set payload_hash = excluded.payload_hash
 """
 EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
+
+R = TypeVar("R", Record, Unreadable)
+
+AHEAD = 4
+"""Pages that may wait to be landed, so that several are landed together where landing is slower than fetching."""
 
 REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
 
@@ -57,7 +68,7 @@ class Batch:
     """What is landed together: a page, and the cursor that has passed it.
 
     Of the records, `new` are new to the run and readable; those whose id is in `again` are loaded again although they
-    did not change. `requests_made` since the batch before.
+    did not change. `requests_made` since the batch before; `answered_at`: the `Date` of the list that they came in.
     """
 
     records: Sequence[Record | Unreadable]
@@ -65,6 +76,7 @@ class Batch:
     new: int = 0
     again: frozenset[str] = frozenset()
     requests_made: int = 0
+    answered_at: datetime | None = None
 
 
 def land(connection: Connection, run: Run, batch: Batch) -> int:
@@ -79,7 +91,12 @@ def land(connection: Connection, run: Run, batch: Batch) -> int:
         leases.fence(connection, run)
         unreadable = [record for record in batch.records if isinstance(record, Unreadable)]
         readable = [record for record in batch.records if isinstance(record, Record)]
+        audit_id = seen.under_way(connection, run)
+        if audit_id is not None:
+            seen.note(connection, run, audit_id, _hashed(readable), batch.answered_at)
         refused = _land_readable(connection, run, readable, batch.again)
+        if audit_id is not None:
+            seen.note_landed(connection, run, audit_id, _hashed([*unreadable, *refused]), batch.cursor)
         opened = [_quarantine(connection, run, record, bool(batch.again)) for record in [*unreadable, *refused]]
         fetched = batch.new + sum(opened[: len(unreadable)])
         cursors.write(connection, run, batch.cursor)
@@ -95,34 +112,85 @@ def land(connection: Connection, run: Run, batch: Batch) -> int:
 
 
 class Lander:
-    """Lands batches in order, on a thread of its own: each while whoever put it fetches the next one.
+    """Lands batches in order, on a thread of its own: while the next one is fetched, and together with those that came
+    while the one before was landed.
 
     `fetched` counts what `land` does, of the batches that are landed.
     """
 
-    def __init__(self, connection: Connection, run: Run, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, connection: Connection, run: Run) -> None:
         self.fetched = 0
-        self._connection, self._run, self._thread = connection, run, thread
-        self._under_way: Future[int] | None = None
+        self._connection, self._run = connection, run
+        self._queue: Queue[Batch | None] = Queue(AHEAD)
+        self._failed: BaseException | None = None
 
     def put(self, batch: Batch) -> None:
-        """Has a batch landed, once the one before it is. Raises what `land` raised of that one."""
-        self.wait()
-        self._under_way = self._thread.submit(land, self._connection, self._run, batch)
+        """Has a batch landed. Raises what `land` raised of one before it."""
+        if self._failed is not None:
+            raise self._failed
+        self._queue.put(batch)
 
     def wait(self) -> int:
-        """Waits for the batch under way: until another one is put, the connection is free. Returns `fetched`."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            self.fetched += under_way.result()
+        """Waits until all is landed: until another batch is put, the connection is free. Returns `fetched`."""
+        self._queue.join()
+        if self._failed is not None:
+            raise self._failed
         return self.fetched
+
+    def work(self) -> None:
+        """Lands what is put, until `end`; after a failure nothing more."""
+        while batches := self._next():
+            if self._failed is None:
+                try:
+                    self.fetched += land(self._connection, self._run, joined(batches))
+                except BaseException as failed:  # noqa: BLE001 - raised where it is waited for
+                    self._failed = failed
+            for _ in batches:
+                self._queue.task_done()
+
+    def end(self) -> None:
+        """Lets `work` end, after what was put before."""
+        self._queue.put(None)
+
+    def _next(self) -> list[Batch]:
+        """The batches that are there, at least one; none once the end has come."""
+        batches = []
+        batch = self._queue.get()
+        while batch is not None:
+            batches.append(batch)
+            if self._queue.empty() or self._queue.queue[0] is None:
+                break
+            batch = self._queue.get()
+        return batches
 
 
 @contextmanager
 def landing(connection: Connection, run: Run) -> Iterator[Lander]:
     """A lander that uses this connection; what it was given is landed when the block ends, however it does."""
-    with ThreadPoolExecutor(1, "land") as thread:
-        yield Lander(connection, run, thread)
+    lander = Lander(connection, run)
+    thread = Thread(target=lander.work, name="land", daemon=True)
+    thread.start()
+    try:
+        yield lander
+    finally:
+        lander.end()
+        thread.join()
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches that came one after the other, as one."""
+    return Batch(
+        [record for batch in batches for record in batch.records],
+        batches[-1].cursor,
+        sum(batch.new for batch in batches),
+        frozenset[str]().union(*(batch.again for batch in batches)),
+        sum(batch.requests_made for batch in batches),
+        batches[0].answered_at,
+    )
+
+
+def _hashed(records: Sequence[R]) -> list[tuple[R, bytes]]:
+    return [(record, payload_hash(record.payload)) for record in records]
 
 
 def _quarantine(connection: Connection, run: Run, record: Unreadable, again: bool) -> int:
@@ -146,13 +214,15 @@ def _land_readable(
     connection.execute(
         """
         create temporary table if not exists landing
-            (entity_id text, payload text, payload_hash bytea, updated_at timestamptz) on commit delete rows
+            (place int, entity_id text, payload text, payload_hash bytea, updated_at timestamptz)
+        on commit delete rows
         """
     )
     with connection.cursor().copy("copy landing from stdin (format binary)") as copy:
-        copy.set_types(["text", "bytea", "bytea", "timestamptz"])  # a text's bytes are sent as they are
-        for record in records:
-            copy.write_row((record.key.id, record.payload, payload_hash(record.payload), record.key.updated_at))
+        copy.set_types(["int4", "text", "bytea", "bytea", "timestamptz"])  # a text's bytes are sent as they are
+        for place, record in enumerate(records):
+            key, payload = record.key, record.payload
+            copy.write_row((place, key.id, payload, payload_hash(payload), key.updated_at))
     parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again)}
     try:
         with connection.transaction():

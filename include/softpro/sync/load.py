@@ -19,36 +19,50 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync.transform import clear
 
-# Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody.
+# Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody. What is looked up
+# for each record is a subquery with `offset 0`, as in transform.
 CLEAR_PENDING = """
-with settled as (
-    select p.ctid as place
-    from raw.pending p
-    join {staged} s on s.{key} = p.entity_id and s.payload_hash = p.payload_hash
-    where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s and s.log_id = %(log_id)s
-    order by p.entity_id
-    for update of p
-)
-delete from raw.pending p
-using settled
-where p.ctid = settled.place
+delete from raw.pending
+where ctid = any(array(
+    select p.place
+    from (select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s order by {key} offset 0) s
+    cross join lateral (
+        select p.ctid as place
+        from raw.pending p
+        where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+          and p.entity_id = s.entity_id and p.payload_hash = s.payload_hash
+        for update
+    ) p
+))
 """
 
 # What landed since it was staged is mapped anew by the next run.
 DROP_OUTDATED = """
-delete from {staging} s
-using raw.records r
-where s.log_id = %(log_id)s
-  and r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
-  and r.entity_id = s.{key} and r.payload_hash <> s.payload_hash
+delete from {staged} s
+where s.log_id = %(log_id)s and s.payload_hash <> (
+    select r.payload_hash
+    from raw.records r
+    where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = s.{key}
+)
+"""
+
+DROP_REJECTED = """
+delete from {staged}
+where ctid = any(array(
+    select s.place
+    from (select distinct entity_id from staging.rejects where log_id = %(log_id)s) j
+    cross join lateral (
+        select s.ctid as place
+        from {staged} s
+        where s.log_id = %(log_id)s and s.{key} = j.entity_id
+        offset 0
+    ) s
+))
 """
 
 MERGE = """
 with incoming as not materialized (
-    select s.*
-    from {staging} s
-    where s.log_id = %(log_id)s
-      and not exists (select from staging.rejects j where j.log_id = s.log_id and j.entity_id = s.{key})
+    select * from {staging} where log_id = %(log_id)s
 ),
 replaced as (
     update {roi} t
@@ -56,9 +70,10 @@ replaced as (
     from incoming i
     join {roi} o on o.organization_id = i.organization_id and o.{key} = i.{key}
     where t.id = o.id
-      and o.softpro_updated_at <= i.softpro_updated_at
+      and (o.softpro_updated_at <= i.softpro_updated_at or o.deleted_at is not null)
       and (({old_columns}) is distinct from ({new_columns}) or o.deleted_at is not null)
-    returning o.*, array_remove(array[{changes}], null) as changed_fields
+    returning o.*, array_remove(array[{changes}, case when o.deleted_at is not null then 'deleted_at' end], null)
+                   as changed_fields
 ),
 history as (
     insert into {history}
@@ -78,11 +93,19 @@ added as (
     returning 1
 ),
 healed as (
-    update softpro.quarantine q
+    update softpro.quarantine
     set resolved_at = now(), updated_at = now()
-    from incoming i
-    where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
-      and q.record_key = i.{key} and q.resolved_at is null
+    where id in (
+        select q.id
+        from incoming i
+        cross join lateral (
+            select q.id
+            from softpro.quarantine q
+            where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+              and q.record_key = i.{key} and q.resolved_at is null
+            offset 0
+        ) q
+    )
 )
 select (select count(*) from incoming) as loaded,
        (select count(*) from replaced) as updated,
@@ -126,7 +149,7 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
 
 
 def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> None:
-    """Clears what is about to be settled, and takes out of staging what is not current any more."""
+    """Clears what is about to be settled, and leaves in staging only what is to be merged."""
     rejects, key = sql.Identifier("staging", "rejects"), sql.Identifier("entity_id")
     connection.execute(sql.SQL(CLEAR_PENDING).format(staged=rejects, key=key), parameters)
     staged, key = sql.Identifier("staging", run.entity_type.table), sql.Identifier(run.entity_type.key)
@@ -135,7 +158,8 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
         sql.SQL("select count(*) as n from {} where log_id = %(log_id)s").format(staged), parameters
     ).fetchone()
     if count and cleared < count["n"]:
-        connection.execute(sql.SQL(DROP_OUTDATED).format(staging=staged, key=key), parameters)
+        connection.execute(sql.SQL(DROP_OUTDATED).format(staged=staged, key=key), parameters)
+    connection.execute(sql.SQL(DROP_REJECTED).format(staged=staged, key=key), parameters)
 
 
 def _compose(query: str, entity_type: EntityType) -> sql.Composed:

@@ -30,10 +30,18 @@ from softpro.store.leases import Run
 CHUNK = 2_000
 """Records that are copied before those of them that were rejected are: these wait in memory."""
 
+# One look into the index for each: PostgreSQL expects a stream to have few records, and may else go through all of them
+# for each one. `offset 0` keeps it from planning this as a join.
 PENDING = """
-select r.entity_id, convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at
+select p.entity_id, r.payload, r.payload_hash, r.updated_at
 from raw.pending p
-join raw.records r using (integration_id, entity_type, entity_id)
+cross join lateral (
+    select convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at
+    from raw.records r
+    where (r.integration_id, r.entity_type, r.entity_id) = (p.integration_id, p.entity_type, p.entity_id)
+      and r.deleted_at is null
+    offset 0
+) r
 where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
 """
 FETCHED_AT_ONCE = 200

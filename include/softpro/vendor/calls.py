@@ -21,6 +21,7 @@ from softpro.errors import (
     SoftProError,
     UsageError,
 )
+from softpro.vendor import samples
 from softpro.vendor.answers import request_id, retry_after
 from softpro.vendor.breaker import Breaker
 from softpro.vendor.budget import Budget
@@ -58,6 +59,11 @@ class Call:
             raise UsageError(f"{self}: {', '.join(wrong)} can't be an id")
         return self.route.format_map({name: quote(value, safe="") for name, value in self.ids.items()})
 
+    def sample(self, attempt: int) -> dict[str, Any]:
+        """What its log keeps of it when it fails."""
+        body = self.body() if self.headers.get("Content-Type") == "application/json" else None
+        return samples.request(self.method, self.route, self.ids, self.parameters, attempt, body)
+
     def __str__(self) -> str:
         return f"{self.method} {self.route}"
 
@@ -94,7 +100,7 @@ class Caller:
 
         def attempt(number: int) -> T:
             nonlocal renewed, lost
-            token = self.token(None)
+            token, answer = self.token(None), None
             try:
                 answer = self._send(call, token, number)
                 if answer.status_code == 401 and not renewed:
@@ -102,6 +108,7 @@ class Caller:
                     answer = self._send(call, self.token(token), number)
                 return parse(answer, str(call))
             except SoftProAPIError as failed:
+                failed.request, failed.answer = call.sample(number), samples.answer(answer)
                 failed.repeated = lost
                 lost = lost or may_have_happened(failed)
                 raise

@@ -114,5 +114,6 @@ def _log_out(entry: SyncLog) -> LogOut:
             **values,
             "started_at": format_milliseconds(entry.started_at),
             "completed_at": format_milliseconds(entry.completed_at) if entry.completed_at else None,
+            "next_retry_at": format_milliseconds(entry.next_retry_at) if entry.next_retry_at else None,
         }
     )

@@ -1,0 +1,69 @@
+"""Changed mappings or suites, applied to everything that was ever fetched. Wiring only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import chain, dag, get_current_context, task, task_group
+
+from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
+
+DOC = """
+### Maps everything again
+
+Run it after mappings or quality suites changed: a sync applies them only to what changes at SoftPro from then on. It
+asks SoftPro for nothing. Rows that come out as they were are not written; the others get a history entry; what has
+become good leaves the quarantine, what has become bad goes there.
+
+| step | does |
+|---|---|
+| **plan** | deals what the form asks for to a few shards |
+| **mark** | makes every record in `raw` pending, except those that SoftPro deleted |
+| **transform** | maps what is pending into `staging`, by the organization's mappings |
+| **check** | Great Expectations: certainly wrong goes to quarantine, merely unlikely is counted |
+| **load** | one merge into `roi` that writes only what comes out different, with history |
+| **report** | sums up; the run is red when a stream failed, and its log says why |
+
+**By hand** only: *Trigger* opens a form. Syncs of the same organization wait meanwhile.
+"""
+
+
+@task(retries=0)
+def plan() -> list[list[dict[str, Any]]]:
+    """Deals the streams that the form asks for to a few shards."""
+    from softpro.orchestration import tasks
+
+    return tasks.plan_remap(get_current_context()["params"])
+
+
+@task
+def mark(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Makes every record in `raw` pending, except those that SoftPro deleted."""
+    from softpro.orchestration import tasks
+
+    return tasks.mark(shard, get_current_context()["run_id"])
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2025, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=4,
+    params=STREAMS,
+    doc_md=DOC,
+    tags=["softpro", "mappings"],
+    default_args=DEFAULTS,
+)
+def softpro_remap() -> None:
+    @task_group(group_id="streams")
+    def steps(shard: Any) -> None:
+        marked: Any = mark(shard)
+        staged: Any = transform(marked)
+        good: Any = check(staged)
+        load(good)
+
+    chain(steps.expand(shard=plan()), report())
+
+
+softpro_remap()

@@ -1,0 +1,72 @@
+"""The tasks, form fields and defaults that DAGs share; what the tasks do is in `tasks`, imported once they run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, get_current_context, task
+
+from softpro.entities import EntityType
+from softpro.orchestration.assets import CHANGED
+
+DEFAULTS = {
+    "owner": "roi-systems",
+    "pool": "default_pool",
+    "retries": 1,
+    "retry_delay": timedelta(seconds=10),
+    "execution_timeout": timedelta(minutes=30),
+}
+
+STREAMS = {
+    "organization": Param(
+        None,
+        type=["null", "string"],
+        title="Organization",
+        description="Its id in ROI Systems. Empty: every connected organization, due or not.",
+        maxLength=128,
+    ),
+    "entity_types": Param(
+        [entity_type.table for entity_type in EntityType],
+        type="array",
+        title="Entity types",
+        examples=[entity_type.table for entity_type in EntityType],
+        items={"type": "string", "enum": [entity_type.table for entity_type in EntityType]},
+        minItems=1,
+    ),
+}
+
+
+@task
+def transform(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Maps what is pending in `raw` into `staging`, by each organization's mappings."""
+    from softpro.orchestration import tasks
+
+    return tasks.transform(shard)
+
+
+@task
+def check(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs the Great Expectations suites over what was staged; rejects the certainly wrong, counts the unlikely."""
+    from softpro.orchestration import tasks
+
+    return tasks.check(shard)
+
+
+@task(outlets=[CHANGED])
+def load(shard: list[dict[str, Any]]) -> None:
+    """Merges staging into `roi`, writing only what changed, quarantines what was rejected, closes the logs."""
+    from softpro.orchestration import tasks
+
+    tasks.load(shard, get_current_context()["outlet_events"])
+
+
+@task(trigger_rule="all_done", retries=0)
+def report() -> dict[str, int]:
+    """Sums up what the run did; red when a stream or a task failed."""
+    from softpro.orchestration import tasks
+
+    context = get_current_context()
+    run_id = context["run_id"]
+    states = context["ti"].get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id])[run_id]
+    return tasks.report(run_id, [task_id for task_id, state in states.items() if state == "failed"])

@@ -1,0 +1,238 @@
+"""Holds what a sweep has seen of the vendor against what is here: counts, hashes, and the differences one by one.
+
+Both sides are counted and hashed the same way: the `bit_xor` of `softpro.record_digest` over the ids and the payloads'
+hashes, which does not depend on any order. Left out of both: what is in flux (it changed at the vendor after the sweep
+began, or was landed meanwhile by something that was not the sweep), and what went to quarantine unread.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from softpro.entities import EntityType
+from softpro.store.database import Connection
+from softpro.sync import audits
+from softpro.sync.audits import Audit, Limit, Status
+
+# `held_hash` is of the version that we had when the sweep came by; what it did not come by is as it was.
+SIDES = """
+with audit as (
+    select * from softpro.audits where id = %(audit_id)s
+),
+sides as (
+    select s.payload_hash as vendor_hash, coalesce(s.entity_id, r.entity_id) as entity_id,
+           case when s.entity_id is null then r.payload_hash else s.held_hash end as hash_before,
+           r.payload_hash as hash_after,
+           not coalesce(s.readable, true) as unreadable,
+           coalesce(s.softpro_updated_at > a.in_flux_from, false)
+               or coalesce(r.softpro_updated_at > a.in_flux_from, false)
+               or (s.entity_id is null and r.last_seen_at >= a.started_at) as in_flux
+    from (select * from softpro.audit_seen where audit_id = %(audit_id)s and entity_id <> '') s
+    full join (
+        select * from raw.records
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
+    ) r on r.entity_id = s.entity_id
+    cross join audit a
+)
+"""
+
+SUMS = """
+update softpro.audits
+set in_flux = c.in_flux, unreadable = c.unreadable, vendor_count = c.vendor_count, vendor_hash = c.vendor_hash,
+    our_count_before = coalesce(our_count_before, c.count_before),
+    our_hash_before = coalesce(our_hash_before, c.hash_before),
+    our_count_after = c.count_after, our_hash_after = c.hash_after
+from (
+    select count(*) filter (where unreadable) as unreadable,
+           count(*) filter (where in_flux and not unreadable) as in_flux,
+           count(vendor_hash) filter (where steady) as vendor_count,
+           count(hash_before) filter (where steady) as count_before,
+           count(hash_after) filter (where steady) as count_after,
+           coalesce(bit_xor(softpro.record_digest(entity_id, vendor_hash)) filter (where steady), {nothing})
+               as vendor_hash,
+           coalesce(bit_xor(softpro.record_digest(entity_id, hash_before)) filter (where steady), {nothing})
+               as hash_before,
+           coalesce(bit_xor(softpro.record_digest(entity_id, hash_after)) filter (where steady), {nothing})
+               as hash_after
+    from (select *, not in_flux and not unreadable as steady from sides) s
+) c
+where id = %(audit_id)s
+"""
+
+# What the stream had not asked for yet when the sweep began is the next sync's ordinary work, and no difference.
+HERE = """
+insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, vendor_hash, our_hash)
+select a.id, a.organization_id, s.entity_id, case when s.held_hash is null then 'MISSING_HERE' else 'DIFFERS' end,
+       s.payload_hash, s.held_hash
+from softpro.audits a
+join softpro.audit_seen s on s.audit_id = a.id and s.readable and s.entity_id <> ''
+left join raw.records r
+  on r.integration_id = a.integration_id and r.entity_type = a.entity_type and r.entity_id = s.entity_id
+where a.id = %(audit_id)s
+  and s.held_hash is distinct from s.payload_hash
+  and s.softpro_updated_at <= least(a.in_flux_from, a.synced_until)
+  and a.synced_until is not null
+  and coalesce(r.softpro_updated_at <= a.in_flux_from, true)
+"""
+
+# Landed before the sweep began and not since, by anybody, and not seen by it.
+THERE = """
+insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, our_hash)
+select a.id, a.organization_id, r.entity_id, 'MISSING_THERE', r.payload_hash
+from softpro.audits a
+join raw.records r on r.integration_id = a.integration_id and r.entity_type = a.entity_type
+where a.id = %(audit_id)s and r.deleted_at is null
+  and r.first_seen_at < a.started_at and r.last_seen_at < a.started_at
+  and not exists (select from softpro.audit_seen s where s.audit_id = a.id and s.entity_id = r.entity_id)
+"""
+
+NOT_LOADED = """
+with lost as (
+    insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, our_hash)
+    select a.id, a.organization_id, r.entity_id, 'NOT_LOADED', r.payload_hash
+    from softpro.audits a
+    join raw.records r on r.integration_id = a.integration_id and r.entity_type = a.entity_type
+    where a.id = %(audit_id)s and r.deleted_at is null
+      and not exists (
+          select from raw.pending p
+          where p.integration_id = r.integration_id and p.entity_type = r.entity_type and p.entity_id = r.entity_id)
+      and not exists (
+          select from softpro.quarantine q
+          where q.integration_id = r.integration_id and q.entity_type = r.entity_type and q.record_key = r.entity_id
+            and q.resolved_at is null)
+      and not exists (
+          select from {roi} t
+          where t.organization_id = r.organization_id and t.{key} = r.entity_id and t.deleted_at is null)
+    on conflict (audit_id, entity_id) do nothing
+    returning organization_id, entity_id, our_hash
+)
+insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
+select %(integration_id)s, organization_id, %(entity_type)s, entity_id, our_hash
+from lost
+order by entity_id
+on conflict (integration_id, entity_type, entity_id) do nothing
+"""
+
+# HEALED: the row stands. KEPT: ours is newer, and an older version never replaces a newer one.
+OUTCOMES = """
+update softpro.audit_differences d
+set outcome = case
+        when r.payload_hash is distinct from coalesce(d.vendor_hash, d.our_hash) then 'KEPT'
+        when exists (
+            select from softpro.quarantine q
+            where q.integration_id = r.integration_id and q.entity_type = r.entity_type and q.record_key = r.entity_id
+              and q.resolved_at is null) then 'QUARANTINED'
+        else 'HEALED' end
+from raw.records r
+where d.audit_id = %(audit_id)s and d.outcome = 'OPEN' and d.kind <> 'MISSING_THERE'
+  and r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = d.entity_id
+  and not exists (
+      select from raw.pending p
+      where p.integration_id = r.integration_id and p.entity_type = r.entity_type and p.entity_id = r.entity_id)
+"""
+
+COUNTS = """
+update softpro.audits
+set missing_here = c.missing_here, differing = c.differing, missing_there = c.missing_there,
+    not_loaded = c.not_loaded, found = c.found, unanswered = c.unanswered, deleted = c.deleted, waiting = c.waiting
+from (
+    select count(*) filter (where kind = 'MISSING_HERE') as missing_here,
+           count(*) filter (where kind = 'DIFFERS') as differing,
+           count(*) filter (where kind = 'MISSING_THERE') as missing_there,
+           count(*) filter (where kind = 'NOT_LOADED') as not_loaded,
+           count(*) filter (where outcome = 'FOUND') as found,
+           count(*) filter (where outcome = 'UNANSWERED') as unanswered,
+           count(*) filter (where outcome = 'DELETED') as deleted,
+           count(*) filter (where outcome = 'CONFIRMED') as waiting
+    from softpro.audit_differences
+    where audit_id = %(audit_id)s
+) c
+where id = %(audit_id)s
+"""
+
+NOTHING = sql.Literal("0" * 128) + sql.SQL("::bit(128)")
+
+
+def compare(connection: Connection, audit: Audit) -> Audit:
+    """Lists the differences that a complete sweep shows; what is in raw and was never loaded is pending again.
+
+    Where the database crashed meanwhile, what was seen is gone: then the audit is FAILED and nothing is believed.
+    Raises LeaseLost.
+    """
+    parameters = _parameters(audit)
+    with connection.transaction():
+        audits.owned(connection, audit, Status.SWEPT)
+        if not _seen_is_there(connection, audit):
+            why = "The database lost what the sweep had seen (it crashed): nothing is deleted; reconcile again"
+            audits.end(connection, audit, Status.FAILED, why)
+            return audits.get(connection, audit.id)
+        connection.execute(sql.SQL(SIDES + SUMS).format(nothing=NOTHING), parameters)
+        connection.execute(HERE, parameters)
+        connection.execute(THERE, parameters)
+        entity_type = EntityType(audit.entity_type)
+        connection.execute(
+            sql.SQL(NOT_LOADED).format(
+                roi=sql.Identifier("roi", entity_type.table), key=sql.Identifier(entity_type.key)
+            ),
+            parameters,
+        )
+        connection.execute(COUNTS, parameters)
+        connection.execute("update softpro.audits set status = 'CONFIRMING' where id = %s", [audit.id])
+    return audits.get(connection, audit.id)
+
+
+def judge(connection: Connection, audit: Audit, limit: Limit) -> Audit:
+    """Decides about the confirmed deletes, once all candidates were asked for: above the limit they wait for a person,
+    otherwise they may be done. Raises LeaseLost."""
+    with connection.transaction():
+        audits.owned(connection, audit, Status.CONFIRMING)
+        row = connection.execute(
+            """
+            select (select count(*) from softpro.audit_differences
+                    where audit_id = %(audit_id)s and outcome = 'CONFIRMED') as confirmed,
+                   (select count(*) from raw.records
+                    where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+                      and deleted_at is null) as live
+            """,
+            _parameters(audit),
+        ).fetchone()
+        assert row is not None
+        status = Status.WAITING if limit.is_passed_by(row["confirmed"], row["live"]) else Status.DELETING
+        connection.execute(
+            "update softpro.audits set status = %s, limit_percent = %s, limit_records = %s where id = %s",
+            [status, limit.percent, limit.records, audit.id],
+        )
+        _sum_up(connection, audit)
+    return audits.get(connection, audit.id)
+
+
+def conclude(connection: Connection, audit: Audit) -> Audit:
+    """Closes an audit whose deletes are done, or were decided against. Raises LeaseLost."""
+    with connection.transaction():
+        audits.owned(connection, audit, Status.DELETING)
+        _sum_up(connection, audit)
+        audits.end(connection, audit, Status.COMPLETED)
+    return audits.get(connection, audit.id)
+
+
+def _sum_up(connection: Connection, audit: Audit) -> None:
+    """What became of each difference, and both sides as they stand now: not known where a crash took what was seen."""
+    connection.execute(OUTCOMES, _parameters(audit))
+    connection.execute(COUNTS, _parameters(audit))
+    if _seen_is_there(connection, audit):
+        connection.execute(sql.SQL(SIDES + SUMS).format(nothing=NOTHING), _parameters(audit))
+    else:
+        connection.execute(
+            "update softpro.audits set our_count_after = null, our_hash_after = null where id = %s", [audit.id]
+        )
+
+
+def _seen_is_there(connection: Connection, audit: Audit) -> bool:
+    marker = connection.execute(
+        "select from softpro.audit_seen where audit_id = %s and entity_id = ''", [audit.id]
+    ).fetchone()
+    return marker is not None
+
+
+def _parameters(audit: Audit) -> dict[str, object]:
+    return {"audit_id": audit.id, "integration_id": audit.integration_id, "entity_type": audit.entity_type}

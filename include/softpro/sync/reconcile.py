@@ -1,0 +1,292 @@
+"""Deletes at the vendor: each is believed after two answers of 404, the lag or more apart, and is soft.
+
+The single reads need no lease, so that the stream is synced meanwhile. What one finds alive after all is landed under
+it like any other record; the deletes are done under it, and only of what nobody has seen or changed since.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, LiteralString
+
+from psycopg import sql
+
+from softpro.entities import EntityType
+from softpro.errors import (
+    ConflictError,
+    NetworkError,
+    RateLimitError,
+    RecordNotFound,
+    ServerError,
+    UsageError,
+    ValidationError,
+)
+from softpro.mapping.columns import COLUMNS
+from softpro.store import leases, logs
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+from softpro.sync import audits, cursors
+from softpro.sync.audits import Audit, Status
+from softpro.sync.extract import LEAST_PATIENCE_SECONDS
+from softpro.sync.land import Batch, land
+from softpro.vendor.client import Client
+from softpro.vendor.contract import LAG, WINDOW_SECONDS
+from softpro.vendor.records import Record, Unreadable
+
+FRESH = timedelta(hours=1)
+"""A 404 is believed for so long: a delete that comes later, as a person took time to approve it, asks once more."""
+
+BATCH = 500
+"""Records that are deleted in one transaction."""
+
+FOUND_AT_MOST = 200
+"""Records found alive that wait in memory to be landed."""
+
+ABOUT_ONE = (ServerError, NetworkError, ValidationError, ConflictError, UsageError)
+"""What goes wrong with one record and says nothing of the others: it stays for the next reconcile."""
+
+Asking = Callable[[int, int], None]
+"""Told, after each answer, how many were asked in this slice and how many answers are still needed."""
+
+NEW_ONES = """
+select entity_id, missing_at
+from softpro.audit_differences
+where audit_id = %(audit_id)s and kind = 'MISSING_THERE' and outcome = 'OPEN' and entity_id <> all(%(found)s)
+  and (missing_at is null or missing_at <= clock_timestamp() - %(lag)s)
+order by missing_at nulls first, entity_id
+limit 50
+"""
+STALE_ONES = """
+select entity_id, missing_at
+from softpro.audit_differences
+where audit_id = %(audit_id)s and outcome = 'CONFIRMED' and entity_id <> all(%(found)s)
+  and confirmed_at <= clock_timestamp() - %(fresh)s
+order by entity_id
+limit 50
+"""
+LEFT = """
+select coalesce(sum(case when outcome = 'CONFIRMED' or missing_at is not null then 1 else 2 end), 0)::int as answers,
+       extract(epoch from min(missing_at) + %(lag)s - clock_timestamp())::float8 as seconds
+from softpro.audit_differences
+where audit_id = %(audit_id)s and entity_id <> all(%(found)s)
+  and ((kind = 'MISSING_THERE' and outcome = 'OPEN')
+       or (outcome = 'CONFIRMED' and confirmed_at <= clock_timestamp() - %(fresh)s))
+"""
+
+# The first 404 is noted; the second one, asked the lag or more after it, confirms it; a later one confirms it anew.
+MISSING = """
+update softpro.audit_differences
+set missing_at = coalesce(missing_at, clock_timestamp()),
+    confirmed_at = case when %(again)s then clock_timestamp() end,
+    outcome = case when %(again)s then 'CONFIRMED' else 'OPEN' end
+where audit_id = %(audit_id)s and entity_id = %(entity_id)s and outcome in ('OPEN', 'CONFIRMED')
+  and (missing_at is null) <> %(again)s
+"""
+
+# Another run has listed or landed it since the sweep: it is there.
+SPARE = """
+update softpro.audit_differences d
+set outcome = 'FOUND'
+where d.audit_id = %(audit_id)s and d.kind = 'MISSING_THERE' and d.outcome in ('OPEN', 'CONFIRMED')
+  and (exists (select from softpro.audit_seen s where s.audit_id = d.audit_id and s.entity_id = d.entity_id)
+       or not exists (
+           select from raw.records r
+           where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+             and r.entity_id = d.entity_id and r.payload_hash = d.our_hash and r.deleted_at is null))
+"""
+
+# Locked in the order of ids, raw before pending before roi, as whoever lands or loads a record does.
+CHOOSE = """
+select r.entity_id
+from softpro.audit_differences d
+join raw.records r
+  on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = d.entity_id
+where d.audit_id = %(audit_id)s and d.outcome = 'CONFIRMED' and d.confirmed_at > clock_timestamp() - %(fresh)s
+  and r.deleted_at is null and r.payload_hash = d.our_hash
+order by r.entity_id
+limit %(batch)s
+for update of r
+"""
+UNPEND = """
+with settled as (
+    select ctid as place
+    from raw.pending
+    where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and entity_id = any(%(ids)s)
+    order by entity_id
+    for update
+)
+delete from raw.pending p
+using settled
+where p.ctid = settled.place
+"""
+MARK = """
+update raw.records set deleted_at = now()
+where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and entity_id = any(%(ids)s)
+"""
+BURY = """
+with replaced as (
+    update {roi} t
+    set deleted_at = now(), updated_at = now()
+    from {roi} o
+    where t.id = o.id and o.organization_id = %(organization_id)s and o.{key} = any(%(ids)s) and o.deleted_at is null
+    returning o.*
+)
+insert into {history} ({columns}, valid_from, valid_to, changed_fields)
+select {columns}, updated_at, now(), array['deleted_at']
+from replaced
+"""
+RESOLVE = """
+update softpro.quarantine set resolved_at = now(), updated_at = now()
+where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and record_key = any(%(ids)s)
+  and resolved_at is null
+"""
+DONE = """
+update softpro.audit_differences set outcome = 'DELETED' where audit_id = %(audit_id)s and entity_id = any(%(ids)s)
+"""
+
+
+@dataclass
+class Asked:
+    """What a slice of single reads came to: records found alive, still to be landed; requests made; whether there is
+    more to ask."""
+
+    found: list[Record | Unreadable] = field(default_factory=list)
+    requests: int = 0
+    backlog: bool = False
+
+
+def ask(
+    connection: Connection,
+    client: Client,
+    audit: Audit,
+    *,
+    seconds: float,
+    asking: Asking = lambda asked, left: None,
+) -> Asked:
+    """Asks the vendor for the audit's candidates one by one, for at most `seconds` (the call under way is finished).
+
+    While candidates are confirmed, for each of them twice; once they may be deleted, for those whose last 404 is older
+    than an hour. 404s, and errors that concern one record, are noted at once. Raises SoftProAPIError, CircuitOpen,
+    TokenUnavailable or NotConnected where it is no use to ask on.
+    """
+    deadline = time.monotonic() + seconds
+    client.deadline = deadline + LEAST_PATIENCE_SECONDS
+    entity_type, asked, count = EntityType(audit.entity_type), Asked(), 0
+    candidates = NEW_ONES if audit.status == Status.CONFIRMING else STALE_ONES
+    requests_before = client.requests_made
+    while True:
+        batch = _rows(connection, candidates, audit, asked)
+        for row in batch:
+            try:
+                asked.found.append(client.record(entity_type, row["entity_id"]))
+            except RecordNotFound:
+                again = row["missing_at"] is not None
+                connection.execute(MISSING, {**_named(audit, row["entity_id"]), "again": again})
+            except RateLimitError as failed:
+                if not count and (failed.retry_after or 0) > WINDOW_SECONDS:
+                    raise
+                return _ended(client, asked, requests_before, backlog=True)
+            except ABOUT_ONE as failed:
+                _unanswered(connection, audit, row["entity_id"], failed)
+            count += 1
+            (left,) = _rows(connection, LEFT, audit, asked)
+            asking(count, left["answers"])
+            if time.monotonic() >= deadline or len(asked.found) >= FOUND_AT_MOST:
+                return _ended(client, asked, requests_before, backlog=left["answers"] > 0)
+        if not batch:
+            (left,) = _rows(connection, LEFT, audit, asked)
+            wait = left["seconds"] if left["answers"] and audit.status == Status.CONFIRMING else None
+            if wait is None or time.monotonic() + wait >= deadline:
+                return _ended(client, asked, requests_before, backlog=wait is not None)
+            time.sleep(max(0.0, wait) + 0.01)
+
+
+def land_found(connection: Connection, run: Run, audit: Audit, asked: Asked) -> None:
+    """Lands what single reads found alive, and notes it: it is no candidate any more. Raises LeaseLost."""
+    with connection.transaction():
+        audits.owned(connection, audit, Status.CONFIRMING, Status.DELETING)
+        cursor = cursors.read(connection, run)
+        new = sum(isinstance(record, Record) for record in asked.found)
+        land(connection, run, Batch(asked.found, cursor, new, requests_made=asked.requests))
+        connection.execute(SPARE, _of(audit))
+
+
+def delete(connection: Connection, run: Run, audit: Audit) -> int:
+    """Soft-deletes the confirmed records, a batch a transaction: in `roi`, with history, and in `raw`.
+
+    Returns how many. What was confirmed more than an hour ago is left, to be asked for once more. Raises LeaseLost.
+    """
+    deleted = 0
+    while count := _delete_batch(connection, run, audit):
+        deleted += count
+    return deleted
+
+
+def confirmed(connection: Connection, audit: Audit) -> int:
+    """How many records are confirmed and not deleted yet."""
+    row = connection.execute(
+        "select count(*) as n from softpro.audit_differences where audit_id = %s and outcome = 'CONFIRMED'", [audit.id]
+    ).fetchone()
+    assert row is not None
+    count: int = row["n"]
+    return count
+
+
+def _delete_batch(connection: Connection, run: Run, audit: Audit) -> int:
+    with connection.transaction():
+        leases.fence(connection, run)
+        audits.owned(connection, audit, Status.DELETING)
+        connection.execute(SPARE, _of(audit))
+        chosen = connection.execute(CHOOSE, {**_of(audit), "fresh": FRESH, "batch": BATCH}).fetchall()
+        ids = [row["entity_id"] for row in chosen]
+        if not ids:
+            return 0
+        parameters = {**_of(audit), "organization_id": audit.organization_id, "ids": ids}
+        connection.execute(MARK, parameters)
+        connection.execute(UNPEND, parameters)
+        buried = connection.execute(_bury(run.entity_type), parameters).rowcount
+        connection.execute(RESOLVE, parameters)
+        connection.execute(DONE, parameters)
+        logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+    return len(ids)
+
+
+def _bury(entity_type: EntityType) -> sql.Composed:
+    kept = ("softpro_created_at", "softpro_updated_at", "created_at", "updated_at", "deleted_at")
+    columns = ("id", "organization_id", entity_type.key, *COLUMNS[entity_type], *kept)
+    return sql.SQL(BURY).format(
+        roi=sql.Identifier("roi", entity_type.table),
+        history=sql.Identifier("roi", f"{entity_type.table}_history"),
+        key=sql.Identifier(entity_type.key),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+    )
+
+
+def _unanswered(connection: Connection, audit: Audit, entity_id: str, failed: Exception) -> None:
+    connection.execute(
+        """
+        update softpro.audit_differences set outcome = 'UNANSWERED', error_message = %(message)s
+        where audit_id = %(audit_id)s and entity_id = %(entity_id)s and outcome in ('OPEN', 'CONFIRMED')
+        """,
+        {**_named(audit, entity_id), "message": str(failed)},
+    )
+
+
+def _ended(client: Client, asked: Asked, requests_before: int, *, backlog: bool) -> Asked:
+    return Asked(asked.found, client.requests_made - requests_before, backlog)
+
+
+def _rows(connection: Connection, query: LiteralString, audit: Audit, asked: Asked) -> list[dict[str, Any]]:
+    found = [each.key.id if isinstance(each, Record) else each.entity_id for each in asked.found]
+    return connection.execute(query, {**_of(audit), "found": found, "lag": LAG, "fresh": FRESH}).fetchall()
+
+
+def _of(audit: Audit) -> dict[str, object]:
+    return {"audit_id": audit.id, "integration_id": audit.integration_id, "entity_type": audit.entity_type}
+
+
+def _named(audit: Audit, entity_id: str) -> dict[str, object]:
+    return {"audit_id": audit.id, "entity_id": entity_id}

@@ -1,0 +1,99 @@
+"""What a sweep sees of the vendor, noted in the transaction that lands it, whichever run does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+from softpro.sync.cursors import Cursor
+from softpro.sync.paging import horizon
+from softpro.vendor.records import Record, Unreadable
+
+# A record that comes again, from a page that overlaps, is not compared again: the first time it was landed.
+NOTE = """
+insert into softpro.audit_seen as s
+    (audit_id, organization_id, entity_id, payload_hash, softpro_updated_at, held_hash)
+select %(audit_id)s, %(organization_id)s, n.entity_id, n.payload_hash, n.updated_at, r.payload_hash
+from (
+    select distinct on (entity_id) entity_id, payload_hash, updated_at
+    from unnest(%(ids)s::text[], %(hashes)s::bytea[], %(times)s::timestamptz[]) u (entity_id, payload_hash, updated_at)
+    order by entity_id, updated_at desc
+) n
+left join raw.records r
+  on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = n.entity_id
+ and r.deleted_at is null
+on conflict (audit_id, entity_id) do update
+set payload_hash = excluded.payload_hash, softpro_updated_at = excluded.softpro_updated_at, readable = true
+where coalesce(excluded.softpro_updated_at >= s.softpro_updated_at, true)
+"""
+
+
+def under_way(connection: Connection, run: Run) -> UUID | None:
+    """The stream's audit, if one is open."""
+    row = connection.execute(
+        """
+        select id from softpro.audits
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+          and status not in ('COMPLETED', 'FAILED', 'SUPERSEDED')
+        """,
+        run.stream,
+    ).fetchone()
+    return row["id"] if row else None
+
+
+def note(
+    connection: Connection,
+    run: Run,
+    audit_id: UUID,
+    records: Sequence[tuple[Record, bytes]],
+    answered_at: datetime | None,
+) -> None:
+    """Notes the readable records, each with its payload's hash, and what we hold of them: call it before they land.
+
+    `answered_at`: the `Date` of the list they came in; None where they came one by one.
+    """
+    if answered_at is not None:
+        connection.execute(
+            "update softpro.audits set in_flux_from = %s where id = %s and in_flux_from is null",
+            [horizon(answered_at), audit_id],
+        )
+    if records:
+        connection.execute(
+            NOTE,
+            {
+                **run.stream,
+                "audit_id": audit_id,
+                "organization_id": run.organization_id,
+                "ids": [record.key.id for record, _ in records],
+                "hashes": [payload_hash for _, payload_hash in records],
+                "times": [record.key.updated_at for record, _ in records],
+            },
+        )
+
+
+def note_landed(
+    connection: Connection,
+    run: Run,
+    audit_id: UUID,
+    unreadable: Sequence[tuple[Unreadable, bytes]],
+    cursor: Cursor,
+) -> None:
+    """Notes what went to quarantine, each with its payload's hash: it is there, and not missing. Where the cursor has
+    reached the end of the sweep, with nothing left to ask, the sweep is complete."""
+    for record, payload_hash in unreadable:
+        connection.execute(
+            """
+            insert into softpro.audit_seen (audit_id, organization_id, entity_id, payload_hash, readable)
+            values (%s, %s, %s, %s, false)
+            on conflict (audit_id, entity_id) do update set readable = false
+            """,
+            [audit_id, run.organization_id, record.entity_id or f"payload {payload_hash.hex()}", payload_hash],
+        )
+    if cursor.sweep is None and not cursor.backlog:
+        connection.execute(
+            "update softpro.audits set status = 'SWEPT', swept_at = now() where id = %s and status = 'SWEEPING'",
+            [audit_id],
+        )

@@ -1,0 +1,157 @@
+"""PostgreSQL is restarted, or crashes, in the middle of a sync: nothing is lost or doubled (promise 3), and it is told.
+
+The real command is held at a moment of each step in turn, while the server goes away, for a while or for an instant.
+
+SOFTPRO_TEST_RESTARTS is how many restarts, and how many crashes, there are: 2, or more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from softpro.entities import EntityType
+from softpro.services import Services
+from softpro.store.database import Database
+from softpro.store.integrations import Integration
+from softpro.store.logs import SyncLog
+
+from ..support.bad import bad_transactions
+from ..support.databases import Server, execute, lasting_directory
+from ..support.kinds import StartSandbox
+from ..support.moments import MOMENTS, held_at
+from ..support.product import between, environment, sync
+from ..support.state import contents, left_over, unsound_logs
+from ..support.vendor import Sandbox
+
+SEED = 360
+RESTARTS = int(os.environ.get("SOFTPRO_TEST_RESTARTS", "2"))
+AWAY_SECONDS = (0, 0, 2)
+PATIENCE_SECONDS = 60
+PAGE = {"SOFTPRO_SYNC_BATCH_SIZE": "4"}
+# The default size goes through the first two; a larger one goes round.
+PLANS = {
+    "fast": [
+        "waiting for an answer",
+        "judging",
+        "merging",
+        "mapping",
+        "landing a page",
+        "staged",
+        "closing the log",
+    ],
+    "immediate": [
+        "mapping",
+        "merging",
+        "landing a page",
+        "judging",
+        "waiting for an answer",
+        "staged",
+        "closing the log",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def restarted_server() -> Server:
+    """A server that nobody else uses."""
+    return Server(lasting_directory() / "data")
+
+
+@pytest.fixture
+def restarted(restarted_server: Server) -> Iterator[Database]:
+    with restarted_server.fresh() as fresh:
+        yield fresh
+
+
+@pytest.mark.parametrize("mode", PLANS)
+def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
+    mode: str, restarted_server: Server, restarted: Database, database: Database, start_sandbox: StartSandbox
+) -> None:
+    rng = random.Random(SEED)
+    sandbox = start_sandbox(transactions=60, contacts=30)
+    (organization,) = sandbox.organizations
+    calm, calm_acme = between(database, sandbox, **PAGE)
+    services, acme = between(restarted, sandbox, **PAGE)
+    settings = environment(restarted, sandbox, **PAGE)
+
+    hits: Counter[str] = Counter()
+    badly_said: list[str] = []
+    bad = iter(bad_transactions(RESTARTS, rng))
+    for number, moment in enumerate(itertools.islice(itertools.cycle(PLANS[mode]), RESTARTS), start=1):
+        sandbox.put(organization, next(bad).payload)
+        for each in EntityType:
+            sandbox.change(organization, each.value, 12)
+        entity_type, away = rng.choice(list(EntityType)), rng.choice(AWAY_SECONDS)
+        began = time.monotonic()
+        code, said = interrupted(restarted_server, restarted, sandbox, settings, mode, moment, entity_type, away)
+        print(f"  the command ended with {code} after {time.monotonic() - began:.1f} s: {said.strip()[-300:]}")
+        assert code in (0, 1)
+        if "Traceback" in said or (code == 1 and "database" not in said.lower()):
+            badly_said.append(f"{moment}: {said}")
+        hits[MOMENTS[moment].step] += 1
+        for each in EntityType:
+            complete(restarted, services, acme, each)
+            assert sync(calm, calm_acme, each).succeeded
+        assert left_over(restarted) == {}, f"after {mode} restart {number}"
+    print(f"seed {SEED}, {mode}: {dict(hits)}")
+
+    assert badly_said == []
+    assert unsound_logs(restarted) == []
+    undisturbed, disturbed = contents(database), contents(restarted)
+    for table, lines in undisturbed.items():
+        assert disturbed[table] == lines, table
+
+
+def interrupted(
+    server: Server,
+    database: Database,
+    sandbox: Sandbox,
+    settings: Mapping[str, str],
+    mode: str,
+    moment: str,
+    entity_type: EntityType,
+    away: float,
+) -> tuple[int, str]:
+    """A sync by the command, and the server restarted under it. Its exit code, and what it said on stderr."""
+    since = time.time()
+    slowly = moment == "waiting for an answer"
+    sandbox.switch(slow=int(slowly), slowSeconds=1)
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "softpro", "sync", "acme", "--entity", entity_type.table],
+            env=settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def asked() -> bool:
+        return any(call["status"] is None for call in sandbox.calls(since))
+
+    with held_at(database, moment, entity_type, start, asked) as (process, waiting):
+        print(f"{mode}, {moment} ({entity_type.table}), away for {away} s: {waiting[:70]}")
+        server.restart(mode, away)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    sandbox.switch(slow=0)
+    return process.returncode, said
+
+
+def complete(database: Database, services: Services, acme: Integration, entity_type: EntityType) -> SyncLog:
+    """The next run; after a crash the vendor's window counts as full, so that it has to wait until that is over."""
+    log = sync(services, acme, entity_type)
+    if not log.succeeded:
+        assert "the next one can be sent in" in (log.error_message or "")
+        execute(database, "update softpro.budgets set not_before = null")
+        log = sync(services, acme, entity_type)
+    assert log.succeeded, log.error_message
+    return log
