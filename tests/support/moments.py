@@ -35,6 +35,7 @@ MOMENTS = {
     "landing a page": Moment("extract", "raw.records"),
     "mapping": Moment("transform", "staging.{table}"),
     "staged": Moment("check"),
+    "about to judge": Moment("check", "staging.{table}"),
     "judging": Moment("check", "staging.{table}"),
     "merging": Moment("load", "roi.{table}"),
     "closing the log": Moment("finish", "softpro.integrations"),
@@ -70,7 +71,7 @@ def held_at(
     moment = MOMENTS[name]
     table = moment.table.format(table=entity_type.table)
     with closing(psycopg.connect(database.conninfo)) as holder, closing(_watcher(database)) as watcher:
-        if table and name != "judging":
+        if table and moment.step != "check":
             _lock(holder, table, "share")
         with start() as process:
             try:
@@ -79,9 +80,13 @@ def held_at(
                 if moment.step == "check":
                     staging = sql.Identifier("staging", entity_type.table)
                     until(process, lambda: _value(watcher, sql.SQL(STAGED).format(staging=staging)), name)
-                if name == "judging":
+                if moment.step == "check" and table:
                     began = _value(watcher, "select clock_timestamp() + make_interval(secs => %s)", IMPORT_SECONDS)
                     until(process, lambda: _value(watcher, YOUNGER_SESSION, began), name)
+                    _lock(holder, table, "access exclusive")
+                if name == "judging":  # it looks whether the table is there first
+                    until(process, lambda: _value(watcher, WAITING, table), name)
+                    holder.rollback()
                     _lock(holder, table, "access exclusive")
                 waiting = ""
                 if table:
@@ -111,6 +116,6 @@ def _lock(holder: psycopg.Connection[tuple[object, ...]], table: str, mode: str)
 
 
 def _value(watcher: psycopg.Connection[tuple[object, ...]], query: str | sql.Composed, *parameters: object) -> object:
-    row = watcher.execute(query, parameters or None).fetchone()  # type: ignore[arg-type]
+    row = watcher.execute(query, parameters or None).fetchone()
     assert row is not None
     return row[0]

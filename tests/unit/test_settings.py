@@ -47,7 +47,6 @@ def test_everything_missing_or_wrong_is_named_at_once_with_its_form(monkeypatch:
 
 
 def test_the_limits_of_a_delete_are_a_percentage_and_a_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load(ReconcileSettings) == (ReconcileSettings(),)
     (usual,) = load(ReconcileSettings)
     assert (usual.percent, usual.records) == (5, 500)
     monkeypatch.setenv("SOFTPRO_DELETE_LIMIT_PERCENT", "0.5")
