@@ -2,7 +2,8 @@
 
 The real command is held at a moment of each step in turn, while the server goes away, for a while or for an instant.
 
-SOFTPRO_TEST_RESTARTS is how many restarts, and how many crashes, there are: 2, or more.
+SOFTPRO_TEST_RESTARTS is how many restarts, and how many crashes, there are: 2, or more. SOFTPRO_TEST_RESTART_RECORDS is
+how many transactions, and how many contacts: 60, or so many that they are applied while others are still fetched.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from ..support.vendor import Sandbox
 
 SEED = 360
 RESTARTS = int(os.environ.get("SOFTPRO_TEST_RESTARTS", "2"))
-AWAY_SECONDS = (0, 0, 2)
+RECORDS = int(os.environ.get("SOFTPRO_TEST_RESTART_RECORDS", "60"))
+CHANGED = 12 if RECORDS <= 1000 else RECORDS // 2
+AWAY_SECONDS = (2, 0, 0)
 PATIENCE_SECONDS = 60
-PAGE = {"SOFTPRO_SYNC_BATCH_SIZE": "4"}
+PAGE = {"SOFTPRO_SYNC_BATCH_SIZE": "4" if RECORDS <= 1000 else "200"}
 # The default size goes through the first two; a larger one goes round.
 PLANS = {
     "fast": [
@@ -79,7 +82,7 @@ def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
     mode: str, restarted_server: Server, restarted: Database, database: Database, start_sandbox: StartSandbox
 ) -> None:
     rng = random.Random(SEED)
-    sandbox = start_sandbox(transactions=60, contacts=30)
+    sandbox = start_sandbox(transactions=RECORDS, contacts=RECORDS)
     (organization,) = sandbox.organizations
     calm, calm_acme = between(database, sandbox, **PAGE)
     services, acme = between(restarted, sandbox, **PAGE)
@@ -91,7 +94,7 @@ def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
     for number, moment in enumerate(itertools.islice(itertools.cycle(PLANS[mode]), RESTARTS), start=1):
         sandbox.put(organization, next(bad).payload)
         for each in EntityType:
-            sandbox.change(organization, each.value, 12)
+            sandbox.change(organization, each.value, CHANGED)
         entity_type, away = rng.choice(list(EntityType)), AWAY_SECONDS[number % len(AWAY_SECONDS)]
         began = time.monotonic()
         code, said = interrupted(restarted_server, restarted, sandbox, settings, mode, moment, entity_type, away)
@@ -104,7 +107,7 @@ def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
             complete(restarted, services, acme, each)
             assert sync(calm, calm_acme, each).succeeded
         assert left_over(restarted) == {}, f"after {mode} restart {number}"
-    print(f"seed {SEED}, {mode}: {dict(hits)}")
+    print(f"seed {SEED}, {mode}, {RECORDS} of each kind: {dict(hits)}")
 
     assert badly_said == []
     assert unsound_logs(restarted) == []
