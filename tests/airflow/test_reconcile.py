@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import requests
 
+from ..support.product import command
 from .conftest import Airflow
 from .test_sync import until
 
@@ -19,13 +21,12 @@ order by 1
 
 def loaded(airflow: Airflow, organization: str) -> str:
     """Connects the organization and syncs it once. Its vendor organization."""
-    vendor, plugin = airflow.vendor_organization(), airflow.as_user()
-    integration = plugin.connect(organization, organization=vendor)
+    vendor, stack = airflow.vendor_organization(), airflow.stack
+    integration = airflow.as_user().connect(organization, organization=vendor)
     airflow.query("update softpro.integrations set sync_enabled = false where id = %s", integration["id"])
-    for table in ("contacts", "transactions"):
-        answer = plugin.session.post(f"{airflow.url}/sync/{table}", json={"integrationId": integration["id"]})
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["data"]["success"], plugin.logs(integration["id"])
+    settings = {**os.environ, **stack.environment, "SOFTPRO_DATABASE_URL": stack.database.conninfo}
+    synced = command(settings, "sync", organization)
+    assert synced.code == 0, synced.err
     return vendor
 
 
@@ -93,21 +94,34 @@ def test_above_the_limit_it_waits_for_a_person_who_approves_one_delete_and_rejec
     path = start(airflow, organization="many-org", limit_records=4)
 
     # The report is there before anybody has answered, and nothing is deleted.
-    until(120, lambda: states(airflow, path).get(("approval.approve", 1)) == "awaiting_input")
+    asked = [("approval.approve", 0), ("approval.approve", 1)]
+    until(120, lambda: [states(airflow, path).get(task) for task in asked] == ["awaiting_input"] * 2)
     until(60, lambda: states(airflow, path)["report", -1] == "success")
     assert deleted(airflow, "many-org") == []
     assert airflow.query("select from softpro.leases where organization_id = 'many-org' and log_id is not null") == []
 
     chosen = {"contacts": "Approve", "transactions": "Reject"}
-    for map_index in (0, 1):
+
+    def answer(map_index: int) -> None:
         details = f"{path}/taskInstances/approval.approve/{map_index}/hitlDetails"
         question = airflow.api("GET", details)
+        if question["response_received"]:
+            return
         table = next(table for table in chosen if table in question["subject"])
         count = {"contacts": 5, "transactions": 20}[table]
         assert question["subject"] == f"Delete {count} {table} of many-org?"
         assert table != "contacts" or all(contact in question["body"] for contact in contacts)
         airflow.api("PATCH", details, json={"chosen_options": [chosen[table]], "params_input": {}})
 
+    # Who answers in the very second in which it is asked may be asked again: Airflow takes the parked task for dead.
+    def answered() -> bool:
+        found = states(airflow, path)
+        for map_index in (0, 1):
+            if found["approval.approve", map_index] == "awaiting_input":
+                answer(map_index)
+        return all(found["approval.approve", map_index] == "success" for map_index in (0, 1))
+
+    until(120, answered)
     assert ended(airflow, path) == "success"
     assert deleted(airflow, "many-org") == contacts
     carried_out = [state for (task, _), state in states(airflow, path).items() if task == "approval.carry_out"]

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from softpro.entities import EntityType
+from softpro.errors import DatabaseUnavailable
 from softpro.services import Services
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
@@ -109,11 +110,16 @@ def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
         assert left_over(restarted) == {}, f"after {mode} restart {number}"
     print(f"seed {SEED}, {mode}, {RECORDS} of each kind: {dict(hits)}")
 
-    assert badly_said == []
     assert unsound_logs(restarted) == []
     undisturbed, disturbed = contents(database), contents(restarted)
     for table, lines in undisturbed.items():
         assert disturbed[table] == lines, table
+    assert badly_said == []
+
+
+def test_a_statement_that_the_database_refuses_is_not_told_as_its_absence(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"^The database refuses us: canceling statement"):
+        execute(database, "set statement_timeout = 1; select pg_sleep(1)")
 
 
 def interrupted(

@@ -106,15 +106,16 @@ def assert_accounted_for(database: Database, entity_type: EntityType) -> None:
     (sums,) = rows(
         database,
         """
-        select sum(records_fetched) as fetched, sum(records_processed) as processed, sum(records_failed) as failed,
-               sum(records_inserted) as inserted, sum(records_updated) as updated
+        select sum(records_fetched)::int as fetched, sum(records_processed)::int as processed,
+               sum(records_failed)::int as failed, sum(records_inserted)::int as inserted,
+               sum(records_updated)::int as updated
         from softpro.sync_logs
         where entity_type = %s
         """,
         entity_type.value,
     )
     versions = one(database, f"select count(*) from roi.{table}_history")
-    print(f"{table}: {dict(sums)}, {versions} versions in the history")
+    print(f"{table}: {sums}, {versions} versions in the history")
     assert (sums["inserted"], sums["updated"], sums["failed"]) == (RECORDS, versions, 0)
     assert sums["fetched"] >= sums["processed"] >= sums["inserted"] + sums["updated"]
 

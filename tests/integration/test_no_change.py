@@ -54,9 +54,8 @@ def test_a_run_without_changes_asks_once_and_rewrites_and_imports_nothing(
 
     before, since = dump(database, versions=True), time.time()
     again = command(settings, "sync", "acme")
-    after = dump(database, versions=True)
+    seconds, after = time.time() - since, dump(database, versions=True)
 
-    seconds = time.time() - since
     calls = Counter(call["call"] for call in sandbox.calls(since))
     names = imported(again)
     print(f"{RECORDS} of each kind: {dict(calls)} in {seconds:.1f} s; {len(names)} packages imported, {again.out}")

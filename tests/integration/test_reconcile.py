@@ -11,6 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -27,7 +31,15 @@ from softpro.sync.audits import Audit, Decision, Limit
 from ..support.databases import Server, dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows
 from ..support.kinds import Connected, StartSandbox
-from ..support.product import between, command, environment, sync
+from ..support.product import (
+    begin_connection,
+    between,
+    command,
+    environment,
+    finish_connection,
+    services_in,
+    sync,
+)
 from ..support.state import contents
 from ..support.vendor import Sandbox
 
@@ -418,6 +430,20 @@ def test_an_error_about_one_record_leaves_it_for_the_next_reconcile(
     assert found(reconcile(services, acme)) == {"missing_there": 1, "deleted": 1}
 
 
+def test_a_404_that_softpro_did_not_say_confirms_nothing(database: Database, sandbox: Sandbox) -> None:
+    vendor = sandbox.untouched()
+    services = services_in(environment(database, sandbox, SOFTPRO_MAX_RETRIES="0"), database)
+    acme = finish_connection(services, sandbox.consent(begin_connection(services, "acme"), vendor))
+    sync(services, acme)
+    sandbox.delete(vendor, min(sandbox.records(vendor)))
+    audit = sweep(services, acme)
+    with lost_proxy() as address:
+        elsewhere = environment(database, sandbox, SOFTPRO_SANDBOX_BASE_URL=address)
+        audit = confirm(services_in(elsewhere, database), audit)
+    assert (audit.status, found(audit)) == ("COMPLETED", {"missing_there": 1, "unanswered": 1})
+    assert ids(database, DELETED) == []
+
+
 def test_where_softpro_is_down_confirming_fails_and_goes_on_later(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
@@ -515,6 +541,27 @@ def test_killed_at_any_step_and_run_again_it_leaves_what_one_never_killed_leaves
         assert ids(killed, IN_RAW) == ids(untouched, IN_RAW)
         assert one(killed, "select count(*) from softpro.audits where status <> 'COMPLETED'") == 0
         assert one(killed, "select count(*) from softpro.leases where log_id is not null") == 0
+
+
+@contextmanager
+def lost_proxy() -> Iterator[str]:
+    """A web server that knows no page. Its address, as one of the API."""
+
+    class Lost(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Lost) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api/v1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def kill(settings: dict[str, str], database: Database, status: str) -> None:

@@ -18,7 +18,6 @@ from softpro.entities import EntityType
 from softpro.store.database import Database
 
 PATIENCE_SECONDS = 60
-IMPORT_SECONDS = 0.3  # at the least, from a check's begin to the first session of Great Expectations' own
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,8 @@ MOMENTS = {
 }
 
 STAGED = "select exists (select from {staging})"
-YOUNGER_SESSION = """
-select exists (
-    select from pg_stat_activity
-    where datname = current_database() and backend_type = 'client backend' and backend_start > %s)
-"""
+JUDGED = "run_{table}"  # what Great Expectations sees of staging
+LOOKS = {"about to judge": 1, "judging": 2}  # at it: first whether it is there
 WAITING = """
 select max(a.query)
 from pg_locks l
@@ -80,19 +76,13 @@ def held_at(
                 if moment.step == "check":
                     staging = sql.Identifier("staging", entity_type.table)
                     until(process, lambda: _value(watcher, sql.SQL(STAGED).format(staging=staging)), name)
-                if moment.step == "check" and table:
-                    began = _value(watcher, "select clock_timestamp() + make_interval(secs => %s)", IMPORT_SECONDS)
-                    until(process, lambda: _value(watcher, YOUNGER_SESSION, began), name)
-                    _lock(holder, table, "access exclusive")
-                if name == "judging":  # it looks whether the table is there first
-                    until(process, lambda: _value(watcher, WAITING, table), name)
-                    holder.rollback()
-                    _lock(holder, table, "access exclusive")
-                waiting = ""
-                if table:
-                    until(process, lambda: _value(watcher, WAITING, table), name)
-                    waiting = " ".join(str(_value(watcher, WAITING, table)).split())
-                yield process, waiting
+                for _ in range(LOOKS.get(name, 0)):
+                    waiting = ""
+                    while JUDGED.format(table=entity_type.table) not in waiting:
+                        holder.rollback()
+                        _lock(holder, table, "access exclusive")
+                        waiting = _waiting(watcher, process, table, name)
+                yield process, _waiting(watcher, process, table, name) if table else ""
             finally:
                 process.kill()
 
@@ -104,6 +94,20 @@ def until(process: subprocess.Popen[str], reached: Callable[[], object], what: s
         assert process.poll() is None, f"the sync ended before {what}: {process.communicate()}"
         assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"
         time.sleep(0.005)
+
+
+def _waiting(
+    watcher: psycopg.Connection[tuple[object, ...]], process: subprocess.Popen[str], table: str, name: str
+) -> str:
+    """The statement that waits for the table, once one does."""
+    found: list[object] = []
+
+    def look() -> object:
+        found[:] = [_value(watcher, WAITING, table)]
+        return found[0]
+
+    until(process, look, name)
+    return " ".join(str(found[0]).split())
 
 
 def _watcher(database: Database) -> psycopg.Connection[tuple[object, ...]]:

@@ -51,8 +51,9 @@ class Database:
             raise SchemaError(
                 f"The database lacks the product's tables ({_first_line(old)}): run `python -m softpro migrate`"
             ) from old
-        except psycopg.OperationalError as gone:
-            raise DatabaseUnavailable(f"The database went away: {_first_line(gone)}") from gone
+        except psycopg.OperationalError as failed:
+            what = "went away" if _is_gone(failed) else "refuses us"
+            raise DatabaseUnavailable(f"The database {what}: {_first_line(failed)}") from failed
         except psycopg.errors.InsufficientPrivilege as forbidden:
             raise DatabaseUnavailable(f"The database refuses us: {_first_line(forbidden)}") from forbidden
 
@@ -97,6 +98,11 @@ def open_database(settings: DatabaseSettings) -> Database:
 
         return start(STATE_DIRECTORY / "postgres")
     return database_at(settings.database_url.get_secret_value())
+
+
+def _is_gone(error: psycopg.Error) -> bool:
+    """The session is over (SQLSTATE 08…, 57P…; libpq's own errors have none), and it is not our statement's fault."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -182,9 +182,12 @@ def ask(
         for row in batch:
             try:
                 asked.found.append(client.record(entity_type, row["entity_id"]))
-            except RecordNotFound:
+            except RecordNotFound as missing:
                 again = row["missing_at"] is not None
-                connection.execute(MISSING, {**_named(audit, row["entity_id"]), "again": again})
+                if missing.error_code:
+                    connection.execute(MISSING, {**_named(audit, row["entity_id"]), "again": again})
+                else:  # a proxy's page: SoftPro itself says why, by a code
+                    _unanswered(connection, audit, row["entity_id"], missing)
             except RateLimitError as failed:
                 if not count and (failed.retry_after or 0) > WINDOW_SECONDS:
                     raise
