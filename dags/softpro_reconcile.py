@@ -130,7 +130,6 @@ def approval(audit_id: Any, subject: Any, body: Any) -> None:
         options=["Approve", "Reject"],
         defaults="Reject",
         response_timeout=ANSWER_WITHIN,
-        retries=3,  # an answer within a second of the question can be lost: then it is asked again
         doc_md="Asks a person whether so many records may be deleted; without an answer in three days, they may not.",
     )
     carry_out(audit_id, approve.output)
