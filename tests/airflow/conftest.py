@@ -67,7 +67,7 @@ class Airflow:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), Size(transactions=120, contacts=50, organizations=20), users=ROLES)
+    stack = Stack(tmp_path_factory.mktemp("stack"), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
     try:
         stack.start()
         yield Airflow(stack, list(stack.sandbox["organizationIds"]))

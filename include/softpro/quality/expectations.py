@@ -6,6 +6,7 @@ Those come once they are used, so that a suite may ask for any expectation.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from types import ModuleType
@@ -26,6 +27,8 @@ class _Later(ModuleType):
 def great_expectations() -> ModuleType:
     """The package, its reports of usage to its makers switched off."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+    # It logs stack traces of what it answers as well, and `check` raises.
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     later = {name: _Later(name) for name in SELDOM_USED if name not in sys.modules}
     sys.modules.update(later)
     try:

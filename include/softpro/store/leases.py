@@ -194,8 +194,11 @@ def _beat(keeper: Keeper, stop: threading.Event) -> None:
         try:
             keeper.beat()
         except psycopg.Error as trouble:
-            # The session is gone, and with it the leases: the fence of the next transaction tells the runs.
-            log.warning("lease_heartbeat_stopped", extra={"error": type(trouble).__name__})
+            # The fence of the next transaction tells the runs.
+            log.warning(
+                "lease_heartbeat_stopped: the database session that kept this process's leases is gone",
+                extra={"error": type(trouble).__name__},
+            )
             return
 
 
