@@ -291,6 +291,18 @@ def test_a_record_that_cannot_be_read_at_all_is_a_reason(odd: bytes) -> None:
     assert (row, reason["column"], reason["rule"]) == ({}, None, "readable")
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\x01b"])
+def test_a_name_may_hold_any_character(name: str) -> None:
+    assert mapped({name: "x"}, to("notes", name)) == ({"notes": "x"}, [])
+
+
+def test_a_path_may_be_as_long_as_one_likes() -> None:
+    record: Any = "x"
+    for _ in range(60):
+        record = {"a": record}
+    assert mapped(record, to("notes", ".".join(["a"] * 60))) == ({"notes": "x"}, [])
+
+
 def test_what_no_mapping_names_need_not_be_readable() -> None:
     assert mapped(b'{"field": "x", "odd": %s}' % (b"1" * 5000), to("notes")) == ({"notes": "x"}, [])
 

@@ -80,3 +80,17 @@ def test_a_request_shows_what_was_asked_and_the_shape_of_what_was_sent() -> None
         "attempt": 2,
         "body": {"email": "(3 characters)"},
     }
+
+
+def test_names_that_no_column_can_hold_and_texts_that_look_like_secrets_are_cut() -> None:
+    body = {"error": {"message": "Token eyJhbGciOiJIUzI1NiJ9.abcdefghijkl is expired", "details": {"a\x00b": "v"}}}
+    shown = samples.answer(answer(json.dumps(body).encode(), status=401))
+    assert shown is not None
+    assert shown["body"] == {"error": {"message": "Token … is expired", "details": {"ab": "(1 characters)"}}}
+
+
+def test_what_only_looks_like_an_id_or_a_date_is_not_shown() -> None:
+    body = {"customFields": {"taxId": "123-45-6789", "birthDate": "1980-01-01"}}
+    shown = samples.answer(answer(json.dumps(body).encode()))
+    assert shown is not None
+    assert shown["body"] == {"customFields": {"taxId": "(11 characters)", "birthDate": "(10 characters)"}}

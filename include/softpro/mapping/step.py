@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from softpro.mapping.validate import target_type
 
 Reason = dict[str, str | None]
 """Why a record is rejected: {column, rule, message}; no column where the record as a whole is to blame."""
+
+
+PLAIN_NAME = re.compile(r"""[^"\\\x00-\x1f]+""")
+PLAIN_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,13 @@ class Step:
 
     @property
     def plain(self) -> bool:
-        """It takes a field as it is: no rule, no place in a list."""
-        return self.rule is None and not self.custom and all(isinstance(name, str) for name in self.path)
+        """It takes a field as it is: no rule, no place in a list, no name that only a patient reader takes."""
+        return (
+            self.rule is None
+            and not self.custom
+            and len(self.path) <= PLAIN_DEPTH
+            and all(isinstance(name, str) and PLAIN_NAME.fullmatch(name) for name in self.path)
+        )
 
 
 # The one timestamp of the vendor's that is kept whatever the mappings say, and is not part of a record's key.

@@ -261,7 +261,7 @@ def _step(database_: Database, keeper: Keeper, run: Run, step: Callable[[Run], T
         log.exception("%s of %s failed", run.entity_type.table, run.organization_id)
         try:
             pipeline.fail(database_, run, error)
-        except SoftProError:
+        except Exception:
             log.exception(
                 "%s of %s could not be closed; the next run does it", run.entity_type.table, run.organization_id
             )

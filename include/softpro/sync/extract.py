@@ -106,7 +106,8 @@ def extract(
             left = max(0, page.total - asked.offset - len(page.records)) if page.has_more else 0
             fetched += len(turn.new)
             progress(fetched, fetched + left)
-            enough = most is not None and fetched >= most
+            # Not while the cursor stays behind what was fetched: the next slice would fetch that again.
+            enough = most is not None and fetched >= most and way.held == way.position
             if turn.done or enough or time.monotonic() >= deadline:
                 return Extracted(landed.wait(), client.requests_made - requests_before, not turn.done)
 

@@ -25,7 +25,13 @@ CLEAR_PENDING = """
 delete from raw.pending
 where ctid = any(array(
     select p.place
-    from (select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s order by {key} offset 0) s
+    from (
+        select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s
+        union all
+        select entity_id, payload_hash from staging.rejects where log_id = %(log_id)s and not checked
+        order by entity_id
+        offset 0
+    ) s
     cross join lateral (
         select p.ctid as place
         from raw.pending p
@@ -34,6 +40,11 @@ where ctid = any(array(
         for update
     ) p
 ))
+"""
+
+COUNT = """
+select (select count(*) from {staged} where log_id = %(log_id)s)
+     + (select count(*) from staging.rejects where log_id = %(log_id)s and not checked) as n
 """
 
 # What landed since it was staged is mapped anew by the next run.
@@ -150,16 +161,15 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
 
 def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> None:
     """Clears what is about to be settled, and leaves in staging only what is to be merged."""
-    rejects, key = sql.Identifier("staging", "rejects"), sql.Identifier("entity_id")
-    connection.execute(sql.SQL(CLEAR_PENDING).format(staged=rejects, key=key), parameters)
-    staged, key = sql.Identifier("staging", run.entity_type.table), sql.Identifier(run.entity_type.key)
-    cleared = connection.execute(sql.SQL(CLEAR_PENDING).format(staged=staged, key=key), parameters).rowcount
-    count = connection.execute(
-        sql.SQL("select count(*) as n from {} where log_id = %(log_id)s").format(staged), parameters
-    ).fetchone()
-    if count and cleared < count["n"]:
-        connection.execute(sql.SQL(DROP_OUTDATED).format(staged=staged, key=key), parameters)
-    connection.execute(sql.SQL(DROP_REJECTED).format(staged=staged, key=key), parameters)
+    names = {
+        "staged": sql.Identifier("staging", run.entity_type.table),
+        "key": sql.Identifier(run.entity_type.key),
+    }
+    cleared = connection.execute(sql.SQL(CLEAR_PENDING).format(**names), parameters).rowcount
+    wanted = connection.execute(sql.SQL(COUNT).format(**names), parameters).fetchone()
+    if wanted and cleared < wanted["n"]:
+        connection.execute(sql.SQL(DROP_OUTDATED).format(**names), parameters)
+    connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)
 
 
 def _compose(query: str, entity_type: EntityType) -> sql.Composed:

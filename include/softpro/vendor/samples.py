@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -11,12 +12,12 @@ import msgspec
 from softpro.vendor.answers import plain
 from softpro.vendor.transport import Answer
 
-# Names of what tells a technician something and a stranger nothing; ids and times beside them.
-SHOWN = {"code", "error", "field", "message", "status", "type", "timestamp", "updatedFrom"}
-SHOWN |= {"limit", "offset", "total", "hasMore", "sortBy", "sortOrder"}
-SHOWN_ENDINGS = ("Id", "Ids", "Date", "At")
+# Names of what tells a technician something and a stranger nothing.
+SHOWN = {"code", "error", "field", "message", "status", "type", "timestamp", "requestId", "createdAt", "updatedAt"}
+SHOWN |= {"limit", "offset", "total", "hasMore", "sortBy", "sortOrder", "updatedFrom", "deletedFrom"}
+SHOWN |= {"orderId", "contactId", "documentId", "partyId", "statusId", "roiSystemsId"}
 HEADERS = ("Content-Type", "Date", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Request-Id")
-TEXT_LENGTH, LIST_LENGTH, DEPTH = 200, 2, 6
+TEXT_LENGTH, LIST_LENGTH, OBJECT_LENGTH, DEPTH = 200, 2, 100, 6
 SECRET = re.compile(r"\S{20,}")
 
 Sample = dict[str, Any]
@@ -50,14 +51,15 @@ def answer(received: Answer | None) -> Sample | None:
 def masked(value: Any, name: str = "", depth: int = DEPTH) -> Any:
     """JSON's own shape, names and lengths; of the values only those that are `SHOWN`."""
     if isinstance(value, dict):
-        return {key: masked(inner, key, depth - 1) for key, inner in value.items()} if depth else "{…}"
+        shown_items = islice(value.items(), OBJECT_LENGTH if depth else 0)
+        return {plain(key, TEXT_LENGTH): masked(inner, key, depth - 1) for key, inner in shown_items}
     if isinstance(value, list):
         shown = [masked(inner, name, depth - 1) for inner in value[:LIST_LENGTH]] if depth else []
         return [*shown, f"… {len(value)} in all"] if len(value) > len(shown) else shown
     if value is None or isinstance(value, bool):
         return value
-    if name in SHOWN or name.endswith(SHOWN_ENDINGS):
-        return plain(value, TEXT_LENGTH) if isinstance(value, str) else value
+    if name in SHOWN:
+        return SECRET.sub("…", plain(value, TEXT_LENGTH)) if isinstance(value, str) else value
     return f"({len(value)} characters)" if isinstance(value, str) else "(a number)"
 
 
