@@ -30,12 +30,17 @@ def test_each_entity_has_its_own_id_field() -> None:
 @pytest.mark.parametrize(
     ("payload", "reason", "entity_id"),
     [
-        (f'{{"updatedAt": "{AT}"}}', "orderId is missing or is not a text", None),
-        (f'{{"orderId": null, "updatedAt": "{AT}"}}', "orderId is missing or is not a text", None),
-        (f'{{"orderId": "", "updatedAt": "{AT}"}}', "orderId is missing or is not a text", None),
-        (f'{{"orderId": 7, "updatedAt": "{AT}"}}', "orderId is missing or is not a text", None),
-        (f'{{"orderId": ["a"], "updatedAt": "{AT}"}}', "orderId is missing or is not a text", None),
-        (f'{{"orderId": "a\\u0000", "updatedAt": "{AT}"}}', "orderId is missing or is not a text", None),
+        (f'{{"updatedAt": "{AT}"}}', "orderId is missing, or not a text that can be an id", None),
+        (f'{{"orderId": null, "updatedAt": "{AT}"}}', "orderId is missing, or not a text that can be an id", None),
+        (f'{{"orderId": "", "updatedAt": "{AT}"}}', "orderId is missing, or not a text that can be an id", None),
+        (f'{{"orderId": 7, "updatedAt": "{AT}"}}', "orderId is missing, or not a text that can be an id", None),
+        (f'{{"orderId": ["a"], "updatedAt": "{AT}"}}', "orderId is missing, or not a text that can be an id", None),
+        (
+            f'{{"orderId": "a\\u0000", "updatedAt": "{AT}"}}',
+            "orderId is missing, or not a text that can be an id",
+            None,
+        ),
+        (f'{{"orderId": "{"a" * 1001}"}}', "orderId is missing, or not a text that can be an id", None),
         ('{"orderId": "a"}', "updatedAt is missing or is not a timestamp", "a"),
         ('{"orderId": "a", "updatedAt": null}', "updatedAt is missing or is not a timestamp", "a"),
         ('{"orderId": "a", "updatedAt": 1740848645}', "updatedAt is missing or is not a timestamp", "a"),

@@ -45,7 +45,10 @@ def check(database: Database, connection: Connection, run: Run) -> Checked:
     if not staged or not staged["any"]:
         return Checked(0, {})  # importing Great Expectations alone takes seconds
     session = {"search_path": "staging", "softpro.log_id": str(run.log_id)}
-    results = _validate(database.set(**session), run.entity_type, load_suite(run.entity_type))
+    try:
+        results = _validate(database.set(**session), run.entity_type, load_suite(run.entity_type))
+    except Exception as failed:  # it has many kinds of errors of its own
+        raise CheckFailed(f"The checks could not run: {next(iter(str(failed).splitlines()), failed)}") from failed
     warnings: dict[str, int] = {}
     with connection.transaction():
         leases.fence(connection, run)

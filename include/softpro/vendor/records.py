@@ -13,6 +13,9 @@ from softpro.entities import EntityType
 from softpro.timestamps import parse_time
 from softpro.vendor.contract import ID_FIELDS
 
+LONGEST_ID = 1_000
+"""Bytes; an index of PostgreSQL holds no more than about 2,700, the stream's name included."""
+
 
 class Key(NamedTuple):
     """The order of lists: `updatedAt`, ties by id."""
@@ -70,7 +73,7 @@ def read(payload: bytes, entity_type: EntityType) -> Record | Unreadable:
         return Unreadable(payload, f"the record is not JSON: {broken}", _salvaged_id(payload, field))
     entity_id = getattr(head, field)
     if not _is_id(entity_id):
-        return Unreadable(payload, f"{field} is missing or is not a text")
+        return Unreadable(payload, f"{field} is missing, or not a text that can be an id")
     if b"\x00" in payload:
         return Unreadable(payload, "the record holds a bare NUL character", entity_id)
     try:
@@ -83,10 +86,9 @@ def _is_id(value: Any) -> bool:
     if not isinstance(value, str) or not value or "\x00" in value:
         return False
     try:
-        value.encode()
+        return len(value.encode()) <= LONGEST_ID
     except UnicodeEncodeError:  # half a surrogate pair
         return False
-    return True
 
 
 def _salvaged_id(payload: bytes, field: str) -> str | None:
