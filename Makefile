@@ -35,7 +35,7 @@ sandbox: $(INSTALLED) ## A local SoftPro 360 alone (ARGS=--help lists its switch
 	@$(BIN)/python -m softpro_sandbox $(ARGS)
 
 test: $(INSTALLED) ## Run all checks and tests
-	$(MAKE) --jobs=3 --output-sync=target checks integration airflow
+	$(MAKE) --jobs=4 --output-sync=target checks integration-a-p integration-q-z airflow
 
 lint: $(INSTALLED) ## Style, types, import rules
 	$(BIN)/ruff check .
@@ -54,6 +54,10 @@ unit: $(INSTALLED) compose-command ## Tests that need no server
 
 integration: $(INSTALLED) ## Tests on the embedded PostgreSQL and the sandbox
 	$(BIN)/pytest tests/integration
+
+# Those whose file's name begins so: the halves run beside each other.
+integration-%: $(INSTALLED)
+	$(BIN)/pytest tests/integration/test_[$*]*.py
 
 faults: $(INSTALLED) ## Processes killed at every step of a sync
 	$(BIN)/pytest tests/faults
