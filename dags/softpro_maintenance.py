@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from airflow.sdk import dag, task
+
+from softpro.orchestration.steps import DEFAULTS
 
 DOC = """
 ### Keeps connections alive, and the tables tidy
@@ -43,13 +45,7 @@ def tidy() -> int:
     max_active_runs=1,
     doc_md=DOC,
     tags=["softpro", "maintenance"],
-    default_args={
-        "owner": "roi-systems",
-        "pool": "default_pool",
-        "retries": 1,
-        "retry_delay": timedelta(seconds=10),
-        "execution_timeout": timedelta(minutes=30),
-    },
+    default_args=DEFAULTS,
 )
 def softpro_maintenance() -> None:
     keep_alive()

@@ -191,9 +191,10 @@ def sync(
     progress: Progress = lambda fetched, total: None,
     stage: Stage = lambda name, came_to: None,
 ) -> SyncLog:
-    """Runs all steps in this process, slice by slice, until the stream is up to date. Returns the finished log.
+    """Runs all steps, slice by slice, until the stream is up to date. Returns the finished log.
 
-    While what is pending is transformed, checked and loaded, in a process of its own, the next slices are fetched.
+    Where there is more than a slice, what is pending is transformed, checked and loaded in a process of its own, while
+    this one fetches the next slices.
 
     Raises LeaseHeld. Any other error ends the run as FAILED, in the log that is returned.
     """
