@@ -17,10 +17,11 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
-from softpro.beside import beside
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError, UsageError
 from softpro.quality.check import Checked
@@ -38,7 +39,7 @@ from softpro.sync.remap import Marked
 from softpro.sync.transform import Transformed, clear
 
 SLICE_SECONDS = 60.0
-SLICE_RECORDS = 20_000  # of a sync by `sync`: while these are applied, it fetches the next ones
+PART_RECORDS = 10_000  # so many at least are applied together while `sync` fetches more
 MAX_ATTEMPTS = 2  # the DAG tries a task that died once more
 
 Stage = Callable[[str, str], None]
@@ -99,7 +100,6 @@ def extract(
     run: Run,
     *,
     seconds: float = SLICE_SECONDS,
-    most: int | None = None,
     first_slice: bool = True,
     progress: Progress = lambda fetched, total: None,
     waiting: Callable[[float], None] = lambda seconds: None,
@@ -117,7 +117,6 @@ def extract(
                 run,
                 batch_size=services.sync.batch_size,
                 seconds=seconds,
-                most=most,
                 first_slice=first_slice,
                 progress=progress,
             )
@@ -193,8 +192,8 @@ def sync(
 ) -> SyncLog:
     """Runs all steps, slice by slice, until the stream is up to date. Returns the finished log.
 
-    Where there is more than a slice, what is pending is transformed, checked and loaded in a process of its own, while
-    this one fetches the next slices.
+    Where there is much, what is pending is transformed, checked and loaded on a thread of its own, while
+    this one fetches more.
 
     Raises LeaseHeld. Any other error ends the run as FAILED, in the log that is returned.
     """
@@ -202,37 +201,27 @@ def sync(
     run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
 
     def work() -> None:
-        first, backlog = True, True
-        applying: Future[None] | None = None
-        with beside() as process:
+        with ThreadPoolExecutor(1, "apply") as thread:
+            applying = Applying(thread, database, run)
+            fetched, first, backlog = 0, True, True
 
-            def advanced(fetched: int, total: int) -> None:
-                nonlocal applying
-                if applying is None and total > SLICE_RECORDS:
-                    applying = process.submit(warm_up)
-                progress(fetched, total)
+            def advanced(in_slice: int, total: int) -> None:
+                applying.follow(fetched + in_slice, fetched + total)
+                progress(in_slice, total)
 
             while backlog:
                 stage("extract", "")
                 extracted = extract(
                     services,
                     run,
-                    most=SLICE_RECORDS,
                     first_slice=first,
                     progress=advanced,
                     waiting=lambda seconds: stage("extract", f"{seconds:.0f} s until the rate limit lets more through"),
                 )
-                first, backlog = False, extracted.backlog
-                if backlog and (applying is None or applying.done()):
-                    if applying is not None:
-                        applying.result()
-                    applying = process.submit(apply, database, run)
-            stage("transform", f"{extracted.fetched} fetched")
-            if applying is None:
-                apply(database, run, stage)
-            else:
-                applying.result()
-                process.submit(apply, database, run).result()
+                fetched, first, backlog = fetched + extracted.fetched, False, extracted.backlog
+            stage("transform", f"{fetched} fetched")
+            applying.wait()
+        apply(database, run, stage)
 
     return through(database, run, work)
 
@@ -258,9 +247,34 @@ def remap(
     return through(database, run, work)
 
 
+@dataclass
+class Applying:
+    """Has what is pending applied on a thread of its own while more is fetched, where that is worth it."""
+
+    thread: ThreadPoolExecutor
+    database: Database
+    run: Run
+    under_way: Future[None] | None = None
+    followed: int = 0
+
+    def follow(self, fetched: int, total: int) -> None:
+        """Told how many records were fetched, of how many; raises what an earlier part raised."""
+        if self.under_way is None and total > PART_RECORDS:
+            self.under_way = self.thread.submit(warm_up)
+        if self.under_way is not None and self.under_way.done() and fetched - self.followed >= PART_RECORDS:
+            self.under_way.result()
+            self.under_way, self.followed = self.thread.submit(apply, self.database, self.run), fetched
+
+    def wait(self) -> None:
+        """Until the part under way, if any, is applied. Raises what it raised."""
+        if self.under_way is not None:
+            self.under_way.result()
+
+
 def warm_up() -> None:
-    """Imports what the first `apply` of a process would wait for, for seconds."""
+    """Imports what the first `apply` would wait for, for seconds."""
     great_expectations()
+    gc.freeze()  # thousands of objects that stay, which no collection need look at
 
 
 def apply(database: Database, run: Run, stage: Stage = silent) -> None:

@@ -15,11 +15,12 @@ from ..support.vendor import Sandbox
 from . import servers
 from .measured import Job
 from .measuring import PEERS, Measured, measure, median, say
-from .peers import dlt_settings
+from .peers.dlt_settings import AS_IT_COMES, TUNED
 from .products import ORGANIZATION, PAGE, Product, connected, expect
 from .targets import Target
 
-TITLES = {"alone": "sandbox alone", "floor": "floor", "dlt": "dlt", "product": "product"}
+TITLES = {"alone": "sandbox alone", "floor": "floor", "dlt": "dlt", "dlt tuned": "dlt, tuned", "product": "product"}
+SETUPS = {"dlt": AS_IT_COMES, "dlt tuned": TUNED}
 # The columns of roi.transactions that a record fills, and where each is in it.
 COLUMNS = {
     "softpro_order_id": "orderId",
@@ -64,18 +65,20 @@ def _peer(program: str, product: Product, transactions: int) -> Measured:
     }
     if program == "alone":
         return measure(PEERS, "peers.alone", job)
-    database = servers.fresh(admin, program, migrated=program == "floor")
+    database = servers.fresh(admin, "peer", migrated=program == "floor")
     job["conninfo"] = database.conninfo
     servers.settle(admin)
     if program == "floor":
         measured = measure(PEERS, "peers.floor", {**job, "organization": ORGANIZATION, "columns": COLUMNS})
         expect(database, "roi.transactions", transactions, "The floor")
     else:
+        setup = SETUPS[program]
+        job["file_format"] = setup.file_format
         with tempfile.TemporaryDirectory() as directory:
-            own = dlt_settings.environment(Path(directory))
+            own = setup.environment(Path(directory))
             measured = measure(PEERS, "peers.dlt_pipeline", job, {**os.environ, **own})
         expect(database, "softpro.transactions", transactions, "dlt")
-    servers.drop(admin, program)
+    servers.drop(admin, "peer")
     return measured
 
 

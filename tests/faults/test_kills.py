@@ -51,7 +51,7 @@ class Spot:
     """Where to kill: once `ready` (SQL) holds and the process waits in the last of `waits`.
 
     Each wait is a table to lock, before the one locked before is let go, and how the statement begins that then waits
-    to write it. `{staging}` and `{roi}` stand for the tables of the entity type.
+    to write it, as a regular expression. `{staging}` and `{roi}` stand for the tables of the entity type.
     """
 
     stage: str
@@ -63,7 +63,7 @@ STAGED = """
 select exists (
     select from {staging} s join softpro.sync_logs l on l.id = s.log_id where l.started_at > %(began)s)
 """
-LANDING = ("raw.records", "with landed as")
+LANDING = ("raw.records", '(with landed as|copy "raw"."records")')
 CLEARING = ("{staging}", "delete from {quoted}")
 SPOTS = {
     "a page half landed": Spot("extract", waits=(LANDING,)),
@@ -153,7 +153,7 @@ LEASES_FREE = "select not exists (select from softpro.leases l where not softpro
 WAITS_IN = """
 select exists (
     select from pg_stat_activity
-    where datname = current_database() and wait_event_type = 'Lock' and ltrim(query, E' \n') ^@ %(statement)s)
+    where datname = current_database() and wait_event_type = 'Lock' and ltrim(query, E' \n') ~ ('^' || %(statement)s))
 """
 # Records that did not change since the test began are not within the lag that holds the cursor back.
 CURSOR_FOLLOWED = """

@@ -29,8 +29,10 @@ def to_text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (int, Decimal)):
+    if isinstance(value, int):
         return str(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # all its digits, as PostgreSQL writes it
     raise ValueError(f"{_shown(value)} is not a text")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from softpro.mapping.convert import to_text
+from softpro.mapping.columns import Type
 from softpro.mapping.fields import Fields, fields
 from softpro.mapping.step import Step
 
@@ -50,7 +50,7 @@ def plain(steps: Sequence[Step], columns: Sequence[str]) -> Plain:
     for step in steps:
         if step.plain:
             by_path.setdefault(tuple(map(str, step.path)), step)
-    read = fields({path: step.convert is to_text for path, step in by_path.items()})
+    read = fields({path: step.kind is Type.TEXT for path, step in by_path.items()})
     taken = {step.column: (read.places[path], step) for path, step in by_path.items() if path in read.places}
     nothing = len(read.places)
     return Plain(
@@ -59,7 +59,7 @@ def plain(steps: Sequence[Step], columns: Sequence[str]) -> Plain:
         unfinished=tuple(
             (place, step)
             for place, step in taken.values()
-            if step.convert is not to_text or step.default is not None or step.required
+            if step.kind is not Type.TEXT or step.default is not None or step.required
         ),
         arrange=itemgetter(*(taken[column][0] if column in taken else nothing for column in columns)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from softpro.mapping import paths
@@ -33,7 +34,12 @@ class Step:
     rule_name: str
     default: str | None
     required: bool
-    convert: Callable[[Any], Any]
+    kind: Type
+
+    @cached_property
+    def convert(self) -> Callable[[Any], Any]:
+        """Makes what the column holds of a value that was found. It raises ValueError."""
+        return CONVERTERS[self.kind]
 
     @property
     def custom(self) -> bool:
@@ -52,7 +58,7 @@ class Step:
 
 
 # The one timestamp of the vendor's that is kept whatever the mappings say, and is not part of a record's key.
-CREATED_AT = Step("softpro_created_at", ("createdAt",), None, "createdAt", None, False, CONVERTERS[Type.TIMESTAMP])
+CREATED_AT = Step("softpro_created_at", ("createdAt",), None, "createdAt", None, False, Type.TIMESTAMP)
 
 
 def compile_step(mapping: Mapping) -> Step:
@@ -65,7 +71,7 @@ def compile_step(mapping: Mapping) -> Step:
         rule_name=mapping.softpro_field,
         default=mapping.default_value,
         required=mapping.required,
-        convert=CONVERTERS[target_type(mapping)],
+        kind=target_type(mapping),
     )
 
 

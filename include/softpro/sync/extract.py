@@ -51,12 +51,10 @@ def extract(
     *,
     batch_size: int,
     seconds: float,
-    most: int | None = None,
     first_slice: bool = True,
     progress: Progress = lambda fetched, total: None,
 ) -> Extracted:
-    """Fetches for at most `seconds`, or `most` records (the page under way is finished), landing each page with the
-    cursor.
+    """Fetches for at most `seconds` (the page under way is finished), landing each page with the cursor.
 
     A later slice of the same run (`first_slice` false) goes on with the sweep that the first one began.
     Raises LeaseLost, UnsweepableList, SoftProAPIError; what was landed before stays.
@@ -106,9 +104,7 @@ def extract(
             left = max(0, page.total - asked.offset - len(page.records)) if page.has_more else 0
             fetched += len(turn.new)
             progress(fetched, fetched + left)
-            # Not while the cursor stays behind what was fetched: the next slice would fetch that again.
-            enough = most is not None and fetched >= most and way.held == way.position
-            if turn.done or enough or time.monotonic() >= deadline:
+            if turn.done or time.monotonic() >= deadline:
                 return Extracted(landed.wait(), client.requests_made - requests_before, not turn.done)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from queue import Queue
 from threading import Thread
 from typing import TypeVar
 
-import psycopg
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from softpro.quality import quarantine
@@ -21,46 +18,13 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors, seen
 from softpro.sync.cursors import Cursor
+from softpro.sync.raw import payload_hash, store
 from softpro.vendor.records import Record, Unreadable
-
-# One that was deleted is alive again, whatever version comes: its delete was confirmed when a page from before it could
-# be answered no more, and such a page that is still on its way does not land, as the delete took a new lease.
-UPSERT = """
-with landed as (
-    insert into raw.records as r
-        (integration_id, organization_id, entity_type, entity_id, payload, payload_hash, softpro_updated_at)
-    select distinct on (entity_id)
-           %(integration_id)s, %(organization_id)s, %(entity_type)s, entity_id, payload::jsonb, payload_hash, updated_at
-    from landing
-    where {storable}
-    order by entity_id, updated_at desc, place desc
-    on conflict (integration_id, entity_type, entity_id) do update
-    set payload = excluded.payload, payload_hash = excluded.payload_hash,
-        softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now(), deleted_at = null
-    where r.deleted_at is not null
-       or (excluded.softpro_updated_at >= r.softpro_updated_at
-           and (excluded.payload_hash <> r.payload_hash or excluded.entity_id = any(%(again)s)))
-    returning r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.payload_hash
-)
-insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-select integration_id, organization_id, entity_type, entity_id, payload_hash
-from landed
-on conflict (integration_id, entity_type, entity_id) do update
-set payload_hash = excluded.payload_hash
-"""
-EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
 
 R = TypeVar("R", Record, Unreadable)
 
 AHEAD = 4
 """Pages that may wait to be landed, so that several are landed together where landing is slower than fetching."""
-
-REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
-
-
-def payload_hash(payload: bytes) -> bytes:
-    """What tells one version of a record from another: 16 bytes of BLAKE2b over the bytes as sent."""
-    return hashlib.blake2b(payload, digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -94,7 +58,7 @@ def land(connection: Connection, run: Run, batch: Batch) -> int:
         audit_id = seen.under_way(connection, run)
         if audit_id is not None:
             seen.note(connection, run, audit_id, _hashed(readable), batch.answered_at)
-        refused = _land_readable(connection, run, readable, batch.again)
+        refused = store(connection, run, readable, batch.again)
         if audit_id is not None:
             seen.note_landed(connection, run, audit_id, _hashed([*unreadable, *refused]), batch.cursor)
         opened = [_quarantine(connection, run, record, bool(batch.again)) for record in [*unreadable, *refused]]
@@ -203,34 +167,3 @@ def _quarantine(connection: Connection, run: Run, record: Unreadable, again: boo
         reasons=Jsonb([{"column": None, "rule": "readable", "message": record.reason}]),
         again=again,
     )
-
-
-def _land_readable(
-    connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str]
-) -> list[Unreadable]:
-    """Upserts the records and returns those that jsonb refuses (a NUL in a text, half a surrogate pair, …)."""
-    if not records:
-        return []
-    connection.execute(
-        """
-        create temporary table if not exists landing
-            (place int, entity_id text, payload text, payload_hash bytea, updated_at timestamptz)
-        on commit delete rows
-        """
-    )
-    with connection.cursor().copy("copy landing from stdin (format binary)") as copy:
-        copy.set_types(["int4", "text", "bytea", "bytea", "timestamptz"])  # a text's bytes are sent as they are
-        for place, record in enumerate(records):
-            key, payload = record.key, record.payload
-            copy.write_row((place, key.id, payload, payload_hash(payload), key.updated_at))
-    parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again)}
-    try:
-        with connection.transaction():
-            connection.execute(sql.SQL(UPSERT).format(storable=EVERYTHING), parameters)
-    except psycopg.DataError:  # to ask for every record whether jsonb takes it costs as much as to store it
-        connection.execute(sql.SQL(UPSERT).format(storable=STORABLE), parameters)
-        refused = connection.execute(
-            sql.SQL("select entity_id, payload from landing where not {}").format(STORABLE)
-        ).fetchall()
-        return [Unreadable(row["payload"].encode(), REFUSED, row["entity_id"]) for row in refused]
-    return []

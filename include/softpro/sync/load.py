@@ -100,7 +100,6 @@ added as (
     from incoming i
     where not exists (
         select from {roi} t where t.organization_id = i.organization_id and t.{key} = i.{key})
-    on conflict (organization_id, {key}) do nothing
     returning 1
 ),
 healed as (
@@ -116,6 +115,9 @@ healed as (
               and q.record_key = i.{key} and q.resolved_at is null
             offset 0
         ) q
+        where exists (
+            select from softpro.quarantine
+            where integration_id = %(integration_id)s and entity_type = %(entity_type)s and resolved_at is null)
     )
 )
 select (select count(*) from incoming) as loaded,

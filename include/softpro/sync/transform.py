@@ -1,7 +1,8 @@
-"""Maps what is pending in `raw` into staging: rows stream out, through the mappings, and in again.
+"""Maps what is pending in `raw` into staging.
 
-PostgreSQL reads on one connection and writes on another while this process maps, so that nobody waits for the others;
-memory stays the same whatever the volume.
+Where SQL can say what the mappings do, PostgreSQL does it, and only records that hold something odd stream out, through
+the mappings, and in again; else all of them do. PostgreSQL then reads on one connection and writes on another while
+this process maps, so that nobody waits for the others; memory stays the same whatever the volume.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from psycopg.types.json import Jsonb
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.compiled import Compiled, apply, compile_mappings
+from softpro.mapping.expressions import expressible, rows
 from softpro.mapping.step import Reason
 from softpro.store import leases
 from softpro.store.database import Connection
@@ -32,17 +34,31 @@ CHUNK = 2_000
 
 # One look into the index for each: PostgreSQL expects a stream to have few records, and may else go through all of them
 # for each one. `offset 0` keeps it from planning this as a join.
-PENDING = """
+RECORDS = """
 select p.entity_id, r.payload, r.payload_hash, r.updated_at
-from raw.pending p
+from ({entities}) p
 cross join lateral (
-    select convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at
+    select {payload} as payload, r.payload_hash, r.softpro_updated_at as updated_at
     from raw.records r
-    where (r.integration_id, r.entity_type, r.entity_id) = (p.integration_id, p.entity_type, p.entity_id)
+    where r.integration_id = {integration_id} and r.entity_type = {entity_type} and r.entity_id = p.entity_id
       and r.deleted_at is null
     offset 0
 ) r
-where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+"""
+PENDING = """
+select entity_id from raw.pending where integration_id = {integration_id} and entity_type = {entity_type}
+"""
+# `except` is never planned as one loop in another.
+NOT_STAGED = "{pending} except select * from staged"
+LEFT_OVER = """
+with staged as (
+    insert into {staging} (log_id, organization_id, {key}, payload_hash, softpro_updated_at, {columns})
+    select {log_id}, {organization_id}, entity_id, payload_hash, updated_at, {columns}
+    from ({rows}) r
+    where odd is not true
+    returning {key}
+)
+{records}
 """
 FETCHED_AT_ONCE = 200
 
@@ -83,18 +99,18 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
     """
     mappings = [stored.mapping for stored in sets.read(writing, run.integration_id, run.entity_type)]
     compiled = compile_mappings(run.entity_type, mappings)
-    taken = rejected = 0
-    with writing.transaction():
+    rejected = 0
+    with reading.transaction(), writing.transaction():
+        leases.fence(reading, run)
         leases.fence(writing, run)
         clear(writing, run.entity_type, run.log_id)
         writing.adapters.register_dumper(None, _JsonText)
-        pending = _pending(reading, run)
-        for first in pending:
-            records, rejects = _stage(writing, run, compiled, chain([first], islice(pending, CHUNK - 1)))
+        records = _records(reading, run, compiled)
+        for first in records:
+            rejects = _stage(writing, run, compiled, chain([first], islice(records, CHUNK - 1)))
             _reject(writing, run, rejects)
-            taken += records
             rejected += len(rejects)
-    return Transformed(taken - rejected, rejected)
+    return Transformed(_count(writing, run), rejected)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
@@ -105,15 +121,34 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
         )
 
 
-def _pending(connection: Connection, run: Run) -> Iterator[_Pending]:
+def _records(connection: Connection, run: Run, compiled: Compiled) -> Iterator[_Pending]:
+    """The pending records, but for those that PostgreSQL itself staged."""
+    query = _left_over(run, compiled) if expressible(compiled) else _select(run, "{pending}")
     with connection.cursor(row_factory=args_row(_Pending)) as cursor:
-        yield from cursor.stream(PENDING, run.stream, binary=True, size=FETCHED_AT_ONCE)
+        yield from cursor.stream(query, binary=True, size=FETCHED_AT_ONCE)
 
 
-def _stage(
-    connection: Connection, run: Run, compiled: Compiled, records: Iterable[_Pending]
-) -> tuple[int, list[_Rejected]]:
-    """Copies the rows that the mappings make. Returns how many records there were, and those that were rejected."""
+def _left_over(run: Run, compiled: Compiled) -> sql.Composed:
+    """Stages the records that hold nothing odd, and selects the others."""
+    return sql.SQL(LEFT_OVER).format(
+        **_names(run),
+        columns=sql.SQL(", ").join(sql.Identifier(step.column) for step in compiled.steps),
+        rows=rows(compiled.steps, _select(run, "{pending}", "r.payload"), ["entity_id", "payload_hash", "updated_at"]),
+        records=_select(run, NOT_STAGED),
+    )
+
+
+def _select(run: Run, entities: str, payload: str = "convert_to(r.payload::text, 'UTF8')") -> sql.Composed:
+    """The records of a query's entities, with their payload as that."""
+    names = _names(run)
+    pending = sql.SQL(PENDING).format(**names)
+    return sql.SQL(RECORDS).format(
+        **names, entities=sql.SQL(entities).format(pending=pending), payload=sql.SQL(payload)
+    )
+
+
+def _stage(connection: Connection, run: Run, compiled: Compiled, records: Iterable[_Pending]) -> list[_Rejected]:
+    """Copies the rows that the mappings make. Returns those that were rejected."""
     types = {
         "log_id": "uuid",
         "organization_id": "text",
@@ -122,14 +157,13 @@ def _stage(
         "softpro_updated_at": "timestamptz",
         **{column: kind.staged for column, kind in compiled.columns.items()},
     }
-    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
-        sql.Identifier("staging", run.entity_type.table), sql.SQL(", ").join(map(sql.Identifier, types))
+    statement = sql.SQL("copy {staging} ({columns}) from stdin (format binary)").format(
+        **_names(run), columns=sql.SQL(", ").join(map(sql.Identifier, types))
     )
-    count, rejects = 0, []
+    rejects = []
     with connection.cursor().copy(statement) as copy:
         copy.set_types(list(types.values()))
         for record in records:
-            count += 1
             values, reasons = apply(compiled, record.payload)
             if reasons:
                 rejects.append(_Rejected(record, reasons))
@@ -137,7 +171,7 @@ def _stage(
                 copy.write_row(
                     (run.log_id, run.organization_id, record.entity_id, record.payload_hash, record.updated_at, *values)
                 )
-    return count, rejects
+    return rejects
 
 
 def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
@@ -148,3 +182,23 @@ def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
     ) as copy:
         for record, reasons in rejects:
             copy.write_row((run.log_id, run.organization_id, record.entity_id, record.payload_hash, Jsonb(reasons)))
+
+
+def _count(connection: Connection, run: Run) -> int:
+    row = connection.execute(
+        sql.SQL("select count(*) as n from {staging} where log_id = {log_id}").format(**_names(run))
+    ).fetchone()
+    assert row is not None
+    return int(row["n"])
+
+
+def _names(run: Run) -> dict[str, sql.Composable]:
+    """The run's part of the statements. No parameters: texts of the mappings stand in them, which may hold a %."""
+    return {
+        "staging": sql.Identifier("staging", run.entity_type.table),
+        "key": sql.Identifier(run.entity_type.key),
+        "integration_id": sql.Literal(run.integration_id),
+        "organization_id": sql.Literal(run.organization_id),
+        "entity_type": sql.Literal(run.entity_type.value),
+        "log_id": sql.Literal(run.log_id),
+    }

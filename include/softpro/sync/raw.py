@@ -1,0 +1,152 @@
+"""The vendor's records as they were sent: in `raw.records`, and in `raw.pending` those whose payload changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+from softpro.vendor.records import Record, Unreadable
+
+REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
+
+KNOWN = """
+select entity_id, payload_hash, deleted_at is not null as deleted
+from raw.records
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(ids)s)
+"""
+PENDING = {
+    "integration_id": "uuid",
+    "organization_id": "text",
+    "entity_type": "text",
+    "entity_id": "text",
+    "payload_hash": "bytea",
+}
+# A text's bytes are sent as they are, and so are those of a jsonb, after its version.
+RECORD = {**PENDING, "softpro_updated_at": "timestamptz", "payload": "bytea"}
+JSONB_VERSION = b"\x01"
+_Hashed = tuple[Record, bytes]
+
+LANDING = {
+    "place": "int4",
+    "entity_id": "text",
+    "payload": "bytea",
+    "payload_hash": "bytea",
+    "updated_at": "timestamptz",
+}
+
+# One that was deleted is alive again, whatever version comes: its delete was confirmed when a page from before it could
+# be answered no more, and such a page that is still on its way does not land, as the delete took a new lease.
+UPSERT = """
+with landed as (
+    insert into raw.records as r
+        (integration_id, organization_id, entity_type, entity_id, payload, payload_hash, softpro_updated_at)
+    select distinct on (entity_id)
+           %(integration_id)s, %(organization_id)s, %(entity_type)s, entity_id, payload::jsonb, payload_hash, updated_at
+    from landing
+    where {storable}
+    order by entity_id, updated_at desc, place desc
+    on conflict (integration_id, entity_type, entity_id) do update
+    set payload = excluded.payload, payload_hash = excluded.payload_hash,
+        softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now(), deleted_at = null
+    where r.deleted_at is not null
+       or (excluded.softpro_updated_at >= r.softpro_updated_at
+           and (excluded.payload_hash <> r.payload_hash or excluded.entity_id = any(%(again)s)))
+    returning r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.payload_hash
+)
+insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
+select integration_id, organization_id, entity_type, entity_id, payload_hash
+from landed
+on conflict (integration_id, entity_type, entity_id) do update
+set payload_hash = excluded.payload_hash
+"""
+EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
+
+
+def payload_hash(payload: bytes) -> bytes:
+    """What tells one version of a record from another: 16 bytes of BLAKE2b over the bytes as sent."""
+    return hashlib.blake2b(payload, digest_size=16).digest()
+
+
+def store(connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str]) -> list[Unreadable]:
+    """Stores records, pending where they are new, or their payload changed, or their id is in `again`.
+
+    An older `updatedAt` never replaces a newer one. Call it inside a transaction. Returns the records that jsonb
+    refuses (a NUL in a text, half a surrogate pair, …).
+    """
+    new, others = _sorted_out(connection, run, records, again)
+    if new:
+        try:
+            with connection.transaction():
+                _add(connection, run, new)
+        except (psycopg.DataError, psycopg.errors.UniqueViolation):
+            others = [*new, *others]  # jsonb refuses one, or another run has just landed it
+    return _merge(connection, run, others, again) if others else []
+
+
+def _sorted_out(
+    connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str]
+) -> tuple[list[_Hashed], list[_Hashed]]:
+    """The records that are not there yet, and those that may replace what is; of neither kind what stands there."""
+    parameters = {**run.stream, "ids": [record.key.id for record in records]}
+    known = connection.execute(KNOWN, parameters).fetchall()
+    there = {row["entity_id"]: None if row["deleted"] else row["payload_hash"] for row in known}
+    new: list[_Hashed] = []
+    others: list[_Hashed] = []
+    for record in records:
+        entity_id, hashed = record.key.id, payload_hash(record.payload)
+        if entity_id not in there:
+            there[entity_id] = hashed
+            new.append((record, hashed))
+        elif there[entity_id] != hashed or entity_id in again:
+            others.append((record, hashed))
+    return new, others
+
+
+def _add(connection: Connection, run: Run, records: Sequence[_Hashed]) -> None:
+    stream = (run.integration_id, run.organization_id, run.entity_type.value)
+    rows = [(*stream, record.key.id, hashed, record.key.updated_at) for record, hashed in records]
+    payloads = (JSONB_VERSION + record.payload for record, _ in records)
+    _copy(connection, "raw.records", RECORD, ((*row, payload) for row, payload in zip(rows, payloads, strict=True)))
+    _copy(connection, "raw.pending", PENDING, (row[:-1] for row in rows))
+
+
+def _merge(connection: Connection, run: Run, records: Sequence[_Hashed], again: frozenset[str]) -> list[Unreadable]:
+    connection.execute(
+        """
+        create temporary table if not exists landing
+            (place int, entity_id text, payload text, payload_hash bytea, updated_at timestamptz)
+        on commit delete rows
+        """
+    )
+    rows = (
+        (place, record.key.id, record.payload, hashed, record.key.updated_at)
+        for place, (record, hashed) in enumerate(records)
+    )
+    _copy(connection, "landing", LANDING, rows)
+    parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again)}
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL(UPSERT).format(storable=EVERYTHING), parameters)
+    except psycopg.DataError:  # to ask for every record whether jsonb takes it costs as much as to store it
+        connection.execute(sql.SQL(UPSERT).format(storable=STORABLE), parameters)
+        refused = connection.execute(
+            sql.SQL("select entity_id, payload from landing where not {}").format(STORABLE)
+        ).fetchall()
+        return [Unreadable(row["payload"].encode(), REFUSED, row["entity_id"]) for row in refused]
+    return []
+
+
+def _copy(connection: Connection, table: str, types: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, types))
+    )
+    with connection.cursor().copy(statement) as copy:
+        copy.set_types(list(types.values()))
+        for row in rows:
+            copy.write_row(row)
