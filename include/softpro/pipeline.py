@@ -17,15 +17,12 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
+from softpro.beside import beside
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError, UsageError
 from softpro.quality.check import Checked
-from softpro.quality.expectations import great_expectations
 from softpro.services import Services
 from softpro.store import integrations, leases, logs, schedule
 from softpro.store.database import Database
@@ -39,7 +36,6 @@ from softpro.sync.remap import Marked
 from softpro.sync.transform import Transformed, clear
 
 SLICE_SECONDS = 60.0
-PART_RECORDS = 10_000  # so many at least are applied together while `sync` fetches more
 MAX_ATTEMPTS = 2  # the DAG tries a task that died once more
 
 Stage = Callable[[str, str], None]
@@ -192,8 +188,8 @@ def sync(
 ) -> SyncLog:
     """Runs all steps, slice by slice, until the stream is up to date. Returns the finished log.
 
-    Where there is much, what is pending is transformed, checked and loaded on a thread of its own, while
-    this one fetches more.
+    After a slice, and wherever there is much, what is pending is transformed, checked and loaded on a thread of its
+    own, while this one fetches more.
 
     Raises LeaseHeld. Any other error ends the run as FAILED, in the log that is returned.
     """
@@ -201,12 +197,11 @@ def sync(
     run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
 
     def work() -> None:
-        with ThreadPoolExecutor(1, "apply") as thread:
-            applying = Applying(thread, database, run)
+        with beside(lambda: apply(database, run)) as parts:
             fetched, first, backlog = 0, True, True
 
             def advanced(in_slice: int, total: int) -> None:
-                applying.follow(fetched + in_slice, fetched + total)
+                parts.follow(fetched + in_slice, fetched + total)
                 progress(in_slice, total)
 
             while backlog:
@@ -219,8 +214,10 @@ def sync(
                     waiting=lambda seconds: stage("extract", f"{seconds:.0f} s until the rate limit lets more through"),
                 )
                 fetched, first, backlog = fetched + extracted.fetched, False, extracted.backlog
+                if backlog:
+                    parts.begin(fetched)
             stage("transform", f"{fetched} fetched")
-            applying.wait()
+            parts.wait()
         apply(database, run, stage)
 
     return through(database, run, work)
@@ -245,36 +242,6 @@ def remap(
         apply(database, run, stage)
 
     return through(database, run, work)
-
-
-@dataclass
-class Applying:
-    """Has what is pending applied on a thread of its own while more is fetched, where that is worth it."""
-
-    thread: ThreadPoolExecutor
-    database: Database
-    run: Run
-    under_way: Future[None] | None = None
-    followed: int = 0
-
-    def follow(self, fetched: int, total: int) -> None:
-        """Told how many records were fetched, of how many; raises what an earlier part raised."""
-        if self.under_way is None and total > PART_RECORDS:
-            self.under_way = self.thread.submit(warm_up)
-        if self.under_way is not None and self.under_way.done() and fetched - self.followed >= PART_RECORDS:
-            self.under_way.result()
-            self.under_way, self.followed = self.thread.submit(apply, self.database, self.run), fetched
-
-    def wait(self) -> None:
-        """Until the part under way, if any, is applied. Raises what it raised."""
-        if self.under_way is not None:
-            self.under_way.result()
-
-
-def warm_up() -> None:
-    """Imports what the first `apply` would wait for, for seconds."""
-    great_expectations()
-    gc.freeze()  # thousands of objects that stay, which no collection need look at
 
 
 def apply(database: Database, run: Run, stage: Stage = silent) -> None:

@@ -39,8 +39,10 @@ AS_TEXT = "{parent} ->> {name}"
 AS_JSON = "nullif({parent} -> {name}, 'null')"
 NUMBER = "case when jsonb_typeof({field}) = 'number' then {field}::numeric end"
 KINDS = {
-    # An object or a list, and a text that looks like one.
-    Type.TEXT: _Kind(AS_TEXT, "{field}", "left({field}, 1) in ('{{', '[') or octet_length({field}) > {longest}"),
+    # An object or a list, or a text that begins like one.
+    Type.TEXT: _Kind(
+        AS_TEXT, "{field}", "ascii({field}) in (ascii('['), ascii('{{')) or octet_length({field}) > {longest}"
+    ),
     Type.JSON: _Kind(AS_JSON, "{field}", "octet_length({field}::text) > {longest}"),
     Type.NUMBER: _Kind(AS_JSON, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {decimals}"),
     Type.MONEY: _Kind(AS_JSON, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {cents}"),

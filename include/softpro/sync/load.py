@@ -20,7 +20,8 @@ from softpro.store.leases import Run
 from softpro.sync.transform import clear
 
 # Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody. What is looked up
-# for each record is a subquery with `offset 0`, as in transform.
+# for each record is a subquery with `offset 0`, as in transform; `(… in …) is true` is never planned as one loop in
+# another.
 CLEAR_PENDING = """
 delete from raw.pending
 where ctid = any(array(
@@ -59,16 +60,9 @@ where s.log_id = %(log_id)s and s.payload_hash <> (
 
 DROP_REJECTED = """
 delete from {staged}
-where ctid = any(array(
-    select s.place
-    from (select distinct entity_id from staging.rejects where log_id = %(log_id)s) j
-    cross join lateral (
-        select s.ctid as place
-        from {staged} s
-        where s.log_id = %(log_id)s and s.{key} = j.entity_id
-        offset 0
-    ) s
-))
+where log_id = %(log_id)s
+  and exists (select from staging.rejects where log_id = %(log_id)s)
+  and ({key} in (select entity_id from staging.rejects where log_id = %(log_id)s)) is true
 """
 
 MERGE = """

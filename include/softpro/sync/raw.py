@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,22 +14,30 @@ from softpro.vendor.records import Record, Unreadable
 
 REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
 
+SOME = "select from raw.records where integration_id = %(integration_id)s and entity_type = %(entity_type)s limit 1"
 KNOWN = """
-select entity_id, payload_hash, deleted_at is not null as deleted
+select entity_id, case when deleted_at is null then payload_hash end as payload_hash
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(ids)s)
 """
-PENDING = {
+ADDED = """
+insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
+select %(integration_id)s, %(organization_id)s, %(entity_type)s, u.entity_id, u.payload_hash
+from unnest(%(ids)b::text[], %(hashes)b::bytea[]) u (entity_id, payload_hash)
+"""
+# A text's bytes are sent as they are, and so are those of a jsonb, after its version.
+RECORD = {
     "integration_id": "uuid",
     "organization_id": "text",
     "entity_type": "text",
     "entity_id": "text",
     "payload_hash": "bytea",
+    "softpro_updated_at": "timestamptz",
+    "payload": "bytea",
 }
-# A text's bytes are sent as they are, and so are those of a jsonb, after its version.
-RECORD = {**PENDING, "softpro_updated_at": "timestamptz", "payload": "bytea"}
 JSONB_VERSION = b"\x01"
-_Hashed = tuple[Record, bytes]
+Known = Mapping[str, bytes | None]
+"""The payload hashes of records that are there, by id; None of a deleted one."""
 
 LANDING = {
     "place": "int4",
@@ -68,18 +75,29 @@ set payload_hash = excluded.payload_hash
 EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
 
 
-def payload_hash(payload: bytes) -> bytes:
-    """What tells one version of a record from another: 16 bytes of BLAKE2b over the bytes as sent."""
-    return hashlib.blake2b(payload, digest_size=16).digest()
+def none_there(connection: Connection, run: Run) -> bool:
+    """Whether nothing of the stream was ever landed."""
+    return not connection.execute(SOME, run.stream).rowcount
 
 
-def store(connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str]) -> list[Unreadable]:
+def store(
+    connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str], known: Known | None = None
+) -> list[Unreadable]:
     """Stores records, pending where they are new, or their payload changed, or their id is in `again`.
 
-    An older `updatedAt` never replaces a newer one. Call it inside a transaction. Returns the records that jsonb
-    refuses (a NUL in a text, half a surrogate pair, …).
+    `known`: what stands there of the ids, where the caller can tell. An older `updatedAt` never replaces a newer one.
+    Call it inside a transaction. Returns the records that jsonb refuses (a NUL in a text, half a surrogate pair, …).
     """
-    new, others = _sorted_out(connection, run, records, again)
+    there = dict(_look_up(connection, run, records) if known is None else known)
+    new: list[Record] = []
+    others: list[Record] = []
+    for record in records:
+        entity_id = record.key.id
+        if entity_id not in there:
+            there[entity_id] = record.payload_hash
+            new.append(record)
+        elif there[entity_id] != record.payload_hash or entity_id in again:
+            others.append(record)
     if new:
         try:
             with connection.transaction():
@@ -89,34 +107,30 @@ def store(connection: Connection, run: Run, records: Sequence[Record], again: fr
     return _merge(connection, run, others, again) if others else []
 
 
-def _sorted_out(
-    connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str]
-) -> tuple[list[_Hashed], list[_Hashed]]:
-    """The records that are not there yet, and those that may replace what is; of neither kind what stands there."""
-    parameters = {**run.stream, "ids": [record.key.id for record in records]}
-    known = connection.execute(KNOWN, parameters).fetchall()
-    there = {row["entity_id"]: None if row["deleted"] else row["payload_hash"] for row in known}
-    new: list[_Hashed] = []
-    others: list[_Hashed] = []
-    for record in records:
-        entity_id, hashed = record.key.id, payload_hash(record.payload)
-        if entity_id not in there:
-            there[entity_id] = hashed
-            new.append((record, hashed))
-        elif there[entity_id] != hashed or entity_id in again:
-            others.append((record, hashed))
-    return new, others
+def _look_up(connection: Connection, run: Run, records: Sequence[Record]) -> Known:
+    found = connection.execute(KNOWN, {**run.stream, "ids": [record.key.id for record in records]}).fetchall()
+    return {row["entity_id"]: row["payload_hash"] for row in found}
 
 
-def _add(connection: Connection, run: Run, records: Sequence[_Hashed]) -> None:
+def _add(connection: Connection, run: Run, records: Sequence[Record]) -> None:
     stream = (run.integration_id, run.organization_id, run.entity_type.value)
-    rows = [(*stream, record.key.id, hashed, record.key.updated_at) for record, hashed in records]
-    payloads = (JSONB_VERSION + record.payload for record, _ in records)
-    _copy(connection, "raw.records", RECORD, ((*row, payload) for row, payload in zip(rows, payloads, strict=True)))
-    _copy(connection, "raw.pending", PENDING, (row[:-1] for row in rows))
+    rows = (
+        (*stream, record.key.id, record.payload_hash, record.key.updated_at, JSONB_VERSION + record.payload)
+        for record in records
+    )
+    _copy(connection, "raw.records", RECORD, rows)
+    connection.execute(
+        ADDED,
+        {
+            **run.stream,
+            "organization_id": run.organization_id,
+            "ids": [record.key.id for record in records],
+            "hashes": [record.payload_hash for record in records],
+        },
+    )
 
 
-def _merge(connection: Connection, run: Run, records: Sequence[_Hashed], again: frozenset[str]) -> list[Unreadable]:
+def _merge(connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str]) -> list[Unreadable]:
     connection.execute(
         """
         create temporary table if not exists landing
@@ -125,8 +139,8 @@ def _merge(connection: Connection, run: Run, records: Sequence[_Hashed], again: 
         """
     )
     rows = (
-        (place, record.key.id, record.payload, hashed, record.key.updated_at)
-        for place, (record, hashed) in enumerate(records)
+        (place, record.key.id, record.payload, record.payload_hash, record.key.updated_at)
+        for place, record in enumerate(records)
     )
     _copy(connection, "landing", LANDING, rows)
     parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again)}

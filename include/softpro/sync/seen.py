@@ -48,10 +48,10 @@ def note(
     connection: Connection,
     run: Run,
     audit_id: UUID,
-    records: Sequence[tuple[Record, bytes]],
+    records: Sequence[Record],
     answered_at: datetime | None,
 ) -> None:
-    """Notes the readable records, each with its payload's hash, and what we hold of them: call it before they land.
+    """Notes the readable records, and what we hold of them: call it before they land.
 
     `answered_at`: the `Date` of the list they came in; None where they came one by one.
     """
@@ -67,9 +67,9 @@ def note(
                 **run.stream,
                 "audit_id": audit_id,
                 "organization_id": run.organization_id,
-                "ids": [record.key.id for record, _ in records],
-                "hashes": [payload_hash for _, payload_hash in records],
-                "times": [record.key.updated_at for record, _ in records],
+                "ids": [record.key.id for record in records],
+                "hashes": [record.payload_hash for record in records],
+                "times": [record.key.updated_at for record in records],
             },
         )
 
@@ -78,19 +78,20 @@ def note_landed(
     connection: Connection,
     run: Run,
     audit_id: UUID,
-    unreadable: Sequence[tuple[Unreadable, bytes]],
+    unreadable: Sequence[Unreadable],
     cursor: Cursor,
 ) -> None:
-    """Notes what went to quarantine, each with its payload's hash: it is there, and not missing. Where the cursor has
+    """Notes what went to quarantine: it is there, and not missing. Where the cursor has
     reached the end of the sweep, with nothing left to ask, the sweep is complete."""
-    for record, payload_hash in unreadable:
+    for record in unreadable:
+        hashed = record.payload_hash
         connection.execute(
             """
             insert into softpro.audit_seen (audit_id, organization_id, entity_id, payload_hash, readable)
             values (%s, %s, %s, %s, false)
             on conflict (audit_id, entity_id) do update set readable = false
             """,
-            [audit_id, run.organization_id, record.entity_id or f"payload {payload_hash.hex()}", payload_hash],
+            [audit_id, run.organization_id, record.entity_id or f"payload {hashed.hex()}", hashed],
         )
     if cursor.sweep is None and not cursor.backlog:
         connection.execute(

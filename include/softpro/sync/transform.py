@@ -48,8 +48,12 @@ cross join lateral (
 PENDING = """
 select entity_id from raw.pending where integration_id = {integration_id} and entity_type = {entity_type}
 """
-# `except` is never planned as one loop in another.
-NOT_STAGED = "{pending} except select * from staged"
+# Mostly all were staged. `except` is never planned as one loop in another.
+NOT_STAGED = """
+select entity_id
+from ({pending} except select * from staged) n
+where (select count(*) from staged) < (select count(*) from ({pending}) p)
+"""
 LEFT_OVER = """
 with staged as (
     insert into {staging} (log_id, organization_id, {key}, payload_hash, softpro_updated_at, {columns})

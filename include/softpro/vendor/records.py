@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,8 +26,19 @@ class Key(NamedTuple):
     id: str
 
 
+class _Sent:
+    """Bytes that the vendor sent."""
+
+    payload: bytes
+
+    @cached_property
+    def payload_hash(self) -> bytes:
+        """What tells one version of a record from another: 16 bytes of BLAKE2b over the bytes as sent."""
+        return hashlib.blake2b(self.payload, digest_size=16).digest()
+
+
 @dataclass(frozen=True)
-class Record:
+class Record(_Sent):
     """A record that can be placed: its key and its payload, byte for byte as the vendor sent it.
 
     `etag` names the version (RFC 9110 section 8.8.3); single reads carry one, lists do not.
@@ -37,7 +50,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class Unreadable(_Sent):
     """A record that can't be placed, or not stored at all, and why."""
 
     payload: bytes

@@ -20,7 +20,7 @@ EXCHANGE_SECONDS = 45.0
 """How long an answer may take as a whole, to its last byte."""
 
 LARGEST_ANSWER = 64 * 1024 * 1024
-CHUNK = 64 * 1024
+CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)

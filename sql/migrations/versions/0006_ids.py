@@ -44,6 +44,12 @@ create view staging.run_{table} as
 comment on view staging.run_{table} is 'what the run staged whose log id the session has in softpro.log_id';
 """
 
+# A run's rows are read as a whole, one after the other.
+STAGED = """
+drop index staging.{table}_log_id_{key}_idx;
+create index on staging.{table} (log_id);
+"""
+
 
 def upgrade() -> None:
     execute = op.get_bind().exec_driver_sql
@@ -55,6 +61,8 @@ def upgrade() -> None:
     for table, ids in (OF_ANY | of_roi).items():
         changes = ", ".join(f'alter column {column} type text collate "C"' for column in ids)
         execute(f"alter table {table} {changes}")
+    for table in RUN:
+        execute(STAGED.format(table=table, key=OF_ANY[f"staging.{table}"][0]))
     for table in OF_ROI:
         execute(VERSIONS.format(table=table))
     for table in RUN:
