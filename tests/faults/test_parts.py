@@ -1,0 +1,121 @@
+"""What is fetched is applied part by part while more is fetched: exact, and whole however such a run ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from psycopg import sql
+
+from softpro import beside
+from softpro.entities import EntityType, Mode
+from softpro.store.database import Database
+from softpro.store.integrations import Integration
+
+from ..support.databases import execute, one
+from ..support.expected import actual_rows, expected_rows
+from ..support.kinds import StartSandbox
+from ..support.product import between, environment, racer, sync
+from ..support.state import left_over, unsound_logs
+from ..support.vendor import Sandbox
+
+RECORDS, PAGE, PART = 600, 20, 40
+SETTINGS = {"SOFTPRO_SYNC_BATCH_SIZE": str(PAGE)}
+# Each part is loaded in a transaction of its own.
+PARTS = "select count(distinct created_at) from roi.transactions"
+SYNC = f"""
+import sys
+from softpro import beside
+beside.LEAST_PART = beside.LARGEST_PART = {PART}
+from softpro.__main__ import main
+sys.argv = ["softpro", "sync", "acme", "--entity", "transactions"]
+main()
+"""
+
+
+@pytest.fixture
+def sandbox(start_sandbox: StartSandbox) -> Sandbox:
+    """One with many pages, each of which takes its time, so that parts are applied meanwhile."""
+    return start_sandbox(transactions=RECORDS, contacts=1, slow=1, slowSeconds=0.05)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "LEAST_PART", PART)
+    monkeypatch.setattr(beside, "LARGEST_PART", PART)
+
+
+def assert_whole(database: Database, sandbox: Sandbox) -> None:
+    expected = expected_rows(sandbox.records(sandbox.organizations[0]))
+    assert actual_rows(database, "acme") == expected
+    assert left_over(database) == {}
+    assert unsound_logs(database) == []
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_are_loaded_while_more_is_fetched(database: Database, sandbox: Sandbox) -> None:
+    services, acme = between(database, sandbox, **SETTINGS)
+    log = sync(services, acme)
+    assert (log.status, log.records_fetched, log.records_processed, log.records_inserted) == (
+        "COMPLETED",
+        RECORDS,
+        RECORDS,
+        RECORDS,
+    )
+    assert one(database, PARTS) > 3
+    assert_whole(database, sandbox)
+    again = sync(services, acme, mode=Mode.FULL)
+    assert (again.records_processed, again.records_inserted, again.records_updated) == (RECORDS, 0, 0)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_fails_ends_the_run_with_its_error_and_the_next_run_loads_all(
+    database: Database, sandbox: Sandbox
+) -> None:
+    services, acme = between(database, sandbox, **SETTINGS)
+    execute(
+        database,
+        """
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            raise exception 'no more today' using errcode = '53400';
+        end $$;
+        create trigger refuse before insert on roi.transactions for each row execute function refuse();
+        """,
+    )
+    log = sync(services, acme)
+    assert log.status == "FAILED"
+    assert "no more today" in (log.error_message or "")
+    assert log.records_fetched < RECORDS  # it did not go on to the end first
+    execute(database, "drop trigger refuse on roi.transactions")
+    assert sync(services, acme).status == "COMPLETED"
+    assert_whole(database, sandbox)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_process_killed_between_two_parts_loses_nothing(database: Database, sandbox: Sandbox, parts: int) -> None:
+    services, acme = between(database, sandbox, **SETTINGS)
+    with racer(environment(database, sandbox, **SETTINGS), SYNC) as process:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while one(database, PARTS) < parts:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+    assert 0 < one(database, "select count(*) from roi.transactions") < RECORDS
+    wait_for_the_lease(database, acme)
+    assert sync(services, acme).status == "COMPLETED"
+    assert_whole(database, sandbox)
+
+
+def wait_for_the_lease(database: Database, acme: Integration) -> None:
+    free = sql.SQL("select softpro.is_free(l) from softpro.leases l where entity_type = {}").format(
+        sql.Literal(EntityType.TRANSACTION.value)
+    )
+    deadline = time.monotonic() + 40
+    while not one(database, free):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
