@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from softpro.entities import EntityType
 from softpro.services import Services
@@ -46,14 +47,16 @@ print(get_valid_access_token(found.database, found.vault, found.oauth, UUID('{id
 def test_a_fifth_of_mixed_faults_while_records_change_and_surface_late_loses_nothing(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
-    sandbox = start_sandbox(transactions=150, lag=0.5)
+    lag = 0.5
+    sandbox = start_sandbox(transactions=150, lag=lag)
     (organization,) = sandbox.organizations
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="5", SOFTPRO_MAX_RETRIES="15")
     services = services_in(settings, database)
     integration = finish_connection(services, sandbox.consent(begin_connection(services, "acme"), organization))
     sandbox.switch(**FAULTS, changeWhilePaging=2)
     assert sync(services, integration).status == "COMPLETED"
-    sandbox.switch(changeWhilePaging=0, lag=0)
+    sandbox.switch(changeWhilePaging=0)
+    time.sleep(lag)  # until then the last changes may surface
     assert sync(services, integration).status == "COMPLETED"
     assert sum(sandbox.stats()["faults"].values()) > 5
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(organization))

@@ -40,6 +40,10 @@ BAD: dict[str, tuple[str, list[tuple[str, str | None]]]] = {
         '"openedDate": "soon", "closingCost": []',
         [("type", "closing_cost"), ("type", "opened_at")],
     ),
+    "date-and-negative": (
+        '"openedDate": "soon", "loanAmount": -1',
+        [("type", "opened_at"), ("expect_column_values_to_be_between", "loan_amount")],
+    ),
     "nul": ('"notes": "a\\u0000b"', [("readable", None)]),
     "lone-surrogate": ('"notes": "half \\ud83c"', [("readable", None)]),
 }

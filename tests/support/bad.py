@@ -96,8 +96,7 @@ def strict_mappings() -> list[Mapping]:
 def bad_transactions(count: int, rng: random.Random) -> list[Bad]:
     """So many, of all kinds in turn, with one, two or three reasons at once where a kind can have them.
 
-    What the mapping refuses is not checked, and what can't be read or stored is not mapped: so two kinds have more
-    wrong with them than their reasons say.
+    What can't be read or stored is not mapped: so one kind has more wrong with it than its reasons say.
     """
     return [_bad(number, rng) for number in range(count)]
 
@@ -108,7 +107,9 @@ def _bad(number: int, rng: random.Random) -> Bad:
     turn, kind = divmod(number, len(KINDS))
     reasons: list[Reason] = []
     for what in KINDS[kind]:
-        reasons = MAKERS[what](tree, turn, rng)
+        more = MAKERS[what](tree, turn, rng)
+        columns = {column for _, column in more}
+        reasons = more if None in columns else [*(was for was in reasons if was[1] not in columns), *more]
     last = KINDS[kind][-1]
     return Bad(
         name,
@@ -189,7 +190,7 @@ MAKERS: dict[str, Callable[[Tree, int, random.Random], list[Reason]]] = {
     "undated": _unreadable(UNDATED),
     "nameless": _unreadable(NAMELESS),
 }
-# What is done to a record, one after the other; the last is what is found.
+# What is done to a record, one after the other.
 KINDS = [
     ["unmappable"],
     ["impossible"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Context, Decimal, InvalidOperation
@@ -15,6 +16,9 @@ from softpro.timestamps import parse_time
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 SHOWN_CHARACTERS = 60
+
+NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?\s*", re.ASCII)
+"""Of a text. Decimal itself would read other things, too: 1_000, NaN, the digits of other scripts."""
 
 LARGEST_EXPONENT, MOST_DECIMALS = 300, 1000
 CENT = Decimal("0.01")
@@ -40,6 +44,8 @@ def to_number(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (int, Decimal, str)):
         raise ValueError(f"{_shown(value)} is not a number")
     try:
+        if isinstance(value, str) and not NUMBER.fullmatch(value):
+            raise InvalidOperation
         number = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"{_shown(value)} is not a number") from None

@@ -59,6 +59,9 @@ from (
 where id = %(audit_id)s
 """
 
+# What is looked up for each record is a scalar subquery: of a stream PostgreSQL may know nothing yet, and would plan a
+# join that goes through all of it for each record.
+
 # What the stream had not asked for yet when the sweep began is the next sync's ordinary work, and no difference.
 HERE = """
 insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, vendor_hash, our_hash)
@@ -66,13 +69,15 @@ select a.id, a.organization_id, s.entity_id, case when s.held_hash is null then 
        s.payload_hash, s.held_hash
 from softpro.audits a
 join softpro.audit_seen s on s.audit_id = a.id and s.readable and s.entity_id <> ''
-left join raw.records r
-  on r.integration_id = a.integration_id and r.entity_type = a.entity_type and r.entity_id = s.entity_id
 where a.id = %(audit_id)s
   and s.held_hash is distinct from s.payload_hash
   and s.softpro_updated_at <= least(a.in_flux_from, a.synced_until)
   and a.synced_until is not null
-  and coalesce(r.softpro_updated_at <= a.in_flux_from, true)
+  and coalesce(a.in_flux_from >= (
+          select r.softpro_updated_at
+          from raw.records r
+          where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = s.entity_id
+      ), true)
 """
 
 # Landed before the sweep began and not since, by anybody, and not seen by it.
@@ -83,7 +88,7 @@ from softpro.audits a
 join raw.records r on r.integration_id = a.integration_id and r.entity_type = a.entity_type
 where a.id = %(audit_id)s and r.deleted_at is null
   and r.first_seen_at < a.started_at and r.last_seen_at < a.started_at
-  and not exists (select from softpro.audit_seen s where s.audit_id = a.id and s.entity_id = r.entity_id)
+  and (select true from softpro.audit_seen s where s.audit_id = %(audit_id)s and s.entity_id = r.entity_id) is null
 """
 
 NOT_LOADED = """
@@ -93,16 +98,14 @@ with lost as (
     from softpro.audits a
     join raw.records r on r.integration_id = a.integration_id and r.entity_type = a.entity_type
     where a.id = %(audit_id)s and r.deleted_at is null
-      and not exists (
-          select from raw.pending p
-          where p.integration_id = r.integration_id and p.entity_type = r.entity_type and p.entity_id = r.entity_id)
-      and not exists (
-          select from softpro.quarantine q
-          where q.integration_id = r.integration_id and q.entity_type = r.entity_type and q.record_key = r.entity_id
-            and q.resolved_at is null)
-      and not exists (
-          select from {roi} t
-          where t.organization_id = r.organization_id and t.{key} = r.entity_id and t.deleted_at is null)
+      and (select true from {roi} t
+           where t.organization_id = r.organization_id and t.{key} = r.entity_id and t.deleted_at is null) is null
+      and (select true from raw.pending p
+           where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+             and p.entity_id = r.entity_id) is null
+      and (select true from softpro.quarantine q
+           where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+             and q.record_key = r.entity_id and q.resolved_at is null) is null
     on conflict (audit_id, entity_id) do nothing
     returning organization_id, entity_id, our_hash
 )
@@ -117,18 +120,21 @@ on conflict (integration_id, entity_type, entity_id) do nothing
 OUTCOMES = """
 update softpro.audit_differences d
 set outcome = case
-        when r.payload_hash is distinct from coalesce(d.vendor_hash, d.our_hash) then 'KEPT'
-        when exists (
-            select from softpro.quarantine q
-            where q.integration_id = r.integration_id and q.entity_type = r.entity_type and q.record_key = r.entity_id
-              and q.resolved_at is null) then 'QUARANTINED'
+        when coalesce(d.vendor_hash, d.our_hash) is distinct from (
+            select r.payload_hash
+            from raw.records r
+            where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+              and r.entity_id = d.entity_id) then 'KEPT'
+        when (select true from softpro.quarantine q
+              where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+                and q.record_key = d.entity_id and q.resolved_at is null) then 'QUARANTINED'
         else 'HEALED' end
-from raw.records r
 where d.audit_id = %(audit_id)s and d.outcome = 'OPEN' and d.kind <> 'MISSING_THERE'
-  and r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = d.entity_id
-  and not exists (
-      select from raw.pending p
-      where p.integration_id = r.integration_id and p.entity_type = r.entity_type and p.entity_id = r.entity_id)
+  and (select true from raw.records r
+       where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = d.entity_id)
+  and (select true from raw.pending p
+       where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+         and p.entity_id = d.entity_id) is null
 """
 
 COUNTS = """

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from softpro.entities import Mode
-from softpro.errors import BudgetExhausted, RateLimitError, SoftProAPIError
+from softpro.errors import BudgetExhausted, RateLimitError, SoftProError
 from softpro.store import logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
@@ -75,7 +75,14 @@ def extract(
                 page = client.list_page(
                     run.entity_type, updated_from=asked.updated_from, limit=limit, offset=asked.offset
                 )
-            except SoftProAPIError as failed:
+                pages += 1
+                turn = way.take(page, limit)
+            except UnsortedList as told:
+                landed.wait()
+                able = _learn(connection, run, able, told.lacks)
+                way = Sweep(Position())  # from the first record: pages that looked sorted may have skipped some
+                continue
+            except SoftProError as failed:
                 landed.wait()
                 requests_made = client.requests_made - requests_counted
                 if isinstance(failed, RateLimitError) and (pages or _frees_soon(failed)):  # another slice does the rest
@@ -83,14 +90,6 @@ def extract(
                     return Extracted(landed.wait(), client.requests_made - requests_before, True)
                 logs.add(connection, run.log_id, api_requests=requests_made)
                 raise
-            pages += 1
-            try:
-                turn = way.take(page, limit)
-            except UnsortedList as told:
-                landed.wait()
-                able = _learn(connection, run, able, told.lacks)
-                way = Sweep(Position())  # from the first record: pages that looked sorted may have skipped some
-                continue
             if turn.lacks is not None:
                 landed.wait()
                 able = _learn(connection, run, able, turn.lacks)

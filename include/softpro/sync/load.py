@@ -28,8 +28,6 @@ where ctid = any(array(
     select p.place
     from (
         select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s
-        union all
-        select entity_id, payload_hash from staging.rejects where log_id = %(log_id)s and not checked
         order by entity_id
         offset 0
     ) s
@@ -43,10 +41,7 @@ where ctid = any(array(
 ))
 """
 
-COUNT = """
-select (select count(*) from {staged} where log_id = %(log_id)s)
-     + (select count(*) from staging.rejects where log_id = %(log_id)s and not checked) as n
-"""
+COUNT = "select count(*) as n from {staged} where log_id = %(log_id)s"
 
 # What landed since it was staged is mapped anew by the next run.
 DROP_OUTDATED = """

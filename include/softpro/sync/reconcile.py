@@ -101,14 +101,21 @@ where d.audit_id = %(audit_id)s and d.kind = 'MISSING_THERE' and d.outcome in ('
 # Locked in the order of ids, raw before pending before roi, as whoever lands or loads a record does.
 CHOOSE = """
 select r.entity_id
-from softpro.audit_differences d
-join raw.records r
-  on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = d.entity_id
-where d.audit_id = %(audit_id)s and d.outcome = 'CONFIRMED' and d.confirmed_at > clock_timestamp() - %(fresh)s
-  and r.deleted_at is null and r.payload_hash = d.our_hash
-order by r.entity_id
+from (
+    select entity_id, our_hash
+    from softpro.audit_differences
+    where audit_id = %(audit_id)s and outcome = 'CONFIRMED' and confirmed_at > clock_timestamp() - %(fresh)s
+    order by entity_id
+    offset 0
+) d
+cross join lateral (
+    select r.entity_id
+    from raw.records r
+    where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = d.entity_id
+      and r.deleted_at is null and r.payload_hash = d.our_hash
+    for update
+) r
 limit %(batch)s
-for update of r
 """
 UNPEND = """
 with settled as (

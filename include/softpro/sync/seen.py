@@ -16,15 +16,18 @@ from softpro.vendor.records import Record, Unreadable
 NOTE = """
 insert into softpro.audit_seen as s
     (audit_id, organization_id, entity_id, payload_hash, softpro_updated_at, held_hash)
-select %(audit_id)s, %(organization_id)s, n.entity_id, n.payload_hash, n.updated_at, r.payload_hash
+select %(audit_id)s, %(organization_id)s, n.entity_id, n.payload_hash, n.updated_at, (
+           select r.payload_hash
+           from raw.records r
+           where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+             and r.entity_id = n.entity_id and r.deleted_at is null
+       )
 from (
     select distinct on (entity_id) entity_id, payload_hash, updated_at
-    from unnest(%(ids)s::text[], %(hashes)s::bytea[], %(times)s::timestamptz[]) u (entity_id, payload_hash, updated_at)
-    order by entity_id, updated_at desc
+    from unnest(%(ids)s::text[], %(hashes)s::bytea[], %(times)s::timestamptz[])
+         with ordinality u (entity_id, payload_hash, updated_at, place)
+    order by entity_id, updated_at desc, place desc
 ) n
-left join raw.records r
-  on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = n.entity_id
- and r.deleted_at is null
 on conflict (audit_id, entity_id) do update
 set payload_hash = excluded.payload_hash, softpro_updated_at = excluded.softpro_updated_at, readable = true
 where coalesce(excluded.softpro_updated_at >= s.softpro_updated_at, true)

@@ -114,7 +114,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
             rejects = _stage(writing, run, compiled, chain([first], islice(records, CHUNK - 1)))
             _reject(writing, run, rejects)
             rejected += len(rejects)
-    return Transformed(_count(writing, run), rejected)
+    return Transformed(_count(writing, run) - rejected, rejected)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
@@ -152,7 +152,8 @@ def _select(run: Run, entities: str, payload: str = "convert_to(r.payload::text,
 
 
 def _stage(connection: Connection, run: Run, compiled: Compiled, records: Iterable[_Pending]) -> list[_Rejected]:
-    """Copies the rows that the mappings make. Returns those that were rejected."""
+    """Copies the rows that the mappings make, also of records that are rejected: the checks may know more reasons.
+    Returns these."""
     types = {
         "log_id": "uuid",
         "organization_id": "text",
@@ -169,12 +170,11 @@ def _stage(connection: Connection, run: Run, compiled: Compiled, records: Iterab
         copy.set_types(list(types.values()))
         for record in records:
             values, reasons = apply(compiled, record.payload)
+            copy.write_row(
+                (run.log_id, run.organization_id, record.entity_id, record.payload_hash, record.updated_at, *values)
+            )
             if reasons:
                 rejects.append(_Rejected(record, reasons))
-            else:
-                copy.write_row(
-                    (run.log_id, run.organization_id, record.entity_id, record.payload_hash, record.updated_at, *values)
-                )
     return rejects
 
 
