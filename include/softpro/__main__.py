@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from getpass import getuser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
@@ -16,7 +16,7 @@ import typer
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import progress_bar, rotation_bar
 from softpro.entities import FETCHING, EntityType, Mode, SyncType
-from softpro.errors import LeaseHeld, SettingsError, SoftProError, UsageError
+from softpro.errors import SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 from softpro.store import integrations, logs
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from softpro.store.rotation import Rotation
     from softpro.sync.extract import Progress
 
-    Run = Callable[[Integration, EntityType, str, Progress, Stage], SyncLog]
+    Run = Callable[[Integration, EntityType, str, Progress, Stage], "Came"]
 
 app = typer.Typer(
     help="Keeps an organization's SoftPro 360 data and its ROI Systems tables in step.",
@@ -42,6 +42,15 @@ app = typer.Typer(
 )
 
 EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Came(NamedTuple):
+    """What a run over a stream came to: for programs, for people, and what keeps it from having ended well."""
+
+    result: dict[str, Any]
+    line: str
+    problems: list[str]
+
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line and entity, instead of text.")]
 Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id in ROI Systems.")]
@@ -123,10 +132,8 @@ def sync(
         raise UsageError(f"--mode is one of {', '.join(FETCHING)}")
     services_ = services(database())
 
-    def run(
-        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
-    ) -> SyncLog:
-        return pipeline.sync(
+    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+        log = pipeline.sync(
             services_,
             integration,
             entity_type,
@@ -136,6 +143,7 @@ def sync(
             progress=progress,
             stage=stage,
         )
+        return of_log(log)
 
     run_streams(services_.database, organization, entity, run, context.obj or as_json)
 
@@ -150,11 +158,9 @@ def remap(
     """Map, check and load everything again that was ever fetched, as after a change of mappings or suites."""
     database_ = database()
 
-    def run(
-        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
-    ) -> SyncLog:
-        return pipeline.remap(
-            database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
+    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+        return of_log(
+            pipeline.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
         )
 
     run_streams(database_, organization, entity, run, context.obj or as_json)
@@ -169,38 +175,24 @@ def reconcile(
     as_json: Json = False,
 ) -> None:
     """Compare both sides, heal what differs, and delete here what SoftPro has no more."""
-    wanted, (allowed,) = entity_types(entity), settings.load(settings.ReconcileSettings)
+    (allowed,) = settings.load(settings.ReconcileSettings)
     services_ = services(database())
-    with services_.database.connect() as connection:
-        integration = integrations.find(connection, organization)
-    run_id, ended_well = f"cli__{uuid4()}", True
-    for entity_type in pipeline.organization_streams(integration, wanted):
-        try:
-            with progress_bar(entity_type) as (progress, stage):
-                audit = reconciling.reconcile(
-                    services_,
-                    integration,
-                    entity_type,
-                    limit=Limit(allowed.percent, allowed.records),
-                    sync_type=SyncType.MANUAL,
-                    run_id=run_id,
-                    approved_by=operator() if yes else None,
-                    progress=progress,
-                    stage=stage,
-                )
-        except SoftProError as failed:
-            ended_well = False
-            say(f"{entity_type.table}: {failed}")
-            continue
-        except KeyboardInterrupt:
-            say(f"{entity_type.table}: stopped; nothing is lost, and the next reconcile goes on from there")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        print(json.dumps(audit.as_json()) if context.obj or as_json else audit.line(), flush=True)
-        for problem in audit.problems():
-            ended_well = False
-            say(f"{entity_type.table}: {problem}")
-    if not ended_well:
-        raise typer.Exit(EXIT_FAILED)
+
+    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+        audit = reconciling.reconcile(
+            services_,
+            integration,
+            entity_type,
+            limit=Limit(allowed.percent, allowed.records),
+            sync_type=SyncType.MANUAL,
+            run_id=run_id,
+            approved_by=operator() if yes else None,
+            progress=progress,
+            stage=stage,
+        )
+        return Came(audit.as_json(), audit.line(), audit.problems())
+
+    run_streams(services_.database, organization, entity, run, context.obj or as_json)
 
 
 @app.command()
@@ -294,18 +286,20 @@ def run_streams(
     for entity_type in pipeline.organization_streams(integration, wanted):
         try:
             with progress_bar(entity_type) as (progress, stage):
-                log = run(integration, entity_type, run_id, progress, stage)
-        except LeaseHeld as busy:
+                came = run(integration, entity_type, run_id, progress, stage)
+        except NotConnected:  # so is none of the others
+            raise
+        except SoftProError as failed:
             ended_well = False
-            say(f"{entity_type.table}: {busy}")
+            say(f"{entity_type.table}: {failed}")
             continue
         except KeyboardInterrupt:
-            say(f"{entity_type.table}: stopped; what was fetched is kept, and the next sync goes on from there")
+            say(f"{entity_type.table}: stopped; nothing is lost, and the next run goes on from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        print(json.dumps(logs.sync_result(log)) if as_json else summary(log), flush=True)
-        if not log.succeeded:
+        print(json.dumps(came.result) if as_json else came.line, flush=True)
+        for problem in came.problems:
             ended_well = False
-            say(f"{entity_type.table}: {log.error_message}")
+            say(f"{entity_type.table}: {problem}")
     if not ended_well:
         raise typer.Exit(EXIT_FAILED)
 
@@ -318,6 +312,11 @@ def entity_types(name: str) -> list[EntityType] | None:
     if name not in known:
         raise UsageError(f"--entity is one of {', '.join(known)}, or all")
     return [known[name]]
+
+
+def of_log(log: SyncLog) -> Came:
+    """What a sync came to, as its log has it."""
+    return Came(logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
 
 
 def summary(log: SyncLog) -> str:
