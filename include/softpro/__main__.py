@@ -16,7 +16,7 @@ import typer
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import progress_bar, rotation_bar
 from softpro.entities import FETCHING, EntityType, Mode, SyncType
-from softpro.errors import SettingsError, SoftProError, UsageError
+from softpro.errors import NotConnected, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 from softpro.store import integrations, logs

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from softpro.entities import EntityType
 from softpro.errors import DatabaseUnavailable
 from softpro.mapping.columns import COLUMNS, Type
+from softpro.store import migrations
 from softpro.store.database import Database
 from softpro.store.migrations import migrate
 
-from ..support.databases import rows
+from ..support.databases import execute, one, rows
 from ..support.product import environment
 from ..support.vendor import Sandbox
 
@@ -43,6 +46,28 @@ def columns_of(database: Database, schema: str, table: str) -> dict[str, str]:
 def test_migrating_twice_does_nothing_the_second_time(bare_database: Database) -> None:
     assert migrate(bare_database) == ["0001", "0002", "0003", "0004", "0005", "0006"]
     assert migrate(bare_database) == []
+
+
+def test_what_was_granted_on_a_view_that_is_made_anew_stays(
+    bare_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until = tmp_path / "sql"
+    shutil.copytree(migrations.SQL_DIRECTORY, until)
+    (until / "migrations" / "versions" / "0006_ids.py").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "SQL_DIRECTORY", until)
+        assert migrate(bare_database)[-1] == "0005"
+    execute(bare_database, 'drop role if exists "an analyst"')
+    execute(bare_database, 'create role "an analyst"')
+    execute(bare_database, 'grant select on roi.transactions_versions to "an analyst" with grant option')
+    execute(bare_database, "grant select on roi.contacts_versions to public")
+    assert migrate(bare_database) == ["0006"]
+    granted = "select has_table_privilege('an analyst', %s, %s)"
+    assert one(bare_database, granted, "roi.transactions_versions", "select with grant option")
+    assert one(bare_database, granted, "roi.contacts_versions", "select")
+    assert not one(bare_database, granted, "roi.documents_versions", "select")
+    execute(bare_database, 'drop owned by "an analyst"')
+    execute(bare_database, 'drop role "an analyst"')
 
 
 def test_two_processes_that_migrate_at_once_both_end_well(bare_database: Database, sandbox: Sandbox) -> None:

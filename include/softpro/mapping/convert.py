@@ -17,6 +17,9 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 SHOWN_CHARACTERS = 60
 
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL character as JSON writes it, and not a backslash followed by these letters."""
+
 NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?\s*", re.ASCII)
 """Of a text. Decimal itself would read other things, too: 1_000, NaN, the digits of other scripts."""
 
@@ -80,7 +83,7 @@ def to_timestamp(value: Any) -> datetime:
 
 def to_json(value: Any) -> str:
     text = _encode(value).decode()
-    if "\\u0000" in text:
+    if NUL.search(text):
         raise ValueError("a text with a NUL character can't be stored")
     return text
 

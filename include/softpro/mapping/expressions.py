@@ -1,6 +1,7 @@
 """The plain steps of a mapping set as SQL: records that hold nothing out of the ordinary need not leave PostgreSQL.
 
-A row comes out as `compiled.apply` would make it. Records that hold something odd are told apart, and left to that.
+A row comes out as `compiled.apply` would make it, but that no field which nobody maps can make a record unreadable.
+Records that hold something odd are told apart, and left to that.
 """
 
 from __future__ import annotations

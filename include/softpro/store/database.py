@@ -77,6 +77,14 @@ class Database:
         )
 
 
+@contextmanager
+def without_loops(connection: Connection) -> Iterator[None]:
+    """In a transaction: joins that are not planned as one loop in another, for tables of which nothing is known yet."""
+    connection.execute("set local enable_nestloop = off")
+    yield
+    connection.execute("set local enable_nestloop to default")
+
+
 def database_at(address: str) -> Database:
     """The database at a libpq address or connection string. Raises SettingsError when libpq can't read it."""
     try:

@@ -79,6 +79,7 @@ def extract(
                 turn = way.take(page, limit)
             except UnsortedList as told:
                 landed.wait()
+                landed.start_over()
                 able = _learn(connection, run, able, told.lacks)
                 way = Sweep(Position())  # from the first record: pages that looked sorted may have skipped some
                 continue

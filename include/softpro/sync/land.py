@@ -101,6 +101,10 @@ class Lander:
             raise self._failed
         return self.fetched
 
+    def start_over(self) -> None:
+        """The list is gone through anew: call it while all is landed."""
+        self._known = None
+
     def work(self) -> None:
         """Lands what is put, until `end`; after a failure nothing more."""
         while batches := self._next():

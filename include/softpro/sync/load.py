@@ -15,13 +15,12 @@ from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS
 from softpro.quality import quarantine
 from softpro.store import leases, logs
-from softpro.store.database import Connection
+from softpro.store.database import Connection, without_loops
 from softpro.store.leases import Run
 from softpro.sync.transform import clear
 
 # Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody. What is looked up
-# for each record is a subquery with `offset 0`, as in transform; `(… in …) is true` is never planned as one loop in
-# another.
+# for each record is a subquery with `offset 0`, as in transform.
 CLEAR_PENDING = """
 delete from raw.pending
 where ctid = any(array(
@@ -56,8 +55,7 @@ where s.log_id = %(log_id)s and s.payload_hash <> (
 DROP_REJECTED = """
 delete from {staged}
 where log_id = %(log_id)s
-  and exists (select from staging.rejects where log_id = %(log_id)s)
-  and ({key} in (select entity_id from staging.rejects where log_id = %(log_id)s)) is true
+  and {key} in (select entity_id from staging.rejects where log_id = %(log_id)s)
 """
 
 MERGE = """
@@ -160,7 +158,8 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
     wanted = connection.execute(sql.SQL(COUNT).format(**names), parameters).fetchone()
     if wanted and cleared < wanted["n"]:
         connection.execute(sql.SQL(DROP_OUTDATED).format(**names), parameters)
-    connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)
+    with without_loops(connection):
+        connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)
 
 
 def _compose(query: str, entity_type: EntityType) -> sql.Composed:

@@ -101,7 +101,7 @@ def store(
     if new:
         try:
             with connection.transaction():
-                _add(connection, run, new)
+                _add(connection, run, sorted(new, key=lambda record: record.key.id))
         except (psycopg.DataError, psycopg.errors.UniqueViolation):
             others = [*new, *others]  # jsonb refuses one, or another run has just landed it
     return _merge(connection, run, others, again) if others else []

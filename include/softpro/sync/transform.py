@@ -7,7 +7,8 @@ this process maps, so that nobody waits for the others; memory stays the same wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
@@ -66,6 +67,9 @@ with staged as (
 """
 FETCHED_AT_ONCE = 200
 
+# A try that was presumed dead and goes on all the same stages for the same log.
+ALONE = "select pg_advisory_xact_lock(hashtextextended('softpro transform ' || %s, 0))"
+
 
 class _JsonText(Dumper):
     """A text that is JSON, as jsonb is sent: after its version, 1."""
@@ -105,15 +109,18 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
     compiled = compile_mappings(run.entity_type, mappings)
     rejected = 0
     with reading.transaction(), writing.transaction():
+        # Both write to one table: whoever asks for all of it in between would wait for one, and the other for him.
+        reading.execute("set local lock_timeout = '30s'")
+        reading.execute(ALONE, [str(run.log_id)])
         leases.fence(reading, run)
         leases.fence(writing, run)
         clear(writing, run.entity_type, run.log_id)
         writing.adapters.register_dumper(None, _JsonText)
-        records = _records(reading, run, compiled)
-        for first in records:
-            rejects = _stage(writing, run, compiled, chain([first], islice(records, CHUNK - 1)))
-            _reject(writing, run, rejects)
-            rejected += len(rejects)
+        with closing(_records(reading, run, compiled)) as records:  # a stream left open keeps its connection locked
+            for first in records:
+                rejects = _stage(writing, run, compiled, chain([first], islice(records, CHUNK - 1)))
+                _reject(writing, run, rejects)
+                rejected += len(rejects)
     return Transformed(_count(writing, run) - rejected, rejected)
 
 
@@ -125,7 +132,7 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
         )
 
 
-def _records(connection: Connection, run: Run, compiled: Compiled) -> Iterator[_Pending]:
+def _records(connection: Connection, run: Run, compiled: Compiled) -> Generator[_Pending]:
     """The pending records, but for those that PostgreSQL itself staged."""
     query = _left_over(run, compiled) if expressible(compiled) else _select(run, "{pending}")
     with connection.cursor(row_factory=args_row(_Pending)) as cursor:

@@ -1,4 +1,7 @@
-"""SoftPro's ids are compared byte by byte: no language has rules for them, and those of an operating system change."""
+"""SoftPro's ids are compared byte by byte: no language has rules for them, and those of an operating system change.
+
+What a run has staged is found by the run alone.
+"""
 
 from alembic import op
 
@@ -44,15 +47,27 @@ create view staging.run_{table} as
 comment on view staging.run_{table} is 'what the run staged whose log id the session has in softpro.log_id';
 """
 
-# A run's rows are read as a whole, one after the other.
+# A run's rows are read as a whole, one after the other: with the key, the index cost more than it saved.
 STAGED = """
 drop index staging.{table}_log_id_{key}_idx;
 create index on staging.{table} (log_id);
 """
 
 
+# What was granted on the views, as statements that grant it again.
+GRANTS = """
+select 'grant ' || a.privilege_type || ' on ' || c.oid::regclass || ' to '
+           || case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
+           || case when a.is_grantable then ' with grant option' else '' end
+from pg_class c
+cross join aclexplode(c.relacl) a
+where c.relkind = 'v' and c.relnamespace in ('roi'::regnamespace, 'staging'::regnamespace)
+"""
+
+
 def upgrade() -> None:
-    execute = op.get_bind().exec_driver_sql
+    execute = op.get_bind().exec_driver_sql  # as written: no bind parameters are looked for
+    grants = execute(GRANTS).scalars().all()
     for table in OF_ROI:
         execute(f"drop view roi.{table}_versions")
     for table in RUN:
@@ -67,3 +82,7 @@ def upgrade() -> None:
         execute(VERSIONS.format(table=table))
     for table in RUN:
         execute(RUN_VIEW.format(table=table))
+    for grant in grants:
+        execute(grant)
+    for table in OF_ANY | of_roi:
+        execute(f"analyze {table}")  # what was known of the columns went with their former types

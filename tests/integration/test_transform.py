@@ -1,0 +1,56 @@
+"""Transform on its own: however it ends, it ends."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+import pytest
+
+from softpro import pipeline
+from softpro.entities import EntityType
+from softpro.mapping import sets
+from softpro.mapping.compiled import Compiled, Mapped
+from softpro.mapping.mapping import Mapping
+from softpro.services import Services
+from softpro.sync import transform
+
+from ..support.databases import one
+from ..support.kinds import Connected
+from ..support.product import begin, sync
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
+    connected: Connected,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    """The records still stream in when it comes: a stream that is left open keeps its connection locked for ever."""
+    integration, ended = connected("acme"), []
+    with services.database.connect() as connection:
+        ruled = [Mapping(EntityType.TRANSACTION, "notes", "notes", transformation_rule="$")]
+        sets.replace(connection, integration.id, "acme", ruled, "test")
+    run = begin(services, integration)
+    pipeline.extract(services, run)
+
+    def broken(compiled: Compiled, payload: bytes) -> Mapped:
+        raise error("in the middle")
+
+    monkeypatch.setattr(transform, "apply", broken)
+    monkeypatch.setattr(transform, "FETCHED_AT_ONCE", 1)
+
+    def work() -> None:
+        try:
+            pipeline.transform(services.database, run)
+        except (RuntimeError, KeyboardInterrupt) as failed:
+            ended.append(type(failed))
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert ended == [error]
+    pipeline.fail(services.database, run, RuntimeError("broken"))
+    monkeypatch.undo()
+    assert sync(services, integration).status == "COMPLETED"
+    assert one(services.database, "select count(*) from roi.transactions") == 45
