@@ -94,7 +94,14 @@ def lines(loads: Mapping[str, Measured], transactions: int, runs: int) -> Iterat
         yield f"  {TITLES[program]:16}{work}   {whole}{each.cpu:>10.2f} s{each.memory / 1e6:>9.0f} MB"
     pages = -(-transactions // PAGE)
     yield "  pages a second: " + ", ".join(f"{TITLES[name]} {pages / each.work:.0f}" for name, each in loads.items())
-    yield "  work: without imports; process: from start to end; CPU and memory: child processes included"
+    others = (
+        f"{each.work / loads['product'].work:.2f} of {TITLES[name]}'s"
+        for name, each in loads.items()
+        if name != "product"
+    )
+    yield f"  the product's rows/s, work: {', '.join(others)}"
+    yield "  dlt: as it comes; dlt, tuned: CSV files, two workers; work: without imports; process: from start to end"
+    yield "  CPU and memory: child processes included"
 
 
 def targets(loads: Mapping[str, Measured]) -> Iterator[Target]:
