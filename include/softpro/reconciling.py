@@ -174,7 +174,7 @@ def reconcile(
         stage("confirm", f"{wait:.0f} s until the rate limit lets more through")
 
     def confirming(audit: Audit) -> Audit:
-        stage("confirm", "")
+        stage("confirm", f"{audit.missing_there} are missing at SoftPro: each is asked for twice")
         return confirm(services, audit, limit, sync_type=sync_type, progress=progress, waiting=waiting)
 
     def deleting(audit: Audit) -> Audit:

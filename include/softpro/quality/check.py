@@ -14,7 +14,7 @@ from softpro.entities import EntityType
 from softpro.errors import CheckFailed
 from softpro.quality.expectations import great_expectations
 from softpro.store import leases
-from softpro.store.database import Connection, Database, without_loops
+from softpro.store.database import Connection, Database, without
 from softpro.store.leases import Run
 
 SUITES = Path(__file__).parent / "suites"
@@ -57,7 +57,7 @@ def check(database: Database, connection: Connection, run: Run) -> Checked:
         for result in broken:
             config = result.expectation_config
             if config.severity == "critical":
-                with without_loops(connection):
+                with without(connection, "nestloop"):
                     _reject(connection, run, result.result["unexpected_index_query"], config)
             else:
                 warnings[_name(config)] = result.result["unexpected_count"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
@@ -78,11 +79,13 @@ class Database:
 
 
 @contextmanager
-def without_loops(connection: Connection) -> Iterator[None]:
-    """In a transaction: joins that are not planned as one loop in another, for tables of which nothing is known yet."""
-    connection.execute("set local enable_nestloop = off")
+def without(connection: Connection, kind: Literal["nestloop", "seqscan"]) -> Iterator[None]:
+    """In a transaction: statements that are not planned so, where PostgreSQL can't know how large a table is, or grows
+    under the very statement, and would go through all of it for each record."""
+    setting = sql.Identifier(f"enable_{kind}")
+    connection.execute(sql.SQL("set local {} = off").format(setting))
     yield
-    connection.execute("set local enable_nestloop to default")
+    connection.execute(sql.SQL("set local {} to default").format(setting))
 
 
 def database_at(address: str) -> Database:

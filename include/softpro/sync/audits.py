@@ -122,7 +122,8 @@ class Audit:
             told.append(
                 f"SoftPro no longer has {self.waiting} of {self.our_count_after} records, which is more than the limit "
                 "allows: nothing was deleted. Have a look at softpro.audit_differences; if it is right, run "
-                f"`python -m softpro reconcile {self.organization_id} --yes` within a day"
+                f"`python -m softpro reconcile {self.organization_id} "
+                f"--entity {EntityType(self.entity_type).table} --yes` within a day"
             )
         if self.unanswered:
             told.append(f"SoftPro did not answer for {self.unanswered} records: the next reconcile asks for them again")

@@ -15,7 +15,7 @@ from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS
 from softpro.quality import quarantine
 from softpro.store import leases, logs
-from softpro.store.database import Connection, without_loops
+from softpro.store.database import Connection, without
 from softpro.store.leases import Run
 from softpro.sync.transform import clear
 
@@ -132,7 +132,8 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
         leases.fence(connection, run)
         parameters = {**run.stream, "log_id": run.log_id}
         _clear_pending(connection, run, parameters)
-        counts = connection.execute(_compose(MERGE, run.entity_type), parameters).fetchone()
+        with without(connection, "seqscan"):  # of a table that is empty when this is planned
+            counts = connection.execute(_compose(MERGE, run.entity_type), parameters).fetchone()
         assert counts is not None
         quarantined = quarantine.settle(connection, run)
         clear(connection, run.entity_type, run.log_id)
@@ -158,7 +159,7 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
     wanted = connection.execute(sql.SQL(COUNT).format(**names), parameters).fetchone()
     if wanted and cleared < wanted["n"]:
         connection.execute(sql.SQL(DROP_OUTDATED).format(**names), parameters)
-    with without_loops(connection):
+    with without(connection, "nestloop"):
         connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)
 
 
