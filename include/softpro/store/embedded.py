@@ -15,7 +15,7 @@ from softpro.errors import DatabaseUnavailable
 from softpro.store.database import Database, database_at
 
 SETTLED = "# what softpro adds"
-MOST_MEGABYTES = 512
+MOST_MEGABYTES = 1024
 
 
 def start(data_directory: Path, database: str = "softpro") -> Database:
@@ -52,7 +52,7 @@ def _settle(settings: Path) -> None:
     if SETTLED not in settings.read_text():
         megabytes = min(MOST_MEGABYTES, psutil.virtual_memory().total // 4 // 2**20)
         with settings.open("a") as more:
-            print(SETTLED, f"shared_buffers = {megabytes}MB", "max_wal_size = 2GB", sep="\n", file=more)
+            print(SETTLED, f"shared_buffers = {megabytes}MB", "max_wal_size = 4GB", sep="\n", file=more)
 
 
 def _forget_dead_users(server: Any) -> None:

@@ -77,6 +77,17 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
     )
 
 
+def never_synced(connection: Connection, run: Run) -> bool:
+    """Whether no run over the stream has come to the end of its list yet."""
+    return not connection.execute(
+        """
+        select from softpro.cursors
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and last_synced_at is not null
+        """,
+        run.stream,
+    ).rowcount
+
+
 def begin(cursor: Cursor, mode: Mode) -> Cursor:
     """Where a run of this mode starts. It goes on with an unfinished sweep, unless it asks for more than that does."""
     if mode is Mode.INCREMENTAL or cursor.sweep is mode or cursor.sweep is Mode.FULL:

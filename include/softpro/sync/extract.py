@@ -68,7 +68,8 @@ def extract(
         cursor = cursors.begin(cursor, run.mode)
     way, pages, fetched = way_on(cursor, able, first_slice), 0, 0
     requests_before = requests_counted = client.requests_made
-    with landing(connection, run) as landed:
+    first_load = isinstance(way, ByTime) and cursor.sweep is None and cursors.never_synced(connection, run)
+    with landing(connection, run, only_new=first_load) as landed:
         while True:
             asked = way.position
             try:

@@ -17,7 +17,7 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors, seen
 from softpro.sync.cursors import Cursor
-from softpro.sync.raw import Known, none_there, store
+from softpro.sync.raw import Known, store
 from softpro.vendor.records import Record, Unreadable
 
 AHEAD = 4
@@ -80,13 +80,13 @@ class Lander:
     `fetched` counts what `land` does, of the batches that are landed.
     """
 
-    def __init__(self, connection: Connection, run: Run) -> None:
+    def __init__(self, connection: Connection, run: Run, *, only_new: bool) -> None:
         self.fetched = 0
         self._connection, self._run = connection, run
         self._queue: Queue[Batch | None] = Queue(AHEAD)
         self._failed: BaseException | None = None
-        # In a stream's first load only what overlaps with the batch before can be there already.
-        self._known: Known | None = {} if none_there(connection, run) else None
+        # Then only what overlaps with the batch before is there already. Where that is not so, `store` notices.
+        self._known: Known | None = {} if only_new else None
 
     def put(self, batch: Batch) -> None:
         """Has a batch landed. Raises what `land` raised of one before it."""
@@ -136,9 +136,12 @@ class Lander:
 
 
 @contextmanager
-def landing(connection: Connection, run: Run) -> Iterator[Lander]:
-    """A lander that uses this connection; what it was given is landed when the block ends, however it does."""
-    lander = Lander(connection, run)
+def landing(connection: Connection, run: Run, *, only_new: bool = False) -> Iterator[Lander]:
+    """A lander that uses this connection; what it was given is landed when the block ends, however it does.
+
+    `only_new`: no record that is listed should be there yet.
+    """
+    lander = Lander(connection, run, only_new=only_new)
     thread = Thread(target=lander.work, name="land", daemon=True)
     thread.start()
     try:

@@ -14,7 +14,6 @@ from softpro.vendor.records import Record, Unreadable
 
 REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
 
-SOME = "select from raw.records where integration_id = %(integration_id)s and entity_type = %(entity_type)s limit 1"
 KNOWN = """
 select entity_id, case when deleted_at is null then payload_hash end as payload_hash
 from raw.records
@@ -73,11 +72,6 @@ on conflict (integration_id, entity_type, entity_id) do update
 set payload_hash = excluded.payload_hash
 """
 EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
-
-
-def none_there(connection: Connection, run: Run) -> bool:
-    """Whether nothing of the stream was ever landed."""
-    return not connection.execute(SOME, run.stream).rowcount
 
 
 def store(
