@@ -25,7 +25,7 @@ from softpro.vendor.contract import WINDOW_SECONDS
 
 @dataclass(frozen=True)
 class Slot:
-    """The right to send one request in `wait` seconds, after which `left` more could follow at once."""
+    """The right to send one request in `wait` seconds; `left` more could follow at once, 0 where it had to wait."""
 
     ticket: UUID
     wait: float
@@ -71,6 +71,9 @@ class Budget:
 
         `X-RateLimit-Remaining` below what we believe means that others use the grant: as many slots are taken.
         """
+        remaining = _count(headers.get("X-RateLimit-Remaining"))
+        if remaining is not None and 0 < slot.left <= remaining:
+            remaining = None  # no fewer than we believed when it was sent: nothing to count, which takes its time
         self.connection.execute(
             "select softpro.settle_slot(%s, %s, %s, %s, %s, %s, %s)",
             [
@@ -79,7 +82,7 @@ class Budget:
                 self.requests,
                 self.window,
                 _count(headers.get("X-RateLimit-Limit")) or None,
-                _count(headers.get("X-RateLimit-Remaining")),
+                remaining,
                 None if retry_after is None else timedelta(seconds=retry_after),
             ],
         )
@@ -132,7 +135,7 @@ class Budget:
         wait = row["wait"].total_seconds()
         if deadline is not None and time.monotonic() + wait > deadline:
             raise self._exhausted(wait)
-        return Slot(slot.ticket, wait, slot.left)
+        return Slot(slot.ticket, wait, 0)
 
     def _exhausted(self, wait: float) -> BudgetExhausted:
         return BudgetExhausted(
