@@ -234,7 +234,7 @@ def test_the_command_says_what_it_found_and_leaves_a_mass_delete_undone_without_
     assert asked.code == 1
     assert "transactions WAITING: SoftPro has 42, here were 45 and are 45, not the same" in asked.out
     assert "3 of 45 records, which is more than the limit allows: nothing was deleted" in asked.err
-    assert "reconcile acme --yes" in asked.err
+    assert "reconcile acme --entity transactions --yes" in asked.err
     assert ids(services.database, DELETED) == []
 
     approved = command(settings, "reconcile", "acme", "--entity", "transactions", "--yes", "--json")
