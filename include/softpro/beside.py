@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from softpro.quality.expectations import great_expectations
 
-LEAST_PART, LARGEST_PART = 10_000, 50_000
+LEAST_PART, LARGEST_PART = 10_000, 100_000
 """Records that are worth a part of their own, and those that are worth no more waiting."""
 
 
