@@ -17,7 +17,7 @@ from softpro.quality import quarantine
 from softpro.store import leases, logs
 from softpro.store.database import Connection, without
 from softpro.store.leases import Run
-from softpro.sync.transform import clear
+from softpro.sync.transform import clear, staged
 
 # Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody. What is looked up
 # for each record is a subquery with `offset 0`, as in transform.
@@ -39,8 +39,6 @@ where ctid = any(array(
     ) p
 ))
 """
-
-COUNT = "select count(*) as n from {staged} where log_id = %(log_id)s"
 
 # What landed since it was staged is mapped anew by the next run.
 DROP_OUTDATED = """
@@ -156,8 +154,7 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
         "key": sql.Identifier(run.entity_type.key),
     }
     cleared = connection.execute(sql.SQL(CLEAR_PENDING).format(**names), parameters).rowcount
-    wanted = connection.execute(sql.SQL(COUNT).format(**names), parameters).fetchone()
-    if wanted and cleared < wanted["n"]:
+    if cleared < staged(connection, run):
         connection.execute(sql.SQL(DROP_OUTDATED).format(**names), parameters)
     with without(connection, "nestloop"):
         connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)

@@ -12,6 +12,9 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.vendor.records import Record, Unreadable
 
+Known = Mapping[str, bytes | None]
+"""The payload hashes of records that are there, by id; None of a deleted one."""
+
 REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
 
 KNOWN = """
@@ -35,9 +38,6 @@ RECORD = {
     "payload": "bytea",
 }
 JSONB_VERSION = b"\x01"
-Known = Mapping[str, bytes | None]
-"""The payload hashes of records that are there, by id; None of a deleted one."""
-
 LANDING = {
     "place": "int4",
     "entity_id": "text",

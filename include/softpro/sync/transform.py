@@ -121,7 +121,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
                 rejects = _stage(writing, run, compiled, chain([first], islice(records, CHUNK - 1)))
                 _reject(writing, run, rejects)
                 rejected += len(rejects)
-    return Transformed(_count(writing, run) - rejected, rejected)
+    return Transformed(staged(writing, run) - rejected, rejected)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
@@ -195,7 +195,8 @@ def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
             copy.write_row((run.log_id, run.organization_id, record.entity_id, record.payload_hash, Jsonb(reasons)))
 
 
-def _count(connection: Connection, run: Run) -> int:
+def staged(connection: Connection, run: Run) -> int:
+    """How many records a run has in staging, rejected ones included."""
     row = connection.execute(
         sql.SQL("select count(*) as n from {staging} where log_id = {log_id}").format(**_names(run))
     ).fetchone()
