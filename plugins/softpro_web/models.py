@@ -74,6 +74,18 @@ class Status(Model):
     outage: Outage | None
 
 
+RuleText = Annotated[str, Field(max_length=10_000)]
+
+
+class RuleBothWays(BaseModel):
+    """JSONata for each way; see docs/mappings.md."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_softpro: RuleText | None = Field(None, alias="fromSoftPro")
+    to_softpro: RuleText | None = Field(None, alias="toSoftPro")
+
+
 class MappingIn(Model):
     """One entry of a mapping set; see docs/mappings.md."""
 
@@ -81,15 +93,20 @@ class MappingIn(Model):
     softpro_field: Annotated[str, Field(min_length=1, max_length=500)]
     roi_systems_field: Annotated[str, Field(min_length=1, max_length=200)]
     direction: Literal["SOFTPRO_TO_ROI", "ROI_TO_SOFTPRO", "BIDIRECTIONAL"] = "BIDIRECTIONAL"
-    transformation_rule: Annotated[str, Field(max_length=10_000)] | None = None
+    transformation_rule: RuleText | RuleBothWays | None = None
     required: bool = False
     default_value: Annotated[str, Field(max_length=10_000)] | None = None
     enabled: bool = True
+    validation_rules: dict[str, Any] | None = None
 
     id: UUID | None = Field(None, description="Ignored: what GET answered can be sent back.")
 
     def mapping(self) -> Mapping:
-        return Mapping(**self.model_dump(exclude={"id"}))
+        return Mapping(**self.model_dump(exclude={"id", "transformation_rule"}), transformation_rule=self._rule())
+
+    def _rule(self) -> Any:
+        rule = self.transformation_rule
+        return rule.model_dump(by_alias=True, exclude_none=True) if isinstance(rule, RuleBothWays) else rule
 
 
 class MappingOut(MappingIn):
@@ -147,6 +164,7 @@ class LogOut(Model):
     records_inserted: int
     records_updated: int
     api_requests: int
+    mapping_version: int | None
     warnings: dict[str, int]
     error_message: str | None
     request_payload: dict[str, Any] | None

@@ -191,6 +191,7 @@ def test_mappings_are_read_replaced_and_refused_as_a_whole(airflow: Airflow) -> 
         "required": False,
         "defaultValue": None,
         "enabled": True,
+        "validationRules": None,
     }
 
     bad = [

@@ -13,7 +13,9 @@ def test_a_run_applies_a_changed_mapping_to_all_rows_without_asking_softpro(airf
     plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration["id"]}).raise_for_status()
     url = f"{airflow.url}/mappings"
     [*contacts] = [
-        {**mapping, "transformationRule": "'Dr. ' & $"} if mapping["roiSystemsField"] == "company" else mapping
+        {**mapping, "direction": "SOFTPRO_TO_ROI", "transformationRule": "'Dr. ' & $"}
+        if mapping["roiSystemsField"] == "company"
+        else mapping
         for mapping in plugin.session.get(url, params={"integrationId": integration["id"]}).json()["data"]
         if mapping["entityType"] == "CONTACT"
     ]

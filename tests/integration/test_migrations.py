@@ -44,7 +44,7 @@ def columns_of(database: Database, schema: str, table: str) -> dict[str, str]:
 
 
 def test_migrating_twice_does_nothing_the_second_time(bare_database: Database) -> None:
-    assert migrate(bare_database) == ["0001", "0002", "0003", "0004", "0005", "0006"]
+    assert migrate(bare_database) == ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
     assert migrate(bare_database) == []
 
 
@@ -53,7 +53,8 @@ def test_what_was_granted_on_a_view_that_is_made_anew_stays(
 ) -> None:
     until = tmp_path / "sql"
     shutil.copytree(migrations.SQL_DIRECTORY, until)
-    (until / "migrations" / "versions" / "0006_ids.py").unlink()
+    for later in ("0006_ids", "0007_rules"):
+        (until / "migrations" / "versions" / f"{later}.py").unlink()
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "SQL_DIRECTORY", until)
         assert migrate(bare_database)[-1] == "0005"
@@ -61,7 +62,7 @@ def test_what_was_granted_on_a_view_that_is_made_anew_stays(
     execute(bare_database, 'create role "an analyst"')
     execute(bare_database, 'grant select on roi.transactions_versions to "an analyst" with grant option')
     execute(bare_database, "grant select on roi.contacts_versions to public")
-    assert migrate(bare_database) == ["0006"]
+    assert migrate(bare_database) == ["0006", "0007"]
     granted = "select has_table_privilege('an analyst', %s, %s)"
     assert one(bare_database, granted, "roi.transactions_versions", "select with grant option")
     assert one(bare_database, granted, "roi.contacts_versions", "select")
@@ -101,7 +102,7 @@ def test_the_mapped_columns_are_those_of_the_tables(
 @pytest.mark.parametrize("entity", list(EntityType))
 def test_only_keys_and_the_products_own_timestamps_are_not_mapped(database: Database, entity: EntityType) -> None:
     own = {"id", "organization_id", entity.key, "softpro_created_at", "softpro_updated_at"}
-    own |= {"created_at", "updated_at", "deleted_at"}
+    own |= {"created_at", "updated_at", "deleted_at", "mapping_version"}
     assert columns_of(database, "roi", entity.table).keys() - COLUMNS[entity].keys() == own
 
 

@@ -32,7 +32,9 @@ def remap(services: Services, integration: Integration, run_id: str = "remap") -
 
 def in_capitals(column: str) -> list[Mapping]:
     return [
-        replace(mapping, transformation_rule="$ ? $uppercase($)") if mapping.roi_systems_field == column else mapping
+        replace(mapping, transformation_rule="$ ? $uppercase($)", direction="SOFTPRO_TO_ROI")
+        if mapping.roi_systems_field == column
+        else mapping
         for mapping in default_mappings(CONTACT)
     ]
 
@@ -82,7 +84,9 @@ def test_what_a_mapping_makes_bad_goes_to_quarantine_and_comes_back(services: Se
     acme = connected("acme")
     sync(services, acme, CONTACT)
     bad = [
-        replace(mapping, transformation_rule='$error("never")') if mapping.roi_systems_field == "notes" else mapping
+        replace(mapping, transformation_rule='$error("never")', direction="SOFTPRO_TO_ROI")
+        if mapping.roi_systems_field == "notes"
+        else mapping
         for mapping in default_mappings(CONTACT)
     ]
     give(services, acme, bad)

@@ -29,7 +29,7 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
     """The records still stream in when it comes: a stream that is left open keeps its connection locked for ever."""
     integration, ended = connected("acme"), []
     with services.database.connect() as connection:
-        ruled = [Mapping(EntityType.TRANSACTION, "notes", "notes", transformation_rule="$")]
+        ruled = [Mapping(EntityType.TRANSACTION, "notes", "notes", direction="SOFTPRO_TO_ROI", transformation_rule="$")]
         sets.replace(connection, integration.id, "acme", ruled, "test")
     run = begin(services, integration)
     pipeline.extract(services, run)

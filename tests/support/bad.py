@@ -87,7 +87,7 @@ def strict_mappings() -> list[Mapping]:
         if mapping.roi_systems_field == "transaction_type":
             return replace(mapping, required=True)
         if mapping.roi_systems_field == "property_county":
-            return replace(mapping, transformation_rule="$substring($, 0)")
+            return replace(mapping, transformation_rule="$substring($, 0)", direction="SOFTPRO_TO_ROI")
         return mapping
 
     return [stricter(mapping) for mapping in default_mappings(EntityType.TRANSACTION)]

@@ -80,7 +80,10 @@ def test_every_problem_of_every_mapping_is_named_at_once() -> None:
     assert "transformationRule does not compile: " in found[2]
     assert found[3] == 'mapping 3: defaultValue: "a lot" is not a number'
     assert found[4] == 'mapping 4: defaultValue: "soon" is not a timestamp'
-    assert found[5] == "mapping 4: transformationRule should be a JSONata text, or null"
+    assert found[5] == (
+        'mapping 4: transformationRule should be a JSONata text, or {"fromSoftPro": …, "toSoftPro": …}, or null; '
+        "it has 'type'"
+    )
     assert found[6] == "mapping 5: roiSystemsField 'notes' is taken by mapping 1"
 
 

@@ -8,15 +8,16 @@ from typing import Any
 from softpro.entities import EntityType
 
 DIRECTIONS = ("SOFTPRO_TO_ROI", "ROI_TO_SOFTPRO", "BIDIRECTIONAL")
+FROM_SOFTPRO, TO_SOFTPRO = "fromSoftPro", "toSoftPro"
 
 
 @dataclass(frozen=True)
 class Mapping:
     """`softpro_field`: a dotted path such as `propertyAddress.city` or `buyer[0].contactId`.
 
-    `roi_systems_field`: a column of `columns.COLUMNS`, or `custom.<name>`. `transformation_rule`: JSONata (its `$` is
-    the field's value, `$record` the whole record), or None. `default_value` stands in for a field that is missing or
-    null.
+    `roi_systems_field`: a column of `columns.COLUMNS`, or `custom.<name>`. `transformation_rule`: None, JSONata for the
+    one way that the mapping goes, or `{"fromSoftPro": …, "toSoftPro": …}` with JSONata for each way. `default_value`
+    stands in for a field that is missing or null. `validation_rules`: what a value has to keep, as in `validation.py`.
     """
 
     entity_type: EntityType
@@ -27,8 +28,19 @@ class Mapping:
     required: bool = False
     default_value: str | None = None
     enabled: bool = True
+    validation_rules: dict[str, Any] | None = None
 
     @property
     def inbound(self) -> bool:
         """It takes part when SoftPro's records are loaded."""
         return self.enabled and self.direction != "ROI_TO_SOFTPRO"
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """The JSONata by the way it is for, `FROM_SOFTPRO` or `TO_SOFTPRO`."""
+        rule = self.transformation_rule
+        if rule is None:
+            return {}
+        if isinstance(rule, str):
+            return {TO_SOFTPRO if self.direction == "ROI_TO_SOFTPRO" else FROM_SOFTPRO: rule}
+        return dict(rule)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
+from softpro.errors import NotFoundHere
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.validate import validate
@@ -25,12 +28,36 @@ class StoredMapping:
     mapping: Mapping
 
 
+@dataclass(frozen=True)
+class MappingSet:
+    """The set of a stream that is in force; version None where it never had one."""
+
+    version: int | None
+    mappings: list[Mapping]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A set that stands or stood, and who made it; `restores`: the earlier version it is a copy of."""
+
+    entity_type: str
+    version: int
+    author: str
+    created_at: datetime
+    restores: int | None
+    mappings: list[Any]
+
+    @property
+    def set(self) -> list[Mapping]:
+        return [Mapping(**{**each, "entity_type": EntityType(each["entity_type"])}) for each in self.mappings]
+
+
 def read(connection: Connection, integration_id: UUID, entity_type: EntityType | None = None) -> list[StoredMapping]:
     """The integration's mappings, of all entity types or of one, in the order they were given."""
     rows = connection.execute(
         """
         select id, entity_type, softpro_field, roi_systems_field, direction, transformation_rule, required,
-               default_value, enabled
+               default_value, enabled, validation_rules
         from softpro.mappings
         where integration_id = %(integration)s
           and entity_type = coalesce(%(entity_type)s, entity_type) and entity_type = any(%(known)s)
@@ -47,18 +74,43 @@ def read(connection: Connection, integration_id: UUID, entity_type: EntityType |
     ]
 
 
+def current(connection: Connection, integration_id: UUID, entity_type: EntityType) -> MappingSet:
+    """The stream's set and its version, as they stand together."""
+    rows = connection.execute(
+        """
+        select (select max(version) from softpro.mapping_versions v
+                where v.integration_id = m.integration_id and v.entity_type = m.entity_type) as version,
+               softpro_field, roi_systems_field, direction, transformation_rule, required, default_value, enabled,
+               validation_rules
+        from softpro.mappings m
+        where integration_id = %s and entity_type = %s
+        order by position
+        """,
+        [integration_id, entity_type.value],
+    ).fetchall()
+    number = next((row["version"] for row in rows), None)
+    return MappingSet(
+        number, [Mapping(entity_type, **{k: v for k, v in row.items() if k != "version"}) for row in rows]
+    )
+
+
 def replace(
     connection: Connection, integration_id: UUID, organization_id: str, mappings: Sequence[Mapping], author: str
-) -> None:
-    """Replaces the set of each entity type that occurs in `mappings`; all of it, or nothing. Raises MappingError."""
+) -> dict[EntityType, int]:
+    """Replaces the set of each entity type that occurs in `mappings`; all of it, or nothing.
+
+    Returns the new version of each. Raises MappingError.
+    """
     validate(mappings)
     by_type: dict[EntityType, list[Mapping]] = {}
     for mapping in mappings:
         by_type.setdefault(mapping.entity_type, []).append(mapping)
     with connection.transaction():
-        connection.execute("select from softpro.integrations where id = %s for update", [integration_id])
-        for entity_type, of_type in by_type.items():
-            _replace_set(connection, integration_id, organization_id, entity_type, of_type, author)
+        _lock(connection, integration_id)
+        return {
+            entity_type: _replace_set(connection, integration_id, organization_id, entity_type, of_type, author)
+            for entity_type, of_type in by_type.items()
+        }
 
 
 def ensure_defaults(
@@ -70,6 +122,74 @@ def ensure_defaults(
             replace(connection, integration_id, organization_id, default_mappings(entity_type), "softpro")
 
 
+def versions(
+    connection: Connection, integration_id: UUID, entity_type: EntityType, limit: int, offset: int
+) -> tuple[list[Version], int]:
+    """A page of the stream's versions, the latest first, and how many there are in all."""
+    found = (
+        connection.cursor(row_factory=class_row(Version))
+        .execute(
+            """
+            select entity_type, version, author, created_at, restores, mappings
+            from softpro.mapping_versions
+            where integration_id = %s and entity_type = %s
+            order by version desc
+            limit %s offset %s
+            """,
+            [integration_id, entity_type.value, limit, offset],
+        )
+        .fetchall()
+    )
+    total = connection.execute(
+        "select count(*) as n from softpro.mapping_versions where integration_id = %s and entity_type = %s",
+        [integration_id, entity_type.value],
+    ).fetchone()
+    assert total is not None
+    return found, total["n"]
+
+
+def version(connection: Connection, integration_id: UUID, entity_type: EntityType, number: int) -> Version:
+    """One version of the stream's set. Raises NotFoundHere."""
+    found = (
+        connection.cursor(row_factory=class_row(Version))
+        .execute(
+            """
+            select entity_type, version, author, created_at, restores, mappings
+            from softpro.mapping_versions
+            where integration_id = %s and entity_type = %s and version = %s
+            """,
+            [integration_id, entity_type.value, number],
+        )
+        .fetchone()
+    )
+    if found is None:
+        raise NotFoundHere(f"The mappings of {entity_type.table} have no version {number}")
+    return found
+
+
+def restore(
+    connection: Connection,
+    integration_id: UUID,
+    organization_id: str,
+    entity_type: EntityType,
+    number: int,
+    author: str,
+) -> int:
+    """Makes a new version that is a copy of an earlier one. Returns its number.
+
+    Raises NotFoundHere, and MappingError where the earlier one would be refused today.
+    """
+    with connection.transaction():
+        _lock(connection, integration_id)
+        earlier = version(connection, integration_id, entity_type, number).set
+        validate(earlier)
+        return _replace_set(connection, integration_id, organization_id, entity_type, earlier, author, restores=number)
+
+
+def _lock(connection: Connection, integration_id: UUID) -> None:
+    connection.execute("select from softpro.integrations where id = %s for no key update", [integration_id])
+
+
 def _replace_set(
     connection: Connection,
     integration_id: UUID,
@@ -77,7 +197,8 @@ def _replace_set(
     entity_type: EntityType,
     mappings: Sequence[Mapping],
     author: str,
-) -> None:
+    restores: int | None = None,
+) -> int:
     stream = {"integration": integration_id, "organization": organization_id, "entity_type": entity_type.value}
     connection.execute(
         "delete from softpro.mappings where integration_id = %(integration)s and entity_type = %(entity_type)s", stream
@@ -87,23 +208,32 @@ def _replace_set(
             """
             insert into softpro.mappings
                 (integration_id, organization_id, entity_type, softpro_field, roi_systems_field, direction,
-                 transformation_rule, required, default_value, enabled, position)
+                 transformation_rule, required, default_value, enabled, validation_rules, position)
             values (%(integration)s, %(organization)s, %(entity_type)s, %(softpro_field)s, %(roi_systems_field)s,
-                    %(direction)s, %(rule)s, %(required)s, %(default_value)s, %(enabled)s, %(position)s)
+                    %(direction)s, %(rule)s, %(required)s, %(default_value)s, %(enabled)s, %(validation)s, %(position)s)
             """,
             [{**_row(mapping), **stream, "position": position} for position, mapping in enumerate(mappings)],
         )
-    connection.execute(
+    made = connection.execute(
         """
-        insert into softpro.mapping_versions (integration_id, organization_id, entity_type, version, author, mappings)
-        select %(integration)s, %(organization)s, %(entity_type)s, coalesce(max(version), 0) + 1, %(author)s, %(set)s
+        insert into softpro.mapping_versions
+            (integration_id, organization_id, entity_type, version, author, mappings, restores)
+        select %(integration)s, %(organization)s, %(entity_type)s, coalesce(max(version), 0) + 1, %(author)s, %(set)s,
+               %(restores)s
         from softpro.mapping_versions
         where integration_id = %(integration)s and entity_type = %(entity_type)s
+        returning version
         """,
-        {**stream, "author": author, "set": Jsonb([asdict(mapping) for mapping in mappings])},
-    )
+        {**stream, "author": author, "set": Jsonb([asdict(mapping) for mapping in mappings]), "restores": restores},
+    ).fetchone()
+    assert made is not None
+    return int(made["version"])
 
 
 def _row(mapping: Mapping) -> Dict[str, Any]:
-    rule = mapping.transformation_rule
-    return {**asdict(mapping), "rule": Jsonb(rule) if rule is not None else None}
+    rule, validation = mapping.transformation_rule, mapping.validation_rules
+    return {
+        **asdict(mapping),
+        "rule": Jsonb(rule) if rule is not None else None,
+        "validation": Jsonb(validation) if validation is not None else None,
+    }

@@ -11,7 +11,7 @@ from typing import Any
 from softpro.mapping import paths
 from softpro.mapping.columns import CUSTOM_PREFIX, Type
 from softpro.mapping.convert import CONVERTERS
-from softpro.mapping.mapping import Mapping
+from softpro.mapping.mapping import FROM_SOFTPRO, Mapping
 from softpro.mapping.paths import MISSING
 from softpro.mapping.rules import Rule, compile_rule
 from softpro.mapping.validate import target_type
@@ -63,7 +63,7 @@ CREATED_AT = Step("softpro_created_at", ("createdAt",), None, "createdAt", None,
 
 def compile_step(mapping: Mapping) -> Step:
     """Raises ValueError on an invalid mapping."""
-    rule = mapping.transformation_rule
+    rule = mapping.rules.get(FROM_SOFTPRO)
     return Step(
         column=mapping.roi_systems_field,
         path=paths.parse(mapping.softpro_field),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from softpro.errors import MappingError
-from softpro.mapping import paths
+from softpro.mapping import paths, validation
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX, Type
 from softpro.mapping.convert import CONVERTERS
-from softpro.mapping.mapping import DIRECTIONS, Mapping
+from softpro.mapping.mapping import DIRECTIONS, FROM_SOFTPRO, TO_SOFTPRO, Mapping
 from softpro.mapping.rules import compile_rule
+
+RULE = 'a JSONata text, or {"fromSoftPro": …, "toSoftPro": …}, or null'
+NEEDED = {
+    "SOFTPRO_TO_ROI": (FROM_SOFTPRO,),
+    "ROI_TO_SOFTPRO": (TO_SOFTPRO,),
+    "BIDIRECTIONAL": (FROM_SOFTPRO, TO_SOFTPRO),
+}
 
 
 def target_type(mapping: Mapping) -> Type:
@@ -57,17 +64,42 @@ def _problems(mapping: Mapping) -> list[str]:
         found.append(str(wrong))
     else:
         found.extend(_default_problems(mapping, convert))
+        if mapping.validation_rules is not None:
+            found.extend(validation.problems(mapping.validation_rules, target_type(mapping)))
     if mapping.direction not in DIRECTIONS:
         found.append(f"direction {mapping.direction!r} is none of {', '.join(DIRECTIONS)}")
-    rule = mapping.transformation_rule
-    if rule is not None and not isinstance(rule, str):
-        found.append("transformationRule should be a JSONata text, or null")
-    elif rule is not None:
-        try:
-            compile_rule(rule)
-        except ValueError as wrong:
-            found.append(f"transformationRule does not compile: {wrong}")
+    found.extend(_rule_problems(mapping))
     return found
+
+
+def _rule_problems(mapping: Mapping) -> Iterator[str]:
+    rule = mapping.transformation_rule
+    if rule is None:
+        return
+    if isinstance(rule, str):
+        if mapping.direction == "BIDIRECTIONAL":
+            yield (
+                "transformationRule has one way only, and direction BIDIRECTIONAL needs both: "
+                'give {"fromSoftPro": …, "toSoftPro": …}, or direction SOFTPRO_TO_ROI'
+            )
+    elif not isinstance(rule, dict) or not all(isinstance(text, str) for text in rule.values()):
+        yield f"transformationRule should be {RULE}"
+        return
+    else:
+        if unknown := set(rule) - {FROM_SOFTPRO, TO_SOFTPRO}:
+            yield f"transformationRule should be {RULE}; it has {', '.join(sorted(map(repr, unknown)))}"
+            return
+        yield from (
+            f"transformationRule lacks {way}, which direction {mapping.direction} needs"
+            for way in NEEDED.get(mapping.direction, ())
+            if way not in rule
+        )
+    for way, text in mapping.rules.items():
+        try:
+            compile_rule(text)
+        except ValueError as wrong:
+            name = "transformationRule" if isinstance(rule, str) else f"transformationRule.{way}"
+            yield f"{name} does not compile: {wrong}"
 
 
 def _default_problems(mapping: Mapping, convert: Callable[[Any], Any]) -> list[str]:

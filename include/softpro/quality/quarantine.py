@@ -49,9 +49,11 @@ def put(
 
 SETTLE = """
 insert into softpro.quarantine as q
-    (integration_id, organization_id, entity_type, record_key, entity_id, payload, payload_hash, reasons, log_id)
+    (integration_id, organization_id, entity_type, record_key, entity_id, payload, payload_hash, reasons, log_id,
+     mapping_version)
 select %(integration_id)s, r.organization_id, %(entity_type)s, j.entity_id, j.entity_id,
-       r.payload, j.payload_hash, j.reasons, %(log_id)s
+       r.payload, j.payload_hash, j.reasons, %(log_id)s,
+       (select mapping_version from softpro.sync_logs where id = %(log_id)s)
 from (
     select entity_id, payload_hash, jsonb_agg(reason) as reasons
     from staging.rejects, jsonb_array_elements(reasons) reason
@@ -67,7 +69,7 @@ cross join lateral (
 ) r
 on conflict (integration_id, entity_type, record_key) do update
 set payload = excluded.payload, payload_hash = excluded.payload_hash, reasons = excluded.reasons,
-    log_id = excluded.log_id, updated_at = now(), resolved_at = null
+    log_id = excluded.log_id, mapping_version = excluded.mapping_version, updated_at = now(), resolved_at = null
 """
 
 

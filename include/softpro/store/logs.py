@@ -43,6 +43,7 @@ class SyncLog:
     records_inserted: int
     records_updated: int
     api_requests: int
+    mapping_version: int | None
     warnings: dict[str, int]
     error_message: str | None
     request_payload: dict[str, Any] | None
@@ -122,6 +123,11 @@ def start(connection: Connection, log_id: UUID, max_attempts: int, reason: str) 
         """,
         {"id": log_id, "max_attempts": max_attempts, "reason": reason},
     )
+
+
+def map_by(connection: Connection, log_id: UUID, mapping_version: int | None) -> None:
+    """Notes the version of the set that the run maps by."""
+    connection.execute("update softpro.sync_logs set mapping_version = %s where id = %s", [mapping_version, log_id])
 
 
 def add(connection: Connection, log_id: UUID, **counts: int) -> None:

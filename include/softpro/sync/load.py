@@ -62,7 +62,7 @@ with incoming as not materialized (
 ),
 replaced as (
     update {roi} t
-    set ({columns}) = row({new_columns}), updated_at = now(), deleted_at = null
+    set ({columns}, mapping_version) = row({new_columns}, i.mapping_version), updated_at = now(), deleted_at = null
     from incoming i
     join {roi} o on o.organization_id = i.organization_id and o.{key} = i.{key}
     where t.id = o.id
@@ -73,15 +73,15 @@ replaced as (
 ),
 history as (
     insert into {history}
-        (id, organization_id, {key}, {columns}, created_at, updated_at, deleted_at,
+        (id, organization_id, {key}, {columns}, mapping_version, created_at, updated_at, deleted_at,
          valid_from, valid_to, changed_fields)
-    select id, organization_id, {key}, {columns}, created_at, updated_at, deleted_at,
+    select id, organization_id, {key}, {columns}, mapping_version, created_at, updated_at, deleted_at,
            updated_at, now(), changed_fields
     from replaced
 ),
 added as (
-    insert into {roi} (organization_id, {key}, {columns})
-    select i.organization_id, i.{key}, {new_columns}
+    insert into {roi} (organization_id, {key}, {columns}, mapping_version)
+    select i.organization_id, i.{key}, {new_columns}, i.mapping_version
     from incoming i
     where not exists (
         select from {roi} t where t.organization_id = i.organization_id and t.{key} = i.{key})

@@ -265,7 +265,7 @@ def _delete_batch(connection: Connection, run: Run, audit: Audit) -> int:
 
 
 def _bury(entity_type: EntityType) -> sql.Composed:
-    kept = ("softpro_created_at", "softpro_updated_at", "created_at", "updated_at", "deleted_at")
+    kept = ("mapping_version", "softpro_created_at", "softpro_updated_at", "created_at", "updated_at", "deleted_at")
     columns = ("id", "organization_id", entity_type.key, *COLUMNS[entity_type], *kept)
     return sql.SQL(BURY).format(
         roi=sql.Identifier("roi", entity_type.table),

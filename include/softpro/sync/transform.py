@@ -26,7 +26,7 @@ from softpro.mapping import sets
 from softpro.mapping.compiled import Compiled, apply, compile_mappings
 from softpro.mapping.expressions import expressible, rows
 from softpro.mapping.step import Reason
-from softpro.store import leases
+from softpro.store import leases, logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 
@@ -57,8 +57,9 @@ where (select count(*) from staged) < (select count(*) from ({pending}) p)
 """
 LEFT_OVER = """
 with staged as (
-    insert into {staging} (log_id, organization_id, {key}, payload_hash, softpro_updated_at, {columns})
-    select {log_id}, {organization_id}, entity_id, payload_hash, updated_at, {columns}
+    insert into {staging}
+        (log_id, organization_id, mapping_version, {key}, payload_hash, softpro_updated_at, {columns})
+    select {log_id}, {organization_id}, {mapping_version}, entity_id, payload_hash, updated_at, {columns}
     from ({rows}) r
     where odd is not true
     returning {key}
@@ -105,8 +106,8 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
 
     The connections are two to the same database. Raises LeaseLost.
     """
-    mappings = [stored.mapping for stored in sets.read(writing, run.integration_id, run.entity_type)]
-    compiled = compile_mappings(run.entity_type, mappings)
+    in_force = sets.current(writing, run.integration_id, run.entity_type)
+    compiled = compile_mappings(run.entity_type, in_force.mappings)
     rejected = 0
     with reading.transaction(), writing.transaction():
         # Both write to one table: whoever asks for all of it in between would wait for one, and the other for him.
@@ -115,10 +116,12 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
         leases.fence(reading, run)
         leases.fence(writing, run)
         clear(writing, run.entity_type, run.log_id)
+        logs.map_by(writing, run.log_id, in_force.version)
         writing.adapters.register_dumper(None, _JsonText)
-        with closing(_records(reading, run, compiled)) as records:  # a stream left open keeps its connection locked
+        records = _records(reading, run, in_force.version, compiled)
+        with closing(records):  # a stream left open keeps its connection locked
             for first in records:
-                rejects = _stage(writing, run, compiled, chain([first], islice(records, CHUNK - 1)))
+                rejects = _stage(writing, run, in_force.version, compiled, chain([first], islice(records, CHUNK - 1)))
                 _reject(writing, run, rejects)
                 rejected += len(rejects)
     return Transformed(staged(writing, run) - rejected, rejected)
@@ -132,17 +135,18 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
         )
 
 
-def _records(connection: Connection, run: Run, compiled: Compiled) -> Generator[_Pending]:
+def _records(connection: Connection, run: Run, version: int | None, compiled: Compiled) -> Generator[_Pending]:
     """The pending records, but for those that PostgreSQL itself staged."""
-    query = _left_over(run, compiled) if expressible(compiled) else _select(run, "{pending}")
+    query = _left_over(run, version, compiled) if expressible(compiled) else _select(run, "{pending}")
     with connection.cursor(row_factory=args_row(_Pending)) as cursor:
         yield from cursor.stream(query, binary=True, size=FETCHED_AT_ONCE)
 
 
-def _left_over(run: Run, compiled: Compiled) -> sql.Composed:
+def _left_over(run: Run, version: int | None, compiled: Compiled) -> sql.Composed:
     """Stages the records that hold nothing odd, and selects the others."""
     return sql.SQL(LEFT_OVER).format(
         **_names(run),
+        mapping_version=sql.Literal(version),
         columns=sql.SQL(", ").join(sql.Identifier(step.column) for step in compiled.steps),
         rows=rows(compiled.steps, _select(run, "{pending}", "r.payload"), ["entity_id", "payload_hash", "updated_at"]),
         records=_select(run, NOT_STAGED),
@@ -158,12 +162,15 @@ def _select(run: Run, entities: str, payload: str = "convert_to(r.payload::text,
     )
 
 
-def _stage(connection: Connection, run: Run, compiled: Compiled, records: Iterable[_Pending]) -> list[_Rejected]:
+def _stage(
+    connection: Connection, run: Run, version: int | None, compiled: Compiled, records: Iterable[_Pending]
+) -> list[_Rejected]:
     """Copies the rows that the mappings make, also of records that are rejected: the checks may know more reasons.
     Returns these."""
     types = {
         "log_id": "uuid",
         "organization_id": "text",
+        "mapping_version": "int4",
         run.entity_type.key: "text",
         "payload_hash": "bytea",
         "softpro_updated_at": "timestamptz",
@@ -177,9 +184,8 @@ def _stage(connection: Connection, run: Run, compiled: Compiled, records: Iterab
         copy.set_types(list(types.values()))
         for record in records:
             values, reasons = apply(compiled, record.payload)
-            copy.write_row(
-                (run.log_id, run.organization_id, record.entity_id, record.payload_hash, record.updated_at, *values)
-            )
+            key = (record.entity_id, record.payload_hash, record.updated_at)
+            copy.write_row((run.log_id, run.organization_id, version, *key, *values))
             if reasons:
                 rejects.append(_Rejected(record, reasons))
     return rejects
