@@ -172,3 +172,7 @@ class FateUnknown(SoftProError):
 
 class CheckFailed(SoftProError):
     """The quality suite could not be run; nothing was loaded."""
+
+
+class RulesUnavailable(SoftProError):
+    """The process that evaluates mapping rules ended by itself; nothing was loaded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -17,10 +17,11 @@ from psycopg.types.json import set_json_loads
 
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.mapping.compiled import Compiled, apply, compile_mappings
+from softpro.mapping.compiled import Compiled, compile_mappings, mapped
 from softpro.mapping.defaults import default_mappings
-from softpro.mapping.expressions import expressible, rows
+from softpro.mapping.expressions import columns, expressible, result, rows
 from softpro.mapping.mapping import Mapping
+from softpro.mapping.rules import evaluating
 from softpro.store.database import Database
 
 from ..support.databases import Server
@@ -91,6 +92,7 @@ ODD = [
     '{"n": 1e5000}',
     '{"a": ' + "[" * 400 + "]" * 400 + "}",
 ]
+BEYOND_A_DOUBLE = ["1e400", "1e-400", '{"n": 1e5000}']
 times = st.datetimes().map(lambda moment: moment.isoformat(timespec="milliseconds") + "Z")
 near_times = times.flatmap(
     lambda text: st.tuples(st.integers(0, len(text) - 1), st.sampled_from(" 0123456789-:.TZ+/x")).map(
@@ -120,26 +122,38 @@ def comparable(value: Any, kind: Type) -> Any:
     return exact(value) if kind is Type.JSON and value is not None else value
 
 
-def check(database: Database, compiled: Compiled, payloads: list[str]) -> list[bool]:
-    """Asserts that both ways agree on all records that SQL decides. Returns which it leaves to Python."""
-    source = sql.SQL(
-        "select place, payload::jsonb as payload from unnest({}::text[]) with ordinality u(payload, place)"
-    ).format(sql.Literal(payloads))
-    mapped = rows(compiled.steps, source, ["place"])
+def written(value: Any) -> str:
+    """With the scale of a number, which does not count where numbers are compared."""
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def check(database: Database, compiled: Compiled, payloads: list[str], *ruled: Sequence[str | None]) -> list[bool]:
+    """Asserts that both ways agree on all records that SQL decides. Returns which it leaves to Python.
+
+    `ruled`: of each rule the results, one for each payload.
+    """
+    columns_of_rules = [sql.SQL("u.{}::jsonb").format(sql.Identifier(result(rule))) for rule in range(len(ruled))]
+    names = [sql.Identifier(name) for name in ("payload", *map(result, range(len(ruled))), "place")]
+    source = sql.SQL("select {} from unnest({}) with ordinality u({})").format(
+        sql.SQL(", ").join([sql.SQL("place, payload::jsonb as payload"), *columns_of_rules]),
+        sql.SQL(", ").join(sql.Literal(column) + sql.SQL("::text[]") for column in (payloads, *ruled)),
+        sql.SQL(", ").join(names),
+    )
     query = sql.SQL(
         "select r.*, convert_to(s.payload::text, 'UTF8') as payload from ({}) r join ({}) s using (place) where not odd"
-    ).format(mapped, source)
-    with database.connect() as connection:
+    ).format(rows(compiled, source, ["place"]), source)
+    with database.connect() as connection, evaluating(compiled.asking.rules) as rules:
         set_json_loads(exact, connection)
         decided = connection.execute(query).fetchall()
-    for row in decided:
-        values, reasons = apply(compiled, row["payload"])
-        by_python = dict(zip(compiled.columns, values, strict=True))
+        by_python = list(mapped(compiled, [row["payload"] for row in decided], rules))
+    for row, (values, reasons) in zip(decided, by_python, strict=True):
+        by_column = dict(zip(compiled.columns, values, strict=True))
         assert reasons == [], row
-        for step in compiled.steps:
-            expected = comparable(by_python[step.column], step.kind)
-            assert row[step.column] == expected, (step.column, row)
-            assert str(row[step.column]) == str(expected) or step.kind is Type.JSON  # the scale of a number, too
+        for column in columns(compiled):
+            kind = compiled.columns[column]
+            expected = comparable(by_column[column], kind)
+            assert row[column] == expected, (column, row)
+            assert written(row[column]) == written(expected) or kind is Type.JSON
     places = {row["place"] for row in decided}
     return [place not in places for place in range(1, len(payloads) + 1)]
 
@@ -202,9 +216,52 @@ def test_names_and_defaults_stand_in_the_statement_as_they_are(database: Databas
         assert check(database, compiled, [json.dumps({odd_name: "x"}), "{}"]) == [False, False]
 
 
-def test_a_rule_a_place_in_a_list_and_a_custom_target_are_left_to_python() -> None:
+@pytest.mark.parametrize("kind", list(Type))
+@pytest.mark.parametrize("how", [{}, {"required": True}, {"default_value": "2025-03-01T17:04:05.123Z"}])
+def test_both_ways_agree_on_whatever_a_rule_comes_to(database: Database, kind: Type, how: dict[str, Any]) -> None:
+    if "default_value" in how and kind in (Type.MONEY, Type.NUMBER):
+        how = {"default_value": "12.5"}
+    compiled = to(OF_TYPE[kind], transformation_rule="$", direction="SOFTPRO_TO_ROI", **how)
+    fields = [value for value in DECIDED_BY_SQL + ODD if len(value) < 400 and value not in BEYOND_A_DOUBLE]
+    payloads = [f'{{"field": {value}}}' for value in fields] + ["{}"]
+    odd = check(database, compiled, payloads, [*results(compiled, payloads)])
+    assert not all(odd)
+    assert odd[-1] == how.get("required", False)
+
+
+@pytest.mark.parametrize("how", [{}, {"required": True}, {"default_value": "none"}])
+@pytest.mark.parametrize("rule", [None, "$"])
+def test_both_ways_agree_on_names_in_custom(database: Database, how: dict[str, Any], rule: str | None) -> None:
+    mappings = [
+        Mapping(TRANSACTION, "all", "custom"),
+        Mapping(TRANSACTION, "field", "custom.it's", "SOFTPRO_TO_ROI", rule, **how),
+        Mapping(TRANSACTION, "list[1].name", "custom.second"),
+    ]
+    values = ["null", "0", "false", '""', '"text"', "[1, 2.50]", '{"a": null}']
+    bases = ["null", "{}", '{"kept": 1, "it\'s": 2}', "[1]", '"text"', "7"]
+    lists = ["null", "[]", '[{}, {"name": "b"}]', '{"1": {"name": "x"}}', '"x"', '[{}, {"name": null}]']
+    payloads = [
+        f'{{"all": {base}, "field": {value}, "list": {each}}}' for base in bases for value in values for each in lists
+    ]
+    payloads += ["{}", '{"all": {}}', '{"field": 1}']
+    for compiled in (compile_mappings(TRANSACTION, mappings), compile_mappings(TRANSACTION, mappings[1:])):
+        ruled = [] if rule is None else [[*results(compiled, payloads)]]
+        assert not all(check(database, compiled, payloads, *ruled))
+
+
+def results(compiled: Compiled, payloads: list[str]) -> Iterator[str | None]:
+    """What the one rule of a set comes to."""
+    asked = (compiled.asking.of(exact(payload), payload.encode()) for payload in payloads)
+    with evaluating(compiled.asking.rules) as rules:
+        for evaluated in rules.evaluate(asked):
+            assert not evaluated.failures
+            yield evaluated.results[0]
+
+
+def test_what_only_a_patient_reader_takes_is_left_to_python() -> None:
     assert expressible(compile_mappings(TRANSACTION, default_mappings(TRANSACTION)))
-    assert not expressible(to("notes", transformation_rule="$"))
-    assert not expressible(to("notes", "buyer[0].notes"))
-    assert not expressible(to("custom.x"))
+    assert expressible(to("notes", "buyer[0].notes", transformation_rule="$"))
+    assert expressible(to("custom.x"))
+    assert not expressible(to("notes", 'a"b'))
+    assert not expressible(to("notes", ".".join("a" * 60)))
     assert OF_TYPE.keys() == set(COLUMNS[TRANSACTION].values())

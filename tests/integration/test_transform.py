@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from threading import Thread
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from softpro import pipeline
 from softpro.entities import EntityType
 from softpro.mapping import sets
-from softpro.mapping.compiled import Compiled, Mapped
+from softpro.mapping.compiled import Compiled, Mapped, mapped
 from softpro.mapping.mapping import Mapping
+from softpro.mapping.rules import Rules
 from softpro.services import Services
 from softpro.sync import transform
 
@@ -29,15 +31,16 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
     """The records still stream in when it comes: a stream that is left open keeps its connection locked for ever."""
     integration, ended = connected("acme"), []
     with services.database.connect() as connection:
-        ruled = [Mapping(EntityType.TRANSACTION, "notes", "notes", direction="SOFTPRO_TO_ROI", transformation_rule="$")]
-        sets.replace(connection, integration.id, "acme", ruled, "test")
+        for_python_alone = [Mapping(EntityType.TRANSACTION, 'no"tes', "notes")]
+        sets.replace(connection, integration.id, "acme", for_python_alone, "test")
     run = begin(services, integration)
     pipeline.extract(services, run)
 
-    def broken(compiled: Compiled, payload: bytes) -> Mapped:
+    def broken(compiled: Compiled, payloads: Iterable[bytes], rules: Rules) -> Iterator[Mapped]:
+        yield next(mapped(compiled, payloads, rules))
         raise error("in the middle")
 
-    monkeypatch.setattr(transform, "apply", broken)
+    monkeypatch.setattr(transform, "mapped", broken)
     monkeypatch.setattr(transform, "FETCHED_AT_ONCE", 1)
 
     def work() -> None:

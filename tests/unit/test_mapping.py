@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from softpro.entities import EntityType
 from softpro.mapping import paths
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.mapping.compiled import apply, compile_mappings
+from softpro.mapping.compiled import compile_mappings
+from softpro.mapping.compiled import mapped as map_all
 from softpro.mapping.convert import CONVERTERS
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.paths import MISSING
+from softpro.mapping.rules import evaluating
 from softpro.mapping.step import Reason
 from softpro.mapping.validate import validate
 
@@ -28,7 +30,9 @@ TRANSACTION = EntityType.TRANSACTION
 def mapped(payload: bytes | dict[str, Any], *mappings: Mapping) -> tuple[dict[str, Any], list[Reason]]:
     """The columns that hold something, and the reasons."""
     compiled = compile_mappings(TRANSACTION, mappings)
-    result = apply(compiled, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+    record = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    with evaluating(compiled.asking.rules) as rules:
+        [result] = map_all(compiled, [record], rules)
     row = dict(zip(compiled.columns, result.values, strict=True))
     return {column: value for column, value in row.items() if value is not None}, result.reasons
 
@@ -284,8 +288,10 @@ def test_a_rule_that_fails_on_a_record_is_a_reason(rule: str) -> None:
 
 
 def test_a_rule_over_a_record_with_a_number_it_cannot_carry_is_a_reason() -> None:
-    _, (reason,) = mapped({"field": 1, "big": 10**30}, to("notes", transformation_rule="$record.field"))
+    _, (reason,) = mapped({"field": 1, "big": 10**30}, to("notes", transformation_rule="$keys($record)[0]"))
     assert reason["rule"] == "transformation"
+    row, reasons = mapped({"field": 1, "big": 10**30}, to("notes", transformation_rule="$record.field"))
+    assert (row, reasons) == ({"notes": "1"}, [])
 
 
 @pytest.mark.parametrize("odd", [b"1" * 5000, b"[" * 100_000 + b"]" * 100_000])
@@ -324,10 +330,12 @@ def test_custom_names_are_laid_over_the_custom_fields() -> None:
         {"all": {"kept": 1, "replaced": 2}, "x": [1.5], "y": None},
         to("custom", "all"),
         to("custom.replaced", "x"),
-        to("custom.absent", "y"),
+        to("custom.null", "y"),
+        to("custom.absent", "z"),
+        to("custom.default", "y", default_value="d"),
     )
     assert reasons == []
-    assert json.loads(row["custom"]) == {"kept": 1, "replaced": [1.5]}
+    assert json.loads(row["custom"]) == {"kept": 1, "replaced": [1.5], "null": None, "default": "d"}
 
 
 def test_custom_names_need_no_custom_fields() -> None:

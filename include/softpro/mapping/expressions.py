@@ -1,7 +1,7 @@
-"""The plain steps of a mapping set as SQL: records that hold nothing out of the ordinary need not leave PostgreSQL.
+"""A mapping set as SQL: records that hold nothing out of the ordinary need not leave PostgreSQL.
 
-A row comes out as `compiled.apply` would make it, but that no field which nobody maps can make a record unreadable.
-Records that hold something odd are told apart, and left to that.
+A row comes out as `compiled.mapped` would make it, but that no field which nobody maps can make a record unreadable.
+Records that hold something odd are told apart, and left to that. Rules are evaluated before, by their own process.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from softpro.mapping.columns import Type
+from softpro.mapping.asking import ALL_OF_IT
+from softpro.mapping.columns import CUSTOM_PREFIX, Type
 from softpro.mapping.compiled import Compiled
+from softpro.mapping.paths import Path
 from softpro.mapping.step import Step
 
 BOUNDS = {
@@ -27,29 +29,27 @@ BOUNDS = {
 class _Kind(NamedTuple):
     """How a column of a type is filled.
 
-    `field` finds what a path leads to: null where there is nothing. `value` makes of that what the column holds, or
-    null; `odd` is whether Python has to look at it. Neither is asked where there is nothing.
+    `text`: its field is found as text, else as jsonb: null where there is nothing. `value` makes of that what the
+    column holds, or null; `odd` is whether Python has to look at it. Neither is asked where there is nothing.
     """
 
-    field: str
+    text: bool
     value: str
     odd: str
 
 
-AS_TEXT = "{parent} ->> {name}"
-AS_JSON = "nullif({parent} -> {name}, 'null')"
 NUMBER = "case when jsonb_typeof({field}) = 'number' then {field}::numeric end"
 KINDS = {
     # An object or a list, or a text that begins like one.
     Type.TEXT: _Kind(
-        AS_TEXT, "{field}", "ascii({field}) in (ascii('['), ascii('{{')) or octet_length({field}) > {longest}"
+        True, "{field}", "ascii({field}) in (ascii('['), ascii('{{')) or octet_length({field}) > {longest}"
     ),
-    Type.JSON: _Kind(AS_JSON, "{field}", "octet_length({field}::text) > {longest}"),
-    Type.NUMBER: _Kind(AS_JSON, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {decimals}"),
-    Type.MONEY: _Kind(AS_JSON, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {cents}"),
+    Type.JSON: _Kind(False, "{field}", "octet_length({field}::text) > {longest}"),
+    Type.NUMBER: _Kind(False, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {decimals}"),
+    Type.MONEY: _Kind(False, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {cents}"),
     # PostgreSQL writes it back as it stands: so it read all of it, and nothing else into it.
     Type.TIMESTAMP: _Kind(
-        AS_TEXT,
+        True,
         "case when pg_input_is_valid({field}, 'timestamptz') then {field}::timestamptz end",
         """
         to_char({value} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') is distinct from {field}
@@ -57,65 +57,144 @@ KINDS = {
         """,
     ),
 }
+CUSTOM = "custom"
+ROWS = """
+select {kept}, {columns}, {odd} as odd
+from (
+    select *, {values}
+    from (
+        select {kept}, {fields}
+        from (select {kept}, {objects} from ({source}) s offset 0) o
+        offset 0
+    ) f
+    offset 0
+) v
+"""
+COMMA = sql.SQL(", ")
 
 
 def expressible(compiled: Compiled) -> bool:
     """Whether SQL says what all steps of the set do."""
-    return all(step.plain for step in compiled.steps) and not compiled.custom_steps
+    return all(step.simple for step in (*compiled.steps, *compiled.custom_steps))
 
 
-def rows(steps: Sequence[Step], source: sql.Composable, kept: Sequence[str]) -> sql.Composed:
-    """A query of a row for each one of `source`, a query with a column `payload`, jsonb.
+def columns(compiled: Compiled) -> list[str]:
+    """The columns that `rows` fills."""
+    own = [step.column for step in compiled.steps]
+    return [*own, CUSTOM] if compiled.custom_steps and CUSTOM not in own else own
 
-    Its columns: `kept` ones of the source, those that the steps fill, and `odd`, true where the row is not to be used.
+
+def result(rule: int) -> str:
+    """The column of a source of `rows` that holds a rule's result, jsonb; null: it says undefined."""
+    return f"rule {rule}"
+
+
+def read(payload: sql.Composable, path: Path) -> sql.Composed:
+    """What a path leads to, as text that is JSON; null where that is nothing."""
+    found = _inside(payload, path) if path != ALL_OF_IT else payload
+    return sql.SQL("({})::text").format(found)
+
+
+def rows(compiled: Compiled, source: sql.Composable, kept: Sequence[str]) -> sql.Composed:
+    """A query of a row for each one of `source`, a query with a column `payload`, jsonb, and each rule's `result`.
+
+    Its columns: `kept` ones of the source, those that the set fills, and `odd`, true where the row is not to be used.
     Raises ValueError where a step's default is none.
     """
-    comma, names = sql.SQL(", "), [_names(number, step) for number, step in enumerate(steps)]
-    each = list(zip(steps, names, strict=True))
+    steps = (*compiled.steps, *compiled.custom_steps)
+    parents = {step.path[:-1]: number for number, step in enumerate(steps) if step.rule is None}
+    each = [(step, _names(number, step, parents)) for number, step in enumerate(steps)]
     # `offset 0` keeps PostgreSQL from working an expression out anew wherever it is named.
-    return sql.SQL(
-        """
-        select {kept}, {columns}, {odd} as odd
-        from (
-            select *, {values}
-            from (select {kept}, {fields} from ({source}) s offset 0) f
-            offset 0
-        ) v
-        """
-    ).format(
-        kept=comma.join(map(sql.Identifier, kept)),
-        columns=comma.join(_column(step, of) for step, of in each),
-        odd=sql.SQL(" or ").join(odd for step, of in each for odd in _odd(step, of)),
-        values=comma.join(_as(KINDS[step.kind].value, of, "value") for step, of in each),
-        fields=comma.join(_as(KINDS[step.kind].field, of, "field") for step, of in each),
+    return sql.SQL(ROWS).format(
+        kept=COMMA.join(map(sql.Identifier, kept)),
+        columns=COMMA.join(_columns(compiled, each)),
+        odd=sql.SQL(" or ").join(odd for step, of in each for odd in _odd(compiled, step, of)),
+        values=COMMA.join(_as(KINDS[step.kind].value, of, "value") for step, of in each),
+        fields=COMMA.join(_as(_field(step), of, "field") for step, of in each),
+        objects=COMMA.join(_objects(compiled, parents)),
         source=source,
     )
 
 
-def _names(number: int, step: Step) -> dict[str, sql.Composable]:
-    *parents, name = map(sql.Literal, step.path)
+Names = dict[str, sql.Composable]
+
+
+def _names(number: int, step: Step, parents: dict[Path, int]) -> Names:
     return {
         **BOUNDS,
-        "parent": sql.SQL(" -> ").join([sql.Identifier("payload"), *parents]),
-        "name": name,
+        "object": sql.Identifier(_object(parents[step.path[:-1]]) if step.rule is None else result(step.rule)),
+        "name": sql.Literal(step.path[-1]),
         "field": sql.Identifier(f"field {number}"),
         "value": sql.Identifier(f"value {number}"),
     }
 
 
-def _as(expression: str, of: dict[str, sql.Composable], name: str) -> sql.Composed:
+def _objects(compiled: Compiled, parents: dict[Path, int]) -> Iterator[sql.Composable]:
+    """What fields are looked up in: once each, whatever number of them."""
+    for path, number in parents.items():
+        inside = _inside(sql.Identifier("payload"), path)
+        yield sql.SQL("{} as {}").format(inside, sql.Identifier(_object(number)))
+    for rule in range(len(compiled.asking.rules)):
+        yield sql.Identifier(result(rule))
+
+
+def _object(number: int) -> str:
+    return f"object {number}"
+
+
+def _inside(payload: sql.Composable, path: Path) -> sql.Composable:
+    return sql.SQL(" -> ").join([payload, *map(sql.Literal, path)])
+
+
+def _field(step: Step) -> str:
+    """Where a step finds what it makes a value of: in an object, or in what its rule came to."""
+    if KINDS[step.kind].text:
+        return "{object} ->> {name}" if step.rule is None else "{object} #>> '{{}}'"
+    found = "{object} -> {name}" if step.rule is None else "{object}"
+    return found if _takes_null(step) else f"nullif({found}, 'null')"
+
+
+def _takes_null(step: Step) -> bool:
+    return step.custom and step.default is None and not step.required
+
+
+def _as(expression: str, of: Names, name: str) -> sql.Composed:
     return sql.SQL(f"{expression} as {{{name}}}").format(**of)
 
 
-def _column(step: Step, of: dict[str, sql.Composable]) -> sql.Composed:
-    value = of["value"]
-    if step.default is not None:
-        default = sql.Literal(step.convert(step.default)) + sql.SQL("::" + step.kind.staged)
-        value = sql.SQL("coalesce({}, {})").format(value, default)
-    return value + sql.SQL(" as {}").format(sql.Identifier(step.column))
+def _columns(compiled: Compiled, each: Sequence[tuple[Step, Names]]) -> Iterator[sql.Composed]:
+    made = {step.column: _value(step, of) for step, of in each}
+    custom = [(step.column.removeprefix(CUSTOM_PREFIX), made.pop(step.column)) for step in compiled.custom_steps]
+    if custom:
+        made[CUSTOM] = _laid_over(made.get(CUSTOM, sql.SQL("null::jsonb")), custom)
+    for column in columns(compiled):
+        yield sql.SQL("{} as {}").format(made[column], sql.Identifier(column))
 
 
-def _odd(step: Step, of: dict[str, sql.Composable]) -> Iterator[sql.Composed]:
+def _value(step: Step, of: Names) -> sql.Composable:
+    if step.default is None:
+        return of["value"]
+    default = sql.Literal(step.convert(step.default)) + sql.SQL("::" + step.kind.staged)
+    return sql.SQL("coalesce({}, {})").format(of["value"], default)
+
+
+def _laid_over(base: sql.Composable, custom: Sequence[tuple[str, sql.Composable]]) -> sql.Composable:
+    """An object with more names in it; null where there is neither that nor any of them."""
+    values = [value for _, value in custom]
+    more = [
+        sql.SQL("case when {1} is null then '{{}}' else jsonb_build_object({0}, {1}) end").format(
+            sql.Literal(name), value
+        )
+        for name, value in custom
+    ]
+    return sql.SQL("case when num_nonnulls({all}) > 0 then coalesce({base}, '{{}}') || {more} end").format(
+        all=COMMA.join([base, *values]), base=base, more=sql.SQL(" || ").join(more)
+    )
+
+
+def _odd(compiled: Compiled, step: Step, of: Names) -> Iterator[sql.Composed]:
     yield sql.SQL("{field} is not null and ({odd})").format(**of, odd=sql.SQL(KINDS[step.kind].odd).format(**of))
     if step.required and step.default is None:
         yield sql.SQL("{field} is null").format(**of)
+    if step.column == CUSTOM and compiled.custom_steps:
+        yield sql.SQL("jsonb_typeof({field}) <> 'object'").format(**of)

@@ -1,54 +1,163 @@
-"""Transformation rules: JSONata, compiled once, bounded in time, depth and length.
+"""Transformation rules: JSONata, compiled once, evaluated in a process of their own, bounded in time and memory.
 
 In a rule `$` is the value of the mapping's field (undefined where the field is missing) and `$record` the whole record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Context, Decimal
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 
-import jsonatapy  # here, on the main thread: imported first by a thread that ends, it crashes the process later
-import msgspec
+from softpro.errors import RulesUnavailable
+from softpro.mapping.rule_messages import Asked, Evaluated, Request, Rule
+from softpro.mapping.rule_watch import Ended, RuleProcess
 
-from softpro.mapping.paths import MISSING
+MOST_STOPPED = 10
+"""Times that a rule had to be stopped, after which it is not tried any more: a run is to end some day."""
+NOT_TRIED = f"it was not tried: it had to be stopped {MOST_STOPPED} times in this run"
 
-TIMEOUT_MILLISECONDS = 500
-STACK_DEPTH = 500
-SEQUENCE_LENGTH = 100_000
-SIGNIFICANT_DIGITS = Context(prec=15)  # what JSONata itself prints of a double; the rest is noise of binary fractions
-
-Rule = Callable[[Any, bytes], Any]
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-def _number(text: str) -> Decimal:
-    return SIGNIFICANT_DIGITS.create_decimal(text)
+BATCH_RECORDS, BATCH_CHARACTERS = 250, 1_000_000
+AT_ONCE = 2
+"""Requests that are sent before the first of them is answered."""
 
 
-_decode = msgspec.json.Decoder(float_hook=_number).decode
+@dataclass
+class _Waiting:
+    """A record that was sent and not answered yet; `failures`: of rules that are left out for it, by their number."""
+
+    asked: Asked
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def leave_out(self, rule: int, why: str) -> None:
+        if rule not in self.failures:
+            self.failures[rule] = why
+            self.asked.skipped.append(rule)
 
 
-def compile_rule(text: str) -> Rule:
-    """The rule as a function of the field's value and the record's JSON bytes. Raises ValueError with the parse error.
+class Rules:
+    """Rules that are evaluated over records; made by `evaluating`."""
 
-    The function returns MISSING where JSONata says undefined, and raises ValueError when the rule fails on this record
-    or exceeds its bounds.
-    """
-    expression = jsonatapy.compile(
-        text, timeout=TIMEOUT_MILLISECONDS, max_stack_depth=STACK_DEPTH, max_sequence_length=SEQUENCE_LENGTH
-    )
-    wants_record = "$record" in text
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = list(rules)
+        self._stopped = [0] * len(rules)
+        self._process: RuleProcess | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._requests = 0
+        self._evaluations = 0  # of the process, in what it has answered
 
-    def evaluate(value: Any, payload: bytes) -> Any:
-        context = None if value is MISSING else _encode(value).decode()
-        bindings = {"record": msgspec.json.decode(payload)} if wants_record else None
+    def evaluate(self, records: Iterable[Asked]) -> Iterator[Evaluated]:
+        """What becomes of each record, in their order. Some are taken ahead, so that nobody waits for the others.
+
+        Raises RulesUnavailable.
+        """
+        for batch in _batches(records):
+            added = [_Waiting(record) for record in batch]
+            self._waiting.extend(added)
+            for rule, times in enumerate(self._stopped):
+                if times >= MOST_STOPPED:
+                    self._give_up(rule)
+            if self._process is None:
+                self._start()
+            else:
+                self._send(added)
+            while self._requests >= AT_ONCE:
+                yield from self._answered()
+        while self._waiting:
+            yield from self._answered()
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def _start(self) -> None:
+        """A new process, which is asked for all that waits."""
+        self._process = RuleProcess()
+        self._requests = self._evaluations = 0
+        self._send(list(self._waiting))
+
+    def _send(self, waiting: Sequence[_Waiting]) -> None:
+        assert self._process is not None
+        self._process.send(Request(rules=self._rules, records=[each.asked for each in waiting]))
+        self._requests += 1
+
+    def _answered(self) -> Iterator[Evaluated]:
+        """What the process says next; nothing where it ended instead."""
+        assert self._process is not None
         try:
-            answer = expression.evaluate_json_or_none(context, bindings)
-        except OverflowError:
-            raise ValueError("the record holds a whole number beyond 64 bits, which $record can't carry") from None
-        return MISSING if answer is None else _decode(answer)
+            answer = self._process.receive()
+        except Ended as ended:
+            self.end()
+            self._blame(ended)
+            self._start()
+            return
+        self._requests -= answer.last
+        for evaluated in answer.evaluated:
+            waiting = self._waiting.popleft()
+            self._evaluations += len(self._rules) - len(waiting.asked.skipped)
+            evaluated.failures.update(waiting.failures)
+            yield evaluated
 
-    return evaluate
+    def _blame(self, ended: Ended) -> None:
+        """Leaves out the rule that the process was at, for its record. Raises RulesUnavailable where it was at none."""
+        number = ended.evaluation - self._evaluations if ended.evaluation is not None else -1
+        for waiting in self._waiting if number >= 0 else ():
+            tried = [rule for rule in range(len(self._rules)) if rule not in waiting.failures]
+            if number < len(tried):
+                waiting.leave_out(tried[number], ended.why)
+                self._stopped[tried[number]] += 1
+                if self._stopped[tried[number]] >= MOST_STOPPED:
+                    self._give_up(tried[number])
+                return
+            number -= len(tried)
+        raise RulesUnavailable("The process that evaluates mapping rules ended on its own; the next run tries again")
+
+    def _give_up(self, rule: int) -> None:
+        for waiting in self._waiting:
+            waiting.leave_out(rule, NOT_TRIED)
+
+
+@contextmanager
+def evaluating(rules: Sequence[Rule]) -> Iterator[Rules]:
+    """Rules to be evaluated; their process is started by the first record, and ended with the block."""
+    made = Rules(rules)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def problems(texts: Sequence[str]) -> list[str | None]:
+    """What keeps each text from being compiled, or None. Raises RulesUnavailable."""
+    found: dict[int, str | None] = {}
+    while len(found) < len(texts):
+        left = [number for number in range(len(texts)) if number not in found]
+        process = RuleProcess()
+        try:
+            process.send(Request(check=[texts[number] for number in left]))
+            found.update(zip(left, process.receive().problems, strict=True))
+        except Ended as ended:
+            if ended.evaluation is None:
+                raise RulesUnavailable("The process that compiles mapping rules ended on its own; try again") from None
+            found[left[ended.evaluation]] = ended.why
+        finally:
+            process.end()
+    return [found[number] for number in range(len(texts))]
+
+
+def _batches(records: Iterable[Asked]) -> Iterator[list[Asked]]:
+    """Records that are sent together: some, but not too many characters."""
+    remaining = iter(records)
+    while batch := list(islice(remaining, 1)):
+        size = _size(batch[0])
+        while len(batch) < BATCH_RECORDS and size < BATCH_CHARACTERS and (record := next(remaining, None)) is not None:
+            batch.append(record)
+            size += _size(record)
+        yield batch
+
+
+def _size(record: Asked) -> int:
+    return sum(len(read) for read in record.reads if read is not None)

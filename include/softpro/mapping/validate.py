@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Dict
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from softpro.mapping import paths, validation
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX, Type
 from softpro.mapping.convert import CONVERTERS
 from softpro.mapping.mapping import DIRECTIONS, FROM_SOFTPRO, TO_SOFTPRO, Mapping
-from softpro.mapping.rules import compile_rule
+from softpro.mapping.rules import problems as rule_problems
 
 RULE = 'a JSONata text, or {"fromSoftPro": …, "toSoftPro": …}, or null'
 NEEDED = {
@@ -19,6 +20,11 @@ NEEDED = {
     "ROI_TO_SOFTPRO": (TO_SOFTPRO,),
     "BIDIRECTIONAL": (FROM_SOFTPRO, TO_SOFTPRO),
 }
+
+ONE_WAY = (
+    "transformationRule has one way only, and direction BIDIRECTIONAL needs both: "
+    'give {"fromSoftPro": …, "toSoftPro": …}, or another direction'
+)
 
 
 def target_type(mapping: Mapping) -> Type:
@@ -38,8 +44,9 @@ def validate(mappings: Sequence[Mapping]) -> None:
     """Raises MappingError with all problems, each with the number of its mapping, counted from 1."""
     problems: list[str] = []
     taken: dict[tuple[str, str], int] = {}
+    uncompilable = _uncompilable(mappings)
     for number, mapping in enumerate(mappings, start=1):
-        problems.extend(f"mapping {number}: {problem}" for problem in _problems(mapping))
+        problems.extend(f"mapping {number}: {problem}" for problem in _problems(mapping, uncompilable))
         if mapping.inbound:
             first = taken.setdefault((mapping.entity_type.value, mapping.roi_systems_field), number)
             if first != number:
@@ -50,7 +57,21 @@ def validate(mappings: Sequence[Mapping]) -> None:
         raise MappingError(problems)
 
 
-def _problems(mapping: Mapping) -> list[str]:
+def _uncompilable(mappings: Sequence[Mapping]) -> dict[str, str]:
+    """Of the JSONata in these mappings what does not compile, and why."""
+    texts = list({text: None for mapping in mappings if _rules_are_texts(mapping) for text in mapping.rules.values()})
+    if not texts:
+        return {}
+    return {text: problem for text, problem in zip(texts, rule_problems(texts), strict=True) if problem is not None}
+
+
+def _rules_are_texts(mapping: Mapping) -> bool:
+    rule = mapping.transformation_rule
+    texts = rule.values() if isinstance(rule, dict) else [] if rule is None else [rule]
+    return all(isinstance(text, str) and "\x00" not in text for text in texts)
+
+
+def _problems(mapping: Mapping, uncompilable: Dict[str, str]) -> list[str]:
     if any("\x00" in text for text in asdict(mapping).values() if isinstance(text, str)):
         return ["a NUL character can't be stored"]
     found = []
@@ -68,38 +89,31 @@ def _problems(mapping: Mapping) -> list[str]:
             found.extend(validation.problems(mapping.validation_rules, target_type(mapping)))
     if mapping.direction not in DIRECTIONS:
         found.append(f"direction {mapping.direction!r} is none of {', '.join(DIRECTIONS)}")
-    found.extend(_rule_problems(mapping))
+    found.extend(_rule_problems(mapping, uncompilable))
     return found
 
 
-def _rule_problems(mapping: Mapping) -> Iterator[str]:
+def _rule_problems(mapping: Mapping, uncompilable: Dict[str, str]) -> Iterator[str]:
     rule = mapping.transformation_rule
     if rule is None:
         return
-    if isinstance(rule, str):
-        if mapping.direction == "BIDIRECTIONAL":
-            yield (
-                "transformationRule has one way only, and direction BIDIRECTIONAL needs both: "
-                'give {"fromSoftPro": …, "toSoftPro": …}, or direction SOFTPRO_TO_ROI'
-            )
-    elif not isinstance(rule, dict) or not all(isinstance(text, str) for text in rule.values()):
+    if not isinstance(rule, (str, dict)) or not _rules_are_texts(mapping):
         yield f"transformationRule should be {RULE}"
         return
+    if isinstance(rule, str):
+        if mapping.direction == "BIDIRECTIONAL":
+            yield ONE_WAY
+    elif unknown := set(rule) - {FROM_SOFTPRO, TO_SOFTPRO}:
+        yield f"transformationRule should be {RULE}; it has {', '.join(sorted(map(repr, unknown)))}"
+        return
     else:
-        if unknown := set(rule) - {FROM_SOFTPRO, TO_SOFTPRO}:
-            yield f"transformationRule should be {RULE}; it has {', '.join(sorted(map(repr, unknown)))}"
-            return
-        yield from (
-            f"transformationRule lacks {way}, which direction {mapping.direction} needs"
-            for way in NEEDED.get(mapping.direction, ())
-            if way not in rule
-        )
+        for way in NEEDED.get(mapping.direction, ()):
+            if way not in rule:
+                yield f"transformationRule lacks {way}, which direction {mapping.direction} needs"
     for way, text in mapping.rules.items():
-        try:
-            compile_rule(text)
-        except ValueError as wrong:
+        if text in uncompilable:
             name = "transformationRule" if isinstance(rule, str) else f"transformationRule.{way}"
-            yield f"{name} does not compile: {wrong}"
+            yield f"{name} does not compile: {uncompilable[text]}"
 
 
 def _default_problems(mapping: Mapping, convert: Callable[[Any], Any]) -> list[str]:

@@ -1,30 +1,34 @@
 """Maps what is pending in `raw` into staging.
 
 Where SQL can say what the mappings do, PostgreSQL does it, and only records that hold something odd stream out, through
-the mappings, and in again; else all of them do. PostgreSQL then reads on one connection and writes on another while
-this process maps, so that nobody waits for the others; memory stays the same whatever the volume.
+the mappings, and in again; else all of them do. What rules ask for streams out before, and what they come to in again.
+PostgreSQL then reads on one connection and writes on another while this process maps, so that nobody waits for the
+others; memory stays the same whatever the volume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from psycopg import adapters, sql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.rows import args_row
+from psycopg.rows import RowFactory, args_row, tuple_row
 from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
 from softpro.mapping import sets
-from softpro.mapping.compiled import Compiled, apply, compile_mappings
-from softpro.mapping.expressions import expressible, rows
+from softpro.mapping.compiled import Compiled, compile_mappings, mapped
+from softpro.mapping.expressions import columns, expressible, read, result, rows
+from softpro.mapping.rule_messages import Asked
+from softpro.mapping.rules import Rules, evaluating
 from softpro.mapping.step import Reason
 from softpro.store import leases, logs
 from softpro.store.database import Connection
@@ -36,10 +40,10 @@ CHUNK = 2_000
 # One look into the index for each: PostgreSQL expects a stream to have few records, and may else go through all of them
 # for each one. `offset 0` keeps it from planning this as a join.
 RECORDS = """
-select p.entity_id, r.payload, r.payload_hash, r.updated_at
+select p.*, r.*
 from ({entities}) p
 cross join lateral (
-    select {payload} as payload, r.payload_hash, r.softpro_updated_at as updated_at
+    select {columns}
     from raw.records r
     where r.integration_id = {integration_id} and r.entity_type = {entity_type} and r.entity_id = p.entity_id
       and r.deleted_at is null
@@ -49,6 +53,11 @@ cross join lateral (
 PENDING = """
 select entity_id from raw.pending where integration_id = {integration_id} and entity_type = {entity_type}
 """
+WHOLE = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
+IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
+# Which rules were evaluated over, and what each came to. What lands meanwhile has another hash, and is left over.
+RULED = 'create temporary table ruled (entity_id text collate "C", ruled_hash bytea, {results}) on commit drop'
+STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash"
 # Mostly all were staged. `except` is never planned as one loop in another.
 NOT_STAGED = """
 select entity_id
@@ -67,6 +76,8 @@ with staged as (
 {records}
 """
 FETCHED_AT_ONCE = 200
+
+T = TypeVar("T")
 
 # A try that was presumed dead and goes on all the same stages for the same log.
 ALONE = "select pg_advisory_xact_lock(hashtextextended('softpro transform ' || %s, 0))"
@@ -96,6 +107,15 @@ class _Pending(NamedTuple):
     updated_at: datetime
 
 
+class _Mapping(NamedTuple):
+    """What a run maps by: the set's version, compiled, and its rules' process."""
+
+    run: Run
+    version: int | None
+    compiled: Compiled
+    rules: Rules
+
+
 class _Rejected(NamedTuple):
     pending: _Pending
     reasons: list[Reason]
@@ -104,26 +124,28 @@ class _Rejected(NamedTuple):
 def transform(reading: Connection, writing: Connection, run: Run) -> Transformed:
     """Stages every pending record of the stream under the run's log id, replacing what an earlier try staged.
 
-    The connections are two to the same database. Raises LeaseLost.
+    The connections are two to the same database. Raises LeaseLost, RulesUnavailable.
     """
     in_force = sets.current(writing, run.integration_id, run.entity_type)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
-    rejected = 0
-    with reading.transaction(), writing.transaction():
+    with reading.transaction(), writing.transaction(), evaluating(compiled.asking.rules) as rules:
         # Both write to one table: whoever asks for all of it in between would wait for one, and the other for him.
         reading.execute("set local lock_timeout = '30s'")
         reading.execute(ALONE, [str(run.log_id)])
-        leases.fence(reading, run)
-        leases.fence(writing, run)
+        for connection in (reading, writing):
+            leases.fence(connection, run)
+            connection.adapters.register_dumper(None, _JsonText)
         clear(writing, run.entity_type, run.log_id)
         logs.map_by(writing, run.log_id, in_force.version)
-        writing.adapters.register_dumper(None, _JsonText)
-        records = _records(reading, run, in_force.version, compiled)
-        with closing(records):  # a stream left open keeps its connection locked
-            for first in records:
-                rejects = _stage(writing, run, in_force.version, compiled, chain([first], islice(records, CHUNK - 1)))
-                _reject(writing, run, rejects)
-                rejected += len(rejects)
+        mapping = _Mapping(run, in_force.version, compiled, rules)
+        if not expressible(compiled):
+            rejected = _map(reading, _select(run, PENDING, WHOLE), writing, mapping)
+        elif not compiled.asking.rules:
+            rejected = _map(reading, _left_over(mapping, _select(run, PENDING, IN_PLACE)), writing, mapping)
+        else:
+            _rule(reading, writing, mapping)
+            # What they came to is in the one session alone.
+            rejected = _map(writing, _left_over(mapping, _still_ruled(mapping)), reading, mapping)
     return Transformed(staged(writing, run) - rejected, rejected)
 
 
@@ -135,38 +157,89 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
         )
 
 
-def _records(connection: Connection, run: Run, version: int | None, compiled: Compiled) -> Generator[_Pending]:
-    """The pending records, but for those that PostgreSQL itself staged."""
-    query = _left_over(run, version, compiled) if expressible(compiled) else _select(run, "{pending}")
-    with connection.cursor(row_factory=args_row(_Pending)) as cursor:
-        yield from cursor.stream(query, binary=True, size=FETCHED_AT_ONCE)
+def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
+    """Evaluates the set's rules over the pending records and keeps what they come to, of all records that none fails
+    on, for as long as the writing transaction lasts."""
+    asking, rules = mapping.compiled.asking, range(len(mapping.compiled.asking.rules))
+    results = sql.SQL(", ").join(sql.SQL("{} jsonb").format(sql.Identifier(result(rule))) for rule in rules)
+    writing.execute(sql.SQL(RULED).format(results=results))
+    reads = sql.SQL(", ").join(
+        [sql.SQL("r.payload_hash"), *(read(sql.Identifier("r", "payload"), path) for path in asking.reads)]
+    )
+    ahead: deque[tuple[str, bytes]] = deque()
+
+    def asked(records: Iterable[tuple[Any, ...]]) -> Iterator[Asked]:
+        for entity_id, payload_hash, *found in records:
+            ahead.append((entity_id, payload_hash))
+            yield Asked(found)
+
+    with (
+        closing(_stream(reading, _select(mapping.run, PENDING, reads), tuple_row)) as records,
+        writing.cursor().copy("copy pg_temp.ruled from stdin (format binary)") as copy,
+    ):
+        copy.set_types(["text", "bytea", *("jsonb" for _ in rules)])
+        for evaluated in mapping.rules.evaluate(asked(records)):
+            key = ahead.popleft()
+            if not evaluated.failures and not any(map(_unstorable, evaluated.results)):
+                copy.write_row((*key, *evaluated.results))
+    writing.execute("analyze pg_temp.ruled")
 
 
-def _left_over(run: Run, version: int | None, compiled: Compiled) -> sql.Composed:
-    """Stages the records that hold nothing odd, and selects the others."""
+def _unstorable(result: str | None) -> bool:
+    """Whether it may hold what jsonb refuses."""
+    return result is not None and "\\u0000" in result
+
+
+def _left_over(mapping: _Mapping, source: sql.Composable) -> sql.Composed:
+    """Stages the records of a source that hold nothing odd, and selects the pending ones that were not staged."""
+    run, compiled = mapping.run, mapping.compiled
     return sql.SQL(LEFT_OVER).format(
         **_names(run),
-        mapping_version=sql.Literal(version),
-        columns=sql.SQL(", ").join(sql.Identifier(step.column) for step in compiled.steps),
-        rows=rows(compiled.steps, _select(run, "{pending}", "r.payload"), ["entity_id", "payload_hash", "updated_at"]),
-        records=_select(run, NOT_STAGED),
+        mapping_version=sql.Literal(mapping.version),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns(compiled))),
+        rows=rows(compiled, source, ["entity_id", "payload_hash", "updated_at"]),
+        records=_select(run, NOT_STAGED, WHOLE),
     )
 
 
-def _select(run: Run, entities: str, payload: str = "convert_to(r.payload::text, 'UTF8')") -> sql.Composed:
-    """The records of a query's entities, with their payload as that."""
+def _still_ruled(mapping: _Mapping) -> sql.Composed:
+    """The records that rules were evaluated over, with what these came to; but for those that changed since."""
+    records = _select(mapping.run, "select * from pg_temp.ruled", IN_PLACE)
+    return sql.SQL(STILL_RULED).format(records=records)
+
+
+def _select(run: Run, entities: str, columns: str | sql.Composable) -> sql.Composed:
+    """These columns of the records of a query's entities, after those of the query."""
     names = _names(run)
     pending = sql.SQL(PENDING).format(**names)
     return sql.SQL(RECORDS).format(
-        **names, entities=sql.SQL(entities).format(pending=pending), payload=sql.SQL(payload)
+        **names,
+        entities=sql.SQL(entities).format(pending=pending, **names),
+        columns=columns if isinstance(columns, sql.Composable) else sql.SQL(columns),
     )
 
 
-def _stage(
-    connection: Connection, run: Run, version: int | None, compiled: Compiled, records: Iterable[_Pending]
-) -> list[_Rejected]:
+def _map(source: Connection, query: sql.Composed, target: Connection, mapping: _Mapping) -> int:
+    """Maps the records of a query in this process and stages them. Returns how many were rejected."""
+    rejected = 0
+    with closing(_stream(source, query, args_row(_Pending))) as records:
+        for first in records:
+            rejects = _stage(target, mapping, chain([first], islice(records, CHUNK - 1)))
+            _reject(target, mapping.run, rejects)
+            rejected += len(rejects)
+    return rejected
+
+
+def _stream(connection: Connection, query: sql.Composed, row: RowFactory[T]) -> Generator[T]:
+    """A query's rows. Close it: a stream that is left open keeps its connection locked."""
+    with connection.cursor(row_factory=row) as cursor:
+        yield from cursor.stream(query, binary=True, size=FETCHED_AT_ONCE)
+
+
+def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending]) -> list[_Rejected]:
     """Copies the rows that the mappings make, also of records that are rejected: the checks may know more reasons.
     Returns these."""
+    run = mapping.run
     types = {
         "log_id": "uuid",
         "organization_id": "text",
@@ -174,18 +247,25 @@ def _stage(
         run.entity_type.key: "text",
         "payload_hash": "bytea",
         "softpro_updated_at": "timestamptz",
-        **{column: kind.staged for column, kind in compiled.columns.items()},
+        **{column: kind.staged for column, kind in mapping.compiled.columns.items()},
     }
     statement = sql.SQL("copy {staging} ({columns}) from stdin (format binary)").format(
         **_names(run), columns=sql.SQL(", ").join(map(sql.Identifier, types))
     )
+    ahead: deque[_Pending] = deque()
+
+    def payloads() -> Iterator[bytes]:
+        for record in records:
+            ahead.append(record)
+            yield record.payload
+
     rejects = []
     with connection.cursor().copy(statement) as copy:
         copy.set_types(list(types.values()))
-        for record in records:
-            values, reasons = apply(compiled, record.payload)
+        for values, reasons in mapped(mapping.compiled, payloads(), mapping.rules):
+            record = ahead.popleft()
             key = (record.entity_id, record.payload_hash, record.updated_at)
-            copy.write_row((run.log_id, run.organization_id, version, *key, *values))
+            copy.write_row((run.log_id, run.organization_id, mapping.version, *key, *values))
             if reasons:
                 rejects.append(_Rejected(record, reasons))
     return rejects
