@@ -37,9 +37,9 @@ class Evaluated(msgspec.Struct, array_like=True):
 
 
 class Request(msgspec.Struct, array_like=True):
-    """Records to evaluate all rules over; or the texts of rules, to see whether they compile."""
+    """Records to evaluate all rules over, after the rules themselves; or texts, to see whether they compile."""
 
-    rules: list[Rule] = []
+    rules: list[Rule] | None = None
     records: list[Asked] = []
     check: list[str] | None = None
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import re
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Context, Decimal
 from queue import SimpleQueue
 from threading import Thread
@@ -30,10 +31,13 @@ STACK_DEPTH = 500
 SEQUENCE_LENGTH = 100_000
 MEMORY_BYTES = 128 * 1024**2
 """Of address space beyond what it has when it begins."""
+Evaluator = Callable[[Sequence[str | None]], str | None]
+
 LONGEST_RESULT = 1_000_000
 LARGEST_ANSWER = 1_000_000
 """Characters of results that are sent together."""
 
+MANY_DIGITS = re.compile("[0-9.]{17}")
 SIGNIFICANT_DIGITS = Context(prec=15)  # what JSONata itself prints of a double; the rest is noise of binary fractions
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -44,14 +48,35 @@ def _number(text: str) -> Decimal:
 
 
 _decode = msgspec.json.Decoder(float_hook=_number).decode
+_plain = msgspec.json.Decoder().decode
 
 
 class Worker:
     """Rules, compiled once each, and the counter of what they do."""
 
     def __init__(self, counter: memoryview) -> None:
-        self._compiled: dict[str, Any] = {}
         self._counter = counter
+        self._count = 0
+        self._compiled: dict[str, Any] = {}
+        self._evaluators: list[Evaluator] = []
+
+    def answers(self, request: Request) -> Iterator[Answer]:
+        """What comes of a request, as soon as there is much of it."""
+        if request.rules is not None:
+            self._evaluators = [_evaluator(rule, self.compile) for rule in request.rules]
+        if request.check is not None:
+            yield Answer(problems=[self.check(text) for text in request.check])
+            return
+        evaluated: list[Evaluated] = []
+        size = 0
+        for record in request.records:
+            if size > LARGEST_ANSWER:
+                yield Answer(evaluated=evaluated, last=False)
+                evaluated, size = [], 0
+            results, failures = self.evaluate(record)
+            evaluated.append(Evaluated(results, failures))
+            size += sum(map(len, filter(None, results)))
+        yield Answer(evaluated=evaluated)
 
     def compile(self, text: str) -> Any:
         """The rule. Raises ValueError with the parse error."""
@@ -61,59 +86,75 @@ class Worker:
             )
         return self._compiled[text]
 
-    def evaluate(self, rules: Sequence[Rule], record: Asked) -> Evaluated:
-        """Every rule over a record, but for those that are skipped."""
+    def evaluate(self, record: Asked) -> tuple[list[str | None], dict[int, str]]:
+        """What every rule comes to for a record, but for skipped ones, and the messages of those that fail."""
         results: list[str | None] = []
         failures: dict[int, str] = {}
-        for number, rule in enumerate(rules):
+        reads, skipped = record.reads, record.skipped
+        for number, evaluate in enumerate(self._evaluators):
             result = None
-            if number not in record.skipped:
-                self._counter[0] += 1
+            if number not in skipped:
+                self._tick()
                 try:
-                    result = self._evaluate(rule, record.reads)
+                    result = evaluate(reads)
                 except Exception as failed:  # noqa: BLE001 - whatever it is, it is this rule's
                     failures[number] = str(failed) or type(failed).__name__
-                self._counter[0] += 1
+                self._tick()
             results.append(result)
-        return Evaluated(results, failures)
+        return results, failures
 
     def check(self, text: str) -> str | None:
         """What keeps the rule from being compiled."""
-        self._counter[0] += 1
+        self._tick()
         try:
             self.compile(text)
         except Exception as wrong:  # noqa: BLE001
             return str(wrong) or type(wrong).__name__
         finally:
-            self._counter[0] += 1
+            self._tick()
         return None
 
-    def _evaluate(self, rule: Rule, reads: Sequence[str | None]) -> str | None:
-        expression, value = self.compile(rule.text), reads[rule.value]
-        bindings: dict[str, Any] = {}
-        if rule.whole is not None:
-            bindings["record"] = msgspec.json.decode(reads[rule.whole] or "null")
-        elif rule.names:
-            named = ((name, reads[place]) for name, place in rule.names.items())
-            bindings["record"] = {name: msgspec.json.decode(read) for name, read in named if read is not None}
-        if value is not None and "$exists" in rule.text:
-            bindings[""] = msgspec.json.decode(value)  # else $exists($) is false, whatever $ is
+    def _tick(self) -> None:
+        self._count += 1
+        self._counter[0] = self._count
+
+
+def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
+    """The rule as a function of a record's reads, which raises ValueError where it fails on them."""
+    text, place, whole, names = rule.text, rule.value, rule.whole, list(rule.names.items())
+    asks_existence = "$exists" in text
+
+    def bindings(value: str | None, reads: Sequence[str | None]) -> dict[str, Any] | None:
+        bound: dict[str, Any] = {}
+        if whole is not None:
+            bound["record"] = _plain(reads[whole] or "null")
+        elif names:
+            bound["record"] = {name: _plain(read) for name, at in names if (read := reads[at]) is not None}
+        if asks_existence and value is not None:
+            bound[""] = _plain(value)  # else $exists($) is false, whatever $ is
+        return bound or None
+
+    def evaluate(reads: Sequence[str | None]) -> str | None:
+        expression, value = compiled(text), reads[place]
+        bound = bindings(value, reads) if names or whole is not None or asks_existence else None
         try:
-            result: str | None = expression.evaluate_json_or_none(value, bindings)
+            result: str | None = expression.evaluate_json_or_none(value, bound)
         except OverflowError:
             raise ValueError("the record holds a whole number beyond 64 bits, which $record can't carry") from None
         if result is None:
             return None
-        if "null" in result or result == '""':
-            _require_json(result, expression, value, bindings)
         if len(result) > LONGEST_RESULT:
             raise ValueError(f"its result has more than {LONGEST_RESULT:,} characters")
-        return _rounded(result) if "." in result else result
+        if "null" in result or result == '""':
+            _require_json(result, expression, value, bound)
+        return _rounded(result) if MANY_DIGITS.search(result) else result
+
+    return evaluate
 
 
-def _require_json(written: str, expression: Any, value: str | None, bindings: dict[str, Any]) -> None:
+def _require_json(written: str, expression: Any, value: str | None, bound: dict[str, Any] | None) -> None:
     """Raises ValueError for a result that is no JSON: jsonatapy writes one as null, functions as an empty text."""
-    result = expression.evaluate(None if value is None else msgspec.json.decode(value), bindings)
+    result = expression.evaluate(None if value is None else _plain(value), bound)
     if result is None and written != "null":
         raise ValueError("its result is a function")
     if not _finite(result):
@@ -133,22 +174,6 @@ def _rounded(result: str) -> str:
     return _encode(_decode(result)).decode()
 
 
-def answers(worker: Worker, request: Request) -> Iterator[Answer]:
-    """What comes of a request, as soon as there is much of it."""
-    if request.check is not None:
-        yield Answer(problems=[worker.check(text) for text in request.check])
-        return
-    evaluated: list[Evaluated] = []
-    size = 0
-    for record in request.records:
-        if size > LARGEST_ANSWER:
-            yield Answer(evaluated=evaluated, last=False)
-            evaluated, size = [], 0
-        evaluated.append(worker.evaluate(request.rules, record))
-        size += sum(len(result) for result in evaluated[-1].results if result)
-    yield Answer(evaluated=evaluated)
-
-
 def _read(stream: BinaryIO, into: SimpleQueue[Request | None]) -> None:
     """Takes requests off the pipe while earlier ones are answered, so that who sends them need not wait."""
     decoder = msgspec.msgpack.Decoder(Request)
@@ -162,10 +187,10 @@ def main() -> None:
     _limit()
     requests: SimpleQueue[Request | None] = SimpleQueue()
     Thread(target=_read, args=(sys.stdin.buffer, requests), daemon=True).start()
-    worker, encoder = Worker(counter), msgspec.msgpack.Encoder()
+    worker, encode = Worker(counter), msgspec.msgpack.Encoder().encode
     while (request := requests.get()) is not None:
-        for answer in answers(worker, request):
-            body = encoder.encode(answer)
+        for answer in worker.answers(request):
+            body = encode(answer)
             sys.stdout.buffer.write(LENGTH.pack(len(body)) + body)
             sys.stdout.buffer.flush()
 

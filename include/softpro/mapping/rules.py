@@ -77,11 +77,11 @@ class Rules:
         """A new process, which is asked for all that waits."""
         self._process = RuleProcess()
         self._requests = self._evaluations = 0
-        self._send(list(self._waiting))
+        self._send(list(self._waiting), self._rules)
 
-    def _send(self, waiting: Sequence[_Waiting]) -> None:
+    def _send(self, waiting: Sequence[_Waiting], rules: list[Rule] | None = None) -> None:
         assert self._process is not None
-        self._process.send(Request(rules=self._rules, records=[each.asked for each in waiting]))
+        self._process.send(Request(rules=rules, records=[each.asked for each in waiting]))
         self._requests += 1
 
     def _answered(self) -> Iterator[Evaluated]:
