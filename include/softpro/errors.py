@@ -175,4 +175,4 @@ class CheckFailed(SoftProError):
 
 
 class RulesUnavailable(SoftProError):
-    """The process that evaluates mapping rules ended by itself; nothing was loaded."""
+    """The process that evaluates mapping rules does not stay alive; nothing was loaded."""

@@ -36,6 +36,11 @@ class Mapping:
         return self.enabled and self.direction != "ROI_TO_SOFTPRO"
 
     @property
+    def outbound(self) -> bool:
+        """It takes part when records are sent to SoftPro."""
+        return self.enabled and self.direction != "SOFTPRO_TO_ROI"
+
+    @property
     def rules(self) -> dict[str, str]:
         """The JSONata by the way it is for, `FROM_SOFTPRO` or `TO_SOFTPRO`."""
         rule = self.transformation_rule

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,16 +16,21 @@ import msgspec
 
 from softpro.mapping.rule_messages import COUNTER_BYTES, LENGTH, Answer, Request
 
-LONGEST_SECONDS = 0.8
+LONGEST_SECONDS = 0.7
 """Of one rule on one record. JSONata's own functions look at no clock, so the process is ended."""
 WATCH_SECONDS = 0.05
+# jsonatapy's allocator, and the C library's, else map more address space than they need: no limit would tell.
+FRUGAL = {"MIMALLOC_ARENA_RESERVE": "0", "MALLOC_ARENA_MAX": "1"}
+
+FATAL = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS}
+"""How a process ends that gets no more memory, or no more stack. A SIGKILL is somebody else's doing."""
 
 TOO_LONG = f"it was stopped after {LONGEST_SECONDS} s"
 TOO_MUCH = "it was stopped: it takes too much memory, or nests too deeply"
 
 
 class Ended(Exception):
-    """The process is gone. `evaluation`: the one it was at, counted from its start; None where it was at none."""
+    """The process is gone. `evaluation`: the one that ended it, counted from its start; None where none did."""
 
     def __init__(self, evaluation: int | None, why: str) -> None:
         self.evaluation, self.why = evaluation, why
@@ -45,7 +51,7 @@ class RuleProcess:
                 stderr=subprocess.DEVNULL,
                 pass_fds=[shared.fileno()],
                 # Nothing else: a rule has no business with what the environment holds.
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"},
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1", **FRUGAL},
             )
         self._too_long = False
         self._done = Event()
@@ -70,7 +76,8 @@ class RuleProcess:
         if not body or len(body) < LENGTH.unpack(header)[0]:
             self._process.wait()
             begun, at_one = divmod(self._counter[0], 2)
-            raise Ended(begun if at_one else None, TOO_LONG if self._too_long else TOO_MUCH)
+            own_fault = self._too_long or self._process.returncode in FATAL
+            raise Ended(begun if at_one and own_fault else None, TOO_LONG if self._too_long else TOO_MUCH)
         return self._decode(body)
 
     def end(self) -> None:

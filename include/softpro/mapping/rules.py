@@ -19,6 +19,10 @@ MOST_STOPPED = 10
 """Times that a rule had to be stopped, after which it is not tried any more: a run is to end some day."""
 NOT_TRIED = f"it was not tried: it had to be stopped {MOST_STOPPED} times in this run"
 
+MOST_LOST = 3
+"""Times that the process may end without a rule's doing, as when the system is out of memory."""
+GONE = "The process that evaluates mapping rules was ended from outside, again and again; the next run tries again"
+
 BATCH_RECORDS, BATCH_CHARACTERS = 250, 1_000_000
 AT_ONCE = 2
 """Requests that are sent before the first of them is answered."""
@@ -32,7 +36,7 @@ class _Waiting:
     failures: dict[int, str] = field(default_factory=dict)
 
     def leave_out(self, rule: int, why: str) -> None:
-        if rule not in self.failures:
+        if rule not in self.asked.skipped:
             self.failures[rule] = why
             self.asked.skipped.append(rule)
 
@@ -43,6 +47,7 @@ class Rules:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = list(rules)
         self._stopped = [0] * len(rules)
+        self._lost = 0
         self._process: RuleProcess | None = None
         self._waiting: deque[_Waiting] = deque()
         self._requests = 0
@@ -91,7 +96,12 @@ class Rules:
             answer = self._process.receive()
         except Ended as ended:
             self.end()
-            self._blame(ended)
+            if ended.evaluation is not None:
+                self._blame(ended.evaluation - self._evaluations, ended.why)
+            else:
+                self._lost += 1
+                if self._lost > MOST_LOST:
+                    raise RulesUnavailable(GONE) from None
             self._start()
             return
         self._requests -= answer.last
@@ -101,19 +111,18 @@ class Rules:
             evaluated.failures.update(waiting.failures)
             yield evaluated
 
-    def _blame(self, ended: Ended) -> None:
-        """Leaves out the rule that the process was at, for its record. Raises RulesUnavailable where it was at none."""
-        number = ended.evaluation - self._evaluations if ended.evaluation is not None else -1
-        for waiting in self._waiting if number >= 0 else ():
-            tried = [rule for rule in range(len(self._rules)) if rule not in waiting.failures]
+    def _blame(self, number: int, why: str) -> None:
+        """Leaves out a rule for a record: the evaluation of this number among those that wait."""
+        for waiting in self._waiting:
+            tried = [rule for rule in range(len(self._rules)) if rule not in waiting.asked.skipped]
             if number < len(tried):
-                waiting.leave_out(tried[number], ended.why)
-                self._stopped[tried[number]] += 1
-                if self._stopped[tried[number]] >= MOST_STOPPED:
-                    self._give_up(tried[number])
+                rule = tried[number]
+                waiting.leave_out(rule, why)
+                self._stopped[rule] += 1
+                if self._stopped[rule] >= MOST_STOPPED:
+                    self._give_up(rule)
                 return
             number -= len(tried)
-        raise RulesUnavailable("The process that evaluates mapping rules ended on its own; the next run tries again")
 
     def _give_up(self, rule: int) -> None:
         for waiting in self._waiting:
@@ -141,7 +150,7 @@ def problems(texts: Sequence[str]) -> list[str | None]:
             found.update(zip(left, process.receive().problems, strict=True))
         except Ended as ended:
             if ended.evaluation is None:
-                raise RulesUnavailable("The process that compiles mapping rules ended on its own; try again") from None
+                raise RulesUnavailable("The process that compiles mapping rules was ended from outside") from None
             found[left[ended.evaluation]] = ended.why
         finally:
             process.end()

@@ -1,0 +1,152 @@
+"""Rules that never end, or ask for all memory, are stopped, and whoever asked for them goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import pytest
+
+from softpro.errors import RulesUnavailable
+from softpro.mapping.rule_messages import Asked, Rule
+from softpro.mapping.rules import MOST_STOPPED, NOT_TRIED, evaluating, problems
+
+from ..support.hostile import DEEP, HOSTILE
+
+# One second is what is promised, of a machine that does nothing else meanwhile.
+LONGEST_SECONDS = float(os.environ.get("SOFTPRO_TEST_HOSTILE_SECONDS", "3"))
+MOST_BYTES = 200 * 1024**2
+# In a process of its own, whose only children are the ones that evaluate rules.
+WORKER = """
+import json, resource, sys, time
+from softpro.mapping.rule_messages import Asked, Rule
+from softpro.mapping.rules import evaluating
+
+def peak(whose):
+    return resource.getrusage(whose).ru_maxrss * 1024
+
+for line in sys.stdin:
+    before, began = peak(resource.RUSAGE_SELF), time.perf_counter()
+    with evaluating([Rule(json.loads(line), 0, 1, {}), Rule("$uppercase($)", 0, None, {})]) as rules:
+        [evaluated] = rules.evaluate([Asked(['"value"', '{"field": "value"}'])])
+    print(json.dumps({
+        "seconds": time.perf_counter() - began,
+        "grown": peak(resource.RUSAGE_SELF) - before,
+        "children": peak(resource.RUSAGE_CHILDREN),
+        "result": evaluated.results[0] and evaluated.results[0][:60],
+        "failure": evaluated.failures.get(0),
+        "good": evaluated.results[1],
+    }), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> list[dict[str, Any]]:
+    """What became of each rule, one after the other in one worker."""
+    rules = "".join(json.dumps(rule) + "\n" for rule in HOSTILE)
+    ended = subprocess.run(
+        [sys.executable, "-c", WORKER], input=rules, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def test_there_are_a_hundred_of_them_and_all_are_different(outcomes: list[dict[str, Any]]) -> None:
+    assert len(set(HOSTILE)) == len(HOSTILE) == len(outcomes) == 100
+
+
+@pytest.mark.parametrize("number", range(100))
+def test_a_hostile_rule_ends_soon_and_small_and_the_others_are_evaluated(
+    outcomes: list[dict[str, Any]], number: int
+) -> None:
+    outcome = outcomes[number]
+    assert outcome["good"] == '"VALUE"'
+    assert outcome["seconds"] < LONGEST_SECONDS
+    assert outcome["children"] + outcome["grown"] < MOST_BYTES
+
+
+def test_all_of_them_are_saved_or_refused_without_harm() -> None:
+    """What does not even compile is told when a set is saved: here all of them in one."""
+    found = problems(HOSTILE)
+    refused = [rule for rule, problem in zip(HOSTILE, found, strict=True) if problem]
+    assert set(DEEP[1:14]) - set(refused) == {DEEP[13]}  # a pattern is not looked into before it is used
+
+
+def test_a_rule_that_has_to_be_stopped_again_and_again_is_not_tried_any_more() -> None:
+    with evaluating([Rule("$pad('x', 1e9)", 0, None, {}), Rule("$", 0, None, {})]) as rules:
+        evaluated = list(rules.evaluate(Asked([str(number)]) for number in range(1000)))
+    messages = [each.failures[0] for each in evaluated]
+    assert [message == NOT_TRIED for message in messages] == [False] * MOST_STOPPED + [True] * (1000 - MOST_STOPPED)
+    assert [each.results for each in evaluated] == [[None, str(number)] for number in range(1000)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_process_that_somebody_kills_costs_no_record_anything(seed: int) -> None:
+    """Not its rule's fault, so it is started again and asked again."""
+    rng, killed = random.Random(seed), 0
+    with evaluating([Rule("$ & '!'", 0, None, {})]) as rules:
+        found = []
+        for evaluated in rules.evaluate(Asked([json.dumps(f"value {number}")]) for number in range(20_000)):
+            found.append(evaluated)
+            if killed < 3 and rng.random() < 0.001:
+                killed += kill(psutil.Process())
+    assert killed == 3
+    assert [each.results for each in found] == [[f'"value {number}!"'] for number in range(20_000)]
+    assert not any(each.failures for each in found)
+
+
+def test_a_process_that_does_not_stay_alive_ends_the_run() -> None:
+    def killing(records: int) -> Iterator[Asked]:
+        for number in range(records):
+            kill(psutil.Process())
+            yield Asked([str(number)])
+
+    with evaluating([Rule("$", 0, None, {})]) as rules, pytest.raises(RulesUnavailable):
+        list(rules.evaluate(killing(10_000)))
+
+
+def test_a_process_does_not_outlive_the_one_that_uses_it() -> None:
+    code = """
+import sys, time
+from softpro.mapping.rule_messages import Asked, Rule
+from softpro.mapping.rules import evaluating
+with evaluating([Rule("$", 0, None, {})]) as rules:
+    next(rules.evaluate(Asked([str(n)]) for n in range(100_000)))
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    [child] = psutil.Process(worker.pid).children()
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running()
+
+
+def kill(process: psutil.Process) -> bool:
+    """Kills the process that evaluates rules for this one, if there is one."""
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE and "softpro.mapping.rule_process" in child.cmdline():
+                child.kill()
+                return True
+    return False
+
+
+def test_the_process_knows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTEGRATION_ENCRYPTION_KEY", "a secret that must never be seen")
+    with evaluating([Rule("$", 0, None, {})]) as rules:
+        asked = rules.evaluate(iter([Asked(["1"]), Asked(["2"])]))
+        next(asked)
+        [child] = psutil.Process().children()
+        assert "INTEGRATION_ENCRYPTION_KEY" not in child.environ()

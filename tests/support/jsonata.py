@@ -1,0 +1,39 @@
+"""Rules evaluated as the product does it, many at once: one process serves all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from softpro.mapping.rule_messages import Asked, Rule
+from softpro.mapping.rules import evaluating
+
+UNDEFINED = object()
+"""What a rule says that says nothing; and a field that is not there."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A rule's message where it fails."""
+
+    message: str
+
+
+def evaluate(cases: Sequence[tuple[str, Any]]) -> list[Any]:
+    """Each rule over its own value: what it comes to, UNDEFINED, or Failed."""
+    rules = [Rule(text, 0, 1, {}) for text, _ in cases]
+    asked = []
+    for number, (_, value) in enumerate(cases):
+        written = None if value is UNDEFINED else json.dumps(value)
+        asked.append(Asked([written, written], [other for other in range(len(cases)) if other != number]))
+    with evaluating(rules) as evaluator:
+        evaluated = list(evaluator.evaluate(asked))
+    return [_outcome(each.results[number], each.failures.get(number)) for number, each in enumerate(evaluated)]
+
+
+def _outcome(result: str | None, failure: str | None) -> Any:
+    if failure is not None:
+        return Failed(failure)
+    return UNDEFINED if result is None else json.loads(result)
