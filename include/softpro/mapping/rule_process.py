@@ -44,7 +44,9 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def _number(text: str) -> Decimal:
-    return SIGNIFICANT_DIGITS.create_decimal(text)
+    number = SIGNIFICANT_DIGITS.create_decimal(text)
+    whole = number.to_integral_value()
+    return whole if whole == number else number.normalize()
 
 
 _decode = msgspec.json.Decoder(float_hook=_number).decode
