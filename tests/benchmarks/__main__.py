@@ -12,6 +12,7 @@ first-load    the same list, in turn, by
                 floor          requests, orjson, COPY to a temporary table, one merge into roi.transactions
                 dlt            extract, normalize and merge by the dlt library
                 product        the whole pipeline, with the default mappings and suites
+mapping       the mapping alone of what is loaded then, by the default set and with five rules in it
 no-change     the product once more: its requests, and its CPU beyond a process that only imports
 growth        the product's first load of some times as many
 incremental   the buffers that one sync of a few changes touches, in a large table and in a small one
@@ -28,12 +29,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from ..support.vendor import Sandbox, running
-from . import first_load, growth, incremental, no_change, servers, targets
+from . import first_load, growth, incremental, mapping, no_change, servers, targets
 from .measuring import say
 from .products import loaded
 from .targets import Target
 
-PARTS = ("first-load", "no-change", "growth", "incremental")
+PARTS = ("first-load", "mapping", "no-change", "growth", "incremental")
 
 
 def main() -> None:
@@ -49,11 +50,15 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
     admin = servers.start()
     parts, changes = set(wanted.only), wanted.changes
     size, times, runs = wanted.transactions, wanted.growth, wanted.runs
-    if parts & {"first-load", "no-change", "growth"}:
+    if parts & {"first-load", "mapping", "no-change", "growth"}:
         with sandbox_of(size) as sandbox:
-            loads, product = first_load.measure_loads(admin, sandbox, size, runs, peers="first-load" in parts)
+            beside = list(first_load.PEERS) if "first-load" in parts else ["floor"] if "mapping" in parts else []
+            loads, product = first_load.measure_loads(admin, sandbox, size, runs, beside)
             if "first-load" in parts:
                 yield first_load.lines(loads, size, runs), first_load.targets(loads)
+            if "mapping" in parts:
+                mapped = mapping.measure_mapping(product, size)
+                yield mapping.lines(mapped, size), mapping.targets(mapped, loads["floor"])
             if "no-change" in parts:
                 quiet = no_change.measure_quiet(product)
                 yield no_change.lines(quiet), no_change.targets(quiet)

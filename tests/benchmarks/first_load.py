@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from softpro.entities import EntityType
@@ -12,14 +12,15 @@ from softpro.mapping.defaults import FIELDS
 from softpro.store.database import Database
 
 from ..support.vendor import Sandbox
-from . import servers
+from . import measuring, servers
 from .measured import Job
-from .measuring import PEERS, Measured, measure, median, say
+from .measuring import Measured, measure, median, say
 from .peers.dlt_settings import AS_IT_COMES, TUNED
 from .products import ORGANIZATION, PAGE, Product, connected, expect
 from .targets import Target
 
 TITLES = {"alone": "sandbox alone", "floor": "floor", "dlt": "dlt", "dlt tuned": "dlt, tuned", "product": "product"}
+PEERS = [program for program in TITLES if program != "product"]
 SETUPS = {"dlt": AS_IT_COMES, "dlt tuned": TUNED}
 # The columns of roi.transactions that a record fills, and where each is in it.
 COLUMNS = {
@@ -31,13 +32,14 @@ COLUMNS = {
 
 
 def measure_loads(
-    admin: Database, sandbox: Sandbox, transactions: int, runs: int, *, peers: bool
+    admin: Database, sandbox: Sandbox, transactions: int, runs: int, peers: Sequence[str]
 ) -> tuple[dict[str, Measured], Product]:
-    """The medians by program, and the product of the last run. Each program has a turn in each run.
+    """The medians by program, of the product and these others, and the product of the last run. Each program has a turn
+    in each run.
 
     Raises SystemExit where one loaded the wrong number of rows.
     """
-    programs = list(TITLES) if peers else ["product"]
+    programs = [*peers, "product"]
     found: dict[str, list[Measured]] = {program: [] for program in programs}
     for number in range(1, runs + 1):
         product = connected(admin, f"product_{number}", sandbox)
@@ -64,19 +66,19 @@ def _peer(program: str, product: Product, transactions: int) -> Measured:
         "page": PAGE,
     }
     if program == "alone":
-        return measure(PEERS, "peers.alone", job)
+        return measure(measuring.PEERS, "peers.alone", job)
     database = servers.fresh(admin, "peer", migrated=program == "floor")
     job["conninfo"] = database.conninfo
     servers.settle(admin)
     if program == "floor":
-        measured = measure(PEERS, "peers.floor", {**job, "organization": ORGANIZATION, "columns": COLUMNS})
+        measured = measure(measuring.PEERS, "peers.floor", {**job, "organization": ORGANIZATION, "columns": COLUMNS})
         expect(database, "roi.transactions", transactions, "The floor")
     else:
         setup = SETUPS[program]
         job["file_format"] = setup.file_format
         with tempfile.TemporaryDirectory() as directory:
             own = setup.environment(Path(directory))
-            measured = measure(PEERS, "peers.dlt_pipeline", job, {**os.environ, **own})
+            measured = measure(measuring.PEERS, "peers.dlt_pipeline", job, {**os.environ, **own})
         expect(database, "softpro.transactions", transactions, "dlt")
     servers.drop(admin, "peer")
     return measured

@@ -15,16 +15,17 @@ from typing import Any
 Job = dict[str, Any]
 
 
-def run(work: Callable[[Job], None]) -> None:
+def run(work: Callable[[Job], float | None]) -> None:
     """Does the work with the job on standard input, JSON, and prints `seconds` and `memory` as a line of JSON.
 
-    The seconds are those of the work without what it imports on its way, the memory is this process's peak in bytes.
+    The seconds are those of the work without what it imports on its way, or those that it returns, where not all of it
+    counts; the memory is this process's peak in bytes.
     """
     job = json.load(sys.stdin)
     imported = _time_imports()
     began = time.perf_counter()
-    work(job)
-    seconds = time.perf_counter() - began - imported()
+    counted = work(job)
+    seconds = time.perf_counter() - began - imported() if counted is None else counted
     print(json.dumps({"seconds": seconds, "memory": peak_memory()}))
 
 
