@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import repeat
@@ -74,6 +74,11 @@ def apply(compiled: Compiled, payload: bytes) -> Mapped:
     if compiled.custom_steps:
         values["custom"] = _custom(compiled.custom_steps, record, payload, values["custom"], reasons)
     return Mapped(tuple(values.values()), reasons)
+
+
+def mapped(compiled: Compiled, payloads: Iterable[bytes]) -> Iterator[Mapped]:
+    """Maps records, each given as JSON bytes, in their order."""
+    return (apply(compiled, payload) for payload in payloads)
 
 
 def _custom(steps: Sequence[Step], record: Any, payload: bytes, base: str | None, reasons: list[Reason]) -> str | None:
