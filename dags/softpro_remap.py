@@ -25,7 +25,9 @@ become good leaves the quarantine, what has become bad goes there.
 | **load** | one merge into `roi` that writes only what comes out different, with history |
 | **report** | sums up; the run is red when a stream failed, and its log says why |
 
-**By hand** only: *Trigger* opens a form. Syncs of the same organization wait meanwhile.
+**By hand** only: *Trigger* opens a form, and `POST /mappings/remap` starts it for one entity type; a change of mappings
+answers with what to start. Rows that change and the log name the version of the mappings that made them. Syncs of the
+same organization wait meanwhile.
 """
 
 

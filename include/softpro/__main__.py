@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -15,8 +14,10 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import progress_bar, rotation_bar
+from softpro.commands import mappings
+from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.entities import FETCHING, EntityType, Mode, SyncType
-from softpro.errors import NotConnected, SettingsError, SoftProError, UsageError
+from softpro.errors import MappingError, NotConnected, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 from softpro.store import integrations, logs
@@ -41,6 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(mappings.app, name="mappings")
+
 EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -50,10 +53,6 @@ class Came(NamedTuple):
     result: dict[str, Any]
     line: str
     problems: list[str]
-
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line and entity, instead of text.")]
-Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id in ROI Systems.")]
 
 
 @app.callback()
@@ -257,20 +256,6 @@ def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def database() -> Database:
-    """The database the environment names."""
-    (wanted,) = settings.load(settings.DatabaseSettings)
-    return open_database(wanted)
-
-
-def operator() -> str:
-    """Who is at the command line, for the records."""
-    try:
-        return f"{getuser()} (command line)"
-    except (KeyError, OSError):  # a container's user may have no name
-        return "command line"
-
-
 def run_streams(
     database: Database,
     organization: str,
@@ -302,16 +287,6 @@ def run_streams(
             say(f"{entity_type.table}: {problem}")
     if not ended_well:
         raise typer.Exit(EXIT_FAILED)
-
-
-def entity_types(name: str) -> list[EntityType] | None:
-    """What `--entity` names; None for all that is switched on. Raises UsageError."""
-    known = {entity_type.table: entity_type for entity_type in EntityType}
-    if name == "all":
-        return None
-    if name not in known:
-        raise UsageError(f"--entity is one of {', '.join(known)}, or all")
-    return [known[name]]
 
 
 def of_log(log: SyncLog) -> Came:
@@ -351,15 +326,11 @@ def status_line(state: dict[str, Any]) -> str:
     return line + (f"\n  last error: {state['lastErrorMessage']}" if state["lastErrorMessage"] else "")
 
 
-def say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
 def main() -> None:
     """Runs a command. Exit 0: all well; 1: something failed; 2: wrong use."""
     try:
         app()
-    except SettingsError as wrong:
+    except (SettingsError, MappingError) as wrong:
         for problem in wrong.problems:
             say(f"softpro: {problem}")
         sys.exit(EXIT_WRONG_USE)

@@ -40,6 +40,18 @@ class MappingError(UsageError):
         super().__init__("; ".join(problems))
 
 
+class VersionConflict(SoftProError):
+    """The mappings are not those that the caller knows: someone changed them meanwhile. Read them, and try again."""
+
+    def __init__(self, entity_type: str, expected: int, in_force: int | None) -> None:
+        self.entity_type, self.version = entity_type, in_force
+        now = f"version {in_force} is in force" if in_force else "there are none yet"
+        super().__init__(
+            f"The mappings of {entity_type.lower()}s are no longer version {expected}: {now}. "
+            "Read them, and make the change again"
+        )
+
+
 class ConsentRefused(SoftProError):
     """The person, or the vendor, refused the authorization (RFC 6749 section 4.1.2.1). Connect again to retry."""
 

@@ -21,9 +21,10 @@ from softpro.errors import (
     SoftProAPIError,
     SoftProError,
     UsageError,
+    VersionConflict,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, mappings, sync
+from softpro_web.routes import connection, mappings, preview, sync, versions
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (NotFoundHere, 404, "NOT_FOUND"),
     (MappingError, 400, "VALIDATION_ERROR"),
     (UsageError, 400, "VALIDATION_ERROR"),
+    (VersionConflict, 409, "CONFLICT"),
     (LeaseHeld, 409, "SYNC_RUNNING"),
     (NotConnected, 409, "NOT_CONNECTED"),
     (SoftProAPIError, 502, "SOFTPRO_ERROR"),
@@ -55,7 +57,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for router in (connection.router, mappings.router, sync.router):
+    for router in (connection.router, mappings.router, versions.router, preview.router, sync.router):
         app.include_router(router)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -81,6 +83,8 @@ async def _ours(_: Request, failed: Exception) -> JSONResponse:
     details: object = getattr(failed, "problems", None)
     if isinstance(failed, LeaseHeld) and failed.log_id:
         details = {"logId": str(failed.log_id)}
+    if isinstance(failed, VersionConflict):
+        details = {"entityType": failed.entity_type, "version": failed.version}
     return error(status_code, code, str(failed), details)
 
 

@@ -8,8 +8,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from softpro.entities import EntityType, Mode
-from softpro.mapping.mapping import Mapping
+from softpro.entities import Mode
+from softpro.mapping.document import ExpectedVersions, MappingIn, MappingsIn
 
 T = TypeVar("T")
 
@@ -74,41 +74,6 @@ class Status(Model):
     outage: Outage | None
 
 
-RuleText = Annotated[str, Field(max_length=10_000)]
-
-
-class RuleBothWays(BaseModel):
-    """JSONata for each way; see docs/mappings.md."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    from_softpro: RuleText | None = Field(None, alias="fromSoftPro")
-    to_softpro: RuleText | None = Field(None, alias="toSoftPro")
-
-
-class MappingIn(Model):
-    """One entry of a mapping set; see docs/mappings.md."""
-
-    entity_type: EntityType
-    softpro_field: Annotated[str, Field(min_length=1, max_length=500)]
-    roi_systems_field: Annotated[str, Field(min_length=1, max_length=200)]
-    direction: Literal["SOFTPRO_TO_ROI", "ROI_TO_SOFTPRO", "BIDIRECTIONAL"] = "BIDIRECTIONAL"
-    transformation_rule: RuleText | RuleBothWays | None = None
-    required: bool = False
-    default_value: Annotated[str, Field(max_length=10_000)] | None = None
-    enabled: bool = True
-    validation_rules: dict[str, Any] | None = None
-
-    id: UUID | None = Field(None, description="Ignored: what GET answered can be sent back.")
-
-    def mapping(self) -> Mapping:
-        return Mapping(**self.model_dump(exclude={"id", "transformation_rule"}), transformation_rule=self._rule())
-
-    def _rule(self) -> Any:
-        rule = self.transformation_rule
-        return rule.model_dump(by_alias=True, exclude_none=True) if isinstance(rule, RuleBothWays) else rule
-
-
 class MappingOut(MappingIn):
     id: UUID
     transformation_rule: Any = None
@@ -118,7 +83,8 @@ class MappingsBody(Model):
     """The whole set of each entity type that occurs in it."""
 
     integration_id: UUID
-    mappings: Annotated[list[MappingIn], Field(min_length=1, max_length=1_000)]
+    mappings: MappingsIn
+    expected_versions: ExpectedVersions = None
 
 
 class SyncBody(Model):

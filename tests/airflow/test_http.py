@@ -18,6 +18,12 @@ ROUTES = [
     ("GET", "/status?organizationId=nobody", "read"),
     ("GET", f"/mappings?integrationId={SOME_ID}", "read"),
     ("PUT", "/mappings", "configure"),
+    ("GET", f"/mappings/versions?integrationId={SOME_ID}&entityType=CONTACT", "read"),
+    ("GET", f"/mappings/versions/1?integrationId={SOME_ID}&entityType=CONTACT", "read"),
+    ("GET", f"/mappings/diff?integrationId={SOME_ID}&entityType=CONTACT&from=1", "read"),
+    ("POST", "/mappings/rollback", "configure"),
+    ("POST", "/mappings/preview", "operate"),
+    ("POST", "/mappings/remap", "operate"),
     ("POST", "/sync/transactions", "operate"),
     ("POST", "/sync/contacts", "operate"),
     ("GET", f"/sync/logs?integrationId={SOME_ID}", "read"),
@@ -34,7 +40,7 @@ def test_the_table_of_routes_is_complete(airflow: Airflow) -> None:
     described = airflow.as_user("reader").session.get(f"{airflow.url}/openapi.json").json()
 
     served = {
-        (method.upper(), path.replace("{integration_id}", SOME_ID))
+        (method.upper(), path.replace("{integration_id}", SOME_ID).replace("{version}", "1"))
         for path, methods in described["paths"].items()
         for method in methods
     }
@@ -208,6 +214,7 @@ def test_mappings_are_read_replaced_and_refused_as_a_whole(airflow: Airflow) -> 
     assert plugin.session.put(url, json=good).json() == {
         "success": True,
         "message": "Mappings updated successfully",
+        "data": {"versions": [{"entityType": "CONTACT", "version": 2, "changed": True}], "remap": None},
     }
     assert [entry["roiSystemsField"] for entry in read("CONTACT")] == ["email"]
     assert read("TRANSACTION") == before

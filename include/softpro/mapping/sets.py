@@ -13,8 +13,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
-from softpro.errors import NotFoundHere
+from softpro.errors import NotFoundHere, VersionConflict
 from softpro.mapping.defaults import default_mappings
+from softpro.mapping.diff import identical
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.validate import validate
 from softpro.store.database import Connection
@@ -38,18 +39,21 @@ class MappingSet:
 
 @dataclass(frozen=True)
 class Version:
-    """A set that stands or stood, and who made it; `restores`: the earlier version it is a copy of."""
+    """A set that stands or stood: who made it, and of how many mappings; `restores`: the one that it is a copy of."""
 
-    entity_type: str
     version: int
     author: str
     created_at: datetime
     restores: int | None
-    mappings: list[Any]
+    size: int
 
-    @property
-    def set(self) -> list[Mapping]:
-        return [Mapping(**{**each, "entity_type": EntityType(each["entity_type"])}) for each in self.mappings]
+
+@dataclass(frozen=True)
+class Replaced:
+    """What is in force now; not `changed` where it was so already, and no version was made."""
+
+    version: int
+    changed: bool
 
 
 def read(connection: Connection, integration_id: UUID, entity_type: EntityType | None = None) -> list[StoredMapping]:
@@ -95,11 +99,17 @@ def current(connection: Connection, integration_id: UUID, entity_type: EntityTyp
 
 
 def replace(
-    connection: Connection, integration_id: UUID, organization_id: str, mappings: Sequence[Mapping], author: str
-) -> dict[EntityType, int]:
+    connection: Connection,
+    integration_id: UUID,
+    organization_id: str,
+    mappings: Sequence[Mapping],
+    author: str,
+    expected: Dict[EntityType, int] | None = None,
+) -> dict[EntityType, Replaced]:
     """Replaces the set of each entity type that occurs in `mappings`; all of it, or nothing.
 
-    Returns the new version of each. Raises MappingError.
+    A set that is in force already, in this very order, makes no new version: who sends it again changes nothing.
+    `expected`: the version that the caller knows of each entity type, 0 for none. Raises MappingError, VersionConflict.
     """
     validate(mappings)
     by_type: dict[EntityType, list[Mapping]] = {}
@@ -107,6 +117,8 @@ def replace(
         by_type.setdefault(mapping.entity_type, []).append(mapping)
     with connection.transaction():
         _lock(connection, integration_id)
+        for entity_type, number in (expected or {}).items():
+            _require_version(connection, integration_id, entity_type, number)
         return {
             entity_type: _replace_set(connection, integration_id, organization_id, entity_type, of_type, author)
             for entity_type, of_type in by_type.items()
@@ -130,7 +142,7 @@ def versions(
         connection.cursor(row_factory=class_row(Version))
         .execute(
             """
-            select entity_type, version, author, created_at, restores, mappings
+            select version, author, created_at, restores, jsonb_array_length(mappings) as size
             from softpro.mapping_versions
             where integration_id = %s and entity_type = %s
             order by version desc
@@ -148,23 +160,22 @@ def versions(
     return found, total["n"]
 
 
-def version(connection: Connection, integration_id: UUID, entity_type: EntityType, number: int) -> Version:
-    """One version of the stream's set. Raises NotFoundHere."""
-    found = (
-        connection.cursor(row_factory=class_row(Version))
-        .execute(
-            """
-            select entity_type, version, author, created_at, restores, mappings
-            from softpro.mapping_versions
-            where integration_id = %s and entity_type = %s and version = %s
-            """,
-            [integration_id, entity_type.value, number],
-        )
-        .fetchone()
-    )
-    if found is None:
+def version(
+    connection: Connection, integration_id: UUID, entity_type: EntityType, number: int
+) -> tuple[Version, list[Mapping]]:
+    """One version of the stream's set, and what is in it. Raises NotFoundHere."""
+    row = connection.execute(
+        """
+        select version, author, created_at, restores, jsonb_array_length(mappings) as size, mappings
+        from softpro.mapping_versions
+        where integration_id = %s and entity_type = %s and version = %s
+        """,
+        [integration_id, entity_type.value, number],
+    ).fetchone()
+    if row is None:
         raise NotFoundHere(f"The mappings of {entity_type.table} have no version {number}")
-    return found
+    mappings = [Mapping(**{**each, "entity_type": EntityType(each["entity_type"])}) for each in row.pop("mappings")]
+    return Version(**row), mappings
 
 
 def restore(
@@ -174,20 +185,26 @@ def restore(
     entity_type: EntityType,
     number: int,
     author: str,
-) -> int:
-    """Makes a new version that is a copy of an earlier one. Returns its number.
+) -> Replaced:
+    """Makes a new version that is a copy of an earlier one; none where that is in force already.
 
     Raises NotFoundHere, and MappingError where the earlier one would be refused today.
     """
     with connection.transaction():
         _lock(connection, integration_id)
-        earlier = version(connection, integration_id, entity_type, number).set
+        _, earlier = version(connection, integration_id, entity_type, number)
         validate(earlier)
         return _replace_set(connection, integration_id, organization_id, entity_type, earlier, author, restores=number)
 
 
 def _lock(connection: Connection, integration_id: UUID) -> None:
     connection.execute("select from softpro.integrations where id = %s for no key update", [integration_id])
+
+
+def _require_version(connection: Connection, integration_id: UUID, entity_type: EntityType, expected: int) -> None:
+    in_force = current(connection, integration_id, entity_type).version
+    if (in_force or 0) != expected:
+        raise VersionConflict(entity_type.value, expected, in_force)
 
 
 def _replace_set(
@@ -198,7 +215,10 @@ def _replace_set(
     mappings: Sequence[Mapping],
     author: str,
     restores: int | None = None,
-) -> int:
+) -> Replaced:
+    before = current(connection, integration_id, entity_type)
+    if before.version is not None and identical(before.mappings, mappings):
+        return Replaced(before.version, changed=False)
     stream = {"integration": integration_id, "organization": organization_id, "entity_type": entity_type.value}
     connection.execute(
         "delete from softpro.mappings where integration_id = %(integration)s and entity_type = %(entity_type)s", stream
@@ -227,7 +247,7 @@ def _replace_set(
         {**stream, "author": author, "set": Jsonb([asdict(mapping) for mapping in mappings]), "restores": restores},
     ).fetchone()
     assert made is not None
-    return int(made["version"])
+    return Replaced(made["version"], changed=True)
 
 
 def _row(mapping: Mapping) -> Dict[str, Any]:

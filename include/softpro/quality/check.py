@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from uuid import UUID
 
 import yaml
 from psycopg import sql
@@ -18,6 +20,9 @@ from softpro.store.database import Connection, Database, without
 from softpro.store.leases import Run
 
 SUITES = Path(__file__).parent / "suites"
+
+# Great Expectations keeps its context in a global variable: two threads of a process would use each other's.
+_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
@@ -33,36 +38,50 @@ def check(database: Database, connection: Connection, run: Run) -> Checked:
 
     Can be run again: it starts from what transform staged. Raises LeaseLost, CheckFailed.
     """
+    suite = load_suite(run.entity_type)
+    return judge(database, connection, run.entity_type, run.log_id, suite, lambda: leases.fence(connection, run))
+
+
+def judge(
+    database: Database,
+    connection: Connection,
+    entity_type: EntityType,
+    log_id: UUID,
+    suite: list[dict[str, Any]],
+    fence: Callable[[], object] = lambda: None,
+) -> Checked:
+    """As `check`, for whatever stands in staging under a log id; `fence` opens the transaction that writes."""
     staged = connection.execute(
         sql.SQL("select exists (select from {} where log_id = %s) as any").format(
-            sql.Identifier("staging", run.entity_type.table)
+            sql.Identifier("staging", entity_type.table)
         ),
-        [run.log_id],
+        [log_id],
     ).fetchone()
     if not staged or not staged["any"]:
         return Checked(0, {})  # importing Great Expectations alone takes seconds
-    session = {"search_path": "staging", "softpro.log_id": str(run.log_id)}
+    session = {"search_path": "staging", "softpro.log_id": str(log_id)}
     try:
-        broken = _broken(database.set(**session), run.entity_type, load_suite(run.entity_type))
+        with _ONE_AT_A_TIME:
+            broken = _broken(database.set(**session), entity_type, suite)
     except CheckFailed:
         raise
     except Exception as failed:  # it has many kinds of errors of its own
         raise CheckFailed(f"The checks could not run: {next(iter(str(failed).splitlines()), failed)}") from failed
     warnings: dict[str, int] = {}
     with connection.transaction():
-        leases.fence(connection, run)
+        fence()
         for name, value in session.items():
             connection.execute("select set_config(%s, %s, true)", [name, value])
-        connection.execute("delete from staging.rejects where log_id = %s and checked", [run.log_id])
+        connection.execute("delete from staging.rejects where log_id = %s and checked", [log_id])
         for result in broken:
             config = result.expectation_config
             if config.severity == "critical":
                 with without(connection, "nestloop"):
-                    _reject(connection, run, result.result["unexpected_index_query"], config)
+                    _reject(connection, entity_type, result.result["unexpected_index_query"], config)
             else:
                 warnings[_name(config)] = result.result["unexpected_count"]
         rejected = connection.execute(
-            "select count(distinct entity_id) as n from staging.rejects where log_id = %s and checked", [run.log_id]
+            "select count(distinct entity_id) as n from staging.rejects where log_id = %s and checked", [log_id]
         ).fetchone()
     assert rejected is not None
     return Checked(rejected["n"], warnings)
@@ -124,7 +143,7 @@ def _require_ran(result: Any) -> None:
             raise CheckFailed(f"The check {_name(result.expectation_config)} could not run: {message}")
 
 
-def _reject(connection: Connection, run: Run, query: str, config: Any) -> None:
+def _reject(connection: Connection, entity_type: EntityType, query: str, config: Any) -> None:
     """Rejects the rows that the expectation's own query finds: its list of them stops at 20."""
     rows = query.rstrip("; \n")
     connection.execute(
@@ -139,12 +158,12 @@ def _reject(connection: Connection, run: Run, query: str, config: Any) -> None:
             where s.{key} in (select {key} from ({rows}) bad)
             """
         ).format(
-            key=sql.Identifier(run.entity_type.key),
+            key=sql.Identifier(entity_type.key),
             name=sql.Identifier(_column(config)),
             column=sql.Literal(_column(config)),
             rule=sql.Literal(config.type),
             message=sql.Literal(_message(config)),
-            staged=sql.Identifier("staging", _view(run.entity_type)),
+            staged=sql.Identifier("staging", _view(entity_type)),
             rows=sql.SQL(rows),
         )
     )

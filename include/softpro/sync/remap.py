@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
+from softpro.entities import EntityType
 from softpro.store import leases
 from softpro.store.database import Connection
 from softpro.store.leases import Run
@@ -30,3 +33,17 @@ def mark(connection: Connection, run: Run) -> Marked:
     with connection.transaction():
         leases.fence(connection, run)
         return Marked(connection.execute(MARK, run.stream).rowcount)
+
+
+def records(connection: Connection, integration_id: UUID, entity_types: Iterable[EntityType]) -> int:
+    """How many records would be mapped again of these streams: all that was ever fetched, but for deleted ones."""
+    row = connection.execute(
+        """
+        select count(*) as n
+        from raw.records
+        where integration_id = %s and entity_type = any(%s) and deleted_at is null
+        """,
+        [integration_id, [entity_type.value for entity_type in entity_types]],
+    ).fetchone()
+    assert row is not None
+    return int(row["n"])

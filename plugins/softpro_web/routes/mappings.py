@@ -1,17 +1,30 @@
-"""The mapping sets of an integration: read, and replaced as a whole."""
+"""The mapping sets of an integration: read, replaced as a whole, and applied to what was fetched before."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Dict
 from dataclasses import asdict
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
+from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
-from softpro.store import integrations
-from softpro_web.deps import Configurer, DatabaseDep, Reader
-from softpro_web.models import Answer, Done, MappingOut, MappingsBody
+from softpro.mapping.sets import Replaced
+from softpro.pipeline import organization_streams
+from softpro.store import integrations, leases, logs
+from softpro.store.database import Connection, Database
+from softpro.store.integrations import Integration
+from softpro.sync import remap as remapping
+from softpro_web import runs
+from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Operator, Reader
+from softpro_web.mapping_models import Change, InForce, RemapBody, RemapOffer, Updated
+from softpro_web.models import Answer, MappingOut, MappingsBody, Started, SyncResult
+from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
+
+UPDATED, NO_CHANGE = "Mappings updated successfully", "Mappings are as they were"
 
 router = APIRouter()
 
@@ -28,15 +41,69 @@ def read(
 
 
 @router.put("/mappings")
-def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Done:
+def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Updated:
     """Replaces the set of each entity type that the body names; refused as a whole if one entry can't work."""
     with database.connect() as connection:
         integration = integrations.get(connection, body.integration_id)
-        sets.replace(
+        in_force = sets.replace(
             connection,
             integration.id,
             integration.organization_id,
             [entry.mapping() for entry in body.mappings],
             author=user,
+            expected=body.expected_versions,
         )
-    return Done(message="Mappings updated successfully")
+        return updated(connection, integration, in_force)
+
+
+@router.post("/mappings/remap", responses={202: {"model": Answer[Started]}})
+async def remap(
+    body: RemapBody,
+    request: Request,
+    response: Response,
+    user: Operator,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
+    run_id = f"api__{uuid4()}"
+    integration, log_id = await run_in_threadpool(_announce, database, body, run_id)
+    conf = _conf(integration, [body.entity_type])
+    return await runs.result(
+        request, response, database, wait, dag_id=REMAP_DAG, run_id=run_id, conf=conf, log_id=log_id
+    )
+
+
+def updated(connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced]) -> Updated:
+    """What a change came to, and the remap that it asks for: of what changed, is switched on, and was fetched."""
+    changed = [each for each in integration.entity_types() if each in in_force and in_force[each].changed]
+    records = remapping.records(connection, integration.id, changed) if changed else 0
+    return Updated(
+        message=UPDATED if any(each.changed for each in in_force.values()) else NO_CHANGE,
+        data=Change(
+            versions=[
+                InForce(entity_type=entity_type, version=each.version, changed=each.changed)
+                for entity_type, each in in_force.items()
+            ],
+            remap=RemapOffer(dag_id=REMAP_DAG, conf=_conf(integration, changed), records=records) if records else None,
+        ),
+    )
+
+
+def _conf(integration: Integration, entity_types: list[EntityType]) -> dict[str, object]:
+    return {
+        "organization": integration.organization_id,
+        "entity_types": [entity_type.table for entity_type in entity_types],
+    }
+
+
+def _announce(database: Database, body: RemapBody, run_id: str) -> tuple[Integration, UUID]:
+    """Writes the PENDING log that the run will fill. Raises NotFoundHere, UsageError, LeaseHeld."""
+    with database.connect() as connection:
+        integration = integrations.get(connection, body.integration_id)
+        organization_streams(integration, [body.entity_type])
+        leases.require_free(connection, integration.id, body.entity_type)
+        log_id = logs.announce(
+            connection, integration, body.entity_type, run_id=run_id, mode=Mode.REMAP, sync_type=SyncType.MANUAL
+        )
+    return integration, log_id

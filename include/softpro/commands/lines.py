@@ -1,0 +1,97 @@
+"""Mapping sets, what differs in them, and previews, as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from softpro.entities import EntityType
+from softpro.mapping.diff import Diff
+from softpro.mapping.effects import Effect, summary
+from softpro.mapping.mapping import Mapping
+from softpro.mapping.sets import Version
+from softpro.sync.preview import Preview
+from softpro.timestamps import format_milliseconds
+
+ARROWS = {"SOFTPRO_TO_ROI": "->", "ROI_TO_SOFTPRO": "<-", "BIDIRECTIONAL": "<->"}
+SHOWN_CHARACTERS = 60
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The rows as indented lines, each column as wide as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def version(head: Version) -> list[str]:
+    restores = f", a copy of version {head.restores}" if head.restores else ""
+    return [
+        f"version {head.version}",
+        format_milliseconds(head.created_at),
+        f"{head.size} mappings{restores}",
+        head.author,
+    ]
+
+
+def mapping(entry: Mapping) -> list[str]:
+    """SoftPro's field, which way, the target, and whatever is not as usual."""
+    notes = [
+        "" if entry.enabled else "disabled",
+        "required" if entry.required else "",
+        f"default {value(entry.default_value)}" if entry.default_value is not None else "",
+        f"rule {value(entry.transformation_rule)}" if entry.transformation_rule is not None else "",
+        f"validation {value(entry.validation_rules)}" if entry.validation_rules is not None else "",
+    ]
+    return [entry.softpro_field, ARROWS[entry.direction], entry.roi_systems_field, ", ".join(filter(None, notes))]
+
+
+def difference(found: Diff) -> Iterator[str]:
+    """What was added, removed and changed; of a change both values."""
+    rows = [["added", *mapping(entry)] for entry in found.added]
+    rows += [["removed", *mapping(entry)] for entry in found.removed]
+    rows += [
+        ["changed", changed.roi_systems_field, change.property, value(change.before), f"=> {value(change.after)}"]
+        for changed in found.changed
+        for change in changed.changes
+    ]
+    return table(rows)
+
+
+def preview(entity_type: EntityType, shown: Preview) -> Iterator[str]:
+    """The sums; then each record that changes or would not load, with its fields side by side."""
+    sums = summary(shown.effects)
+    yield (
+        f"{entity_type.table}: {sums['records']} records, {sums['changedRecords']} would change, "
+        f"{sums['failing']} would not load ({sums['failingBefore']} with the set in force)"
+    )
+    if sums["changedFields"]:
+        yield "  " + ", ".join(f"{target} {count}" for target, count in sums["changedFields"].items())
+    yield from (f"  no record here has the id {entity_id}" for entity_id in shown.unknown)
+    for effect in shown.effects:
+        if effect.changed or effect.reasons:
+            yield from ("", *_record(effect))
+
+
+def value(of: Any) -> str:
+    """A JSON value, cut where it is long."""
+    text = _encode(of).decode()
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+
+
+def _record(effect: Effect) -> Iterator[str]:
+    name = "a record without an id" if effect.entity_id is None else effect.entity_id
+    yield name if effect.would_load else f"{name} would not load"
+    yield from table(
+        [
+            [field.roi_systems_field, value(field.before), f"=> {value(field.after)}", field.error or ""]
+            for field in effect.fields
+            if field.changed or field.error
+        ]
+    )
+    named = {field.roi_systems_field for field in effect.fields}
+    yield from (f"  {reason['message']}" for reason in effect.reasons if reason["column"] not in named)

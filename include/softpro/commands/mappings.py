@@ -1,0 +1,261 @@
+"""`python -m softpro mappings …`: an organization's mapping sets, shown, replaced, compared, rolled back, tried out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from collections.abc import Mapping as Dict
+from typing import Annotated
+
+import msgspec
+import typer
+
+from softpro.commands import lines
+from softpro.commands.common import Json, Organization, database, entity_types, operator
+from softpro.entities import EntityType
+from softpro.errors import NotFoundHere, UsageError
+from softpro.mapping import document, sets
+from softpro.mapping.diff import diff
+from softpro.mapping.mapping import Mapping
+from softpro.mapping.sets import Replaced, Version
+from softpro.mapping.validate import validate
+from softpro.store import integrations
+from softpro.store.database import Connection
+from softpro.store.integrations import Integration
+from softpro.sync import preview as previews
+from softpro.sync import remap
+from softpro.timestamps import format_milliseconds
+
+LARGEST = 2**31 - 1
+
+Entity = Annotated[str, typer.Option(help="transactions, contacts or all.")]
+OneEntity = Annotated[str, typer.Option("--entity", help="transactions or contacts.")]
+File = Annotated[typer.FileBinaryRead, typer.Option(help="Mappings as show --json prints them; - is standard input.")]
+
+app = typer.Typer(help="Show, replace, compare, roll back and try out mapping sets.", no_args_is_help=True)
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    organization: Organization,
+    entity: Entity = "all",
+    version: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="One that stood earlier.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the sets in force, or an earlier one; with --json as put takes them."""
+    types = _types(entity) if version is None else [_one(entity)]
+    with database().connect() as connection:
+        integration = integrations.find(connection, organization)
+        found = {each: _version(connection, integration, each, version) for each in types}
+    if context.obj or as_json:
+        body = [document.as_json(mapping) for _, mappings in found.values() for mapping in mappings]
+        print(json.dumps({"integrationId": str(integration.id), "mappings": body}))
+        return
+    for entity_type, (head, mappings) in found.items():
+        print(f"{entity_type.table}: {', '.join(lines.version(head))}")
+        _print(lines.table([lines.mapping(mapping) for mapping in mappings]))
+
+
+@app.command()
+def put(context: typer.Context, organization: Organization, file: File, as_json: Json = False) -> None:
+    """Replace the set of each entity type that a file holds; all of it or nothing."""
+    wanted = document.read(file.read())
+    with database().connect() as connection:
+        integration = integrations.find(connection, organization)
+        in_force = sets.replace(
+            connection,
+            integration.id,
+            integration.organization_id,
+            [entry.mapping() for entry in wanted.mappings],
+            author=operator(),
+            expected=wanted.expected_versions,
+        )
+        _say_change(connection, integration, in_force, context.obj or as_json)
+
+
+@app.command()
+def versions(
+    context: typer.Context,
+    organization: Organization,
+    entity: Entity = "all",
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="The latest so many of each entity type.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the sets that stand or stood, the latest first."""
+    with database().connect() as connection:
+        integration = integrations.find(connection, organization)
+        for entity_type in _types(entity):
+            found, total = sets.versions(connection, integration.id, entity_type, limit, 0)
+            if context.obj or as_json:
+                for each in found:
+                    print(json.dumps(_version_json(entity_type, each)))
+            else:
+                print(f"{entity_type.table}: {total} versions")
+                _print(lines.table([lines.version(each) for each in found]))
+
+
+@app.command("diff")
+def compare(
+    context: typer.Context,
+    organization: Organization,
+    entity: OneEntity,
+    earlier: Annotated[int, typer.Option("--from", min=1, max=LARGEST, help="The earlier version.")],
+    later: Annotated[
+        int | None, typer.Option("--to", min=1, max=LARGEST, help="The later one; else the one in force.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what differs from one version to another, by target."""
+    entity_type = _one(entity)
+    with database().connect() as connection:
+        integration = integrations.find(connection, organization)
+        _, before = _version(connection, integration, entity_type, earlier)
+        head, after = _version(connection, integration, entity_type, later)
+    found = diff(before, after)
+    if context.obj or as_json:
+        print(json.dumps({"entityType": entity_type, "from": earlier, "to": head.version, **found.as_json()}))
+        return
+    print(f"{entity_type.table}: version {earlier} to {head.version}" + ("" if found else ", no difference"))
+    _print(lines.difference(found))
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    organization: Organization,
+    entity: OneEntity,
+    version: Annotated[int, typer.Option(min=1, max=LARGEST, help="The version to go back to.")],
+    as_json: Json = False,
+) -> None:
+    """Make a new version that is a copy of an earlier one."""
+    entity_type = _one(entity)
+    with database().connect() as connection:
+        integration = integrations.find(connection, organization)
+        in_force = sets.restore(
+            connection, integration.id, integration.organization_id, entity_type, version, author=operator()
+        )
+        _say_change(connection, integration, {entity_type: in_force}, context.obj or as_json)
+
+
+@app.command()
+def preview(
+    context: typer.Context,
+    organization: Organization,
+    file: File,
+    entity: Entity = "all",
+    entity_id: Annotated[
+        list[str] | None, typer.Option("--id", help="A record's id; may be given several times.")
+    ] = None,
+    record: Annotated[
+        typer.FileBinaryRead | None, typer.Option(help="A file with one record, as SoftPro sends it.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=previews.MOST_RECORDS, help="The latest so many that were fetched.")
+    ] = previews.DEFAULT_RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Show what the sets of a file would make of real records, before it is put; nothing is written."""
+    proposed = [entry.mapping() for entry in document.read(file.read()).mappings]
+    validate(proposed)  # as the file numbers them, whatever their entity types
+    types = [each for each in _types(entity) if any(mapping.entity_type is each for mapping in proposed)]
+    if not types:
+        raise UsageError(f"The file holds no mappings of {entity}")
+    chosen = previews.Chosen(entity_id or None, _record(record.read()) if record else None, limit)
+    _require_clear(chosen, types)
+    database_ = database()
+    with database_.connect() as connection:
+        integration = integrations.find(connection, organization)
+    for entity_type in types:
+        of_type = [mapping for mapping in proposed if mapping.entity_type is entity_type]
+        shown = previews.preview(database_, integration, entity_type, of_type, chosen)
+        if context.obj or as_json:
+            print(_encode({"entityType": entity_type.value, **shown.as_json()}).decode())
+        else:
+            _print(lines.preview(entity_type, shown))
+
+
+def _print(text: Iterable[str]) -> None:
+    for line in text:
+        print(line)
+
+
+def _types(entity: str) -> list[EntityType]:
+    return entity_types(entity) or list(EntityType)
+
+
+def _one(entity: str) -> EntityType:
+    """The entity type of a command that is about one. Raises UsageError."""
+    found = entity_types(entity)
+    if found is None:
+        raise UsageError("A version is of one entity type: say which with --entity")
+    return found[0]
+
+
+def _version(
+    connection: Connection, integration: Integration, entity_type: EntityType, number: int | None
+) -> tuple[Version, list[Mapping]]:
+    """The version of this number, or the one in force. Raises NotFoundHere."""
+    number = number or sets.current(connection, integration.id, entity_type).version
+    if number is None:
+        raise NotFoundHere(f"{integration.organization_id} has no mappings of {entity_type.table} yet")
+    return sets.version(connection, integration.id, entity_type, number)
+
+
+def _version_json(entity_type: EntityType, version: Version) -> dict[str, object]:
+    return {
+        "entityType": entity_type,
+        "version": version.version,
+        "author": version.author,
+        "createdAt": format_milliseconds(version.created_at),
+        "restores": version.restores,
+        "mappingCount": version.size,
+    }
+
+
+def _say_change(
+    connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced], as_json: bool
+) -> None:
+    """What a change came to, and the command that applies it to what was fetched before."""
+    changed = [each for each in integration.entity_types() if each in in_force and in_force[each].changed]
+    records = remap.records(connection, integration.id, changed) if changed else 0
+    command = f"python -m softpro remap {shlex.quote(integration.organization_id)}"
+    if len(changed) == 1:
+        command += f" --entity {changed[0].table}"
+    if as_json:
+        versions = [
+            {"entityType": entity_type, "version": each.version, "changed": each.changed}
+            for entity_type, each in in_force.items()
+        ]
+        offer = {"command": command, "records": records} if records else None
+        print(json.dumps({"versions": versions, "remap": offer}))
+        return
+    for entity_type, each in in_force.items():
+        was = "" if each.changed else ", as it was"
+        print(f"{entity_type.table}: version {each.version}{was}")
+    if records:
+        print(f"To apply it to the {records} records that were fetched before: {command}")
+
+
+def _require_clear(chosen: previews.Chosen, types: list[EntityType]) -> None:
+    """Raises UsageError where it can't be told which records are meant."""
+    if chosen.ids and chosen.pasted is not None:
+        raise UsageError("Give --id or --record, not both")
+    if len(chosen.ids or []) > previews.MOST_RECORDS:
+        raise UsageError(f"--id may be given {previews.MOST_RECORDS} times")
+    if (chosen.ids or chosen.pasted is not None) and len(types) > 1:
+        raise UsageError(f"The file holds {' and '.join(each.table for each in types)}: say which with --entity")
+
+
+def _record(text: bytes) -> bytes:
+    """A record from a file. Raises UsageError where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as broken:
+        raise UsageError(f"--record should hold one record as JSON: {broken}") from None
+    if not isinstance(found, dict):
+        raise UsageError("--record should hold one record: a JSON object")
+    return text

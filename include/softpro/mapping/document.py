@@ -1,0 +1,100 @@
+"""A mapping set as JSON: what `PUT /mappings`, the previews and the command line read, and what they answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from softpro.entities import EntityType
+from softpro.errors import MappingError
+from softpro.mapping.mapping import Mapping
+
+MOST_MAPPINGS = 1_000
+
+RuleText = Annotated[str, Field(max_length=10_000)]
+
+
+class RuleBothWays(BaseModel):
+    """JSONata for each way; see docs/mappings.md."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_softpro: RuleText | None = Field(None, alias="fromSoftPro")
+    to_softpro: RuleText | None = Field(None, alias="toSoftPro")
+
+
+class MappingIn(BaseModel):
+    """One entry of a mapping set; see docs/mappings.md."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    entity_type: EntityType
+    softpro_field: Annotated[str, Field(min_length=1, max_length=500)]
+    roi_systems_field: Annotated[str, Field(min_length=1, max_length=200)]
+    direction: Literal["SOFTPRO_TO_ROI", "ROI_TO_SOFTPRO", "BIDIRECTIONAL"] = "BIDIRECTIONAL"
+    transformation_rule: RuleText | RuleBothWays | None = None
+    required: bool = False
+    default_value: Annotated[str, Field(max_length=10_000)] | None = None
+    enabled: bool = True
+    validation_rules: dict[str, Any] | None = None
+
+    id: UUID | None = Field(None, description="Ignored: what GET answered can be sent back.")
+
+    def mapping(self) -> Mapping:
+        return Mapping(**self.model_dump(exclude={"id", "transformation_rule"}), transformation_rule=self._rule())
+
+    def _rule(self) -> Any:
+        rule = self.transformation_rule
+        return rule.model_dump(by_alias=True, exclude_none=True) if isinstance(rule, RuleBothWays) else rule
+
+
+MappingsIn = Annotated[list[MappingIn], Field(min_length=1, max_length=MOST_MAPPINGS)]
+ExpectedVersions = Annotated[
+    dict[EntityType, Annotated[int, Field(ge=0)]] | None,
+    Field(None, description="Refuses the change where another version is in force by now; 0: none yet."),
+]
+
+
+class Document(BaseModel):
+    """The body of `PUT /mappings`, as a file; whose set it was does not matter."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    mappings: MappingsIn
+    integration_id: UUID | None = None
+    expected_versions: ExpectedVersions = None
+
+
+def read(text: str | bytes) -> Document:
+    """A document, or the list of its mappings alone. Raises MappingError with all that is wrong with its form."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as broken:
+        raise MappingError([f"the mappings are not JSON: {broken}"]) from None
+    try:
+        return Document.model_validate({"mappings": found} if isinstance(found, list) else found)
+    except ValidationError as wrong:
+        raise MappingError([f"{_place(each['loc'])}: {each['msg']}" for each in wrong.errors()]) from None
+
+
+def as_json(mapping: Mapping) -> dict[str, Any]:
+    """A mapping as its entry in JSON."""
+    return {name_in_json(name): value for name, value in asdict(mapping).items()}
+
+
+def name_in_json(name: str) -> str:
+    return to_camel(name)
+
+
+def _place(steps: tuple[int | str, ...]) -> str:
+    """Where it is, as `validate` names a mapping: counted from 1."""
+    match steps:
+        case ["mappings", int(number), *inside]:
+            return ": ".join([f"mapping {number + 1}", *([".".join(map(str, inside))] if inside else [])])
+        case _:
+            return ".".join(map(str, steps)) or "the mappings"

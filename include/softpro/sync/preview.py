@@ -1,0 +1,233 @@
+"""Shows what a proposed mapping set would make of real records, beside what the set in force makes of them.
+
+It maps and checks as a run does. What the checks are to see has to stand in staging meanwhile; nothing else is written,
+and no lease is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from softpro.entities import EntityType
+from softpro.errors import MappingError
+from softpro.mapping import sets
+from softpro.mapping.compiled import Compiled, Mapped, compile_mappings, mapped
+from softpro.mapping.effects import Effect, effect, outcome, summary
+from softpro.mapping.mapping import Mapping
+from softpro.mapping.rules import evaluating
+from softpro.mapping.step import Reason
+from softpro.mapping.validate import validate
+from softpro.quality.check import judge, load_suite
+from softpro.store import logs
+from softpro.store.database import Connection, Database
+from softpro.store.integrations import Integration
+from softpro.sync.raw import REFUSED
+from softpro.sync.transform import clear
+from softpro.vendor import records as vendor
+
+MOST_RECORDS = 100
+DEFAULT_RECORDS = 10
+WITHOUT_ID = ""  # no record of SoftPro's has it
+
+SELECT = """
+select entity_id, convert_to(payload::text, 'UTF8') as payload, payload_hash, softpro_updated_at as updated_at
+from raw.records
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
+"""
+NAMED = SELECT + "and entity_id = any(%(ids)s) order by array_position(%(ids)s, entity_id)"
+LATEST = SELECT + "order by last_seen_at desc, entity_id limit %(latest)s"
+
+ALONE = "select {}(hashtextextended('softpro preview ' || %s, 0))"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which records: those with these ids, or one that was pasted, as JSON, or the latest that were landed."""
+
+    ids: Sequence[str] | None = None
+    pasted: bytes | None = None
+    latest: int = DEFAULT_RECORDS
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What becomes of each record; the ids that no record here has; the version that it is compared with."""
+
+    effects: list[Effect]
+    unknown: list[str]
+    version: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "records": [effect.as_json() for effect in self.effects],
+            "unknownIds": self.unknown,
+            "mappingVersion": self.version,
+            "summary": summary(self.effects),
+        }
+
+
+@dataclass(frozen=True)
+class _Record:
+    """`reason`: why it could not even be landed."""
+
+    entity_id: str
+    payload: bytes
+    payload_hash: bytes
+    updated_at: datetime
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A set, and what it makes of the records; `name` tells the two apart in staging."""
+
+    name: str
+    mappings: Sequence[Mapping]
+    compiled: Compiled
+    rows: list[Mapped]
+
+
+def preview(
+    database: Database, integration: Integration, entity_type: EntityType, proposed: Sequence[Mapping], chosen: Chosen
+) -> Preview:
+    """Compares the proposed set of the entity type with the one in force. Raises MappingError, CheckFailed."""
+    strangers = [number for number, each in enumerate(proposed, 1) if each.entity_type is not entity_type]
+    if strangers:
+        raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in strangers])
+    validate(proposed)
+    with database.connect() as connection:
+        in_force = sets.current(connection, integration.id, entity_type)
+        records = _records(connection, integration, entity_type, chosen)
+        before = _side("before", entity_type, in_force.mappings, records)
+        after = _side("after", entity_type, proposed, records)
+        with _alone(connection, integration, entity_type):
+            against = {
+                side.name: _judged(database, connection, integration, entity_type, side, records)
+                for side in (before, after)
+            }
+    effects = []
+    for place, record in enumerate(records):
+        one, other = (
+            outcome(
+                side.compiled, side.rows[place], [*_unlanded(record), *against[side.name].get(record.entity_id, [])]
+            )
+            for side in (before, after)
+        )
+        effects.append(effect(record.entity_id or None, before.mappings, after.mappings, one, other))
+    found = {record.entity_id for record in records}
+    unknown = [entity_id for entity_id in dict.fromkeys(chosen.ids or []) if entity_id not in found]
+    return Preview(effects, unknown, in_force.version)
+
+
+def _records(
+    connection: Connection, integration: Integration, entity_type: EntityType, chosen: Chosen
+) -> list[_Record]:
+    """In the order of the ids, or the latest first."""
+    if chosen.pasted is not None:
+        return [_pasted(connection, entity_type, chosen.pasted)]
+    parameters = {
+        "integration_id": integration.id,
+        "entity_type": entity_type.value,
+        "ids": [entity_id for entity_id in chosen.ids or [] if "\x00" not in entity_id],
+        "latest": chosen.latest,
+    }
+    cursor = connection.cursor(row_factory=class_row(_Record))
+    return cursor.execute(LATEST if chosen.ids is None else NAMED, parameters).fetchall()
+
+
+def _pasted(connection: Connection, entity_type: EntityType, payload: bytes) -> _Record:
+    """A record that nobody fetched, as `raw` would hold it, if it could."""
+    read = vendor.read(payload, entity_type)
+    reason = read.reason if isinstance(read, vendor.Unreadable) else None
+    try:
+        stored = connection.execute(
+            "select convert_to(%s::jsonb::text, 'UTF8') as payload", [payload.decode(errors="replace")]
+        ).fetchone()
+        assert stored is not None
+        payload = stored["payload"]
+    except psycopg.DataError:
+        reason = reason or REFUSED
+    if isinstance(read, vendor.Unreadable):
+        return _Record(read.entity_id or WITHOUT_ID, payload, read.payload_hash, datetime.now(UTC), reason)
+    return _Record(read.key.id, payload, read.payload_hash, read.key.updated_at, reason)
+
+
+def _unlanded(record: _Record) -> list[Reason]:
+    return [{"column": None, "rule": "readable", "message": record.reason}] if record.reason else []
+
+
+def _side(name: str, entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record]) -> _Side:
+    compiled = compile_mappings(entity_type, mappings)
+    with evaluating(compiled.asking.rules) as rules:
+        rows = list(mapped(compiled, (record.payload for record in records), rules))
+    return _Side(name, mappings, compiled, rows)
+
+
+@contextmanager
+def _alone(connection: Connection, integration: Integration, entity_type: EntityType) -> Iterator[None]:
+    """Two previews of one stream take turns: they stage under the same log ids, so that none is ever left over."""
+    stream = f"{integration.id} {entity_type.value}"
+    connection.execute(sql.SQL(ALONE).format(sql.SQL("pg_advisory_lock")), [stream])
+    try:
+        yield
+    finally:
+        connection.execute(sql.SQL(ALONE).format(sql.SQL("pg_advisory_unlock")), [stream])
+
+
+def _judged(
+    database: Database,
+    connection: Connection,
+    integration: Integration,
+    entity_type: EntityType,
+    side: _Side,
+    records: Sequence[_Record],
+) -> dict[str, list[Reason]]:
+    """What the checks have against the records, by id; staging is as it was afterwards."""
+    log_id = logs.log_id_of("preview", integration.id, entity_type, side.name)
+    try:
+        with connection.transaction():
+            clear(connection, entity_type, log_id)  # what a preview left that died
+            _stage(connection, integration, entity_type, log_id, side, records)
+        judge(database, connection, entity_type, log_id, load_suite(entity_type))
+        rejects = connection.execute(
+            """
+            select entity_id, reason
+            from staging.rejects, jsonb_array_elements(reasons) reason
+            where log_id = %s and organization_id = %s
+            """,
+            [log_id, integration.organization_id],
+        ).fetchall()
+    finally:
+        clear(connection, entity_type, log_id)
+    found: dict[str, list[Reason]] = {}
+    for reject in rejects:
+        found.setdefault(reject["entity_id"], []).append(reject["reason"])
+    return found
+
+
+def _stage(
+    connection: Connection,
+    integration: Integration,
+    entity_type: EntityType,
+    log_id: UUID,
+    side: _Side,
+    records: Sequence[_Record],
+) -> None:
+    columns = ["log_id", "organization_id", entity_type.key, "payload_hash", "softpro_updated_at"]
+    statement = sql.SQL("copy {} ({}) from stdin").format(
+        sql.Identifier("staging", entity_type.table),
+        sql.SQL(", ").join(map(sql.Identifier, [*columns, *side.compiled.columns])),
+    )
+    with connection.cursor().copy(statement) as copy:
+        for record, row in zip(records, side.rows, strict=True):
+            key = (record.entity_id, record.payload_hash, record.updated_at)
+            copy.write_row((log_id, integration.organization_id, *key, *row.values))

@@ -1,0 +1,156 @@
+"""What requests and answers about mapping sets look like: their versions, what differs, what a change would do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from softpro.entities import EntityType
+from softpro.mapping.document import MappingsIn
+from softpro.mapping.mapping import Mapping
+from softpro.sync.preview import DEFAULT_RECORDS, MOST_RECORDS
+from softpro_web.models import Done, Model
+
+LATEST_VERSION = 2**31 - 1
+
+VersionNumber = Annotated[int, Field(ge=1, le=LATEST_VERSION)]
+
+
+class VersionOut(Model):
+    """`restores`: the earlier version that it is a copy of."""
+
+    entity_type: EntityType
+    version: int
+    author: str
+    created_at: str
+    restores: int | None
+    mapping_count: int
+
+
+class WholeVersionOut(VersionOut):
+    mappings: list[dict[str, Any]]
+
+
+class ChangeOut(Model):
+    property: str
+    before: Any
+    after: Any
+
+
+class ChangedOut(Model):
+    """A mapping that both sets have; `softproField` is the later one's."""
+
+    entity_type: EntityType
+    roi_systems_field: str
+    softpro_field: str
+    changes: list[ChangeOut]
+
+
+class DiffOut(Model):
+    """From one version of a set to another, by target."""
+
+    entity_type: EntityType
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+    added: list[dict[str, Any]]
+    removed: list[dict[str, Any]]
+    changed: list[ChangedOut]
+
+
+class InForce(Model):
+    """The version of a set that is in force now; not `changed` where it was so before."""
+
+    entity_type: EntityType
+    version: int
+    changed: bool
+
+
+class RemapOffer(Model):
+    """The run that applies the change to what was fetched already, as Airflow takes it, and of how many records."""
+
+    dag_id: str
+    conf: dict[str, Any]
+    records: int
+
+
+class Change(Model):
+    """What a change of mappings came to; no remap where nothing changed, or nothing was fetched yet."""
+
+    versions: list[InForce]
+    remap: RemapOffer | None
+
+
+class Updated(Done):
+    """`{"success": true, "message": …, "data": …}`"""
+
+    data: Change
+
+
+class RollbackBody(Model):
+    integration_id: UUID
+    entity_type: EntityType
+    version: VersionNumber
+
+
+class RemapBody(Model):
+    integration_id: UUID
+    entity_type: EntityType
+
+
+class PreviewBody(Model):
+    """The proposed set of one entity type, and which records to show it by: one of the three, or none."""
+
+    integration_id: UUID
+    entity_type: EntityType
+    mappings: MappingsIn
+    entity_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_RECORDS)] | None = None
+    record: dict[str, Any] | None = Field(None, description="A record as SoftPro sends it.")
+    limit: Annotated[int, Field(ge=1, le=MOST_RECORDS)] | None = Field(
+        None, description=f"The latest that were fetched; {DEFAULT_RECORDS} if nothing else is said."
+    )
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> PreviewBody:
+        if sum(choice is not None for choice in (self.entity_ids, self.record, self.limit)) > 1:
+            raise ValueError("give one of entityIds, record and limit")
+        return self
+
+    def proposed(self) -> list[Mapping]:
+        return [entry.mapping() for entry in self.mappings]
+
+
+class FieldOut(Model):
+    """`before` and `after`: what the target would hold by the set in force, and by the proposed one."""
+
+    roi_systems_field: str
+    softpro_field: str
+    before: Any
+    after: Any
+    changed: bool
+    error: str | None
+
+
+class EffectOut(Model):
+    entity_id: str | None
+    fields: list[FieldOut]
+    reasons: list[dict[str, str | None]]
+    would_load: bool
+
+
+class SummaryOut(Model):
+    records: int
+    changed_records: int
+    changed_fields: dict[str, int]
+    failing: int
+    failing_before: int
+
+
+class PreviewOut(Model):
+    """`mappingVersion`: of the set in force, which `before` is made by."""
+
+    records: list[EffectOut]
+    unknown_ids: list[str]
+    mapping_version: int | None
+    summary: SummaryOut

@@ -1,0 +1,46 @@
+"""What a proposed mapping set would do, shown without doing it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+
+from softpro.store import integrations
+from softpro.sync.preview import DEFAULT_RECORDS, Chosen
+from softpro.sync.preview import preview as show
+from softpro_web.deps import DatabaseDep, Operator
+from softpro_web.mapping_models import PreviewBody, PreviewOut
+from softpro_web.models import Answer
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+router = APIRouter()
+
+
+class _Pasted(msgspec.Struct):
+    record: msgspec.Raw = msgspec.Raw(b"null")
+
+
+async def _pasted(request: Request) -> bytes | None:
+    """The body's `record` as it was sent, since parsing rounds numbers; None where only a patient reader can tell."""
+    try:
+        return bytes(msgspec.json.decode(await request.body(), type=_Pasted).record)
+    except msgspec.DecodeError:
+        return None
+
+
+@router.post("/mappings/preview", response_model=Answer[PreviewOut])
+def preview(
+    body: PreviewBody, user: Operator, database: DatabaseDep, pasted: Annotated[bytes | None, Depends(_pasted)]
+) -> Response:
+    """What the proposed set makes of real records, or of a pasted one, beside what the set in force makes of them."""
+    with database.connect() as connection:
+        integration = integrations.get(connection, body.integration_id)
+    record = None if body.record is None else pasted or json.dumps(body.record).encode()
+    chosen = Chosen(body.entity_ids, record, body.limit or DEFAULT_RECORDS)
+    shown = show(database, integration, body.entity_type, body.proposed(), chosen)
+    answer = {"success": True, "data": shown.as_json()}
+    return Response(_encode(answer), media_type="application/json")  # numbers with all their digits

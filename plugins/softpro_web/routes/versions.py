@@ -1,0 +1,112 @@
+"""The versions of an integration's mapping sets: listed, compared, and rolled back to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+
+from softpro.entities import EntityType
+from softpro.errors import NotFoundHere
+from softpro.mapping import sets
+from softpro.mapping.diff import diff
+from softpro.mapping.document import as_json
+from softpro.mapping.sets import Version
+from softpro.store import integrations
+from softpro.timestamps import format_milliseconds
+from softpro_web.deps import Configurer, DatabaseDep, Reader
+from softpro_web.mapping_models import (
+    LATEST_VERSION,
+    DiffOut,
+    RollbackBody,
+    Updated,
+    VersionOut,
+    WholeVersionOut,
+)
+from softpro_web.models import Answer, ListAnswer, Meta
+from softpro_web.routes.mappings import updated
+from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+
+IntegrationId = Annotated[UUID, Query(alias="integrationId")]
+OfType = Annotated[EntityType, Query(alias="entityType")]
+
+router = APIRouter(prefix="/mappings")
+
+
+@router.get("/versions")
+def versions(
+    integration_id: IntegrationId,
+    entity_type: OfType,
+    user: Reader,
+    database: DatabaseDep,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+) -> ListAnswer[VersionOut]:
+    """Every set of the entity type that stands or stood, the latest first."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        page, total = sets.versions(connection, integration_id, entity_type, limit, offset)
+    return ListAnswer(
+        data=[VersionOut.model_validate(_head(entity_type, each)) for each in page],
+        meta=Meta(total=total, limit=limit, offset=offset),
+    )
+
+
+@router.get("/versions/{version}")
+def version(
+    version: Annotated[int, Path(ge=1, le=LATEST_VERSION)],
+    integration_id: IntegrationId,
+    entity_type: OfType,
+    user: Reader,
+    database: DatabaseDep,
+) -> Answer[WholeVersionOut]:
+    """One version, with its mappings as `PUT /mappings` takes them."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        head, mappings = sets.version(connection, integration_id, entity_type, version)
+    whole = {**_head(entity_type, head), "mappings": [as_json(mapping) for mapping in mappings]}
+    return Answer(data=WholeVersionOut.model_validate(whole))
+
+
+@router.get("/diff")
+def compare(
+    integration_id: IntegrationId,
+    entity_type: OfType,
+    user: Reader,
+    database: DatabaseDep,
+    earlier: Annotated[int, Query(alias="from", ge=1, le=LATEST_VERSION)],
+    later: Annotated[int | None, Query(alias="to", ge=1, le=LATEST_VERSION)] = None,
+) -> Answer[DiffOut]:
+    """What differs from one version to another, by target; `to` is the one in force if left out."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        later = later or sets.current(connection, integration_id, entity_type).version
+        if later is None:
+            raise NotFoundHere(f"There are no mappings of {entity_type.table} yet")
+        _, before = sets.version(connection, integration_id, entity_type, earlier)
+        _, after = sets.version(connection, integration_id, entity_type, later)
+    found = {"entityType": entity_type, "from": earlier, "to": later, **diff(before, after).as_json()}
+    return Answer(data=DiffOut.model_validate(found))
+
+
+@router.post("/rollback")
+def rollback(body: RollbackBody, user: Configurer, database: DatabaseDep) -> Updated:
+    """Makes a new version that is a copy of an earlier one; refused where that one could not work any more."""
+    with database.connect() as connection:
+        integration = integrations.get(connection, body.integration_id)
+        in_force = sets.restore(
+            connection, integration.id, integration.organization_id, body.entity_type, body.version, author=user
+        )
+        return updated(connection, integration, {body.entity_type: in_force})
+
+
+def _head(entity_type: EntityType, version: Version) -> dict[str, object]:
+    return {
+        "entityType": entity_type,
+        "version": version.version,
+        "author": version.author,
+        "createdAt": format_milliseconds(version.created_at),
+        "restores": version.restores,
+        "mappingCount": version.size,
+    }
