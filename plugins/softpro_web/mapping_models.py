@@ -121,8 +121,20 @@ class PreviewBody(Model):
         return [entry.mapping() for entry in self.mappings]
 
 
+class ReturnOut(Model):
+    """What SoftPro would be sent by the rule for that way, beside what it sent itself."""
+
+    original: Any
+    sent: Any
+    same: bool
+    error: str | None
+
+
 class FieldOut(Model):
-    """`before` and `after`: what the target would hold by the set in force, and by the proposed one."""
+    """`before` and `after`: what the target would hold by the set in force, and by the proposed one.
+
+    `back`: of a mapping whose rules go both ways.
+    """
 
     roi_systems_field: str
     softpro_field: str
@@ -130,6 +142,7 @@ class FieldOut(Model):
     after: Any
     changed: bool
     error: str | None
+    back: ReturnOut | None
 
 
 class EffectOut(Model):

@@ -251,3 +251,21 @@ def test_what_a_preview_that_was_killed_left_is_cleared_by_the_next_one(
     show(services, acme, DEFAULTS)
 
     assert dump(services.database, versions=True) == before
+
+
+def test_rules_for_both_ways_are_held_against_each_other(services: Services, acme: Integration) -> None:
+    rules = {"fromSoftPro": "$lowercase($)", "toSoftPro": "$uppercase($)"}
+    proposed = changed("status", transformation_rule=rules)
+    records = {
+        '"OPENED"': ("OPENED", "OPENED", True, None),
+        '"On Hold"': ("On Hold", "ON HOLD", False, None),
+        "7": (7, None, False, "T0410: Argument 1 must be String"),
+    }
+    for status, expected in records.items():
+        record = f'{{"orderId": "o", "updatedAt": "2025-03-01T00:00:00.000Z", "status": {status}}}'
+        effect = pasted(services, acme, proposed, record)
+        (back,) = [field.back for field in effect.fields if field.back is not None]
+        assert tuple(back.as_json().values()) == expected
+    missing = pasted(services, acme, proposed, '{"orderId": "o", "updatedAt": "2025-03-01T00:00:00.000Z"}')
+    (back,) = [field.back for field in missing.fields if field.back is not None]
+    assert (back.same, back.error) == (False, "T0410: Argument 1 must be String")

@@ -33,7 +33,7 @@ def change(
     current: Sequence[Mapping], proposed: Sequence[Mapping], record: dict[str, Any], against: Sequence[Reason] = ()
 ) -> Effect:
     before, after = made_by(current, record), made_by(proposed, record, against)
-    return effect("ord-1", current, proposed, before, after)
+    return effect("ord-1", current, proposed, before, after, {})
 
 
 def sides(of: Effect) -> dict[str, tuple[Any, Any, bool]]:

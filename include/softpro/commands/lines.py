@@ -9,7 +9,7 @@ import msgspec
 
 from softpro.entities import EntityType
 from softpro.mapping.diff import Diff
-from softpro.mapping.effects import Effect, summary
+from softpro.mapping.effects import Effect, Return, summary
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.sets import Version
 from softpro.sync.preview import Preview
@@ -83,14 +83,23 @@ def value(of: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
+def _back(back: Return | None) -> str:
+    """What is wrong with the way back, if anything is."""
+    if back is None or back.same:
+        return ""
+    shown = back.as_json()
+    came_to = back.error or f"would be sent back as {value(shown['sent'])}"
+    return f"SoftPro's {value(shown['original'])}: {came_to}"
+
+
 def _record(effect: Effect) -> Iterator[str]:
     name = "a record without an id" if effect.entity_id is None else effect.entity_id
     yield name if effect.would_load else f"{name} would not load"
     yield from table(
         [
-            [field.roi_systems_field, value(field.before), f"=> {value(field.after)}", field.error or ""]
+            [field.roi_systems_field, value(field.before), f"=> {value(field.after)}", field.error or _back(field.back)]
             for field in effect.fields
-            if field.changed or field.error
+            if field.changed or field.error or _back(field.back)
         ]
     )
     named = {field.roi_systems_field for field in effect.fields}

@@ -12,10 +12,13 @@ from typing import Any
 
 import msgspec
 
+from softpro.mapping import paths
 from softpro.mapping.columns import CUSTOM_PREFIX, Type
 from softpro.mapping.compiled import Compiled, Mapped
 from softpro.mapping.diff import same
 from softpro.mapping.mapping import Mapping
+from softpro.mapping.outbound import Sent
+from softpro.mapping.paths import MISSING
 from softpro.mapping.step import Reason
 from softpro.timestamps import format_time
 
@@ -31,6 +34,30 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Return:
+    """What SoftPro would be sent of a target, by a rule that goes both ways, beside what it sent itself; MISSING where
+    that is nothing. `error`: why the rule fails."""
+
+    original: Any
+    sent: Any
+    error: str | None
+
+    @property
+    def same(self) -> bool:
+        if self.error is not None or MISSING in (self.original, self.sent):
+            return self.error is None and self.original is self.sent
+        return same(self.original, self.sent)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "original": None if self.original is MISSING else self.original,
+            "sent": None if self.sent is MISSING else self.sent,
+            "same": self.same,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
 class Field:
     """A target before and after; `error`: why the record would not load, as far as this target is to blame."""
 
@@ -39,6 +66,7 @@ class Field:
     before: Any
     after: Any
     error: str | None
+    back: Return | None = None
 
     @property
     def changed(self) -> bool:
@@ -52,6 +80,7 @@ class Field:
             "after": self.after,
             "changed": self.changed,
             "error": self.error,
+            "back": self.back and self.back.as_json(),
         }
 
 
@@ -91,16 +120,51 @@ def outcome(compiled: Compiled, mapped: Mapped, more_reasons: Iterable[Reason] =
 
 
 def effect(
-    entity_id: str | None, current: Sequence[Mapping], proposed: Sequence[Mapping], before: Outcome, after: Outcome
+    entity_id: str | None,
+    current: Sequence[Mapping],
+    proposed: Sequence[Mapping],
+    before: Outcome,
+    after: Outcome,
+    returns: Dict[str, Return],
 ) -> Effect:
-    """Every target that either set fills: those of the proposed one in its order, then those it no longer fills."""
+    """Every target that either set fills: those of the proposed one in its order, then those it no longer fills.
+
+    `returns`: by target, of those that `returning` names.
+    """
     sources = _sources(proposed)
     sources.update((target, field) for target, field in _sources(current).items() if target not in sources)
     fields = [
-        Field(target, source, _at(before.values, target), _at(after.values, target), _error(after.reasons, target))
+        Field(
+            target,
+            source,
+            _at(before.values, target),
+            _at(after.values, target),
+            _error(after.reasons, target),
+            returns.get(target),
+        )
         for target, source in sources.items()
     ]
     return Effect(entity_id, fields, after.reasons, failed_before=bool(before.reasons))
+
+
+def returning(mappings: Sequence[Mapping]) -> list[Mapping]:
+    """The mappings whose rules go both ways, so that one can be held against the other."""
+    return [mapping for mapping in mappings if mapping.inbound and mapping.outbound and mapping.rules]
+
+
+def returned(mappings: Sequence[Mapping], payload: bytes, sent: Sent) -> dict[str, Return]:
+    """Of these mappings, by target, what SoftPro sent of a record and what it would be sent."""
+    try:
+        record = _decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    found = {}
+    for mapping in mappings:
+        field = mapping.softpro_field
+        original = paths.look_up(record, paths.parse(field))
+        value = _decode(sent.values[field]) if field in sent.values else MISSING
+        found[mapping.roi_systems_field] = Return(original, value, sent.failures.get(field))
+    return found
 
 
 def summary(effects: Sequence[Effect]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Context, Decimal
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO
@@ -198,8 +199,10 @@ def main() -> None:
 
 
 def _limit() -> None:
-    with open("/proc/self/statm", encoding="ascii") as pages:
-        used = int(pages.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    statm = Path("/proc/self/statm")
+    if not statm.exists():  # macOS, which has no such limit either
+        return
+    used = int(statm.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -58,6 +58,9 @@ class Rules:
 
         Raises RulesUnavailable.
         """
+        if not self._rules:
+            yield from (Evaluated([], {}) for _ in records)
+            return
         for batch in _batches(records):
             added = [_Waiting(record) for record in batch]
             self._waiting.extend(added)

@@ -21,8 +21,9 @@ from softpro.entities import EntityType
 from softpro.errors import MappingError
 from softpro.mapping import sets
 from softpro.mapping.compiled import Compiled, Mapped, compile_mappings, mapped
-from softpro.mapping.effects import Effect, effect, outcome, summary
+from softpro.mapping.effects import Effect, Outcome, Return, effect, outcome, returned, returning, summary
 from softpro.mapping.mapping import Mapping
+from softpro.mapping.outbound import outbound, sent
 from softpro.mapping.rules import evaluating
 from softpro.mapping.step import Reason
 from softpro.mapping.validate import validate
@@ -114,15 +115,18 @@ def preview(
                 side.name: _judged(database, connection, integration, entity_type, side, records)
                 for side in (before, after)
             }
-    effects = []
-    for place, record in enumerate(records):
-        one, other = (
-            outcome(
-                side.compiled, side.rows[place], [*_unlanded(record), *against[side.name].get(record.entity_id, [])]
-            )
-            for side in (before, after)
-        )
-        effects.append(effect(record.entity_id or None, before.mappings, after.mappings, one, other))
+    one, other = (
+        [
+            outcome(side.compiled, row, [*_unlanded(record), *against[side.name].get(record.entity_id, [])])
+            for record, row in zip(records, side.rows, strict=True)
+        ]
+        for side in (before, after)
+    )
+    returns = _returns(entity_type, proposed, records, other)
+    effects = [
+        effect(record.entity_id or None, before.mappings, after.mappings, was, will_be, back)
+        for record, was, will_be, back in zip(records, one, other, returns, strict=True)
+    ]
     found = {record.entity_id for record in records}
     unknown = [entity_id for entity_id in dict.fromkeys(chosen.ids or []) if entity_id not in found]
     return Preview(effects, unknown, in_force.version)
@@ -170,6 +174,17 @@ def _side(name: str, entity_type: EntityType, mappings: Sequence[Mapping], recor
     with evaluating(compiled.asking.rules) as rules:
         rows = list(mapped(compiled, (record.payload for record in records), rules))
     return _Side(name, mappings, compiled, rows)
+
+
+def _returns(
+    entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record], outcomes: Sequence[Outcome]
+) -> list[dict[str, Return]]:
+    """Of each record, by target, what its rules for the way back come to."""
+    both_ways = returning(mappings)
+    back = outbound(entity_type, both_ways)
+    with evaluating(back.asking.rules) as rules:
+        all_sent = sent(back, (outcome.values for outcome in outcomes), rules)
+        return [returned(both_ways, record.payload, each) for record, each in zip(records, all_sent, strict=True)]
 
 
 @contextmanager
