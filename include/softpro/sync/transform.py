@@ -137,8 +137,10 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
             connection.adapters.register_dumper(None, _JsonText)
         clear(writing, run.entity_type, run.log_id)
         logs.map_by(writing, run.log_id, in_force.version)
-        mapping = _Mapping(run, in_force.version, compiled, rules)
-        if not expressible(compiled):
+        mapping, rejected = _Mapping(run, in_force.version, compiled, rules), 0
+        if not _anything_pending(reading, run):
+            pass  # as mostly: then not even a temporary table is made
+        elif not expressible(compiled):
             rejected = _map(reading, _select(run, PENDING, WHOLE), writing, mapping)
         elif not compiled.asking.rules:
             rejected = _map(reading, _left_over(mapping, _select(run, PENDING, IN_PLACE)), writing, mapping)
@@ -155,6 +157,11 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
         connection.execute(
             sql.SQL("delete from {} where log_id = %s").format(sql.Identifier("staging", table)), [log_id]
         )
+
+
+def _anything_pending(connection: Connection, run: Run) -> bool:
+    query = sql.SQL("select from ({}) p limit 1").format(sql.SQL(PENDING).format(**_names(run)))
+    return connection.execute(query).rowcount > 0
 
 
 def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
