@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from collections.abc import Mapping as Dict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ from typing import Any
 from psycopg import sql
 
 from softpro.entities import EntityType
+from softpro.mapping import sets
+from softpro.mapping.defaults import default_mappings
+from softpro.mapping.mapping import Mapping
 from softpro.services import Services
 from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
@@ -37,6 +41,8 @@ from ..support.product import begin_connection, command, environment, finish_con
 from ..support.vendor import Sandbox
 
 SEED = 360
+# So that the process that evaluates rules is there as well, and the table of what they come to.
+RULED = Mapping(EntityType.TRANSACTION, "status", "custom.state", "SOFTPRO_TO_ROI", "$ ? $lowercase($)")
 KILLS = int(os.environ.get("SOFTPRO_TEST_KILLS", "6"))
 ORGANIZATION = "acme"
 RANDOM_SECONDS = (0.3, 3.0)  # after the process was started: from its imports to its checks, which import for seconds
@@ -248,12 +254,17 @@ class Vendor:
         return self.sandbox.requests_of(self._organization) - before
 
 
-def _connected(database: Database, sandbox: Sandbox) -> tuple[Services, Integration, Mapping[str, str]]:
+def _connected(database: Database, sandbox: Sandbox) -> tuple[Services, Integration, Dict[str, str]]:
     """A product whose pages are small, so that there are many, connected to the first organization."""
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="4")
     services = services_in(settings, database)
     address = sandbox.consent(begin_connection(services, ORGANIZATION), sandbox.organizations[0])
-    return services, finish_connection(services, address), settings
+    integration = finish_connection(services, address)
+    with database.connect() as connection:
+        sets.replace(
+            connection, integration.id, ORGANIZATION, [*default_mappings(EntityType.TRANSACTION), RULED], "test"
+        )
+    return services, integration, settings
 
 
 def _sync_all(services: Services, integration: Integration) -> None:
@@ -262,12 +273,12 @@ def _sync_all(services: Services, integration: Integration) -> None:
         assert log.succeeded, log.error_message
 
 
-def _sync_by_command(settings: Mapping[str, str]) -> None:
+def _sync_by_command(settings: Dict[str, str]) -> None:
     answer = command(settings, "sync", ORGANIZATION)
     assert answer.code == 0, answer.err
 
 
-def _kill(database: Database, settings: Mapping[str, str], rng: random.Random, spot: Spot | None) -> str:
+def _kill(database: Database, settings: Dict[str, str], rng: random.Random, spot: Spot | None) -> str:
     """Starts a sync and kills it at the spot, or at a random moment. Returns the stage that died."""
     entity_type = rng.choice(list(EntityType))
     began = one(database, "select clock_timestamp()")
@@ -282,7 +293,7 @@ def _kill(database: Database, settings: Mapping[str, str], rng: random.Random, s
 
 
 @contextmanager
-def _syncing(settings: Mapping[str, str], entity: str) -> Iterator[Process]:
+def _syncing(settings: Dict[str, str], entity: str) -> Iterator[Process]:
     """A sync as a process, which is certainly dead afterwards."""
     process = subprocess.Popen(
         [sys.executable, "-m", "softpro", "sync", ORGANIZATION, "--entity", entity],
