@@ -19,7 +19,7 @@ from softpro.orchestration.hook import database
 from softpro.services import Services, services
 from softpro.store.database import Database
 
-SYNC_DAG = "softpro_sync"
+SYNC_DAG, REMAP_DAG = "softpro_sync", "softpro_remap"
 CSRF_HEADER = "X-Requested-With"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 

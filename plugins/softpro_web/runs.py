@@ -1,26 +1,59 @@
-"""Starts the sync DAG through Airflow's own API, in the caller's name, and waits for a run's log to end."""
+"""Starts a DAG through Airflow's own API, in the caller's name, and waits for a run's log to end."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
-from fastapi import Request
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from softpro.errors import SoftProError
+from softpro.errors import LeaseHeld, SoftProError
 from softpro.store import logs
 from softpro.store.database import Database
 from softpro.store.logs import SyncLog
-from softpro_web.deps import SYNC_DAG, airflow_app
+from softpro_web.deps import airflow_app
+from softpro_web.models import Answer, Started, SyncResult
 
 POLL_SECONDS = 0.5
+DEFAULT_WAIT_SECONDS = 60
+LONGEST_WAIT_SECONDS = 300
+
+Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for the result")]
 
 
-async def trigger(request: Request, run_id: str, conf: dict[str, Any]) -> None:
-    """Starts a run of the sync DAG under this id. Raises SoftProError when Airflow refuses it.
+async def result(
+    request: Request,
+    response: Response,
+    database: Database,
+    seconds: float,
+    *,
+    dag_id: str,
+    run_id: str,
+    conf: dict[str, Any],
+    log_id: UUID,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Starts a run over one stream whose log was announced: its result when it ends within so many seconds, else 202
+    and where to look. Raises LeaseHeld where another run works on the stream, SoftProError as `trigger` does.
+    """
+    try:
+        await trigger(request, dag_id, run_id, conf)
+    except BaseException as failed:
+        await run_in_threadpool(_give_up, database, log_id, failed)
+        raise
+    entry = await wait(request, database, log_id, seconds)
+    if entry.status == "CANCELLED":
+        raise LeaseHeld(entry.error_message or "Another run works on this now")
+    if entry.finished:
+        return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
+    response.status_code = 202
+    return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+
+
+async def trigger(request: Request, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
+    """Starts a run of the DAG under this id. Raises SoftProError when Airflow refuses it.
 
     The call never leaves the process: it goes to the running app with the caller's own credentials, so Airflow's checks
     and its audit log see the right person.
@@ -30,7 +63,7 @@ async def trigger(request: Request, run_id: str, conf: dict[str, Any]) -> None:
     origin = f"{request.url.scheme}://{request.url.netloc}"
     async with httpx.AsyncClient(transport=transport, base_url=origin) as client:
         answer = await client.post(
-            f"{_api_root(request)}/api/v2/dags/{SYNC_DAG}/dagRuns",
+            f"{_api_root(request)}/api/v2/dags/{dag_id}/dagRuns",
             json={"dag_run_id": run_id, "logical_date": None, "conf": conf},
             headers=credentials,
         )
@@ -52,6 +85,11 @@ async def wait(request: Request, database: Database, log_id: UUID, seconds: floa
 def _read(database: Database, log_id: UUID) -> SyncLog:
     with database.connect() as connection:
         return logs.get(connection, log_id)
+
+
+def _give_up(database: Database, log_id: UUID, failed: BaseException) -> None:
+    with database.connect() as connection:
+        logs.fail(connection, log_id, failed)
 
 
 def _api_root(request: Request) -> str:

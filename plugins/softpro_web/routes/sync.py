@@ -9,23 +9,20 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from softpro.entities import EntityType, SyncType
-from softpro.errors import LeaseHeld
 from softpro.pipeline import organization_streams
 from softpro.store import integrations, leases, logs
 from softpro.store.database import Database
 from softpro.store.logs import SyncLog
 from softpro.timestamps import format_milliseconds
 from softpro_web import runs
-from softpro_web.deps import DatabaseDep, Operator, Reader
+from softpro_web.deps import SYNC_DAG, DatabaseDep, Operator, Reader
 from softpro_web.models import Answer, ListAnswer, LogOut, Meta, Started, SyncBody, SyncResult
+from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
 
-DEFAULT_WAIT_SECONDS = 60
-LONGEST_WAIT_SECONDS = 300
 LARGEST_PAGE = 200
 LARGEST_OFFSET = 1_000_000_000
 
 router = APIRouter(prefix="/sync")
-Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for the result")]
 
 
 @router.post("/transactions", responses={202: {"model": Answer[Started]}})
@@ -75,18 +72,9 @@ async def _sync(
     run_id = f"api__{uuid4()}"
     organization_id, log_id = await run_in_threadpool(_announce, database, entity_type, body, run_id)
     conf = {"organization": organization_id, "entity_types": [entity_type.table], "mode": body.mode.value}
-    try:
-        await runs.trigger(request, run_id, conf)
-    except BaseException as failed:
-        await run_in_threadpool(_give_up, database, log_id, failed)
-        raise
-    entry = await runs.wait(request, database, log_id, wait)
-    if entry.status == "CANCELLED":
-        raise LeaseHeld(entry.error_message or "Another run syncs this now")
-    if entry.finished:
-        return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
-    response.status_code = 202
-    return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+    return await runs.result(
+        request, response, database, wait, dag_id=SYNC_DAG, run_id=run_id, conf=conf, log_id=log_id
+    )
 
 
 def _announce(database: Database, entity_type: EntityType, body: SyncBody, run_id: str) -> tuple[str, UUID]:
@@ -100,11 +88,6 @@ def _announce(database: Database, entity_type: EntityType, body: SyncBody, run_i
             connection, integration, entity_type, run_id=run_id, mode=body.mode, sync_type=SyncType.MANUAL
         )
     return integration.organization_id, log_id
-
-
-def _give_up(database: Database, log_id: UUID, failed: BaseException) -> None:
-    with database.connect() as connection:
-        logs.fail(connection, log_id, failed)
 
 
 def _log_out(entry: SyncLog) -> LogOut:
