@@ -17,13 +17,14 @@ from softpro.errors import (
     MappingError,
     NotConnected,
     NotFoundHere,
+    OutOfDate,
     SettingsError,
     SoftProAPIError,
     SoftProError,
     UsageError,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, mappings, sync
+from softpro_web.routes import connection, mappings, quarantine, sync
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (UsageError, 400, "VALIDATION_ERROR"),
     (LeaseHeld, 409, "SYNC_RUNNING"),
     (NotConnected, 409, "NOT_CONNECTED"),
+    (OutOfDate, 409, "CONFLICT"),
     (SoftProAPIError, 502, "SOFTPRO_ERROR"),
     (DatabaseUnavailable, 503, "DATABASE_UNAVAILABLE"),
     (SettingsError, 500, "CONFIGURATION_ERROR"),
@@ -55,7 +57,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for router in (connection.router, mappings.router, sync.router):
+    for router in (connection.router, mappings.router, sync.router, quarantine.router):
         app.include_router(router)
 
     @app.get("/openapi.json", include_in_schema=False)

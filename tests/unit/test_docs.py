@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -112,15 +113,25 @@ def test_every_variable_of_compose_is_documented() -> None:
     assert [name for name in set(re.findall(r"\$\{(\w+)", COMPOSE)) if f"`{name}`" not in deploying] == []
 
 
+def options_of(command: Any) -> set[str]:
+    """The options of a command and of all commands in it."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+
 def test_every_command_and_option_is_documented_and_no_other() -> None:
     group = typer.main.get_command(app)
     commands = group.commands  # type: ignore[attr-defined]
     page = doc("command-line.md")
     assert set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE)) == set(commands)
     for name, command in commands.items():
-        options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        options = {option for option in options_of(command) if option.startswith("--")}
         assert options == {option for option in options if f"| `{option}` |" in section(page, name)}, name
-    known = {option for command in [group, *commands.values()] for p in command.params for option in p.opts}
+        inner = getattr(command, "commands", {})
+        assert set(re.findall(rf"^`python -m softpro {name} ([a-z-]+)", section(page, name), re.MULTILINE)) == set(
+            inner
+        )
+    known = options_of(group)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= known | {"--help"}
 
 
