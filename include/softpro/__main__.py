@@ -12,7 +12,7 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import rotation_bar
-from softpro.commands import quarantine
+from softpro.commands import coverage, quarantine
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.entities import FETCHING, EntityType, Mode, SyncType
@@ -38,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(quarantine.app, name="quarantine")
+app.command()(coverage.coverage)
 
 
 @app.callback()

@@ -24,7 +24,7 @@ from softpro.errors import (
     UsageError,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, mappings, quarantine, sync
+from softpro_web.routes import connection, coverage, mappings, quarantine, sync
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for router in (connection.router, mappings.router, sync.router, quarantine.router):
+    for router in (connection.router, mappings.router, coverage.router, sync.router, quarantine.router):
         app.include_router(router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -19,6 +19,7 @@ ROUTES = [
     ("GET", "/status?organizationId=nobody", "read"),
     ("GET", f"/mappings?integrationId={SOME_ID}", "read"),
     ("PUT", "/mappings", "configure"),
+    ("GET", f"/mappings/coverage?integrationId={SOME_ID}", "read"),
     ("POST", "/sync/transactions", "operate"),
     ("POST", "/sync/contacts", "operate"),
     ("GET", f"/sync/logs?integrationId={SOME_ID}", "read"),
