@@ -69,7 +69,7 @@ checks:
 stress: $(INSTALLED) ## The tests that break promises on purpose, at sizes that take minutes
 	SOFTPRO_TEST_KILLS=204 SOFTPRO_TEST_REFRESH_SECONDS=120 SOFTPRO_TEST_RATE_SECONDS=180 SOFTPRO_TEST_CREATES=1000 \
 		SOFTPRO_TEST_CALLS=120 SOFTPRO_TEST_EXACT_RECORDS=20000 SOFTPRO_TEST_BATCH_RECORDS=50000 \
-		SOFTPRO_TEST_RESTARTS=16 $(BIN)/pytest -s tests/faults
+		SOFTPRO_TEST_REPLAY_RECORDS=10000 SOFTPRO_TEST_RESTARTS=16 $(BIN)/pytest -s tests/faults
 	SOFTPRO_TEST_RESTARTS=4 SOFTPRO_TEST_RESTART_RECORDS=45000 $(BIN)/pytest -s tests/faults/test_database_restart.py
 	SOFTPRO_TEST_NO_CHANGE_RECORDS=20000 $(BIN)/pytest -s tests/integration/test_no_change.py
 	SOFTPRO_TEST_HISTORIES=20000 $(BIN)/pytest tests/unit/test_paging.py

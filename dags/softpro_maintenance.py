@@ -17,6 +17,7 @@ Once a day. The tasks do not wait for each other. *Trigger* runs them at once.
 |---|---|
 | **keep_alive** | refreshes the grants that no sync has refreshed for 7 days: SoftPro ends them after 30 |
 | **tidy** | deletes authorizations that were begun and can't be finished any more |
+| **observe** | notes which fields and codes the records hold that landed since, for the coverage of the mappings |
 
 **keep_alive** is red where a grant could not be refreshed, and says whose; the others are done.
 """
@@ -38,6 +39,14 @@ def tidy() -> int:
     return maintenance.tidy()
 
 
+@task
+def observe() -> int:
+    """Notes which fields and codes the records hold that landed since the last time, of every organization."""
+    from softpro.orchestration import maintenance
+
+    return maintenance.observe()
+
+
 @dag(
     schedule="17 3 * * *",
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
@@ -50,6 +59,7 @@ def tidy() -> int:
 def softpro_maintenance() -> None:
     keep_alive()
     tidy()
+    observe()
 
 
 softpro_maintenance()

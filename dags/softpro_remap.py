@@ -1,11 +1,11 @@
-"""Changed mappings or suites, applied to everything that was ever fetched. Wiring only."""
+"""Changed mappings or suites, applied to everything that was ever fetched, or to what is in quarantine. Wiring only."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import chain, dag, get_current_context, task, task_group
+from airflow.sdk import Param, chain, dag, get_current_context, task, task_group
 
 from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
 
@@ -19,7 +19,7 @@ become good leaves the quarantine, what has become bad goes there.
 | step | does |
 |---|---|
 | **plan** | deals what the form asks for to a few shards |
-| **mark** | makes every record in `raw` pending, except those that SoftPro deleted |
+| **mark** | makes every record in `raw` pending, except those that SoftPro deleted; or those in quarantine |
 | **transform** | maps what is pending into `staging`, by the organization's mappings |
 | **check** | Great Expectations: certainly wrong goes to quarantine, merely unlikely is counted |
 | **load** | one merge into `roi` that writes only what comes out different, with history |
@@ -27,8 +27,26 @@ become good leaves the quarantine, what has become bad goes there.
 
 **By hand** only: *Trigger* opens a form, and `POST /mappings/remap` starts it for one entity type; a change of mappings
 answers with what to start. Rows that change and the log name the version of the mappings that made them. Syncs of the
-same organization wait meanwhile.
+same organization wait meanwhile. With *Records* as `quarantined` it is a replay: only what is in quarantine is mapped
+again, or the cases whose ids are given.
 """
+
+RECORDS = {
+    "records": Param(
+        "everything",
+        type="string",
+        enum=["everything", "quarantined"],
+        title="Records",
+        description="Everything that was ever fetched, or what is in quarantine.",
+    ),
+    "cases": Param(
+        [],
+        type="array",
+        title="Cases",
+        description="Of the quarantined: the ids of some cases. Empty: all that are open.",
+        items={"type": "string", "format": "uuid"},
+    ),
+}
 
 
 @task(retries=0)
@@ -41,10 +59,11 @@ def plan() -> list[list[dict[str, Any]]]:
 
 @task
 def mark(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Makes every record in `raw` pending, except those that SoftPro deleted."""
+    """Makes what the form asks for pending: every record in `raw` but for deleted ones, or what is in quarantine."""
     from softpro.orchestration import tasks
 
-    return tasks.mark(shard, get_current_context()["run_id"])
+    context = get_current_context()
+    return tasks.mark(shard, context["run_id"], context["params"])
 
 
 @dag(
@@ -52,7 +71,7 @@ def mark(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=4,
-    params=STREAMS,
+    params={**STREAMS, **RECORDS},
     doc_md=DOC,
     tags=["softpro", "mappings"],
     default_args=DEFAULTS,

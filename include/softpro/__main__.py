@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
-from uuid import uuid4
 
 import typer
 
 from softpro import connecting, pipeline, reconciling, settings
-from softpro.bars import progress_bar, rotation_bar
-from softpro.commands import mappings
+from softpro.bars import rotation_bar
+from softpro.commands import coverage, mappings, quarantine
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
+from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.entities import FETCHING, EntityType, Mode, SyncType
-from softpro.errors import MappingError, NotConnected, SettingsError, SoftProError, UsageError
+from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
-from softpro.store import integrations, logs
-from softpro.store.database import Database, open_database
+from softpro.store import integrations
+from softpro.store.database import open_database
 from softpro.sync.audits import Limit
 
 if TYPE_CHECKING:
     from softpro.pipeline import Stage
     from softpro.store.integrations import Integration
-    from softpro.store.logs import SyncLog
     from softpro.store.rotation import Rotation
     from softpro.sync.extract import Progress
-
-    Run = Callable[[Integration, EntityType, str, Progress, Stage], "Came"]
 
 app = typer.Typer(
     help="Keeps an organization's SoftPro 360 data and its ROI Systems tables in step.",
@@ -41,18 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
 app.add_typer(mappings.app, name="mappings")
-
-EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
-
-
-class Came(NamedTuple):
-    """What a run over a stream came to: for programs, for people, and what keeps it from having ended well."""
-
-    result: dict[str, Any]
-    line: str
-    problems: list[str]
+app.add_typer(quarantine.app, name="quarantine")
+app.command()(coverage.coverage)
 
 
 @app.callback()
@@ -144,7 +131,7 @@ def sync(
         )
         return of_log(log)
 
-    run_streams(services_.database, organization, entity, run, context.obj or as_json)
+    run_streams(services_.database, organization, entity_types(entity), run, context.obj or as_json)
 
 
 @app.command()
@@ -162,7 +149,7 @@ def remap(
             pipeline.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
         )
 
-    run_streams(database_, organization, entity, run, context.obj or as_json)
+    run_streams(database_, organization, entity_types(entity), run, context.obj or as_json)
 
 
 @app.command()
@@ -191,7 +178,7 @@ def reconcile(
         )
         return Came(audit.as_json(), audit.line(), audit.problems())
 
-    run_streams(services_.database, organization, entity, run, context.obj or as_json)
+    run_streams(services_.database, organization, entity_types(entity), run, context.obj or as_json)
 
 
 @app.command()
@@ -254,56 +241,6 @@ def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
         say("A process still encrypts with another key: put the new key first everywhere, then run rotate-keys again")
     if rotation.remaining or rotation.unopenable:
         raise typer.Exit(EXIT_FAILED)
-
-
-def run_streams(
-    database: Database,
-    organization: str,
-    entity: str,
-    run: Run,
-    as_json: bool,
-) -> None:
-    """Has the organization's streams run one after the other and prints what became of each; exits 1 if one failed."""
-    wanted = entity_types(entity)
-    with database.connect() as connection:
-        integration = integrations.find(connection, organization)
-    run_id, ended_well = f"cli__{uuid4()}", True
-    for entity_type in pipeline.organization_streams(integration, wanted):
-        try:
-            with progress_bar(entity_type) as (progress, stage):
-                came = run(integration, entity_type, run_id, progress, stage)
-        except NotConnected:  # so is none of the others
-            raise
-        except SoftProError as failed:
-            ended_well = False
-            say(f"{entity_type.table}: {failed}")
-            continue
-        except KeyboardInterrupt:
-            say(f"{entity_type.table}: stopped; nothing is lost, and the next run goes on from there")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        print(json.dumps(came.result) if as_json else came.line, flush=True)
-        for problem in came.problems:
-            ended_well = False
-            say(f"{entity_type.table}: {problem}")
-    if not ended_well:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def of_log(log: SyncLog) -> Came:
-    """What a sync came to, as its log has it."""
-    return Came(logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
-
-
-def summary(log: SyncLog) -> str:
-    succeeded = log.records_processed - log.records_failed
-    unchanged = succeeded - log.records_inserted - log.records_updated
-    unlikely = sum(log.warnings.values())
-    return (
-        f"{log.entity_type.lower()}s {log.status}: {log.records_fetched} fetched, {succeeded} loaded "
-        f"({log.records_inserted} new, {log.records_updated} changed, {unchanged} as they were), "
-        f"{log.records_failed} quarantined, {unlikely} warnings, "
-        f"{log.api_requests} API requests, {(log.duration or 0) / 1000:.1f} s"
-    )
 
 
 def rotation_line(rotation: Rotation) -> str:

@@ -25,17 +25,18 @@ class EntityType(StrEnum):
 class Mode(StrEnum):
     """Incremental fetches what changed; delta lists all and maps what differs; full lists and maps all.
 
-    Remap fetches nothing, and maps all that was ever fetched.
+    Remap fetches nothing, and maps all that was ever fetched; replay, what of it is in quarantine.
     """
 
     INCREMENTAL = "incremental"
     DELTA = "delta"
     FULL = "full"
     REMAP = "remap"
+    REPLAY = "replay"
 
     @property
     def fetches(self) -> bool:
-        return self is not Mode.REMAP
+        return self not in (Mode.REMAP, Mode.REPLAY)
 
 
 FETCHING = [mode for mode in Mode if mode.fetches]

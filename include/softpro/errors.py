@@ -32,6 +32,10 @@ class StateError(UsageError):
     """An OAuth state that is unknown, expired, already used or begun by someone else (RFC 6749 section 10.12)."""
 
 
+class OutOfDate(SoftProError):
+    """What was to be changed is not as it was when the caller looked at it. Look again, then decide anew."""
+
+
 class MappingError(UsageError):
     """A mapping set that is refused as a whole; `problems` says why, entry by entry."""
 

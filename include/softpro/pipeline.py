@@ -12,12 +12,13 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 * load       merges staging into `roi`, writes history, quarantines what was rejected, settles what was loaded
 * finish     closes the log and frees the stream; `fail` does so when a step raised
 
-`remap` has `mark` in place of `extract`: it makes everything pending that is in `raw`.
+`remap` has `mark` in place of `extract`: it makes everything pending that is in `raw`; `replay` what is in quarantine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from uuid import UUID
 
 from softpro.beside import beside
 from softpro.entities import EntityType, Mode, SyncType
@@ -33,6 +34,7 @@ from softpro.sync import cursors
 from softpro.sync.extract import Extracted, Progress
 from softpro.sync.load import Loaded
 from softpro.sync.remap import Marked
+from softpro.sync.replay import Marked as MarkedCases
 from softpro.sync.transform import Transformed, clear
 
 SLICE_SECONDS = 60.0
@@ -89,6 +91,14 @@ def mark(database: Database, run: Run) -> Marked:
 
     with database.connect() as connection:
         return step(connection, run)
+
+
+def mark_cases(database: Database, run: Run, cases: Collection[UUID] | None = None) -> MarkedCases:
+    """See `softpro.sync.replay`."""
+    from softpro.sync.replay import mark as step
+
+    with database.connect() as connection:
+        return step(connection, run, cases)
 
 
 def extract(
@@ -238,6 +248,31 @@ def remap(
     def work() -> None:
         stage("mark", "")
         marked = mark(database, run)
+        stage("transform", f"{marked.records} marked")
+        apply(database, run, stage)
+
+    return through(database, run, work)
+
+
+def replay(
+    database: Database,
+    integration: Integration,
+    entity_type: EntityType,
+    *,
+    cases: Collection[UUID] | None = None,
+    sync_type: SyncType,
+    run_id: str,
+    stage: Stage = silent,
+) -> SyncLog:
+    """Maps, checks and loads again the records of the open cases, of all or of these, without asking SoftPro.
+
+    Ends as `sync` does; the log's reason says how many cases were left, as their records could not land.
+    """
+    run = begin(database, integration, entity_type, mode=Mode.REPLAY, sync_type=sync_type, run_id=run_id)
+
+    def work() -> None:
+        stage("mark", "")
+        marked = mark_cases(database, run, cases)
         stage("transform", f"{marked.records} marked")
         apply(database, run, stage)
 

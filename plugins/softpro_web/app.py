@@ -17,6 +17,7 @@ from softpro.errors import (
     MappingError,
     NotConnected,
     NotFoundHere,
+    OutOfDate,
     SettingsError,
     SoftProAPIError,
     SoftProError,
@@ -24,7 +25,7 @@ from softpro.errors import (
     VersionConflict,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, mappings, preview, sync, versions
+from softpro_web.routes import connection, coverage, mappings, preview, quarantine, sync, versions
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (VersionConflict, 409, "CONFLICT"),
     (LeaseHeld, 409, "SYNC_RUNNING"),
     (NotConnected, 409, "NOT_CONNECTED"),
+    (OutOfDate, 409, "CONFLICT"),
     (SoftProAPIError, 502, "SOFTPRO_ERROR"),
     (DatabaseUnavailable, 503, "DATABASE_UNAVAILABLE"),
     (SettingsError, 500, "CONFIGURATION_ERROR"),
@@ -57,8 +59,8 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for router in (connection.router, mappings.router, versions.router, preview.router, sync.router):
-        app.include_router(router)
+    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine):
+        app.include_router(resource.router)
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(user: Reader) -> dict[str, Any]:

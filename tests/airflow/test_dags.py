@@ -91,7 +91,11 @@ def test_every_task_has_a_pool_a_time_limit_and_at_most_one_retry(parsed: dict[s
 def test_the_maintenance_runs_alone_and_its_tasks_do_not_wait_for_each_other(parsed: dict[str, Any]) -> None:
     dag = parsed["dags"]["softpro_maintenance"]
     assert dag["max_active_runs"] == 1
-    assert {task_id: task["upstream"] for task_id, task in dag["tasks"].items()} == {"keep_alive": [], "tidy": []}
+    assert {task_id: task["upstream"] for task_id, task in dag["tasks"].items()} == {
+        "keep_alive": [],
+        "tidy": [],
+        "observe": [],
+    }
 
 
 def test_the_form_asks_for_organization_entity_types_and_mode(parsed: dict[str, Any]) -> None:

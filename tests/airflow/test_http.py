@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -24,9 +25,15 @@ ROUTES = [
     ("POST", "/mappings/rollback", "configure"),
     ("POST", "/mappings/preview", "operate"),
     ("POST", "/mappings/remap", "operate"),
+    ("GET", f"/mappings/coverage?integrationId={SOME_ID}", "read"),
     ("POST", "/sync/transactions", "operate"),
     ("POST", "/sync/contacts", "operate"),
     ("GET", f"/sync/logs?integrationId={SOME_ID}", "read"),
+    ("GET", f"/quarantine?integrationId={SOME_ID}", "read"),
+    ("GET", f"/quarantine/{SOME_ID}", "read"),
+    ("PUT", f"/quarantine/{SOME_ID}", "operate"),
+    ("POST", "/quarantine/replay", "operate"),
+    ("POST", f"/quarantine/{SOME_ID}/discard", "operate"),
     ("GET", "/openapi.json", "read"),
 ]
 RIGHTS = {
@@ -40,7 +47,7 @@ def test_the_table_of_routes_is_complete(airflow: Airflow) -> None:
     described = airflow.as_user("reader").session.get(f"{airflow.url}/openapi.json").json()
 
     served = {
-        (method.upper(), path.replace("{integration_id}", SOME_ID).replace("{version}", "1"))
+        (method.upper(), re.sub(r"\{\w+\}", SOME_ID, path.replace("{version}", "1")))
         for path, methods in described["paths"].items()
         for method in methods
     }

@@ -40,16 +40,17 @@ def test_a_run_keeps_an_old_grant_alive_and_tidies_up(airflow: Airflow) -> None:
 
     assert (state, {name: task["state"] for name, task in tasks.items()}) == (
         "success",
-        {"keep_alive": "success", "tidy": "success"},
+        {"keep_alive": "success", "tidy": "success", "observe": "success"},
     )
     assert airflow.query(
         """
         select status, refresh_token_issued_at > now() - interval '10 minutes' as alive,
-               (select count(*) from softpro.oauth_states where organization_id = 'idle-org') as states
+               (select count(*) from softpro.oauth_states where organization_id = 'idle-org') as states,
+               (select count(*) from softpro.coverage where organization_id = 'idle-org') as looked_at
         from softpro.integrations
         where organization_id = 'idle-org'
         """
-    ) == [{"status": "CONNECTED", "alive": True, "states": 0}]
+    ) == [{"status": "CONNECTED", "alive": True, "states": 0, "looked_at": 2}]
 
 
 def test_a_grant_that_can_not_be_kept_turns_its_task_red_once_and_stops_nobody(airflow: Airflow) -> None:
@@ -66,7 +67,7 @@ def test_a_grant_that_can_not_be_kept_turns_its_task_red_once_and_stops_nobody(a
 
     assert (state, {name: (task["state"], task["try_number"]) for name, task in tasks.items()}) == (
         "failed",
-        {"keep_alive": ("failed", 1), "tidy": ("success", 1)},
+        {"keep_alive": ("failed", 1), "tidy": ("success", 1), "observe": ("success", 1)},
     )
     log = airflow.api("GET", f"{tasks['keep_alive']['path']}/taskInstances/keep_alive/logs/1")
     assert "ended-org: SoftPro no longer honours the grant" in str(log)

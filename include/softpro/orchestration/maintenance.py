@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 
+import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
+from softpro.entities import EntityType
 from softpro.orchestration.hook import database
 from softpro.settings import EncryptionSettings, OAuthSettings, load
+from softpro.store import integrations
 from softpro.store.encryption import Vault
+from softpro.sync.observe import refresh
 from softpro.vendor import consent, keepalive
 
 log = logging.getLogger(__name__)
@@ -33,3 +37,22 @@ def tidy() -> int:
     """Deletes the states of authorizations that can't be finished any more. Returns how many."""
     with database().connect() as connection:
         return consent.forget_states(connection)
+
+
+def observe() -> int:
+    """Notes the fields and codes of the records that landed since the last time. Returns how many streams there are.
+
+    Raises AirflowFailException, after all others, where a stream's records could not be looked at.
+    """
+    problems = []
+    with database().connect() as connection:
+        streams = [(each, entity_type) for each in integrations.every(connection) for entity_type in EntityType]
+        for integration, entity_type in streams:
+            try:
+                refresh(connection, integration, entity_type, only_if_old=True)
+            except psycopg.Error as failed:
+                log.exception("The %s of %s could not be looked at", entity_type.table, integration.organization_id)
+                problems.append(f"{integration.organization_id} {entity_type.table}: {type(failed).__name__}")
+    if problems:
+        raise AirflowFailException("; ".join(problems))
+    return len(streams)

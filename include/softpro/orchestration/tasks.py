@@ -32,6 +32,7 @@ from softpro.sync.extract import Extracted
 SHARDS = 4
 LEAST_STREAMS = 8
 FETCHERS = 8  # tenants of a shard that are fetched at the same time: each waits for its own vendor answers
+QUARANTINED = "quarantined"  # what the form of a remap calls the records that a replay takes
 SLICE_SECONDS = {Lane.FRESH: 60.0, Lane.BACKLOG: 240.0}
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,9 @@ def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
 
 
 def plan_remap(params: dict[str, Any]) -> list[Shard]:
-    """The shards of a run that maps everything again: what the form asks for, due or not. Raises AirflowException."""
+    """The shards of a run that maps again what was fetched: what the form asks for. Raises AirflowException."""
+    if params["cases"] and params["records"] != QUARANTINED:
+        raise AirflowException(f"Cases are those of the quarantine: choose the records that are {QUARANTINED}")
     with database().connect() as connection:
         return _dealt(_asked_for(connection, params))
 
@@ -116,16 +119,21 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
         return [packed for fetched in pool.map(fetch, tenants.values()) for packed in fetched]
 
 
-def mark(shard: Shard, run_id: str) -> Shard:
-    """Begins a run for each stream of the shard that maps everything again, and makes it all pending."""
+def mark(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
+    """Begins a run for each stream of the shard that maps again what the form asks for, and makes that pending:
+    everything, what is in quarantine, or some cases of it."""
     database_ = database()
-    begun = (_begin(database_, stream, Mode.REMAP, SyncType.MANUAL, run_id) for stream in shard)
+    mode = Mode.REPLAY if params["records"] == QUARANTINED else Mode.REMAP
+    cases = [UUID(case) for case in params["cases"]] or None
+
+    def step(run: Run) -> object:
+        if mode is Mode.REPLAY:
+            return pipeline.mark_cases(database_, run, cases)
+        return pipeline.mark(database_, run)
+
+    begun = (_begin(database_, stream, mode, SyncType.MANUAL, run_id) for stream in shard)
     with keeping(database_) as keeper:
-        return [
-            Passenger(run, {}).packed()
-            for run in begun
-            if run and _step(database_, keeper, run, lambda run: pipeline.mark(database_, run))
-        ]
+        return [Passenger(run, {}).packed() for run in begun if run and _step(database_, keeper, run, step)]
 
 
 def transform(shard: Shard) -> Shard:

@@ -1,4 +1,8 @@
-"""Records that were not loaded: each with its payload, byte for byte, and its reasons. One bad record stops nobody."""
+"""Records that were not loaded: each with its payload, byte for byte, and its reasons. One bad record stops nobody.
+
+A case is open until a version of the record loads (LOADED, EDITED) or a person discards it. One that a person closed
+stays closed when the very payload fails again that they knew of; any other opens it anew.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,26 @@ from psycopg.types.json import Jsonb
 
 from softpro.store.database import Connection
 from softpro.store.leases import Run
+
+PUT = """
+insert into softpro.quarantine as q
+    (integration_id, organization_id, entity_type, record_key, entity_id,
+     payload, payload_hash, reasons, log_id)
+values (%(integration_id)s, %(organization_id)s, %(entity_type)s, %(record_key)s, %(entity_id)s,
+        %(payload)s, %(payload_hash)s, %(reasons)s, %(log_id)s)
+on conflict (integration_id, entity_type, record_key) do update
+set payload = excluded.payload, payload_hash = excluded.payload_hash, reasons = excluded.reasons,
+    log_id = excluded.log_id, mapping_version = null, updated_at = now(),
+    (edited_payload, edited_hash, edited_by, edited_at) = (
+        select q.edited_payload, q.edited_hash, q.edited_by, q.edited_at
+        where q.payload_hash = excluded.payload_hash),
+    (resolved_at, resolution, resolved_by, resolution_reason) = (
+        select q.resolved_at, q.resolution, q.resolved_by, q.resolution_reason
+        where softpro.is_decided(q, excluded.payload_hash))
+where q.payload_hash <> excluded.payload_hash
+   or (q.resolved_at is not null and not softpro.is_decided(q, excluded.payload_hash))
+   or (%(again)s and q.log_id <> excluded.log_id)
+"""
 
 
 def put(
@@ -18,21 +42,10 @@ def put(
     reasons: Jsonb,
     again: bool,
 ) -> int:
-    """Opens a record's case, or brings it up to date. Returns 1, or 0 where this payload's case stands open already
-    (with `again`: where this very run put it there)."""
+    """Opens a record's case, or brings it up to date. Returns 1, or 0 where this payload's case stands already, open or
+    closed by a person (with `again`: where this very run put it there)."""
     return connection.execute(
-        """
-        insert into softpro.quarantine as q
-            (integration_id, organization_id, entity_type, record_key, entity_id,
-             payload, payload_hash, reasons, log_id)
-        values (%(integration_id)s, %(organization_id)s, %(entity_type)s, %(record_key)s, %(entity_id)s,
-                %(payload)s, %(payload_hash)s, %(reasons)s, %(log_id)s)
-        on conflict (integration_id, entity_type, record_key) do update
-        set payload = excluded.payload, payload_hash = excluded.payload_hash, reasons = excluded.reasons,
-            log_id = excluded.log_id, updated_at = now(), resolved_at = null
-        where q.payload_hash <> excluded.payload_hash or q.resolved_at is not null
-           or (%(again)s and q.log_id <> excluded.log_id)
-        """,
+        PUT,
         {
             **run.stream,
             "organization_id": run.organization_id,
@@ -47,32 +60,68 @@ def put(
     ).rowcount
 
 
+# Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
+# a record its id belong to the case that it has without one.
 SETTLE = """
-insert into softpro.quarantine as q
-    (integration_id, organization_id, entity_type, record_key, entity_id, payload, payload_hash, reasons, log_id,
-     mapping_version)
-select %(integration_id)s, r.organization_id, %(entity_type)s, j.entity_id, j.entity_id,
-       r.payload, j.payload_hash, j.reasons, %(log_id)s,
-       (select mapping_version from softpro.sync_logs where id = %(log_id)s)
-from (
-    select entity_id, payload_hash, jsonb_agg(reason) as reasons
-    from staging.rejects, jsonb_array_elements(reasons) reason
-    where log_id = %(log_id)s
-    group by entity_id, payload_hash
-) j
-cross join lateral (
-    select r.organization_id, convert_to(r.payload::text, 'UTF8') as payload
-    from raw.records r
-    where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
-      and r.entity_id = j.entity_id and r.payload_hash = j.payload_hash
-    offset 0
-) r
-on conflict (integration_id, entity_type, record_key) do update
-set payload = excluded.payload, payload_hash = excluded.payload_hash, reasons = excluded.reasons,
-    log_id = excluded.log_id, mapping_version = excluded.mapping_version, updated_at = now(), resolved_at = null
+with failed as (
+    select j.entity_id, j.payload_hash, j.reasons
+    from (
+        select entity_id, payload_hash, jsonb_agg(reason) as reasons
+        from staging.rejects, jsonb_array_elements(reasons) reason
+        where log_id = %(log_id)s
+        group by entity_id, payload_hash
+    ) j
+),
+named as (
+    update softpro.quarantine q
+    set reasons = f.reasons, log_id = %(log_id)s, mapping_version = l.mapping_version, updated_at = now(),
+        (resolved_at, resolution, resolved_by, resolution_reason) = (
+            select q.resolved_at, q.resolution, q.resolved_by, q.resolution_reason
+            where softpro.is_decided(q, f.payload_hash))
+    from failed f
+    join raw.records r on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+                      and r.entity_id = f.entity_id and r.payload_hash = f.payload_hash
+    join softpro.sync_logs l on l.id = %(log_id)s
+    where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+      and q.entity_id = f.entity_id and q.record_key <> q.entity_id and q.edited_hash = f.payload_hash
+    returning q.entity_id
+),
+put as (
+    insert into softpro.quarantine as q
+        (integration_id, organization_id, entity_type, record_key, entity_id, payload, payload_hash, reasons, log_id,
+         mapping_version)
+    select %(integration_id)s, r.organization_id, %(entity_type)s, f.entity_id, f.entity_id,
+           r.payload, f.payload_hash, f.reasons, %(log_id)s,
+           (select mapping_version from softpro.sync_logs where id = %(log_id)s)
+    from failed f
+    cross join lateral (
+        select r.organization_id, convert_to(r.payload::text, 'UTF8') as payload
+        from raw.records r
+        where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+          and r.entity_id = f.entity_id and r.payload_hash = f.payload_hash
+        offset 0
+    ) r
+    where f.entity_id not in (select entity_id from named)
+    on conflict (integration_id, entity_type, record_key) do update
+    set payload = case excluded.payload_hash when q.edited_hash then q.payload else excluded.payload end,
+        payload_hash = case excluded.payload_hash when q.edited_hash then q.payload_hash else excluded.payload_hash end,
+        reasons = excluded.reasons, log_id = excluded.log_id, mapping_version = excluded.mapping_version,
+        updated_at = now(),
+        (edited_payload, edited_hash, edited_by, edited_at) = (
+            select q.edited_payload, q.edited_hash, q.edited_by, q.edited_at
+            where excluded.payload_hash in (q.payload_hash, q.edited_hash)),
+        (resolved_at, resolution, resolved_by, resolution_reason) = (
+            select q.resolved_at, q.resolution, q.resolved_by, q.resolution_reason
+            where softpro.is_decided(q, excluded.payload_hash))
+    returning 1
+)
+select (select count(*) from named) + (select count(*) from put) as cases
 """
 
 
 def settle(connection: Connection, run: Run) -> int:
     """Moves the run's rejected records to quarantine, in the transaction that loads the others. Returns how many."""
-    return connection.execute(SETTLE, {**run.stream, "log_id": run.log_id}).rowcount
+    row = connection.execute(SETTLE, {**run.stream, "log_id": run.log_id}).fetchone()
+    assert row is not None
+    count: int = row["cases"]
+    return count

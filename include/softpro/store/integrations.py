@@ -204,7 +204,8 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
                       and resolved_at is null) as quarantined,
                    (select max(completed_at) from softpro.sync_logs
                     where integration_id = %(integration)s and entity_type = %(entity_type)s
-                      and mode <> 'remap' and status in ('COMPLETED', 'PARTIAL_SUCCESS')) as last_sync_at
+                      and mode not in ('remap', 'replay')
+                      and status in ('COMPLETED', 'PARTIAL_SUCCESS')) as last_sync_at
             """
         ).format(sql.Identifier("roi", entity_type.table)),
         {

@@ -125,6 +125,11 @@ def start(connection: Connection, log_id: UUID, max_attempts: int, reason: str) 
     )
 
 
+def explain(connection: Connection, log_id: UUID, reason: str) -> None:
+    """Says more exactly why the run does what it does."""
+    connection.execute("update softpro.sync_logs set reason = %s where id = %s", [reason, log_id])
+
+
 def map_by(connection: Connection, log_id: UUID, mapping_version: int | None) -> None:
     """Notes the version of the set that the run maps by."""
     connection.execute("update softpro.sync_logs set mapping_version = %s where id = %s", [mapping_version, log_id])

@@ -14,15 +14,17 @@ from softpro.store.database import Connection
 from softpro.sync import audits
 from softpro.sync.audits import Audit, Limit, Status
 
-# `held_hash` is of the version that we had when the sweep came by; what it did not come by is as it was.
+# `held_hash` is of the version that we had when the sweep came by; what it did not come by is as it was. Where a person
+# corrected a version, that one counts.
 SIDES = """
 with audit as (
     select * from softpro.audits where id = %(audit_id)s
 ),
 sides as (
     select s.payload_hash as vendor_hash, coalesce(s.entity_id, r.entity_id) as entity_id,
-           case when s.entity_id is null then r.payload_hash else s.held_hash end as hash_before,
-           r.payload_hash as hash_after,
+           case when s.entity_id is null then coalesce(r.corrects, r.payload_hash) else s.held_hash end
+               as hash_before,
+           coalesce(r.corrects, r.payload_hash) as hash_after,
            not coalesce(s.readable, true) as unreadable,
            coalesce(s.softpro_updated_at > a.in_flux_from, false)
                or coalesce(r.softpro_updated_at > a.in_flux_from, false)
@@ -105,7 +107,8 @@ with lost as (
              and p.entity_id = r.entity_id) is null
       and (select true from softpro.quarantine q
            where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
-             and q.record_key = r.entity_id and q.resolved_at is null) is null
+             and q.record_key = r.entity_id
+             and (q.resolved_at is null or softpro.is_decided(q, r.payload_hash))) is null
     on conflict (audit_id, entity_id) do nothing
     returning organization_id, entity_id, our_hash
 )
@@ -127,7 +130,9 @@ set outcome = case
               and r.entity_id = d.entity_id) then 'KEPT'
         when (select true from softpro.quarantine q
               where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
-                and q.record_key = d.entity_id and q.resolved_at is null) then 'QUARANTINED'
+                and q.record_key = d.entity_id
+                and (q.resolved_at is null or softpro.is_decided(q, coalesce(d.vendor_hash, d.our_hash)))
+             ) then 'QUARANTINED'
         else 'HEALED' end
 where d.audit_id = %(audit_id)s and d.outcome = 'OPEN' and d.kind <> 'MISSING_THERE'
   and (select true from raw.records r

@@ -88,22 +88,42 @@ added as (
     returning 1
 ),
 healed as (
-    update softpro.quarantine
-    set resolved_at = now(), updated_at = now()
-    where id in (
-        select q.id
+    update softpro.quarantine c
+    set resolved_at = now(), updated_at = now(),
+        resolution = case when h.edited then 'EDITED' else 'LOADED' end,
+        resolved_by = case when h.edited then c.edited_by end
+    from (
+        select q.id, coalesce(q.edited_hash = i.payload_hash, false) as edited
         from incoming i
         cross join lateral (
-            select q.id
+            select q.id, q.edited_hash
             from softpro.quarantine q
             where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
               and q.record_key = i.{key} and q.resolved_at is null
+              -- What could not land is not healed by the version that had landed before it.
+              and (q.mapping_version is not null or i.payload_hash in (q.payload_hash, q.edited_hash)
+                   or q.updated_at < (
+                       select r.last_seen_at
+                       from raw.records r
+                       where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+                         and r.entity_id = i.{key}))
             offset 0
         ) q
         where exists (
             select from softpro.quarantine
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s and resolved_at is null)
-    )
+        union all
+        select q.id, true
+        from softpro.quarantine q
+        join incoming i on i.{key} = q.entity_id and i.payload_hash = q.edited_hash
+        where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+          and q.record_key <> q.entity_id and q.resolved_at is null
+          and exists (
+            select from softpro.quarantine
+            where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+              and record_key <> entity_id and resolved_at is null)
+    ) h
+    where c.id = h.id
 )
 select (select count(*) from incoming) as loaded,
        (select count(*) from replaced) as updated,

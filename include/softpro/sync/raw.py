@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
 
 from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.vendor.records import Record, Unreadable
 
 Known = Mapping[str, bytes | None]
-"""The payload hashes of records that are there, by id; None of a deleted one."""
+"""The hashes of the payloads that SoftPro sent of the records that are there, by id; None of a deleted one."""
 
 REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
 
 KNOWN = """
-select entity_id, case when deleted_at is null then payload_hash end as payload_hash
+select entity_id, case when deleted_at is null then coalesce(corrects, payload_hash) end as payload_hash
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(ids)s)
 """
@@ -48,6 +47,7 @@ LANDING = {
 
 # One that was deleted is alive again, whatever version comes: its delete was confirmed when a page from before it could
 # be answered no more, and such a page that is still on its way does not land, as the delete took a new lease.
+# A person's correction stays in the place of the version that it corrects, however often that one comes.
 UPSERT = """
 with landed as (
     insert into raw.records as r
@@ -58,11 +58,14 @@ with landed as (
     where {storable}
     order by entity_id, updated_at desc, place desc
     on conflict (integration_id, entity_type, entity_id) do update
-    set payload = excluded.payload, payload_hash = excluded.payload_hash,
+    set payload = case excluded.payload_hash when r.corrects then r.payload else excluded.payload end,
+        payload_hash = case excluded.payload_hash when r.corrects then r.payload_hash else excluded.payload_hash end,
+        corrects = case excluded.payload_hash when r.corrects then r.corrects end,
         softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now(), deleted_at = null
     where r.deleted_at is not null
        or (excluded.softpro_updated_at >= r.softpro_updated_at
-           and (excluded.payload_hash <> r.payload_hash or excluded.entity_id = any(%(again)s)))
+           and (excluded.payload_hash not in (r.payload_hash, coalesce(r.corrects, r.payload_hash))
+                or excluded.entity_id = any(%(again)s)))
     returning r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.payload_hash
 )
 insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
@@ -74,8 +77,19 @@ set payload_hash = excluded.payload_hash
 EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
 
 
+class Stream(Protocol):
+    """Whose records they are: a run's, or a case's."""
+
+    @property
+    def organization_id(self) -> str: ...
+
+    @property
+    def stream(self) -> dict[str, object]:
+        """`integration_id` and `entity_type`."""
+
+
 def store(
-    connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str], known: Known | None = None
+    connection: Connection, run: Stream, records: Sequence[Record], again: frozenset[str], known: Known | None = None
 ) -> list[Unreadable]:
     """Stores records, pending where they are new, or their payload changed, or their id is in `again`.
 
@@ -101,13 +115,13 @@ def store(
     return _merge(connection, run, others, again) if others else []
 
 
-def _look_up(connection: Connection, run: Run, records: Sequence[Record]) -> Known:
+def _look_up(connection: Connection, run: Stream, records: Sequence[Record]) -> Known:
     found = connection.execute(KNOWN, {**run.stream, "ids": [record.key.id for record in records]}).fetchall()
     return {row["entity_id"]: row["payload_hash"] for row in found}
 
 
-def _add(connection: Connection, run: Run, records: Sequence[Record]) -> None:
-    stream = (run.integration_id, run.organization_id, run.entity_type.value)
+def _add(connection: Connection, run: Stream, records: Sequence[Record]) -> None:
+    stream = (run.stream["integration_id"], run.organization_id, run.stream["entity_type"])
     rows = (
         (*stream, record.key.id, record.payload_hash, record.key.updated_at, JSONB_VERSION + record.payload)
         for record in records
@@ -124,7 +138,7 @@ def _add(connection: Connection, run: Run, records: Sequence[Record]) -> None:
     )
 
 
-def _merge(connection: Connection, run: Run, records: Sequence[Record], again: frozenset[str]) -> list[Unreadable]:
+def _merge(connection: Connection, run: Stream, records: Sequence[Record], again: frozenset[str]) -> list[Unreadable]:
     connection.execute(
         """
         create temporary table if not exists landing

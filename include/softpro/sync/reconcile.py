@@ -146,8 +146,11 @@ select {columns}, updated_at, now(), array['deleted_at']
 from replaced
 """
 RESOLVE = """
-update softpro.quarantine set resolved_at = now(), updated_at = now()
-where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and record_key = any(%(ids)s)
+update softpro.quarantine
+set resolved_at = now(), updated_at = now(), resolution = 'DISCARDED', resolved_by = null,
+    resolution_reason = 'SoftPro deleted the record'
+where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s)
+  and (record_key = any(%(ids)s) or (record_key <> entity_id and entity_id = any(%(ids)s)))
   and resolved_at is null
 """
 DONE = """

@@ -17,7 +17,7 @@ NOTE = """
 insert into softpro.audit_seen as s
     (audit_id, organization_id, entity_id, payload_hash, softpro_updated_at, held_hash)
 select %(audit_id)s, %(organization_id)s, n.entity_id, n.payload_hash, n.updated_at, (
-           select r.payload_hash
+           select coalesce(r.corrects, r.payload_hash)
            from raw.records r
            where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
              and r.entity_id = n.entity_id and r.deleted_at is null

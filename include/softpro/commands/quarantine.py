@@ -1,0 +1,194 @@
+"""`python -m softpro quarantine …`: the records that were not loaded, and what people do about them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from softpro import pipeline
+from softpro.commands.common import Json, Organization, database, entity_types, operator, say
+from softpro.commands.streams import Came, of_log, run_streams
+from softpro.entities import EntityType, SyncType
+from softpro.errors import UsageError
+from softpro.quality import cases
+from softpro.quality.cases import Case, Payloads, Resolution, Wanted
+from softpro.store import integrations
+from softpro.store.database import Database
+from softpro.sync import replay as replaying
+from softpro.sync.edit import edit as correct
+
+if TYPE_CHECKING:
+    from softpro.pipeline import Stage
+    from softpro.store.integrations import Integration
+    from softpro.sync.extract import Progress
+
+LARGEST_PAGE = 200
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+app = typer.Typer(
+    help="The records that were not loaded: list, show, edit, replay, discard.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+CaseId = Annotated[UUID, typer.Argument(metavar="CASE", help="The case's id, as `quarantine list` prints it.")]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    organization: Organization,
+    entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
+    column: Annotated[str | None, typer.Option(help="Those with a reason about this column.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Those with a reason by this rule.")] = None,
+    resolution: Annotated[str, typer.Option(help="open, loaded, edited, discarded or all.")] = "open",
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST_PAGE, help="How many.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="After so many.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """List an organization's cases, the one that failed last first."""
+    if resolution.upper() not in list(Resolution):
+        raise UsageError(f"--resolution is one of {', '.join(each.lower() for each in Resolution)}")
+    one = entity_types(entity)
+    wanted = Wanted(one[0] if one else None, column, rule, Resolution(resolution.upper()))
+    with database().connect() as connection:
+        integration = integrations.find(connection, organization)
+        found, total = cases.page(connection, integration.id, wanted, limit, offset)
+    for case in found:
+        print(json.dumps(case.as_json()) if context.obj or as_json else line(case))
+    say(f"{len(found)} of {total}")
+
+
+@app.command()
+def show(context: typer.Context, case: CaseId, as_json: Json = False) -> None:
+    """Show all of a case: reasons, what SoftPro sent, corrections, decisions."""
+    with database().connect() as connection:
+        found = cases.get(connection, case)
+        both = cases.payloads(connection, found)
+    shown = cases.shown(found, both).decode()
+    print(shown if context.obj or as_json else text(found, both))
+
+
+@app.command()
+def edit(
+    context: typer.Context,
+    case: CaseId,
+    file: Annotated[
+        str, typer.Option("--file", metavar="FILE", help="Holds the whole corrected record, as JSON; - is stdin.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Correct a case's record, and load it."""
+    payload = sys.stdin.buffer.read() if file == "-" else contents(Path(file))
+    database_ = database()
+    with database_.connect() as connection:
+        edited = correct(connection, case, payload, operator())
+    say("The correction is stored: what does not load it now, the next run does")
+    wanted = [EntityType(edited.entity_type)]
+    run_replay(database_, edited.organization_id, wanted, [edited.id], context.obj or as_json)
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    organization: Organization,
+    entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
+    case: Annotated[
+        list[UUID] | None, typer.Option("--case", metavar="CASE", help="One of some cases; else all that are open.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Map, check and load again what is in quarantine, as after a change of mappings or suites."""
+    database_, wanted = database(), entity_types(entity)
+    if case:
+        with database_.connect() as connection:
+            integration = integrations.find(connection, organization)
+            chosen = [cases.get(connection, each) for each in case]
+            known = [each for each in EntityType if each in {each.entity_type for each in chosen}]
+            for entity_type in known:
+                ids = {each.id for each in chosen if each.entity_type == entity_type}
+                cases.require_open(connection, integration.id, entity_type, ids)
+        wanted = [each for each in known if wanted is None or each in wanted]
+    run_replay(database_, organization, wanted, case or None, context.obj or as_json)
+
+
+@app.command()
+def discard(
+    context: typer.Context,
+    case: CaseId,
+    reason: Annotated[str, typer.Option(help="Why the record is not to be loaded.")],
+    as_json: Json = False,
+) -> None:
+    """Close a case whose record is not to be loaded, until SoftPro sends another version of it."""
+    with database().connect() as connection:
+        discarded = cases.discard(connection, case, reason, operator())
+    print(json.dumps(discarded.as_json()) if context.obj or as_json else line(discarded))
+
+
+def run_replay(
+    database_: Database,
+    organization: str,
+    wanted: list[EntityType] | None,
+    chosen: Collection[UUID] | None,
+    as_json: bool,
+) -> None:
+    """Replays the organization's open cases, or those that are chosen, and prints what became of each stream's."""
+
+    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+        log = pipeline.replay(
+            database_, integration, entity_type, cases=chosen, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
+        )
+        with database_.connect() as connection:
+            left = replaying.left(connection, integration.id, entity_type, chosen)
+        came = of_log(log)
+        more = f"; {left} could not land and need a correction" if left else ""
+        return Came({**came.result, "left": left}, came.line + more, came.problems)
+
+    run_streams(database_, organization, wanted, run, as_json)
+
+
+def contents(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise UsageError(f"--file {path} can't be read") from None
+
+
+def line(case: Case) -> str:
+    """A case in one line."""
+    reasons = "; ".join(": ".join(filter(None, (each["column"], each["message"]))) for each in case.reasons)
+    named = case.entity_id or "without an id"
+    return f"{case.id}  {case.entity_type.lower()} {named}  {case.resolution or 'OPEN'}  {reasons}"
+
+
+def text(case: Case, both: Payloads) -> str:
+    """All of a case in some lines."""
+    told = case.as_json()
+    lines = [
+        line(case),
+        f"failed at {told['updatedAt']}, first at {told['createdAt']}, in the run of log {case.log_id}",
+    ]
+    lines.append(
+        "mapped by " + (f"version {case.mapping_version}" if case.mapping_version else "none: it did not land")
+    )
+    for each in case.decisions:
+        lines.append(
+            f"{each['at']}  {each['decision']} by {each['by']}" + (f": {each['reason']}" if each["reason"] else "")
+        )
+    lines += ["", "SoftPro sent:", printable(both.payload)]
+    if both.edited_payload is not None:
+        lines += ["", f"Corrected by {case.edited_by} at {told['editedAt']}:", printable(both.edited_payload)]
+    return "\n".join(lines)
+
+
+def printable(payload: bytes) -> str:
+    """The text without what a terminal would obey."""
+    shown = payload.decode(errors="backslashreplace")
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)

@@ -1,0 +1,86 @@
+"""Commands that run over an organization's streams, one after the other, and say what became of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+import typer
+
+from softpro import pipeline
+from softpro.bars import progress_bar
+from softpro.commands.common import say
+from softpro.entities import EntityType
+from softpro.errors import NotConnected, SoftProError
+from softpro.store import integrations, logs
+from softpro.store.database import Database
+
+if TYPE_CHECKING:
+    from softpro.pipeline import Stage
+    from softpro.store.integrations import Integration
+    from softpro.store.logs import SyncLog
+    from softpro.sync.extract import Progress
+
+    Run = Callable[[Integration, EntityType, str, Progress, Stage], "Came"]
+
+EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Came(NamedTuple):
+    """What a run over a stream came to: for programs, for people, and what keeps it from having ended well."""
+
+    result: dict[str, Any]
+    line: str
+    problems: list[str]
+
+
+def run_streams(
+    database: Database,
+    organization: str,
+    wanted: list[EntityType] | None,
+    run: Run,
+    as_json: bool,
+) -> None:
+    """Has the organization's streams run one after the other, the wanted ones or all that are switched on, and prints
+    what became of each; exits 1 if one failed."""
+    with database.connect() as connection:
+        integration = integrations.find(connection, organization)
+    run_id, ended_well = f"cli__{uuid4()}", True
+    for entity_type in pipeline.organization_streams(integration, wanted):
+        try:
+            with progress_bar(entity_type) as (progress, stage):
+                came = run(integration, entity_type, run_id, progress, stage)
+        except NotConnected:  # so is none of the others
+            raise
+        except SoftProError as failed:
+            ended_well = False
+            say(f"{entity_type.table}: {failed}")
+            continue
+        except KeyboardInterrupt:
+            say(f"{entity_type.table}: stopped; nothing is lost, and the next run goes on from there")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        print(json.dumps(came.result) if as_json else came.line, flush=True)
+        for problem in came.problems:
+            ended_well = False
+            say(f"{entity_type.table}: {problem}")
+    if not ended_well:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def of_log(log: SyncLog) -> Came:
+    """What a sync came to, as its log has it."""
+    return Came(logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
+
+
+def summary(log: SyncLog) -> str:
+    succeeded = log.records_processed - log.records_failed
+    unchanged = succeeded - log.records_inserted - log.records_updated
+    unlikely = sum(log.warnings.values())
+    return (
+        f"{log.entity_type.lower()}s {log.status}: {log.records_fetched} fetched, {succeeded} loaded "
+        f"({log.records_inserted} new, {log.records_updated} changed, {unchanged} as they were), "
+        f"{log.records_failed} quarantined, {unlikely} warnings, "
+        f"{log.api_requests} API requests, {(log.duration or 0) / 1000:.1f} s"
+    )

@@ -1,0 +1,170 @@
+"""The quarantine: its cases listed, looked at, corrected, replayed and discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.errors import LeaseHeld, UsageError
+from softpro.pipeline import organization_streams
+from softpro.quality import cases
+from softpro.quality.cases import Case, Resolution, Wanted
+from softpro.store import integrations, leases, logs
+from softpro.store.database import Database
+from softpro.sync import replay as replaying
+from softpro.sync.edit import edit as correct
+from softpro_web import runs
+from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator, Reader
+from softpro_web.models import Answer, ListAnswer, Meta, SyncResult
+from softpro_web.quarantine_models import (
+    WITHOUT_NUL,
+    CaseOut,
+    DiscardBody,
+    EditBody,
+    ReplayBody,
+    ReplayResult,
+    ReplayStarted,
+    WholeCase,
+)
+from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
+
+router = APIRouter(prefix="/quarantine")
+Text = Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)]
+
+
+class _Edit(msgspec.Struct):
+    """The body of an edit, its record byte for byte: a number has more digits than Python's would keep."""
+
+    record: msgspec.Raw
+
+
+@router.get("")
+def list_cases(
+    user: Reader,
+    database: DatabaseDep,
+    integration_id: Annotated[UUID, Query(alias="integrationId")],
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    column: Text = None,
+    rule: Text = None,
+    resolution: Resolution = Resolution.OPEN,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+) -> ListAnswer[CaseOut]:
+    """The integration's cases, the one that failed last first; open ones unless another resolution is named."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        found, total = cases.page(
+            connection, integration_id, Wanted(entity_type, column, rule, resolution), limit, offset
+        )
+    return ListAnswer(data=[_case_out(case) for case in found], meta=Meta(total=total, limit=limit, offset=offset))
+
+
+@router.get("/{case_id}", responses={200: {"model": Answer[WholeCase]}})
+def show(case_id: UUID, user: Reader, database: DatabaseDep) -> Response:
+    """All of a case. Its payload stands in the answer as it was sent, every digit and escape of it."""
+    with database.connect() as connection:
+        case = cases.get(connection, case_id)
+        both = cases.payloads(connection, case)
+    answer = b'{"success": true, "data": ' + cases.shown(case, both) + b"}"
+    return Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@router.put("/{case_id}", responses={202: {"model": Answer[ReplayStarted]}})
+async def edit(
+    case_id: UUID,
+    body: EditBody,
+    request: Request,
+    response: Response,
+    user: Operator,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+    """Corrects the case's record and replays it. Where another run works on the stream, the next one loads it."""
+    case = await run_in_threadpool(_correct, database, case_id, _record(await request.body()), user)
+    replay = ReplayBody(integration_id=case.integration_id, entity_type=EntityType(case.entity_type), ids=[case.id])
+    try:
+        return await _replay(replay, request, response, database, wait)
+    except LeaseHeld as held:
+        raise LeaseHeld(f"The correction is stored, and the next run loads it. {held}", held.log_id) from held
+
+
+@router.post("/replay", responses={202: {"model": Answer[ReplayStarted]}})
+async def replay(
+    body: ReplayBody,
+    request: Request,
+    response: Response,
+    user: Operator,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+    """Maps, checks and loads the records of open cases again: the result when it ends within the wait, else 202."""
+    return await _replay(body, request, response, database, wait)
+
+
+@router.post("/{case_id}/discard")
+def discard(case_id: UUID, body: DiscardBody, user: Operator, database: DatabaseDep) -> Answer[CaseOut]:
+    """Closes a case whose record is not to be loaded, until SoftPro sends another version of it."""
+    with database.connect() as connection:
+        return Answer(data=_case_out(cases.discard(connection, case_id, body.reason, user)))
+
+
+async def _replay(
+    body: ReplayBody, request: Request, response: Response, database: Database, wait: float
+) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+    run_id = f"api__{uuid4()}"
+    organization_id, log_id = await run_in_threadpool(_announce, database, body, run_id)
+    conf = {
+        "organization": organization_id,
+        "entity_types": [body.entity_type.table],
+        "records": "quarantined",
+        "cases": [str(case_id) for case_id in body.ids or []],
+    }
+    answer = await runs.result(
+        request, response, database, wait, dag_id=REMAP_DAG, run_id=run_id, conf=conf, log_id=log_id
+    )
+    left = await run_in_threadpool(_left, database, body.integration_id, body.entity_type, body.ids)
+    if isinstance(answer.data, SyncResult):
+        return Answer(data=ReplayResult(**answer.data.model_dump(), left=left))
+    return Answer(data=ReplayStarted(**answer.data.model_dump(), left=left))
+
+
+def _announce(database: Database, body: ReplayBody, run_id: str) -> tuple[str, UUID]:
+    """Writes the PENDING log that the run will fill. Raises NotFoundHere, OutOfDate, UsageError, LeaseHeld."""
+    with database.connect() as connection:
+        integration = integrations.get(connection, body.integration_id)
+        organization_streams(integration, [body.entity_type])
+        cases.require_open(connection, integration.id, body.entity_type, body.ids or [])
+        leases.require_free(connection, integration.id, body.entity_type)
+        log_id = logs.announce(
+            connection, integration, body.entity_type, run_id=run_id, mode=Mode.REPLAY, sync_type=SyncType.MANUAL
+        )
+    return integration.organization_id, log_id
+
+
+def _record(body: bytes) -> bytes:
+    """The record in the body of an edit. Raises UsageError where it is JSON to Python, and to no stricter reader."""
+    try:
+        return bytes(msgspec.json.decode(body, type=_Edit).record)
+    except msgspec.DecodeError as broken:
+        raise UsageError(f"The correction can't be taken: {broken}") from None
+
+
+def _correct(database: Database, case_id: UUID, payload: bytes, user: str) -> Case:
+    with database.connect() as connection:
+        return correct(connection, case_id, payload, user)
+
+
+def _left(database: Database, integration_id: UUID, entity_type: EntityType, ids: Collection[UUID] | None) -> int:
+    with database.connect() as connection:
+        return replaying.left(connection, integration_id, entity_type, ids)
+
+
+def _case_out(case: Case) -> CaseOut:
+    return CaseOut.model_validate(case.as_json())

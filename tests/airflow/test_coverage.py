@@ -1,0 +1,25 @@
+"""The coverage of the mappings over HTTP."""
+
+from __future__ import annotations
+
+from .conftest import Airflow
+
+
+def test_coverage_is_answered_for_each_entity_type_after_a_look_at_the_records(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    integration_id = plugin.connect("coverage-org", organization=airflow.vendor_organization())["id"]
+    airflow.query("update softpro.integrations set sync_enabled = false where organization_id = 'coverage-org'")
+    plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration_id}).raise_for_status()
+
+    answer = airflow.as_user("reader").session.get(
+        f"{airflow.url}/mappings/coverage", params={"integrationId": integration_id, "refresh": "true"}
+    )
+
+    assert answer.status_code == 200, answer.text
+    found = {each["entityType"]: each for each in answer.json()["data"]}
+    assert (found["TRANSACTION"]["records"], found["CONTACT"]["records"]) == (0, 50)
+    assert (found["CONTACT"]["newFields"], found["CONTACT"]["baselineAt"] is not None) == ([], True)
+    assert {"path", "kinds", "records", "firstSeenAt", "lastSeenAt", "read"} == found["CONTACT"]["unread"][0].keys()
+    one = {"integrationId": integration_id, "entityType": "CONTACT"}
+    again = plugin.session.get(f"{airflow.url}/mappings/coverage", params=one).json()["data"]
+    assert again == [found["CONTACT"]]
