@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -15,6 +14,8 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import progress_bar, rotation_bar
+from softpro.commands import holds
+from softpro.commands.common import Json, Organization, database, operator, say
 from softpro.entities import FETCHING, EntityType, Mode, SyncType
 from softpro.errors import NotConnected, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
@@ -40,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(holds.app, name="holds")
 
 EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -50,10 +52,6 @@ class Came(NamedTuple):
     result: dict[str, Any]
     line: str
     problems: list[str]
-
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line and entity, instead of text.")]
-Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id in ROI Systems.")]
 
 
 @app.callback()
@@ -257,20 +255,6 @@ def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def database() -> Database:
-    """The database the environment names."""
-    (wanted,) = settings.load(settings.DatabaseSettings)
-    return open_database(wanted)
-
-
-def operator() -> str:
-    """Who is at the command line, for the records."""
-    try:
-        return f"{getuser()} (command line)"
-    except (KeyError, OSError):  # a container's user may have no name
-        return "command line"
-
-
 def run_streams(
     database: Database,
     organization: str,
@@ -348,11 +332,12 @@ def status_line(state: dict[str, Any]) -> str:
     line += f", grant ends {state['grantExpiresAt']}" if state["grantExpiresAt"] else ""
     if state["outage"]:
         line += "\n  not asked since {since}, next try at {nextTryAt}: {reason}".format_map(state["outage"])
+    if hold := state["hold"]:
+        told = "; ".join(finding["message"] for finding in hold["findings"])
+        line += (
+            f"\n  held ({hold['status']}), {hold['records']} records: {told}; see: holds list {state['organizationId']}"
+        )
     return line + (f"\n  last error: {state['lastErrorMessage']}" if state["lastErrorMessage"] else "")
-
-
-def say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def main() -> None:

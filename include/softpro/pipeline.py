@@ -8,7 +8,8 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 * begin      takes the stream's lease and opens the sync log
 * extract    asks SoftPro for what changed, lands each page in `raw` together with the cursor
 * transform  maps what is pending in `raw` into `staging`, by the organization's mappings
-* check      rejects what is certainly wrong, counts what is merely unlikely (Great Expectations)
+* check      rejects what is certainly wrong, counts what is merely unlikely (Great Expectations); holds a batch that is
+             wrong as a whole
 * load       merges staging into `roi`, writes history, quarantines what was rejected, settles what was loaded
 * finish     closes the log and frees the stream; `fail` does so when a step raised
 
@@ -17,12 +18,17 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
+from softpro import settings
 from softpro.beside import beside
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError, UsageError
+from softpro.mapping import sets
+from softpro.mapping.validate import target_type
+from softpro.quality.batch import Standard
 from softpro.quality.check import Checked
+from softpro.quality.demands import Demand
 from softpro.services import Services
 from softpro.store import integrations, leases, logs, schedule
 from softpro.store.database import Database
@@ -127,19 +133,34 @@ def transform(database: Database, run: Run) -> Transformed:
 
 
 def check(database: Database, run: Run) -> Checked:
-    """See `softpro.quality.check`."""
+    """See `softpro.quality.check`: by the mapping set that the run mapped by, and its validationRules."""
     from softpro.quality.check import check as step
 
+    (quality,) = settings.load(settings.QualitySettings)
     with database.connect() as connection:
-        return step(database, connection, run)
+        version = logs.get(connection, run.log_id).mapping_version
+        mapped = sets.version(connection, run.integration_id, run.entity_type, version).set if version else []
+        inbound = [mapping for mapping in mapped if mapping.inbound]
+        demands = [
+            Demand(each.softpro_field, each.roi_systems_field, target_type(each), each.validation_rules)
+            for each in inbound
+            if each.validation_rules
+        ]
+        standard = Standard(
+            [each.roi_systems_field for each in inbound],
+            cursors.read(connection, run).sweep_total,
+            cursors.never_synced(connection, run),
+            quality.row_count_fall_percent,
+        )
+        return step(database, connection, run, demands, standard)
 
 
-def load(database: Database, run: Run, warnings: Mapping[str, int]) -> Loaded:
-    """See `softpro.sync.load`; `warnings` are the check's, for the log."""
+def load(database: Database, run: Run) -> Loaded:
+    """See `softpro.sync.load`."""
     from softpro.sync.load import load as step
 
     with database.connect() as connection:
-        return step(connection, run, warnings)
+        return step(connection, run)
 
 
 def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
@@ -250,7 +271,7 @@ def apply(database: Database, run: Run, stage: Stage = silent) -> None:
     stage("check", f"{transformed.staged} staged")
     checked = check(database, run)
     stage("load", f"{checked.rejected} rejected")
-    loaded = load(database, run, checked.warnings)
+    loaded = load(database, run)
     stage("", f"{loaded.loaded} loaded")
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,7 +16,9 @@ from softpro.__main__ import app
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.defaults import FIELDS
-from softpro.quality.check import load_suite
+from softpro.quality.batch import ROW_COUNT
+from softpro.quality.demands import WAYS
+from softpro.quality.suite import load_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -112,16 +115,21 @@ def test_every_variable_of_compose_is_documented() -> None:
     assert [name for name in set(re.findall(r"\$\{(\w+)", COMPOSE)) if f"`{name}`" not in deploying] == []
 
 
+def options_of(command: Any) -> set[str]:
+    """Its own, and those of its subcommands."""
+    own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    return own.union(*(options_of(each) for each in getattr(command, "commands", {}).values()))
+
+
 def test_every_command_and_option_is_documented_and_no_other() -> None:
     group = typer.main.get_command(app)
     commands = group.commands  # type: ignore[attr-defined]
     page = doc("command-line.md")
     assert set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE)) == set(commands)
     for name, command in commands.items():
-        options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        options = options_of(command)
         assert options == {option for option in options if f"| `{option}` |" in section(page, name)}, name
-    known = {option for command in [group, *commands.values()] for p in command.params for option in p.opts}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= known | {"--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= options_of(group) | {"--help"}
 
 
 @every_page
@@ -198,6 +206,22 @@ def test_every_expectation_is_documented_with_its_severity(entity_type: EntityTy
         judged = {
             expectation["kwargs"]["column"]
             for expectation in load_suite(entity_type)
-            if expectation["severity"] == severity and "column" in expectation["kwargs"]
+            if expectation["severity"] == severity
+            and "column" in expectation["kwargs"]
+            and expectation.get("level") != "batch"
         }
         assert set(re.findall(r"`(\w+)`", cell)) == judged, severity
+
+
+@pytest.mark.parametrize("entity_type", EntityType)
+def test_everything_that_holds_a_batch_is_documented(entity_type: EntityType) -> None:
+    documented = {
+        row[1].strip("`") for row in rows(section(doc("quality.md"), "Batches that are held")) if len(row) == 3
+    }
+    held = {expectation["type"] for expectation in load_suite(entity_type) if expectation.get("level") == "batch"}
+    assert documented == held | {ROW_COUNT}
+
+
+def test_every_validation_rule_is_documented_with_how_it_is_judged() -> None:
+    documented = rows(section(doc("quality.md"), "Validation rules"))
+    assert {rule for row in documented for rule in re.findall(r"`(\w+)`", row[0])} == set(WAYS)
