@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from softpro.errors import (
     DatabaseUnavailable,
+    DecidedAlready,
     DecryptionError,
     LeaseHeld,
     MappingError,
@@ -23,7 +24,7 @@ from softpro.errors import (
     UsageError,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, mappings, sync
+from softpro_web.routes import connection, holds, mappings, sync
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ URL_PREFIX = "/api/v1/integrations/softpro"
 STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (NotFoundHere, 404, "NOT_FOUND"),
     (MappingError, 400, "VALIDATION_ERROR"),
+    (DecidedAlready, 409, "DECIDED_ALREADY"),
     (UsageError, 400, "VALIDATION_ERROR"),
     (LeaseHeld, 409, "SYNC_RUNNING"),
     (NotConnected, 409, "NOT_CONNECTED"),
@@ -55,7 +57,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for router in (connection.router, mappings.router, sync.router):
+    for router in (connection.router, mappings.router, sync.router, holds.router):
         app.include_router(router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -21,6 +21,9 @@ ROUTES = [
     ("POST", "/sync/transactions", "operate"),
     ("POST", "/sync/contacts", "operate"),
     ("GET", f"/sync/logs?integrationId={SOME_ID}", "read"),
+    ("GET", f"/holds?integrationId={SOME_ID}", "read"),
+    ("POST", f"/holds/{SOME_ID}/approve", "operate"),
+    ("POST", f"/holds/{SOME_ID}/reject", "operate"),
     ("GET", "/openapi.json", "read"),
 ]
 RIGHTS = {
@@ -34,7 +37,7 @@ def test_the_table_of_routes_is_complete(airflow: Airflow) -> None:
     described = airflow.as_user("reader").session.get(f"{airflow.url}/openapi.json").json()
 
     served = {
-        (method.upper(), path.replace("{integration_id}", SOME_ID))
+        (method.upper(), path.replace("{integration_id}", SOME_ID).replace("{hold_id}", SOME_ID))
         for path, methods in described["paths"].items()
         for method in methods
     }
