@@ -21,7 +21,7 @@ become good leaves the quarantine, what has become bad goes there.
 | **plan** | deals what the form asks for to a few shards |
 | **mark** | makes every record in `raw` pending, except those that SoftPro deleted; or those in quarantine |
 | **transform** | maps what is pending into `staging`, by the organization's mappings |
-| **check** | Great Expectations: certainly wrong goes to quarantine, merely unlikely is counted |
+| **check** | Great Expectations: certainly wrong goes to quarantine, unlikely is counted, wrong as a whole is held |
 | **load** | one merge into `roi` that writes only what comes out different, with history |
 | **report** | sums up; the run is red when a stream failed, and its log says why |
 

@@ -23,7 +23,7 @@ left alone by the others.
 | **plan** | deals what is due to a few shards |
 | **extract** | asks SoftPro page by page, lands each page in `raw` together with the cursor; 60 s a tenant at most |
 | **transform** | maps what is pending into `staging`, by the organization's mappings |
-| **check** | Great Expectations: certainly wrong goes to quarantine, merely unlikely is counted |
+| **check** | Great Expectations: certainly wrong goes to quarantine, unlikely is counted, wrong as a whole is held |
 | **load** | one merge into `roi` that writes only what changed, with history |
 | **report** | sums up; the run is red when a stream failed, and its log says why |
 

@@ -12,7 +12,7 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import rotation_bar
-from softpro.commands import coverage, mappings, quarantine
+from softpro.commands import coverage, holds, mappings, quarantine
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.entities import FETCHING, EntityType, Mode, SyncType
@@ -40,6 +40,7 @@ app = typer.Typer(
 app.add_typer(mappings.app, name="mappings")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(coverage.coverage)
+app.add_typer(holds.app, name="holds")
 
 
 @app.callback()
@@ -260,6 +261,11 @@ def status_line(state: dict[str, Any]) -> str:
     line += f", grant ends {state['grantExpiresAt']}" if state["grantExpiresAt"] else ""
     if state["outage"]:
         line += "\n  not asked since {since}, next try at {nextTryAt}: {reason}".format_map(state["outage"])
+    if hold := state["hold"]:
+        told = "; ".join(finding["message"] for finding in hold["findings"])
+        line += (
+            f"\n  held ({hold['status']}), {hold['records']} records: {told}; see: holds list {state['organizationId']}"
+        )
     return line + (f"\n  last error: {state['lastErrorMessage']}" if state["lastErrorMessage"] else "")
 
 

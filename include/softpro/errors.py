@@ -28,6 +28,10 @@ class NotFoundHere(UsageError):
     """The integration, log or organization that was named does not exist in this database."""
 
 
+class DecidedAlready(UsageError):
+    """Somebody decided about it before, or there is nothing to decide any more."""
+
+
 class StateError(UsageError):
     """An OAuth state that is unknown, expired, already used or begun by someone else (RFC 6749 section 10.12)."""
 
@@ -188,6 +192,17 @@ class FateUnknown(SoftProError):
 
 class CheckFailed(SoftProError):
     """The quality suite could not be run; nothing was loaded."""
+
+
+class BatchHeld(SoftProError):
+    """Something is wrong with a batch as a whole: nothing of it was loaded, and a person has to decide.
+
+    `again`: this very run was held for the same before.
+    """
+
+    def __init__(self, message: str, *, again: bool = False) -> None:
+        self.again = again
+        super().__init__(message)
 
 
 class RulesUnavailable(SoftProError):

@@ -8,7 +8,8 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 * begin      takes the stream's lease and opens the sync log
 * extract    asks SoftPro for what changed, lands each page in `raw` together with the cursor
 * transform  maps what is pending in `raw` into `staging`, by the organization's mappings
-* check      rejects what is certainly wrong, counts what is merely unlikely (Great Expectations)
+* check      rejects what is certainly wrong, counts what is merely unlikely (Great Expectations); holds a batch that is
+             wrong as a whole
 * load       merges staging into `roi`, writes history, quarantines what was rejected, settles what was loaded
 * finish     closes the log and frees the stream; `fail` does so when a step raised
 
@@ -17,12 +18,15 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from uuid import UUID
 
+from softpro import settings
 from softpro.beside import beside
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError, UsageError
+from softpro.mapping import sets
+from softpro.quality.batch import Standard
 from softpro.quality.check import Checked
 from softpro.services import Services
 from softpro.store import integrations, leases, logs, schedule
@@ -31,6 +35,7 @@ from softpro.store.integrations import Integration
 from softpro.store.leases import Run, keeping
 from softpro.store.logs import SyncLog
 from softpro.sync import cursors
+from softpro.sync.demanded import demanded
 from softpro.sync.extract import Extracted, Progress
 from softpro.sync.load import Loaded
 from softpro.sync.remap import Marked
@@ -137,19 +142,28 @@ def transform(database: Database, run: Run) -> Transformed:
 
 
 def check(database: Database, run: Run) -> Checked:
-    """See `softpro.quality.check`."""
+    """See `softpro.quality.check`: by the mapping set that the run mapped by, and its validationRules."""
     from softpro.quality.check import check as step
 
+    (quality,) = settings.load(settings.QualitySettings)
     with database.connect() as connection:
-        return step(database, connection, run)
+        version = logs.get(connection, run.log_id).mapping_version
+        mappings = sets.version(connection, run.integration_id, run.entity_type, version)[1] if version else []
+        standard = Standard(
+            [mapping.roi_systems_field for mapping in mappings if mapping.inbound],
+            cursors.read(connection, run).sweep_total,
+            cursors.never_synced(connection, run),
+            quality.row_count_fall_percent,
+        )
+        return step(database, connection, run, demanded(mappings), standard)
 
 
-def load(database: Database, run: Run, warnings: Mapping[str, int]) -> Loaded:
-    """See `softpro.sync.load`; `warnings` are the check's, for the log."""
+def load(database: Database, run: Run) -> Loaded:
+    """See `softpro.sync.load`."""
     from softpro.sync.load import load as step
 
     with database.connect() as connection:
-        return step(connection, run, warnings)
+        return step(connection, run)
 
 
 def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
@@ -285,7 +299,7 @@ def apply(database: Database, run: Run, stage: Stage = silent) -> None:
     stage("check", f"{transformed.staged} staged")
     checked = check(database, run)
     stage("load", f"{checked.rejected} rejected")
-    loaded = load(database, run, checked.warnings)
+    loaded = load(database, run)
     stage("", f"{loaded.loaded} loaded")
 
 

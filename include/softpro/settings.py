@@ -176,6 +176,22 @@ class ReconcileSettings(Group):
     )
 
 
+class QualitySettings(Group):
+    """What holds a batch, and how long the results of checks are kept."""
+
+    row_count_fall_percent: float = Field(
+        20,
+        alias="SOFTPRO_ROW_COUNT_FALL_PERCENT",
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="a percentage of a stream's rows, 0 to 100",
+    )
+    check_results_days: int = Field(
+        400, alias="SOFTPRO_CHECK_RESULTS_DAYS", ge=1, le=36_500, description="days, a whole number above 0"
+    )
+
+
 class WebSettings(Group):
     """Where a browser goes after the OAuth callback."""
 

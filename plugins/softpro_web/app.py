@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from softpro.errors import (
     DatabaseUnavailable,
+    DecidedAlready,
     DecryptionError,
     LeaseHeld,
     MappingError,
@@ -25,7 +26,7 @@ from softpro.errors import (
     VersionConflict,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, coverage, mappings, preview, quarantine, sync, versions
+from softpro_web.routes import connection, coverage, holds, mappings, preview, quarantine, sync, versions
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ URL_PREFIX = "/api/v1/integrations/softpro"
 STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (NotFoundHere, 404, "NOT_FOUND"),
     (MappingError, 400, "VALIDATION_ERROR"),
+    (DecidedAlready, 409, "DECIDED_ALREADY"),
     (UsageError, 400, "VALIDATION_ERROR"),
     (VersionConflict, 409, "CONFLICT"),
     (LeaseHeld, 409, "SYNC_RUNNING"),
@@ -59,7 +61,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine):
+    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine, holds):
         app.include_router(resource.router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -34,6 +34,9 @@ ROUTES = [
     ("PUT", f"/quarantine/{SOME_ID}", "operate"),
     ("POST", "/quarantine/replay", "operate"),
     ("POST", f"/quarantine/{SOME_ID}/discard", "operate"),
+    ("GET", f"/holds?integrationId={SOME_ID}", "read"),
+    ("POST", f"/holds/{SOME_ID}/approve", "operate"),
+    ("POST", f"/holds/{SOME_ID}/reject", "operate"),
     ("GET", "/openapi.json", "read"),
 ]
 RIGHTS = {

@@ -143,8 +143,8 @@ def test_every_step_can_be_run_again(
         pipeline.transform(database, run)
         checked = pipeline.check(database, run)
         assert pipeline.check(database, run) == checked
-        pipeline.load(database, run, checked.warnings)
-    assert pipeline.load(database, run, {}).loaded == 0
+        pipeline.load(database, run)
+    assert pipeline.load(database, run).loaded == 0
     log = pipeline.finish(database, run)
     assert (log.status, log.records_processed, log.records_inserted) == ("COMPLETED", 45, 45)
     assert one(database, "select count(*) from roi.transactions_history") == 0

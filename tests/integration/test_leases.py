@@ -95,11 +95,11 @@ def test_a_run_that_was_presumed_dead_can_neither_land_nor_settle(connected: Con
     with pytest.raises(LeaseLost):
         pipeline.transform(database, presumed_dead)
     with pytest.raises(LeaseLost):
-        pipeline.load(database, presumed_dead, {})
+        pipeline.load(database, presumed_dead)
     with pytest.raises(LeaseLost):
         pipeline.finish(database, presumed_dead)
     assert dump(database) == before
     pipeline.extract(services, successor)
     pipeline.transform(database, successor)
-    pipeline.load(database, successor, {})
+    pipeline.load(database, successor)
     assert pipeline.finish(database, successor).records_inserted == 45

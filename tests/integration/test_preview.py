@@ -146,10 +146,22 @@ def test_a_pasted_record_is_shown_with_all_its_digits(services: Services, acme: 
             ruled("purchase_price", "0 - $"),
             "purchase_price",
             "expect_column_values_to_be_between",
-            "expected to be between {'min_value': 0.0, 'max_value': 999999999999.99}, found -100.1",
+            "expected to be between {'min_value': 0, 'max_value': 999999999999.99}, found -100.1",
+        ),
+        (
+            changed("notes", validation_rules={"enum": ["no", "maybe"]}),
+            "notes",
+            "expect_column_values_to_be_in_set",
+            "notes: validationRules.enum demands one of no, maybe, found yes",
+        ),
+        (
+            [*DEFAULTS, Mapping(TRANSACTION, "status", "custom.state", validation_rules={"length": 3})],
+            "custom.state",
+            "unexpected_rows_expectation",
+            'status: validationRules.length demands 3 characters, found "OPENED"',
         ),
     ],
-    ids=["type", "rule", "required", "suite"],
+    ids=["type", "rule", "required", "suite", "validation rule", "of custom"],
 )
 def test_why_a_record_would_not_load_is_what_a_run_would_say(
     services: Services, acme: Integration, proposed: list[Mapping], target: str, rule: str, error: str

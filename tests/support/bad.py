@@ -121,19 +121,31 @@ def _bad(number: int, rng: random.Random) -> Bad:
 
 
 def good(order_id: str, updated_at: datetime) -> Tree:
-    """A record that is loaded."""
+    """A record that is loaded, and has all that most others have."""
     moment = json.dumps(updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
     return {
         "orderId": json.dumps(order_id),
         "orderNumber": json.dumps(f"number of {order_id}"),
         "orderType": '"SALE"',
         "status": '"OPENED"',
-        "propertyAddress": {"county": '"Pima"', "coordinates": {"latitude": "32.1", "longitude": "-110.9"}},
+        "propertyAddress": {
+            "streetAddress": '"1 Main Street"',
+            "city": '"Tucson"',
+            "state": '"AZ"',
+            "zipCode": '"85701"',
+            "county": '"Pima"',
+            "country": '"US"',
+            "apn": '"123-45-678"',
+            "coordinates": {"latitude": "32.1", "longitude": "-110.9"},
+        },
+        "propertyType": '"CONDO"',
         "purchasePrice": "999999999999.99",
         "loanAmount": "0",
         "downPayment": "0.10",
         "closingCost": "1.1e1",
         "openedDate": '"2025-03-09T02:30:00.007-07:00"',
+        "estimatedClosingDate": '"2025-04-09T00:00:00Z"',
+        "actualClosingDate": '"2025-04-10T00:00:00Z"',
         "escrowOfficer": {"contactId": '"con-000001"'},
         "notes": '"שלום 你好 \\ud83c\\udfe0"',
         "customFields": {"n": "3.14159265358979323846264338327950288"},

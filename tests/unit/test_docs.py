@@ -16,7 +16,9 @@ from softpro.__main__ import app
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.defaults import FIELDS
-from softpro.quality.check import load_suite
+from softpro.quality.batch import ROW_COUNT
+from softpro.quality.demands import WAYS
+from softpro.quality.suite import load_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -114,9 +116,9 @@ def test_every_variable_of_compose_is_documented() -> None:
 
 
 def options_of(command: Any) -> set[str]:
-    """The options of a command and of all commands in it."""
-    own = {option for parameter in command.params for option in parameter.opts}
-    return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+    """Its own, and those of its subcommands."""
+    own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    return own.union(*(options_of(each) for each in getattr(command, "commands", {}).values()))
 
 
 def test_every_command_and_option_is_documented_and_no_other() -> None:
@@ -125,7 +127,7 @@ def test_every_command_and_option_is_documented_and_no_other() -> None:
     page = doc("command-line.md")
     assert set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE)) == set(commands)
     for name, command in commands.items():
-        options = {option for option in options_of(command) if option.startswith("--")}
+        options = options_of(command)
         assert options == {option for option in options if f"| `{option}` |" in section(page, name)}, name
         inner = getattr(command, "commands", {})
         assert set(re.findall(rf"^`python -m softpro {name} ([a-z-]+)", section(page, name), re.MULTILINE)) == set(
@@ -209,6 +211,22 @@ def test_every_expectation_is_documented_with_its_severity(entity_type: EntityTy
         judged = {
             expectation["kwargs"]["column"]
             for expectation in load_suite(entity_type)
-            if expectation["severity"] == severity and "column" in expectation["kwargs"]
+            if expectation["severity"] == severity
+            and "column" in expectation["kwargs"]
+            and expectation.get("level") != "batch"
         }
         assert set(re.findall(r"`(\w+)`", cell)) == judged, severity
+
+
+@pytest.mark.parametrize("entity_type", EntityType)
+def test_everything_that_holds_a_batch_is_documented(entity_type: EntityType) -> None:
+    documented = {
+        row[1].strip("`") for row in rows(section(doc("quality.md"), "Batches that are held")) if len(row) == 3
+    }
+    held = {expectation["type"] for expectation in load_suite(entity_type) if expectation.get("level") == "batch"}
+    assert documented == held | {ROW_COUNT}
+
+
+def test_every_validation_rule_is_documented_with_how_it_is_judged() -> None:
+    documented = rows(section(doc("quality.md"), "Validation rules"))
+    assert {rule for row in documented for rule in re.findall(r"`(\w+)`", row[0])} == set(WAYS)

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.quality.check import load_suite
+from softpro.quality.suite import EACH_MAPPED, load_suite, suite_of
 
 EVERY_EXPECTATION = [(entity, expectation) for entity in EntityType for expectation in load_suite(entity)]
 
 
 @pytest.mark.parametrize(("entity", "expectation"), EVERY_EXPECTATION)
-def test_every_expectation_names_columns_that_exist(entity: EntityType, expectation: dict[str, object]) -> None:
+def test_every_expectation_names_columns_that_exist(entity: EntityType, expectation: dict[str, Any]) -> None:
     arguments = expectation["kwargs"]
-    assert isinstance(arguments, dict)
     named = {value for name, value in arguments.items() if name in ("column", "column_A", "column_B")}
     assert named
-    assert named <= set(COLUMNS[entity])
+    known = {entity.key, EACH_MAPPED} if expectation.get("level") == "batch" else set(COLUMNS[entity])
+    assert named <= known
 
 
 @pytest.mark.parametrize(("entity", "expectation"), EVERY_EXPECTATION)
-def test_every_expectation_is_critical_or_a_warning(entity: EntityType, expectation: dict[str, object]) -> None:
-    assert set(expectation) == {"type", "severity", "kwargs"}
+def test_every_expectation_is_critical_or_a_warning(entity: EntityType, expectation: dict[str, Any]) -> None:
+    assert {"type", "severity", "kwargs"} <= set(expectation) <= {"type", "severity", "kwargs", "level", "where"}
     assert expectation["severity"] in ("critical", "warning")
+    assert expectation.get("level") in (None, "batch")
+
+
+@pytest.mark.parametrize(("entity", "expectation"), EVERY_EXPECTATION)
+def test_what_stands_for_each_mapped_column_says_from_how_many_records_on(
+    entity: EntityType, expectation: dict[str, Any]
+) -> None:
+    for_each = expectation["kwargs"].get("column") == EACH_MAPPED
+    assert set(expectation.get("where", {})) == ({"records", "share"} if for_each else set())
+
+
+@pytest.mark.parametrize("entity", EntityType)
+def test_every_batch_is_judged_for_keys_that_are_there_twice_and_columns_that_are_suddenly_null(
+    entity: EntityType,
+) -> None:
+    judged = {(each.type, each.column, each.severity): each.where for each in suite_of(entity) if each.level == "batch"}
+    assert judged == {
+        ("expect_column_values_to_be_unique", entity.key, "critical"): {},
+        ("expect_column_proportion_of_non_null_values_to_be_between", EACH_MAPPED, "critical"): {
+            "records": 100,
+            "share": 0.5,
+        },
+    }
 
 
 def test_all_money_is_kept_from_being_negative_or_overflowing() -> None:

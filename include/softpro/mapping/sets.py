@@ -9,16 +9,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
-from softpro.errors import NotFoundHere, VersionConflict
+from softpro.errors import MappingError, NotFoundHere, VersionConflict
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.diff import identical
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.validate import validate
 from softpro.store.database import Connection
+
+READ_WITHIN = "5s"
+"""So long PostgreSQL may take to read a pattern."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def replace(
     `expected`: the version that the caller knows of each entity type, 0 for none. Raises MappingError, VersionConflict.
     """
     validate(mappings)
+    _require_readable(connection, mappings)
     by_type: dict[EntityType, list[Mapping]] = {}
     for mapping in mappings:
         by_type.setdefault(mapping.entity_type, []).append(mapping)
@@ -194,7 +199,28 @@ def restore(
         _lock(connection, integration_id)
         _, earlier = version(connection, integration_id, entity_type, number)
         validate(earlier)
+        _require_readable(connection, earlier)
         return _replace_set(connection, integration_id, organization_id, entity_type, earlier, author, restores=number)
+
+
+def _require_readable(connection: Connection, mappings: Sequence[Mapping]) -> None:
+    """Raises MappingError for each pattern of the validation rules that PostgreSQL can't read."""
+    problems = []
+    for number, mapping in enumerate(mappings, start=1):
+        pattern = (mapping.validation_rules or {}).get("pattern")
+        if pattern is None:
+            continue
+        try:
+            with connection.transaction(force_rollback=True):
+                connection.execute("select set_config('statement_timeout', %s, true)", [READ_WITHIN])
+                connection.execute("select '' ~ %s", [pattern])
+        except psycopg.errors.QueryCanceled:
+            problems.append(f"mapping {number}: validationRules.pattern takes PostgreSQL too long to read")
+        except psycopg.DataError as wrong:
+            why = str(wrong).splitlines()[0]
+            problems.append(f"mapping {number}: validationRules.pattern can't be read by PostgreSQL: {why}")
+    if problems:
+        raise MappingError(problems)
 
 
 def _lock(connection: Connection, integration_id: UUID) -> None:

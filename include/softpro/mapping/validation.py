@@ -7,11 +7,12 @@ All are optional, all are demanded, and a missing value keeps all of them. `soft
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from softpro.mapping.columns import Type
-from softpro.mapping.convert import to_number, to_timestamp
+from softpro.mapping.convert import NUL, to_number, to_timestamp
 
 # What a value can be demanded to be, by what its column holds. Of a text: what it reads as.
 TYPES: dict[Type, tuple[str, ...]] = {
@@ -29,6 +30,8 @@ def problems(rules: Any, kind: Type) -> list[str]:
     """What is wrong with the rules for a target of this kind; of a pattern only what can be told without PostgreSQL."""
     if not isinstance(rules, Mapping) or not rules:
         return [f"validationRules should be an object with some of {', '.join(CHECKS)}, or null"]
+    if NUL.search(json.dumps(rules)):
+        return ["validationRules: a NUL character can't be stored"]
     return [
         f"validationRules.{name}: {problem}"
         for name, value in rules.items()

@@ -1,4 +1,4 @@
-"""The roi tables as Airflow assets: an analyst's DAG is scheduled on them and runs when rows changed.
+"""The roi tables as Airflow assets: an analyst's DAG is scheduled on them and runs when rows changed. And the holds.
 
 @dag(schedule=[Asset("softpro://roi/transactions")])
 """
@@ -20,6 +20,16 @@ TABLES = {
     entity_type: Asset(name=f"roi.{entity_type.table}", uri=f"softpro://roi/{entity_type.table}", group="softpro")
     for entity_type in EntityType
 }
+
+# Woken by it, the DAG softpro_holds asks people about batches that were not loaded.
+HOLDS = Asset(name="softpro.holds", uri="softpro://holds", group="softpro")
+HELD = AssetAlias("softpro-holds", group="softpro")
+
+
+def tell_held(outlet_events: Any, count: int) -> None:
+    """Tells that so many batches wait for a person, and that nobody is asked yet."""
+    if count:
+        outlet_events[HELD].add(HOLDS, extra={"holds": count})
 
 
 def tell(outlet_events: Any, entries: Sequence[SyncLog]) -> None:

@@ -9,7 +9,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
-from softpro.settings import EncryptionSettings, OAuthSettings, load
+from softpro.quality import results
+from softpro.settings import EncryptionSettings, OAuthSettings, QualitySettings, load
 from softpro.store import integrations
 from softpro.store.encryption import Vault
 from softpro.sync.observe import refresh
@@ -34,9 +35,11 @@ def keep_alive() -> int:
 
 
 def tidy() -> int:
-    """Deletes the states of authorizations that can't be finished any more. Returns how many."""
+    """Deletes the states of authorizations that can't be finished any more, and results of checks that are too old.
+    Returns how many."""
+    (quality,) = load(QualitySettings)
     with database().connect() as connection:
-        return consent.forget_states(connection)
+        return consent.forget_states(connection) + results.forget(connection, quality.check_results_days)
 
 
 def observe() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param, get_current_context, task
 
 from softpro.entities import EntityType
-from softpro.orchestration.assets import CHANGED
+from softpro.orchestration.assets import CHANGED, HELD
 
 DEFAULTS = {
     "owner": "roi-systems",
@@ -45,12 +45,13 @@ def transform(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return tasks.transform(shard)
 
 
-@task
+@task(outlets=[HELD])
 def check(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs the Great Expectations suites over what was staged; rejects the certainly wrong, counts the unlikely."""
+    """Runs the Great Expectations suites over what was staged; rejects the certainly wrong, counts the unlikely, holds
+    a batch that is wrong as a whole."""
     from softpro.orchestration import tasks
 
-    return tasks.check(shard)
+    return tasks.check(shard, get_current_context()["outlet_events"])
 
 
 @task(outlets=[CHANGED])

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -20,8 +19,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from softpro import pipeline
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.orchestration.assets import tell
+from softpro.orchestration.assets import tell, tell_held
 from softpro.orchestration.hook import database
+from softpro.quality import holds
 from softpro.services import services
 from softpro.store import integrations, logs, schedule
 from softpro.store.database import Connection, Database
@@ -41,36 +41,27 @@ Shard = list[dict[str, Any]]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Passenger:
+def packed(run: Run) -> dict[str, Any]:
     """A run on its way through the shard's tasks, as XCom carries it."""
+    return {
+        "log_id": str(run.log_id),
+        "integration_id": str(run.integration_id),
+        "organization_id": run.organization_id,
+        "entity_type": run.entity_type.value,
+        "mode": run.mode.value,
+        "epoch": run.epoch,
+    }
 
-    run: Run
-    warnings: dict[str, int]
 
-    def packed(self) -> dict[str, Any]:
-        run = self.run
-        return {
-            "log_id": str(run.log_id),
-            "integration_id": str(run.integration_id),
-            "organization_id": run.organization_id,
-            "entity_type": run.entity_type.value,
-            "mode": run.mode.value,
-            "epoch": run.epoch,
-            "warnings": self.warnings,
-        }
-
-    @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> Passenger:
-        run = Run(
-            log_id=UUID(packed["log_id"]),
-            integration_id=UUID(packed["integration_id"]),
-            organization_id=packed["organization_id"],
-            entity_type=EntityType(packed["entity_type"]),
-            mode=Mode(packed["mode"]),
-            epoch=packed["epoch"],
-        )
-        return cls(run, packed["warnings"])
+def unpacked(run: dict[str, Any]) -> Run:
+    return Run(
+        log_id=UUID(run["log_id"]),
+        integration_id=UUID(run["integration_id"]),
+        organization_id=run["organization_id"],
+        entity_type=EntityType(run["entity_type"]),
+        mode=Mode(run["mode"]),
+        epoch=run["epoch"],
+    )
 
 
 def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
@@ -110,13 +101,13 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
             return pipeline.extract(services_, run, seconds=deadline - time.monotonic())
 
         runs = (_begin(database_, stream, mode, sync_type, run_id) for stream in streams)
-        return [Passenger(run, {}).packed() for run in runs if run and _step(database_, keeper, run, slice_of)]
+        return [packed(run) for run in runs if run and _step(database_, keeper, run, slice_of)]
 
     tenants: dict[str, list[dict[str, Any]]] = {}
     for stream in shard:
         tenants.setdefault(stream["integration_id"], []).append(stream)
     with keeping(database_) as keeper, ThreadPoolExecutor(FETCHERS) as pool:
-        return [packed for fetched in pool.map(fetch, tenants.values()) for packed in fetched]
+        return [run for fetched in pool.map(fetch, tenants.values()) for run in fetched]
 
 
 def mark(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
@@ -133,46 +124,43 @@ def mark(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
 
     begun = (_begin(database_, stream, mode, SyncType.MANUAL, run_id) for stream in shard)
     with keeping(database_) as keeper:
-        return [Passenger(run, {}).packed() for run in begun if run and _step(database_, keeper, run, step)]
+        return [packed(run) for run in begun if run and _step(database_, keeper, run, step)]
 
 
 def transform(shard: Shard) -> Shard:
     """Maps what the shard's streams have pending into staging."""
     database_ = database()
-    with _kept(database_, shard) as (keeper, passengers):
+    with _kept(database_, shard) as (keeper, runs):
         return [
-            passenger.packed()
-            for passenger in passengers
-            if _step(database_, keeper, passenger.run, lambda run: pipeline.transform(database_, run))
+            packed(run) for run in runs if _step(database_, keeper, run, lambda run: pipeline.transform(database_, run))
         ]
 
 
-def check(shard: Shard) -> Shard:
-    """Runs the quality suites over what the shard staged."""
+def check(shard: Shard, outlet_events: Any) -> Shard:
+    """Runs the quality suites over what the shard staged, and tells where a batch waits for a person."""
     database_ = database()
-    checked = []
-    with _kept(database_, shard) as (keeper, passengers):
-        for passenger in passengers:
-            result = _step(database_, keeper, passenger.run, lambda run: pipeline.check(database_, run))
-            if result is not None:
-                checked.append(replace(passenger, warnings=dict(result.warnings)).packed())
+    with _kept(database_, shard) as (keeper, runs):
+        checked = [
+            packed(run) for run in runs if _step(database_, keeper, run, lambda run: pipeline.check(database_, run))
+        ]
+    with database_.connect() as connection:
+        tell_held(outlet_events, holds.unasked(connection, [UUID(run["log_id"]) for run in shard]))
     return checked
 
 
 def load(shard: Shard, outlet_events: Any) -> None:
     """Merges the shard's staging into the roi tables, closes the runs, and tells the assets that changed."""
     database_ = database()
-    with _kept(database_, shard) as (keeper, passengers):
-        for passenger in passengers:
-            warnings = passenger.warnings
 
-            def load_and_finish(run: Run, warnings: dict[str, int] = warnings) -> None:
-                pipeline.load(database_, run, warnings)
-                pipeline.finish(database_, run)
+    def load_and_finish(run: Run) -> None:
+        pipeline.load(database_, run)
+        pipeline.finish(database_, run)
 
-            _step(database_, keeper, passenger.run, load_and_finish)
+    with _kept(database_, shard) as (keeper, runs):
+        for run in runs:
+            _step(database_, keeper, run, load_and_finish)
     with database_.connect() as connection:
-        entries = [logs.get(connection, UUID(packed["log_id"])) for packed in shard]
+        entries = [logs.get(connection, UUID(run["log_id"])) for run in shard]
     tell(outlet_events, entries)
 
 
@@ -252,11 +240,10 @@ def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: S
 
 
 @contextmanager
-def _kept(database_: Database, shard: Shard) -> Iterator[tuple[Keeper, list[Passenger]]]:
+def _kept(database_: Database, shard: Shard) -> Iterator[tuple[Keeper, list[Run]]]:
     """The shard's runs with their leases kept for the whole task: while one is worked on, the others wait."""
-    passengers = [Passenger.unpacked(packed) for packed in shard]
     with keeping(database_) as keeper:
-        yield keeper, [p for p in passengers if _step(database_, keeper, p.run, lambda run: True)]
+        yield keeper, [run for run in map(unpacked, shard) if _step(database_, keeper, run, lambda run: True)]
 
 
 def _step(database_: Database, keeper: Keeper, run: Run, step: Callable[[Run], T]) -> T | None:

@@ -192,7 +192,8 @@ def outage(connection: Connection, integration_id: UUID) -> Outage | None:
 
 
 def stream_status(connection: Connection, integration: Integration, entity_type: EntityType) -> dict[str, Any]:
-    """What an operator asks of a stream: its connection, its rows, what is pending or in quarantine, its last sync."""
+    """What an operator asks of a stream: its connection, its rows, what is pending or in quarantine, its last sync,
+    a batch that is held."""
     counts = connection.execute(
         sql.SQL(
             """
@@ -205,7 +206,11 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
                    (select max(completed_at) from softpro.sync_logs
                     where integration_id = %(integration)s and entity_type = %(entity_type)s
                       and mode not in ('remap', 'replay')
-                      and status in ('COMPLETED', 'PARTIAL_SUCCESS')) as last_sync_at
+                      and status in ('COMPLETED', 'PARTIAL_SUCCESS')) as last_sync_at,
+                   (select jsonb_build_object('id', id, 'status', status, 'findings', findings, 'records', records)
+                    from softpro.holds
+                    where integration_id = %(integration)s and entity_type = %(entity_type)s
+                      and status in ('WAITING', 'APPROVED')) as hold
             """
         ).format(sql.Identifier("roi", entity_type.table)),
         {
@@ -230,4 +235,5 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
         "lastSyncAt": format_milliseconds(counts["last_sync_at"]) if counts["last_sync_at"] else None,
         "lastErrorMessage": integration.last_error_message if integration.consecutive_failures else None,
         "outage": away and away.as_json(),
+        "hold": counts["hold"],
     }

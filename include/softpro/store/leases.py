@@ -99,6 +99,21 @@ def require_free(connection: Connection, integration_id: UUID, entity_type: Enti
         raise _held(entity_type, row["log_id"])
 
 
+def lock_free(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
+    """Keeps all runs from the stream until the surrounding transaction ends. Raises LeaseHeld while one works on it."""
+    row = connection.execute(
+        """
+        select l.log_id, softpro.is_free(l) as free
+        from softpro.leases l
+        where l.integration_id = %s and l.entity_type = %s
+        for update skip locked
+        """,
+        [integration_id, entity_type.value],
+    ).fetchone()
+    if row is None or not row["free"]:
+        raise _held(entity_type, row["log_id"] if row else None)
+
+
 class Keeper:
     """Keeps the leases of any number of runs, with one database session and one heart for all of them."""
 

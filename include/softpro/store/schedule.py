@@ -120,7 +120,7 @@ def record_success(connection: Connection, run: Run) -> None:
         "update softpro.integrations set last_sync_at = now(), updated_at = now() where id = %(integration_id)s",
         run.stream,
     )
-    _sum_up(connection, run)
+    _sum_up(connection, run.integration_id)
 
 
 def record_failure(connection: Connection, run: Run, message: str, not_before: float = 0) -> datetime:
@@ -154,12 +154,24 @@ def record_failure(connection: Connection, run: Run, message: str, not_before: f
         """,
         {**run.stream, "message": message},
     )
-    _sum_up(connection, run)
+    _sum_up(connection, run.integration_id)
     next_attempt_at: datetime = row["next_attempt_at"]
     return next_attempt_at
 
 
-def _sum_up(connection: Connection, run: Run) -> None:
+def hurry(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
+    """A stream that failed is tried again now: what kept it is mended, or decided."""
+    connection.execute(
+        """
+        update softpro.cursors set next_attempt_at = least(next_attempt_at, now())
+        where integration_id = %s and entity_type = %s and next_attempt_at is not null
+        """,
+        [integration_id, entity_type.value],
+    )
+    _sum_up(connection, integration_id)
+
+
+def _sum_up(connection: Connection, integration_id: UUID) -> None:
     """The integration shows the failures of its worst stream, and when the first of them is tried again."""
     connection.execute(
         """
@@ -172,5 +184,5 @@ def _sum_up(connection: Connection, run: Run) -> None:
         ) c
         where i.id = %(integration_id)s
         """,
-        run.stream,
+        {"integration_id": integration_id},
     )

@@ -16,20 +16,23 @@ from softpro.vendor.records import Key
 class Cursor:
     """`sweep`: a delta or full sweep that has not reached the end of the list; `backlog`: there is more to fetch.
 
-    `visible_until`: of a sweep by offset under way (see `sweep.py`); None where there is none.
+    `visible_until`: of a sweep by offset under way (see `sweep.py`); None where there is none. `sweep_total`: how long
+    the list was when a full sweep began, until all that it brought is loaded.
     """
 
     position: Position
     sweep: Mode | None
     backlog: bool
     visible_until: datetime | None = None
+    sweep_total: int | None = None
 
 
 def read(connection: Connection, run: Run) -> Cursor:
     """The stream's cursor; a new one starts before the first record."""
     row = connection.execute(
         """
-        select updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog, sweep_visible_until
+        select updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog, sweep_visible_until,
+               sweep_total
         from softpro.cursors
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         """,
@@ -40,7 +43,7 @@ def read(connection: Connection, run: Run) -> Cursor:
     last = Key(row["last_updated_at"], row["last_id"]) if row["last_id"] else None
     sweep = Mode(row["sweep_mode"]) if row["sweep_mode"] else None
     position = Position(row["updated_from"], row["page_offset"], last)
-    return Cursor(position, sweep, row["backlog"], row["sweep_visible_until"])
+    return Cursor(position, sweep, row["backlog"], row["sweep_visible_until"], row["sweep_total"])
 
 
 def write(connection: Connection, run: Run, cursor: Cursor) -> None:
@@ -50,18 +53,22 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
         """
         insert into softpro.cursors
             (integration_id, entity_type, organization_id,
-             updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog, sweep_visible_until)
+             updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog, sweep_visible_until,
+             sweep_total)
         values (%(integration_id)s, %(entity_type)s, %(organization_id)s,
-                %(updated_from)s, %(offset)s, %(last_at)s, %(last_id)s, %(sweep)s, %(backlog)s, %(visible_until)s)
+                %(updated_from)s, %(offset)s, %(last_at)s, %(last_id)s, %(sweep)s, %(backlog)s, %(visible_until)s,
+                %(sweep_total)s)
         on conflict (integration_id, entity_type) do update
         set updated_from = excluded.updated_from, page_offset = excluded.page_offset,
             last_updated_at = excluded.last_updated_at, last_id = excluded.last_id,
             sweep_mode = excluded.sweep_mode, backlog = excluded.backlog,
-            sweep_visible_until = excluded.sweep_visible_until, updated_at = now()
+            sweep_visible_until = excluded.sweep_visible_until, sweep_total = excluded.sweep_total,
+            updated_at = now()
         where (cursors.updated_from, cursors.page_offset, cursors.last_updated_at, cursors.last_id,
-               cursors.sweep_mode, cursors.backlog, cursors.sweep_visible_until)
+               cursors.sweep_mode, cursors.backlog, cursors.sweep_visible_until, cursors.sweep_total)
             is distinct from (excluded.updated_from, excluded.page_offset, excluded.last_updated_at, excluded.last_id,
-                              excluded.sweep_mode, excluded.backlog, excluded.sweep_visible_until)
+                              excluded.sweep_mode, excluded.backlog, excluded.sweep_visible_until,
+                              excluded.sweep_total)
         """,
         {
             **run.stream,
@@ -73,6 +80,7 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
             "sweep": cursor.sweep.value if cursor.sweep else None,
             "backlog": cursor.backlog,
             "visible_until": cursor.visible_until,
+            "sweep_total": cursor.sweep_total,
         },
     )
 

@@ -97,7 +97,14 @@ def extract(
                 able = _learn(connection, run, able, turn.lacks)
             way = turn.way
             again = turn.new if cursor.sweep is Mode.FULL else frozenset()
-            cursor = Cursor(way.held, None if turn.ended else cursor.sweep, not turn.done, way.visible_until)
+            begins_full = cursor.sweep is Mode.FULL and asked == Position()
+            cursor = Cursor(
+                way.held,
+                None if turn.ended else cursor.sweep,
+                not turn.done,
+                way.visible_until,
+                page.total if begins_full else cursor.sweep_total,
+            )
             records = page.records if turn.accepted else []
             requests_made = client.requests_made - requests_counted
             landed.put(Batch(records, cursor, len(turn.new), again, requests_made, page.answered_at))

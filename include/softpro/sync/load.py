@@ -1,4 +1,4 @@
-"""The second transaction that matters: merge, history, quarantine, counts, and pending cleared, together.
+"""The second transaction that matters: merge, history, quarantine, results, counts, and pending cleared, together.
 
 Pending is cleared, and a row merged, only where the payload that was mapped is still the current one: what a webhook or
 a later run landed meanwhile is left to its own load.
@@ -6,14 +6,13 @@ a later run landed meanwhile is left to its own load.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS
-from softpro.quality import quarantine
+from softpro.quality import holds, quarantine, results
 from softpro.store import leases, logs
 from softpro.store.database import Connection, without
 from softpro.store.leases import Run
@@ -141,11 +140,8 @@ class Loaded:
     quarantined: int
 
 
-def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loaded:
-    """Merges what the run staged into its roi table, writing only what changed, and settles it.
-
-    `warnings`, {expectation: records}, go to the log. Raises LeaseLost.
-    """
+def load(connection: Connection, run: Run) -> Loaded:
+    """Merges what the run staged into its roi table, writing only what changed, and settles it. Raises LeaseLost."""
     with connection.transaction():
         leases.fence(connection, run)
         parameters = {**run.stream, "log_id": run.log_id}
@@ -154,6 +150,7 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
             counts = connection.execute(_compose(MERGE, run.entity_type), parameters).fetchone()
         assert counts is not None
         quarantined = quarantine.settle(connection, run)
+        warnings = results.keep(connection, run)
         clear(connection, run.entity_type, run.log_id)
         logs.add(
             connection,
@@ -164,6 +161,7 @@ def load(connection: Connection, run: Run, warnings: Mapping[str, int]) -> Loade
             records_updated=counts["updated"],
         )
         logs.add_warnings(connection, run.log_id, warnings)
+        holds.settle(connection, run)
     return Loaded(counts["loaded"], counts["inserted"], counts["updated"], quarantined)
 
 

@@ -27,10 +27,11 @@ from softpro.mapping.outbound import outbound, sent
 from softpro.mapping.rules import evaluating
 from softpro.mapping.step import Reason
 from softpro.mapping.validate import validate
-from softpro.quality.check import judge, load_suite
+from softpro.quality.check import judge_staged, reject
 from softpro.store import logs
 from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
+from softpro.sync.demanded import demanded
 from softpro.sync.raw import REFUSED
 from softpro.sync.transform import clear
 from softpro.vendor import records as vendor
@@ -212,8 +213,10 @@ def _judged(
         with connection.transaction():
             clear(connection, entity_type, log_id)  # what a preview left that died
             _stage(connection, integration, entity_type, log_id, side, records)
-        judge(database, connection, entity_type, log_id, load_suite(entity_type))
-        rejects = connection.execute(
+        judged = judge_staged(database, entity_type, log_id, demanded(side.mappings)) if records else []
+        with connection.transaction():
+            reject(connection, entity_type, log_id, judged)
+        rejected = connection.execute(
             """
             select entity_id, reason
             from staging.rejects, jsonb_array_elements(reasons) reason
@@ -224,8 +227,8 @@ def _judged(
     finally:
         clear(connection, entity_type, log_id)
     found: dict[str, list[Reason]] = {}
-    for reject in rejects:
-        found.setdefault(reject["entity_id"], []).append(reject["reason"])
+    for row in rejected:
+        found.setdefault(row["entity_id"], []).append(row["reason"])
     return found
 
 

@@ -153,7 +153,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
     """Throws away what a run has in staging."""
-    for table in (entity_type.table, "rejects"):
+    for table in (entity_type.table, "rejects", "check_results"):
         connection.execute(
             sql.SQL("delete from {} where log_id = %s").format(sql.Identifier("staging", table)), [log_id]
         )

@@ -1,0 +1,145 @@
+"""What is wrong with a batch as a whole, though each of its records may be good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from softpro.quality.demands import value
+from softpro.quality.judge import Judged, view
+from softpro.quality.results import Result
+from softpro.quality.suite import EACH_MAPPED, Expectation
+from softpro.store.database import Connection, without
+from softpro.store.leases import Run
+
+ROW_COUNT = "expect_table_row_count_to_be_between"
+ROWS_WORTH_COUNTING = 1_000
+"""A stream of no more rows may lose any share of them: a person would be asked for a handful."""
+
+Finding = dict[str, str | None]
+"""Why a batch is held: {column, rule, message}; no column where it is about the table."""
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What a batch is measured by: the `targets` that the mappings fill; the `sweep_total` that the vendor announced
+    when the full sweep began which brought it (None: none did); whether it is of the stream's `first_load`; the
+    `fall_percent` of its rows that a stream may lose."""
+
+    targets: Sequence[str]
+    sweep_total: int | None
+    first_load: bool
+    fall_percent: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A result, and what it comes to where it holds the batch."""
+
+    result: Result
+    finding: Finding | None = None
+
+
+def duplicates(judged: Judged, records: int) -> Found:
+    """Of an expectation that Great Expectations has judged."""
+    expectation, count = judged.expectation, judged.unexpected
+    message = f"{expectation.column}: {count} of {records} records share theirs with another one"
+    return _found(expectation, expectation.column, records, count, message)
+
+
+def suddenly_null(connection: Connection, run: Run, expectation: Expectation, standard: Standard) -> Iterator[Found]:
+    """Of each mapped column whether it is null in all records of the batch, though the rows that stand mostly have it.
+
+    Records that are rejected are none of the batch. A first load has nothing to be held against.
+    """
+    if standard.first_load or not standard.targets:
+        return
+    values = {f"value {number}": value(target) for number, target in enumerate(standard.targets)}
+    with without(connection, "nestloop"):
+        batch = _counted(connection, BATCH, run, values)
+    records = batch["records"]
+    if records < expectation.where["records"]:
+        return
+    empty = {name: values[name] for name in values if not batch[name]}
+    standing = _counted(connection, STANDING, run, empty) if empty else {}
+    for target, name in zip(standard.targets, values, strict=True):
+        rows, having = standing.get("records", 0), standing.get(name, 0)
+        lost = name in empty and rows > 0 and having >= expectation.where["share"] * rows
+        message = f"{target} is null in all {records} records, and {having} of the {rows} rows that stand have it"
+        yield _found(expectation, target, records, records if lost else 0, message)
+
+
+def fallen_row_count(connection: Connection, run: Run, standard: Standard) -> Iterator[Found]:
+    """Whether the list of a full sweep was so much shorter than what stands here that most likely it lacks records. It
+    may even be empty, and so the batch."""
+    if standard.sweep_total is None:
+        return
+    rows = _counted(connection, STANDING, run, {})["records"]
+    if rows <= ROWS_WORTH_COUNTING:
+        return
+    fell = (rows - standard.sweep_total) * 100 > standard.fall_percent * rows
+    result = Result(
+        ROW_COUNT,
+        None,
+        "critical",
+        "batch",
+        {"fall_percent": standard.fall_percent},
+        records=rows,
+        unexpected=rows - standard.sweep_total if fell else 0,
+        success=not fell,
+    )
+    message = (
+        f"SoftPro's list holds {standard.sweep_total} {run.entity_type.table} and {rows} stand here: that is more than "
+        f"{standard.fall_percent:g} % fewer"
+    )
+    yield Found(result, {"column": None, "rule": ROW_COUNT, "message": message} if fell else None)
+
+
+def each_mapped(expectation: Expectation) -> bool:
+    """It stands for one of each column that a mapping fills."""
+    return expectation.column == EACH_MAPPED
+
+
+BATCH = """
+select count(*) as records {counts}
+from staging.{view} s
+where not exists (select from staging.rejects r where r.log_id = s.log_id and r.entity_id = s.{key})
+"""
+STANDING = """
+select count(*) as records {counts}
+from roi.{table}
+where organization_id = {organization_id} and deleted_at is null
+"""
+
+
+def _counted(connection: Connection, query: str, run: Run, values: dict[str, sql.Composable]) -> dict[str, int]:
+    """How many records there are, and how many have each of the values."""
+    counts = [sql.SQL(", count({}) as {}").format(each, sql.Identifier(name)) for name, each in values.items()]
+    row = connection.execute(
+        sql.SQL(query).format(
+            counts=sql.SQL("").join(counts),
+            view=sql.Identifier(view(run.entity_type)),
+            table=sql.Identifier(run.entity_type.table),
+            key=sql.Identifier(run.entity_type.key),
+            organization_id=sql.Literal(run.organization_id),
+        )
+    ).fetchone()
+    assert row is not None
+    return row
+
+
+def _found(expectation: Expectation, column: str, records: int, unexpected: int, message: str) -> Found:
+    result = Result(
+        expectation.type,
+        column,
+        expectation.severity,
+        expectation.level,
+        expectation.shown,
+        records,
+        unexpected,
+        success=not unexpected,
+    )
+    holds = unexpected and expectation.severity == "critical"
+    return Found(result, {"column": column, "rule": expectation.type, "message": message} if holds else None)

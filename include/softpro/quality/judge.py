@@ -1,0 +1,136 @@
+"""Has Great Expectations judge what a run staged, inside PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from softpro.entities import EntityType
+from softpro.errors import CheckFailed
+from softpro.quality.expectations import great_expectations
+from softpro.quality.suite import ROWS_QUERY, Expectation
+from softpro.store.database import Database
+
+SECONDS = 120
+"""So long any statement of a check may take. Tens of thousands of records take one or two seconds."""
+# Great Expectations keeps its context in a global variable: two threads of a process would use each other's.
+_ONE_AT_A_TIME = Lock()
+TOO_LONG = "canceling statement due to statement timeout"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An expectation, how many records break it, and, where some do, the query that finds them all by their key."""
+
+    expectation: Expectation
+    unexpected: int = 0
+    query: str | None = None
+
+
+def judge(database: Database, entity_type: EntityType, expectations: Sequence[Expectation]) -> list[Judged]:
+    """Judges what the sessions of this database see in the view: what one run staged. Raises CheckFailed where one
+    expectation could not be judged."""
+    try:
+        with _ONE_AT_A_TIME:
+            return _judge(database, entity_type, expectations)
+    except CheckFailed:
+        raise
+    except Exception as failed:  # it has many kinds of errors of its own
+        raise _failed("The checks", str(failed)) from failed
+
+
+def view(entity_type: EntityType) -> str:
+    """What shows a session the records of one run, in the schema staging."""
+    return f"run_{entity_type.table}"
+
+
+def took_too_long() -> CheckFailed:
+    """For a statement that was ended for its time."""
+    return CheckFailed(
+        f"A check took longer than {SECONDS} s and was ended, so nothing was loaded: is a validationRules.pattern of "
+        "the mappings one that takes PostgreSQL very long? Make it simpler, then sync again"
+    )
+
+
+def _judge(database: Database, entity_type: EntityType, expectations: Sequence[Expectation]) -> list[Judged]:
+    with _batch(database, entity_type) as batch:
+        # Most are kept: which are not is asked of all in one query, and the rest, in several, only of those.
+        broken = {number for number, _ in _broken(batch, dict(enumerate(expectations)), result_format="BOOLEAN_ONLY")}
+        detailed = _broken(
+            batch,
+            {number: expectations[number] for number in sorted(broken)},
+            result_format="BASIC",  # the fuller ones fetch every value that is unexpected
+            unexpected_index_column_names=[entity_type.key],
+            return_unexpected_index_query=True,
+        )
+        found = {number: _found(entity_type, expectations[number], result) for number, result in detailed}
+    return [found.get(number, Judged(expectation)) for number, expectation in enumerate(expectations)]
+
+
+def _broken(batch: Any, numbered: dict[int, Expectation], **result_format: Any) -> list[tuple[int, dict[str, Any]]]:
+    """The numbers of the expectations that are broken, and what is told of them. Raises CheckFailed."""
+    if not numbered:
+        return []
+    suite = great_expectations().ExpectationSuite(
+        name="suite",
+        expectations=[
+            {
+                "type": expectation.type,
+                "kwargs": dict(expectation.kwargs),
+                "severity": expectation.severity,
+                "meta": {"number": number},
+            }
+            for number, expectation in numbered.items()
+        ],
+    )
+    validated = batch.validate(suite, result_format=result_format)
+    for result in validated.results:
+        _require_ran(numbered[result.expectation_config.meta["number"]], result)
+    return [
+        (result.expectation_config.meta["number"], result.result) for result in validated.results if not result.success
+    ]
+
+
+def _found(entity_type: EntityType, expectation: Expectation, result: dict[str, Any]) -> Judged:
+    if expectation.type == ROWS_QUERY:
+        query = expectation.kwargs["unexpected_rows_query"].format(batch=view(entity_type))
+        return Judged(expectation, result["observed_value"], query)
+    return Judged(expectation, result["unexpected_count"], result["unexpected_index_query"].rstrip("; \n"))
+
+
+@contextmanager
+def _batch(database: Database, entity_type: EntityType) -> Iterator[Any]:
+    gx = great_expectations()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_sql(
+        name="staging",
+        connection_string=database.sqlalchemy_url().render_as_string(hide_password=False),
+        create_temp_table=False,
+    )
+    try:
+        asset = source.add_table_asset(name="run", table_name=view(entity_type))
+        yield asset.add_batch_definition_whole_table("run").get_batch()
+    finally:
+        # It tests the connection with one engine and validates with another.
+        source.get_engine().dispose()
+        source.get_execution_engine().engine.dispose()
+
+
+def _require_ran(expectation: Expectation, result: Any) -> None:
+    """Raises CheckFailed where the expectation raised instead of judging; its news of that is nested, or not."""
+    info = result.exception_info or {}
+    for news in [info] if "raised_exception" in info else info.values():
+        if news["raised_exception"]:
+            raise _failed(f"The check {expectation.name}", str(news["exception_message"]))
+
+
+def _failed(what: str, message: str) -> CheckFailed:
+    if TOO_LONG in message:
+        return took_too_long()
+    return CheckFailed(f"{what} could not run: {next(iter(message.splitlines()), message)}")

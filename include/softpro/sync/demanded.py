@@ -1,0 +1,18 @@
+"""What a mapping set demands of values, as the checks take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from softpro.mapping.mapping import Mapping
+from softpro.mapping.validate import target_type
+from softpro.quality.demands import Demand
+
+
+def demanded(mappings: Iterable[Mapping]) -> list[Demand]:
+    """The validationRules of those of the mappings that take part in loading."""
+    return [
+        Demand(each.softpro_field, each.roi_systems_field, target_type(each), each.validation_rules)
+        for each in mappings
+        if each.inbound and each.validation_rules
+    ]

@@ -1,0 +1,54 @@
+"""Batches that are held until a person decides: listed, approved, rejected."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from softpro.quality import holds
+from softpro.quality.holds import Hold, Status
+from softpro.store import integrations
+from softpro_web.deps import DatabaseDep, Operator, Reader
+from softpro_web.holding import ApproveBody, HoldOut, RejectBody
+from softpro_web.models import Answer, ListAnswer, Meta
+from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+
+router = APIRouter(prefix="/holds")
+
+
+@router.get("")
+def read(
+    user: Reader,
+    database: DatabaseDep,
+    integration_id: Annotated[UUID, Query(alias="integrationId")],
+    status: Status | None = None,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+) -> ListAnswer[HoldOut]:
+    """The integration's holds, newest first: of one status, or all."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        found, total = holds.page(
+            connection, integration_id, [status] if status is not None else list(Status), limit, offset
+        )
+    return ListAnswer(data=[_out(hold) for hold in found], meta=Meta(total=total, limit=limit, offset=offset))
+
+
+@router.post("/{hold_id}/approve")
+def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
+    """Lets the stream's next run load the batch."""
+    with database.connect() as connection:
+        return Answer(data=_out(holds.approve(connection, body.integration_id, hold_id, user, body.reason)))
+
+
+@router.post("/{hold_id}/reject")
+def reject(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
+    """Does not load the batch: its records stay in `raw`, and are not pending any more."""
+    with database.connect() as connection:
+        return Answer(data=_out(holds.reject(connection, body.integration_id, hold_id, user, body.reason)))
+
+
+def _out(hold: Hold) -> HoldOut:
+    return HoldOut.model_validate(hold.as_json())
