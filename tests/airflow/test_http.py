@@ -30,7 +30,7 @@ ROUTES = [
     ("POST", "/sync/contacts", "operate"),
     ("GET", f"/sync/logs?integrationId={SOME_ID}", "read"),
     ("GET", f"/quarantine?integrationId={SOME_ID}", "read"),
-    ("GET", f"/quarantine/{SOME_ID}", "read"),
+    ("GET", f"/quarantine/{SOME_ID}", "operate"),
     ("PUT", f"/quarantine/{SOME_ID}", "operate"),
     ("POST", "/quarantine/replay", "operate"),
     ("POST", f"/quarantine/{SOME_ID}/discard", "operate"),

@@ -162,6 +162,7 @@ def test_a_preview_answers_field_by_field_and_writes_nothing(airflow: Airflow, a
             "after": ids[0]["last_name"].upper(),
             "changed": True,
             "error": None,
+            "back": None,
         }
     ]
     assert data["unknownIds"] == ["con-none"]

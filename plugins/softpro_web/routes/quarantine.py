@@ -67,8 +67,9 @@ def list_cases(
 
 
 @router.get("/{case_id}", responses={200: {"model": Answer[WholeCase]}})
-def show(case_id: UUID, user: Reader, database: DatabaseDep) -> Response:
-    """All of a case. Its payload stands in the answer as it was sent, every digit and escape of it."""
+def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
+    """All of a case, whole records of persons included, so that reading is not enough. Its payload stands in the answer
+    as it was sent, every digit and escape of it."""
     with database.connect() as connection:
         case = cases.get(connection, case_id)
         both = cases.payloads(connection, case)
