@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from threading import Thread
 
@@ -17,8 +18,10 @@ from softpro.services import Services
 from softpro.sync import transform
 
 from ..support.databases import one
+from ..support.expected import actual_rows, expected_rows
 from ..support.kinds import Connected
 from ..support.product import begin, sync
+from ..support.vendor import Sandbox
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -57,3 +60,28 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
     monkeypatch.undo()
     assert sync(services, integration).status == "COMPLETED"
     assert one(services.database, "select count(*) from roi.transactions") == 45
+
+
+@pytest.mark.parametrize("worth_halving", [1, 1_000])
+def test_two_sessions_that_stage_a_half_each_stage_all_and_map_what_is_odd(
+    connected: Connected,
+    services: Services,
+    sandbox: Sandbox,
+    vendor_organization: str,
+    monkeypatch: pytest.MonkeyPatch,
+    worth_halving: int,
+) -> None:
+    monkeypatch.setattr(transform, "WORTH_HALVING", worth_halving)
+    for number in range(20):
+        odd = {
+            "orderId": f"odd-{number}",
+            "updatedAt": "2030-01-01T00:00:00.000Z",
+            "openedDate": "2025-03-01T00:00:00Z",
+        }
+        sandbox.put(vendor_organization, json.dumps(odd).encode())
+        sandbox.put(vendor_organization, json.dumps({**odd, "orderId": f"bad-{number}", "openedDate": "soon"}).encode())
+    log = sync(services, connected("acme"))
+    assert (log.records_processed, log.records_failed) == (85, 20)
+    records = sandbox.records(vendor_organization, "TRANSACTION")
+    good = {order_id: record for order_id, record in records.items() if not order_id.startswith("bad")}
+    assert actual_rows(services.database, "acme") == expected_rows(good)

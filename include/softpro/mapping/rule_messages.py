@@ -10,7 +10,7 @@ LENGTH = struct.Struct("<I")
 COUNTER_BYTES = 8
 
 
-class Rule(msgspec.Struct, array_like=True):
+class Rule(msgspec.Struct, array_like=True, gc=False):
     """A rule, and where among a record's reads it finds what it asks for.
 
     `value`: its `$`. `whole`: all of `$record`; else `names`: the fields of `$record` that it names.
@@ -22,21 +22,21 @@ class Rule(msgspec.Struct, array_like=True):
     names: dict[str, int]
 
 
-class Asked(msgspec.Struct, array_like=True):
+class Asked(msgspec.Struct, array_like=True, gc=False):
     """A record's reads, as JSON; None where there is nothing. The rules that are `skipped` are not evaluated."""
 
     reads: list[str | None]
     skipped: list[int] = []
 
 
-class Evaluated(msgspec.Struct, array_like=True):
+class Evaluated(msgspec.Struct, array_like=True, gc=False):
     """Of each rule its result, as JSON; None where that is undefined. `failures`: messages, by the rule's number."""
 
     results: list[str | None]
     failures: dict[int, str]
 
 
-class Request(msgspec.Struct, array_like=True):
+class Request(msgspec.Struct, array_like=True, gc=False):
     """Records to evaluate all rules over, after the rules themselves; or texts, to see whether they compile."""
 
     rules: list[Rule] | None = None
@@ -44,7 +44,7 @@ class Request(msgspec.Struct, array_like=True):
     check: list[str] | None = None
 
 
-class Answer(msgspec.Struct, array_like=True):
+class Answer(msgspec.Struct, array_like=True, gc=False):
     """What came of the request's next records, `last` of all; or what keeps each text from being compiled."""
 
     evaluated: list[Evaluated] = []

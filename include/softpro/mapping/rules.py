@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from softpro.errors import RulesUnavailable
@@ -28,16 +28,16 @@ AT_ONCE = 2
 """Requests that are sent before the first of them is answered."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Waiting:
     """A record that was sent and not answered yet; `failures`: of rules that are left out for it, by their number."""
 
     asked: Asked
-    failures: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, str] | None = None
 
     def leave_out(self, rule: int, why: str) -> None:
         if rule not in self.asked.skipped:
-            self.failures[rule] = why
+            self.failures = {**(self.failures or {}), rule: why}
             self.asked.skipped.append(rule)
 
 
@@ -111,7 +111,8 @@ class Rules:
         for evaluated in answer.evaluated:
             waiting = self._waiting.popleft()
             self._evaluations += len(self._rules) - len(waiting.asked.skipped)
-            evaluated.failures.update(waiting.failures)
+            if waiting.failures:
+                evaluated.failures.update(waiting.failures)
             yield evaluated
 
     def _blame(self, number: int, why: str) -> None:

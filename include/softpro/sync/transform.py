@@ -2,14 +2,15 @@
 
 Where SQL can say what the mappings do, PostgreSQL does it, and only records that hold something odd stream out, through
 the mappings, and in again; else all of them do. What rules ask for streams out before, and what they come to in again.
-PostgreSQL then reads on one connection and writes on another while this process maps, so that nobody waits for the
-others; memory stays the same whatever the volume.
+Of much that is pending two sessions stage a half each. What this process maps, PostgreSQL reads on one connection and
+writes on another meanwhile, so that nobody waits for the others; memory stays the same whatever the volume.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,23 +59,17 @@ IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
 # Which rules were evaluated over, and what each came to. What lands meanwhile has another hash, and is left over.
 RULED = 'create temporary table ruled (entity_id text collate "C", ruled_hash bytea, {results}) on commit drop'
 STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash"
-# Mostly all were staged. `except` is never planned as one loop in another.
-NOT_STAGED = """
-select entity_id
-from ({pending} except select * from staged) n
-where (select count(*) from staged) < (select count(*) from ({pending}) p)
+STAGE = """
+insert into {staging}
+    (log_id, organization_id, mapping_version, {key}, payload_hash, softpro_updated_at, {columns})
+select {log_id}, {organization_id}, {mapping_version}, entity_id, payload_hash, updated_at, {columns}
+from ({rows}) r
+where odd is not true
 """
-LEFT_OVER = """
-with staged as (
-    insert into {staging}
-        (log_id, organization_id, mapping_version, {key}, payload_hash, softpro_updated_at, {columns})
-    select {log_id}, {organization_id}, {mapping_version}, entity_id, payload_hash, updated_at, {columns}
-    from ({rows}) r
-    where odd is not true
-    returning {key}
-)
-{records}
-"""
+# `except` is never planned as one loop in another.
+BUT_STAGED = "except select {key} from {staging} where log_id = {log_id}"
+WORTH_HALVING = 5_000
+"""Pending records from which on two sessions stage them side by side, each those whose hash is even, or odd."""
 FETCHED_AT_ONCE = 200
 
 T = TypeVar("T")
@@ -116,6 +111,20 @@ class _Mapping(NamedTuple):
     rules: Rules
 
 
+@dataclass(frozen=True)
+class _Half:
+    """Pending records, all or those of one `parity`: `source` finds them and stages what it can, `target` takes what
+    this process maps of them, while the other one streams."""
+
+    source: Connection
+    target: Connection
+    parity: int | None = None
+
+    @property
+    def only(self) -> str:
+        return "" if self.parity is None else f"and hashtext(entity_id) & 1 = {self.parity} "
+
+
 class _Rejected(NamedTuple):
     pending: _Pending
     reasons: list[Reason]
@@ -137,18 +146,20 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
             connection.adapters.register_dumper(None, _JsonText)
         clear(writing, run.entity_type, run.log_id)
         logs.map_by(writing, run.log_id, in_force.version)
-        mapping, rejected = _Mapping(run, in_force.version, compiled, rules), 0
-        if not _anything_pending(reading, run):
-            pass  # as mostly: then not even a temporary table is made
-        elif not expressible(compiled):
-            rejected = _map(reading, _select(run, PENDING, WHOLE), writing, mapping)
-        elif not compiled.asking.rules:
-            rejected = _map(reading, _left_over(mapping, _select(run, PENDING, IN_PLACE)), writing, mapping)
-        else:
+        mapping, pending = _Mapping(run, in_force.version, compiled, rules), _count_pending(reading, run)
+        if not pending:  # as mostly: then not even a temporary table is made
+            return Transformed(0, 0)
+        if compiled.asking.rules and expressible(compiled):
             _rule(reading, writing, mapping)
-            # What they came to is in the one session alone.
-            rejected = _map(writing, _left_over(mapping, _still_ruled(mapping)), reading, mapping)
-    return Transformed(staged(writing, run) - rejected, rejected)
+        in_place, mapped, rejected = 0, 0, 0
+        halves = _halves(reading, writing, compiled, pending)
+        if expressible(compiled):
+            with ThreadPoolExecutor(len(halves)) as pool:
+                in_place = sum(pool.map(lambda half: _stage_in_place(half, mapping), halves))
+        for half in halves if in_place < pending else []:
+            more, bad = _map(half, mapping)
+            mapped, rejected = mapped + more, rejected + bad
+    return Transformed(in_place + mapped - rejected, rejected)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
@@ -159,9 +170,20 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
         )
 
 
-def _anything_pending(connection: Connection, run: Run) -> bool:
-    query = sql.SQL("select from ({}) p limit 1").format(sql.SQL(PENDING).format(**_names(run)))
-    return connection.execute(query).rowcount > 0
+def _halves(reading: Connection, writing: Connection, compiled: Compiled, pending: int) -> list[_Half]:
+    """Who finds and stages what: both sessions, side by side, where that is worth it."""
+    if compiled.asking.rules:
+        return [_Half(writing, reading)]  # what the rules came to is in that session alone
+    if pending < WORTH_HALVING:
+        return [_Half(reading, writing)]
+    return [_Half(reading, writing, 0), _Half(writing, reading, 1)]
+
+
+def _count_pending(connection: Connection, run: Run) -> int:
+    query = sql.SQL("select count(*) as n from ({}) p").format(sql.SQL(PENDING).format(**_names(run)))
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return int(row["n"])
 
 
 def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
@@ -197,16 +219,18 @@ def _unstorable(result: str | None) -> bool:
     return result is not None and "\\u0000" in result
 
 
-def _left_over(mapping: _Mapping, source: sql.Composable) -> sql.Composed:
-    """Stages the records of a source that hold nothing odd, and selects the pending ones that were not staged."""
+def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
+    """Stages the pending records that hold nothing odd, without their leaving PostgreSQL. Returns how many."""
     run, compiled = mapping.run, mapping.compiled
-    return sql.SQL(LEFT_OVER).format(
-        **_names(run),
-        mapping_version=sql.Literal(mapping.version),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns(compiled))),
-        rows=rows(compiled, source, ["entity_id", "payload_hash", "updated_at"]),
-        records=_select(run, NOT_STAGED, WHOLE),
-    )
+    source = _still_ruled(mapping) if compiled.asking.rules else _select(run, PENDING + half.only, IN_PLACE)
+    return half.source.execute(
+        sql.SQL(STAGE).format(
+            **_names(run),
+            mapping_version=sql.Literal(mapping.version),
+            columns=sql.SQL(", ").join(map(sql.Identifier, columns(compiled))),
+            rows=rows(compiled, source, ["entity_id", "payload_hash", "updated_at"]),
+        )
+    ).rowcount
 
 
 def _still_ruled(mapping: _Mapping) -> sql.Composed:
@@ -218,23 +242,24 @@ def _still_ruled(mapping: _Mapping) -> sql.Composed:
 def _select(run: Run, entities: str, columns: str | sql.Composable) -> sql.Composed:
     """These columns of the records of a query's entities, after those of the query."""
     names = _names(run)
-    pending = sql.SQL(PENDING).format(**names)
     return sql.SQL(RECORDS).format(
         **names,
-        entities=sql.SQL(entities).format(pending=pending, **names),
+        entities=sql.SQL(entities).format(**names),
         columns=columns if isinstance(columns, sql.Composable) else sql.SQL(columns),
     )
 
 
-def _map(source: Connection, query: sql.Composed, target: Connection, mapping: _Mapping) -> int:
-    """Maps the records of a query in this process and stages them. Returns how many were rejected."""
-    rejected = 0
-    with closing(_stream(source, query, args_row(_Pending))) as records:
+def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
+    """Maps the pending records that are not staged yet in this process, and stages them. Returns how many there were,
+    and how many of them were rejected."""
+    mapped, rejected = 0, 0
+    left_over = _select(mapping.run, PENDING + half.only + BUT_STAGED, WHOLE)
+    with closing(_stream(half.source, left_over, args_row(_Pending))) as records:
         for first in records:
-            rejects = _stage(target, mapping, chain([first], islice(records, CHUNK - 1)))
-            _reject(target, mapping.run, rejects)
-            rejected += len(rejects)
-    return rejected
+            staged, rejects = _stage(half.target, mapping, chain([first], islice(records, CHUNK - 1)))
+            _reject(half.target, mapping.run, rejects)
+            mapped, rejected = mapped + staged, rejected + len(rejects)
+    return mapped, rejected
 
 
 def _stream(connection: Connection, query: sql.Composed, row: RowFactory[T]) -> Generator[T]:
@@ -243,9 +268,9 @@ def _stream(connection: Connection, query: sql.Composed, row: RowFactory[T]) -> 
         yield from cursor.stream(query, binary=True, size=FETCHED_AT_ONCE)
 
 
-def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending]) -> list[_Rejected]:
+def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending]) -> tuple[int, list[_Rejected]]:
     """Copies the rows that the mappings make, also of records that are rejected: the checks may know more reasons.
-    Returns these."""
+    Returns how many there were, and the rejected ones."""
     run = mapping.run
     types = {
         "log_id": "uuid",
@@ -266,16 +291,17 @@ def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending
             ahead.append(record)
             yield record.payload
 
-    rejects = []
+    staged, rejects = 0, []
     with connection.cursor().copy(statement) as copy:
         copy.set_types(list(types.values()))
         for values, reasons in mapped(mapping.compiled, payloads(), mapping.rules):
             record = ahead.popleft()
             key = (record.entity_id, record.payload_hash, record.updated_at)
             copy.write_row((run.log_id, run.organization_id, mapping.version, *key, *values))
+            staged += 1
             if reasons:
                 rejects.append(_Rejected(record, reasons))
-    return rejects
+    return staged, rejects
 
 
 def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
