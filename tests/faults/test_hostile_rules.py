@@ -125,7 +125,7 @@ with evaluating([Rule("$", 0, None, {})]) as rules:
     worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert worker.stdout is not None
     worker.stdout.readline()
-    [child] = psutil.Process(worker.pid).children()
+    [child] = evaluators(psutil.Process(worker.pid))
     worker.kill()
     worker.wait()
     worker.stdout.close()
@@ -135,12 +135,20 @@ with evaluating([Rule("$", 0, None, {})]) as rules:
 
 def kill(process: psutil.Process) -> bool:
     """Kills the process that evaluates rules for this one, if there is one."""
+    for child in evaluators(process):
+        child.kill()
+        return True
+    return False
+
+
+def evaluators(process: psutil.Process) -> list[psutil.Process]:
+    """The living processes that evaluate rules for this one."""
+    found = []
     for child in process.children():
         with suppress(psutil.NoSuchProcess):
             if child.status() != psutil.STATUS_ZOMBIE and "softpro.mapping.rule_process" in child.cmdline():
-                child.kill()
-                return True
-    return False
+                found.append(child)
+    return found
 
 
 def test_the_process_knows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,5 +156,5 @@ def test_the_process_knows_nothing_of_the_environment(monkeypatch: pytest.Monkey
     with evaluating([Rule("$", 0, None, {})]) as rules:
         asked = rules.evaluate(iter([Asked(["1"]), Asked(["2"])]))
         next(asked)
-        [child] = psutil.Process().children()
+        [child] = evaluators(psutil.Process())
         assert "INTEGRATION_ENCRYPTION_KEY" not in child.environ()
