@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,10 @@ import msgspec
 
 from softpro.mapping import paths
 from softpro.mapping.paths import MISSING, Path
+from softpro.mapping.reads import named_in
 from softpro.mapping.rule_messages import Asked, Rule
 
-RECORD = re.compile(r"\$record\b(?:\.([A-Za-z_][A-Za-z0-9_]*))?")
 ALL_OF_IT: Path = ()
-# With these a rule may see more of $record than it names: its parent, or what it puts together by itself.
-WANDERING = ("%", "$eval")
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -42,9 +39,10 @@ def asking(rules: Sequence[tuple[str, Path]]) -> Asking:
 
     made = []
     for text, path in rules:
-        names = set(RECORD.findall(text))
-        whole = place(ALL_OF_IT) if "" in names or (names and any(sign in text for sign in WANDERING)) else None
-        named = {name: place((name,)) for name in sorted(names)} if whole is None else {}
+        paths_named, whatever = named_in(text)
+        whole = place(ALL_OF_IT) if whatever else None
+        names = set() if whatever else {path.partition(".")[0] for path in paths_named}
+        named = {name: place((name,)) for name in sorted(names)}
         made.append(Rule(text, place(path), whole, named))
     return Asking(tuple(made), tuple(places))
 

@@ -10,6 +10,8 @@ from softpro.mapping.mapping import FROM_SOFTPRO, Mapping
 
 PLACE = re.compile(r"\[\d+\]")
 RECORD = re.compile(r"\$record(?![A-Za-z0-9_])")
+# With these a rule may see more of $record than it names: its parent, or what it puts together by itself.
+WANDERING = ("%", "$eval")
 NAMED = re.compile(r"\$record((?:\s*\.\s*[A-Za-z_][A-Za-z0-9_]*)+)")
 
 
@@ -38,11 +40,17 @@ def reads(mappings: Iterable[Mapping]) -> Reads:
         if not mapping.inbound:
             continue
         paths.add(any_place(mapping.softpro_field))
-        rule = mapping.rules.get(FROM_SOFTPRO, "")
-        found = [re.sub(r"\s", "", path).removeprefix(".") for path in NAMED.findall(rule)]
+        found, whatever = named_in(mapping.rules.get(FROM_SOFTPRO, ""))
         named.update(found)
-        anything = anything or len(RECORD.findall(rule)) > len(found)
+        anything = anything or whatever
     return Reads(frozenset(paths), frozenset(named), anything)
+
+
+def named_in(rule: str) -> tuple[set[str], bool]:
+    """The dotted paths that a rule names of `$record`, and whether it may read whatever else it likes of it."""
+    found = [re.sub(r"\s", "", path).removeprefix(".") for path in NAMED.findall(rule)]
+    times = len(RECORD.findall(rule))
+    return set(found), times > len(found) or (times > 0 and any(sign in rule for sign in WANDERING))
 
 
 def any_place(path: str) -> str:
