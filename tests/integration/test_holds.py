@@ -91,7 +91,7 @@ def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_n
     log = remap(services, acme)
 
     (hold,) = all_holds(services, acme)
-    message = f"email is null in all 150 records, and {having} of the 150 rows that stand have it"
+    message = f"email is null in all 150 records, and {having} of the 150 rows they replace have it"
     assert hold.findings == [{"column": "email", "rule": NULL, "message": message}]
     assert (hold.status, hold.records, hold.log_id, hold.entity_type) == ("WAITING", 150, log.id, "CONTACT")
     assert (log.status, log.records_processed) == ("FAILED", 0)
@@ -421,3 +421,13 @@ def test_the_command_line_lists_approves_and_rejects(
     newest = all_holds(services, acme)[0]
     rejected = holds_("reject", "acme", str(newest.id), "--reason", "a mistake")
     assert (rejected.code, "REJECTED" in rejected.out, "(a mistake)" in rejected.out) == (0, True, True)
+
+
+def test_many_new_records_may_lack_what_the_older_ones_have(loaded: tuple[Services, Integration, Sandbox]) -> None:
+    services, acme, sandbox = loaded
+    for number in range(120):
+        new = {"contactId": f"new-{number}", "lastName": "Lee", "updatedAt": "2030-01-01T00:00:00.000Z"}
+        sandbox.put(sandbox.organizations[0], json.dumps(new).encode(), "CONTACT")
+    log = sync(services, acme, CONTACT)
+    assert (log.status, log.records_inserted) == ("COMPLETED", 120)
+    assert all_holds(services, acme) == []
