@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from softpro.errors import RulesUnavailable
-from softpro.mapping.rule_messages import Asked, Rule
-from softpro.mapping.rules import MOST_STOPPED, NOT_TRIED, evaluating, problems
+from softpro.mapping.rule_messages import NOT_TRIED, Asked, Rule
+from softpro.mapping.rules import MOST_STOPPED, evaluating, problems
 
 from ..support.hostile import DEEP, HOSTILE
 
@@ -85,6 +85,30 @@ def test_a_rule_that_has_to_be_stopped_again_and_again_is_not_tried_any_more() -
     messages = [each.failures[0] for each in evaluated]
     assert [message == NOT_TRIED for message in messages] == [False] * MOST_STOPPED + [True] * (1000 - MOST_STOPPED)
     assert [each.results for each in evaluated] == [[None, str(number)] for number in range(1000)]
+
+
+def test_a_rule_that_is_slow_on_every_record_is_given_up() -> None:
+    with evaluating([Rule("($f := function() { $f() }; $f())", 0, None, {}), Rule("$", 0, None, {})]) as rules:
+        evaluated = list(rules.evaluate(Asked([str(number)]) for number in range(500)))
+    tried = [each for each in evaluated if each.failures[0] != NOT_TRIED]
+    assert 20 < len(tried) < 100  # of half a second each
+    assert [each.results for each in evaluated] == [[None, str(number)] for number in range(500)]
+
+
+def test_results_that_are_too_much_together_or_too_deep_are_failures_of_their_rules() -> None:
+    large = [Rule("$pad($, 900000)", 0, None, {}) for _ in range(60)]
+    deep = Rule("$reduce([1..5000], function($a, $b) { {'a': $a} }, $)", 0, None, {})
+    flat = Rule("[1..150].($string($) & '[[[[')", 0, None, {})
+    with evaluating([*large, deep, flat]) as rules:
+        evaluated = list(rules.evaluate(Asked([f'"{number}"']) for number in range(20)))
+    for each in evaluated:
+        assert set(each.failures) == set(range(4, 61))
+        assert "more than 4,000,000 characters" in each.failures[4]
+        assert each.results[61] is not None
+    with evaluating([deep, flat]) as rules:
+        [each] = rules.evaluate([Asked(['"x"'])])
+    assert each.failures == {0: "its result nests more than 100 levels"}
+    assert each.results[1] is not None
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -122,16 +122,16 @@ def test_a_new_code_is_shown_and_other_texts_are_never_kept(acme: Integration, s
 
 def test_a_field_with_more_than_a_hundred_codes_has_none(acme: Integration, services: Services, put: Put) -> None:
     for number in range(99):
-        put(f"c{number}", jobTitle=f"JOB_{number}")
+        put(f"c{number}", jobCode=f"JOB_{number}")
     sync(services, acme, CONTACT)
-    assert [each["path"] for each in observed(services, acme)["newValues"]].count("jobTitle") == 99
+    assert [each["path"] for each in observed(services, acme)["newValues"]].count("jobCode") == 99
     for number in range(99, 102):
-        put(f"c{number}", at="2030-01-02T00:00:00.000Z", jobTitle=f"JOB_{number}")
+        put(f"c{number}", at="2030-01-02T00:00:00.000Z", jobCode=f"JOB_{number}")
     sync(services, acme, CONTACT)
-    assert "jobTitle" not in [each["path"] for each in observed(services, acme)["newValues"]]
-    put("another", at="2030-01-03T00:00:00.000Z", jobTitle="JOB_1")
+    assert "jobCode" not in [each["path"] for each in observed(services, acme)["newValues"]]
+    put("another", at="2030-01-03T00:00:00.000Z", jobCode="JOB_1")
     sync(services, acme, CONTACT)
-    assert "jobTitle" not in [each["path"] for each in observed(services, acme)["newValues"]]
+    assert "jobCode" not in [each["path"] for each in observed(services, acme)["newValues"]]
 
 
 def test_a_field_that_was_renamed_is_missed_and_its_new_name_is_new(

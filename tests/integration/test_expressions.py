@@ -145,7 +145,7 @@ def check(database: Database, compiled: Compiled, payloads: list[str], *ruled: S
     with database.connect() as connection, evaluating(compiled.asking.rules) as rules:
         set_json_loads(exact, connection)
         decided = connection.execute(query).fetchall()
-        by_python = list(mapped(compiled, [row["payload"] for row in decided], rules))
+        by_python = list(mapped(compiled, [(row["payload"], None) for row in decided], rules))
     for row, (values, reasons) in zip(decided, by_python, strict=True):
         by_column = dict(zip(compiled.columns, values, strict=True))
         assert reasons == [], row
@@ -236,6 +236,8 @@ def test_both_ways_agree_on_names_in_custom(database: Database, how: dict[str, A
         Mapping(TRANSACTION, "all", "custom"),
         Mapping(TRANSACTION, "field", "custom.it's", "SOFTPRO_TO_ROI", rule, **how),
         Mapping(TRANSACTION, "list[1].name", "custom.second"),
+        Mapping(TRANSACTION, "list[0]", "custom.first"),
+        Mapping(TRANSACTION, "list[0].name[0]", "property_city"),
     ]
     values = ["null", "0", "false", '""', '"text"', "[1, 2.50]", '{"a": null}']
     bases = ["null", "{}", '{"kept": 1, "it\'s": 2}', "[1]", '"text"', "7"]

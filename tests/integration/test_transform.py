@@ -13,6 +13,7 @@ from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.compiled import Compiled, Mapped, mapped
 from softpro.mapping.mapping import Mapping
+from softpro.mapping.rule_messages import Evaluated
 from softpro.mapping.rules import Rules
 from softpro.services import Services
 from softpro.sync import transform
@@ -39,7 +40,9 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
     run = begin(services, integration)
     pipeline.extract(services, run)
 
-    def broken(compiled: Compiled, payloads: Iterable[bytes], rules: Rules) -> Iterator[Mapped]:
+    def broken(
+        compiled: Compiled, payloads: Iterable[tuple[bytes, Evaluated | None]], rules: Rules
+    ) -> Iterator[Mapped]:
         yield next(mapped(compiled, payloads, rules))
         raise error("in the middle")
 

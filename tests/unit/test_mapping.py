@@ -32,7 +32,7 @@ def mapped(payload: bytes | dict[str, Any], *mappings: Mapping) -> tuple[dict[st
     compiled = compile_mappings(TRANSACTION, mappings)
     record = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     with evaluating(compiled.asking.rules) as rules:
-        [result] = map_all(compiled, [record], rules)
+        [result] = map_all(compiled, [(record, None)], rules)
     row = dict(zip(compiled.columns, result.values, strict=True))
     return {column: value for column, value in row.items() if value is not None}, result.reasons
 

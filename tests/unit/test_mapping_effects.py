@@ -25,7 +25,7 @@ def to(column: str, field: str, **how: Any) -> Mapping:
 def made_by(mappings: Sequence[Mapping], record: dict[str, Any], more_reasons: Sequence[Reason] = ()) -> Outcome:
     compiled = compile_mappings(TRANSACTION, mappings)
     with evaluating(compiled.asking.rules) as rules:
-        (row,) = mapped(compiled, [json.dumps(record).encode()], rules)
+        (row,) = mapped(compiled, [(json.dumps(record).encode(), None)], rules)
     return outcome(compiled, row, more_reasons)
 
 

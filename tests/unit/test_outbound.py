@@ -51,7 +51,7 @@ class ThereAndBack:
     def __call__(self, values: Sequence[Any]) -> list[Any]:
         payloads = [json.dumps({} if value is UNDEFINED else {"field": value}).encode() for value in values]
         rows = []
-        for result in mapped(self.inward, payloads, self.rules):
+        for result in mapped(self.inward, ((payload, None) for payload in payloads), self.rules):
             assert result.reasons == []
             row = dict(zip(self.inward.columns, result.values, strict=True))
             rows.append({**row, "custom": exact(row["custom"] or "{}")})

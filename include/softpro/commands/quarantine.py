@@ -90,9 +90,14 @@ def edit(
     database_ = database()
     with database_.connect() as connection:
         edited = correct(connection, case, payload, operator())
-    say("The correction is stored: what does not load it now, the next run does")
+    say("The correction is stored, and loaded now; where another run works on the stream, by the next one")
     wanted = [EntityType(edited.entity_type)]
     run_replay(database_, edited.organization_id, wanted, [edited.id], context.obj or as_json)
+    with database_.connect() as connection:
+        replayed = cases.get(connection, case)
+    if replayed.resolution is None:
+        for reason in replayed.reasons:
+            say(f"The correction failed as well: {reason['message']}")
 
 
 @app.command()

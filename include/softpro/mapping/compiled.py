@@ -74,27 +74,27 @@ def compile_mappings(entity_type: EntityType, mappings: Sequence[Mapping]) -> Co
     )
 
 
-def mapped(compiled: Compiled, payloads: Iterable[bytes], rules: Rules) -> Iterator[Mapped]:
-    """Maps records, given as JSON bytes, with the set's rules. Columns without a mapping, and fields that are missing,
-    become None. Some records are taken ahead. Raises RulesUnavailable.
+def mapped(compiled: Compiled, records: Iterable[tuple[bytes, Evaluated | None]], rules: Rules) -> Iterator[Mapped]:
+    """Maps records, given as JSON bytes, and what the set's rules come to, where that is known already. Columns without
+    a mapping, and fields that are missing, become None. Some records are taken ahead. Raises RulesUnavailable.
     """
     if not compiled.asking.rules:
-        yield from (_apply(compiled, payload) for payload in payloads)
+        yield from (_apply(compiled, payload) for payload, _ in records)
         return
-    ahead: deque[tuple[bytes, Any]] = deque()
+    ahead: deque[tuple[bytes, Any, Evaluated | None]] = deque()
 
     def asked() -> Iterator[Asked]:
-        for payload in payloads:
+        for payload, known in records:
             record = _read(payload)
-            ahead.append((payload, record))
-            if isinstance(record, _Unreadable):
+            ahead.append((payload, record, known))
+            if known is not None or isinstance(record, _Unreadable):
                 yield Asked([], list(range(len(compiled.asking.rules))))
             else:
                 yield compiled.asking.of(record, payload)
 
     for evaluated in rules.evaluate(asked()):
-        payload, record = ahead.popleft()
-        yield _finish(compiled, record, compiled.plain.row(payload), evaluated)
+        payload, record, known = ahead.popleft()
+        yield _finish(compiled, record, compiled.plain.row(payload), known or evaluated)
 
 
 def _apply(compiled: Compiled, payload: bytes) -> Mapped:

@@ -58,6 +58,8 @@ KINDS = {
     ),
 }
 CUSTOM = "custom"
+MOST_STEPS = 200
+"""PostgreSQL has some four columns for each, in one query, and of these it takes 1,664."""
 ROWS = """
 select {kept}, {columns}, {odd} as odd
 from (
@@ -75,7 +77,8 @@ COMMA = sql.SQL(", ")
 
 def expressible(compiled: Compiled) -> bool:
     """Whether SQL says what all steps of the set do."""
-    return all(step.simple for step in (*compiled.steps, *compiled.custom_steps))
+    steps = (*compiled.steps, *compiled.custom_steps)
+    return len(steps) <= MOST_STEPS and all(step.simple for step in steps)
 
 
 def columns(compiled: Compiled) -> list[str]:
@@ -143,14 +146,27 @@ def _object(number: int) -> str:
 
 
 def _inside(payload: sql.Composable, path: Path) -> sql.Composable:
-    return sql.SQL(" -> ").join([payload, *map(sql.Literal, path)])
+    for step in path:
+        inside = (
+            "case when jsonb_typeof({0}) = 'array' then {0} -> {1} end" if isinstance(step, int) else "({0} -> {1})"
+        )
+        payload = sql.SQL(inside).format(payload, sql.Literal(step))
+    return payload
 
 
 def _field(step: Step) -> str:
     """Where a step finds what it makes a value of: in an object, or in what its rule came to."""
+    if step.rule is not None:
+        found, text = "{object}", "{object} #>> '{{}}'"
+    elif isinstance(step.path[-1], int):  # to PostgreSQL a scalar is a list of itself
+        found, text = (
+            f"case when jsonb_typeof({{object}}) = 'array' then {{object}} {arrow} {{name}} end"
+            for arrow in ("->", "->>")
+        )
+    else:
+        found, text = "{object} -> {name}", "{object} ->> {name}"
     if KINDS[step.kind].text:
-        return "{object} ->> {name}" if step.rule is None else "{object} #>> '{{}}'"
-    found = "{object} -> {name}" if step.rule is None else "{object}"
+        return text
     return found if _takes_null(step) else f"nullif({found}, 'null')"
 
 
@@ -187,7 +203,7 @@ def _laid_over(base: sql.Composable, custom: Sequence[tuple[str, sql.Composable]
         )
         for name, value in custom
     ]
-    return sql.SQL("case when num_nonnulls({all}) > 0 then coalesce({base}, '{{}}') || {more} end").format(
+    return sql.SQL("case when coalesce({all}) is not null then coalesce({base}, '{{}}') || {more} end").format(
         all=COMMA.join([base, *values]), base=base, more=sql.SQL(" || ").join(more)
     )
 

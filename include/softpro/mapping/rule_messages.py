@@ -8,6 +8,7 @@ import msgspec
 
 LENGTH = struct.Struct("<I")
 COUNTER_BYTES = 8
+NOT_TRIED = "it was not tried: it had taken too long too often in this run"
 
 
 class Rule(msgspec.Struct, array_like=True, gc=False):

@@ -21,12 +21,13 @@ from decimal import Context, Decimal
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from time import perf_counter, process_time
 from typing import Any, BinaryIO
 
 import jsonatapy
 import msgspec
 
-from softpro.mapping.rule_messages import COUNTER_BYTES, LENGTH, Answer, Asked, Evaluated, Request, Rule
+from softpro.mapping.rule_messages import COUNTER_BYTES, LENGTH, NOT_TRIED, Answer, Asked, Evaluated, Request, Rule
 
 TIMEOUT_MILLISECONDS = 500
 STACK_DEPTH = 500
@@ -35,10 +36,18 @@ MEMORY_BYTES = 128 * 1024**2
 """Of address space beyond what it has when it begins."""
 Evaluator = Callable[[Sequence[str | None]], str | None]
 
+SLOW_SECONDS, PATIENCE_SECONDS = 0.02, 30.0
+"""What is slow of one evaluation, and for how long all rules together may be so: a run is to end some day."""
 LONGEST_RESULT = 1_000_000
+LARGEST_RECORD = 4_000_000
+"""Characters of a result, and of all of a record's results."""
+DEEPEST_RESULT = 100
 LARGEST_ANSWER = 1_000_000
 """Characters of results that are sent together."""
 
+AMBIGUOUS = ("null", '""')
+BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+"""Texts as wholes, so that brackets in them are none."""
 MANY_DIGITS = 17  # and a point among them
 DIGITS = re.compile(f"[0-9.]{{{MANY_DIGITS}}}")
 SIGNIFICANT_DIGITS = Context(prec=15)  # what JSONata itself prints of a double; the rest is noise of binary fractions
@@ -64,11 +73,15 @@ class Worker:
         self._count = 0
         self._compiled: dict[str, Any] = {}
         self._evaluators: list[Evaluator] = []
+        self._slow: set[int] = set()
+        self._slow_seconds = 0.0
+        self._cpu_seconds = 0.0
 
     def answers(self, request: Request) -> Iterator[Answer]:
         """What comes of a request, as soon as there is much of it."""
         if request.rules is not None:
             self._evaluators = [_evaluator(rule, self.compile) for rule in request.rules]
+        self._cpu_seconds = process_time()
         if request.check is not None:
             yield Answer(problems=[self.check(text) for text in request.check])
             return
@@ -96,18 +109,34 @@ class Worker:
         results: list[str | None] = []
         failures: dict[int, str] = {}
         reads, skipped, counter, count = record.reads, record.skipped, self._counter, self._count
+        size = 0
         for number, evaluate in enumerate(self._evaluators):
             result = None
             if number not in skipped:
                 counter[0] = count = count + 1
+                began = perf_counter()
                 try:
-                    result = evaluate(reads)
-                except Exception as failed:  # noqa: BLE001 - whatever it is, it is this rule's
+                    if number in self._slow and self._slow_seconds > PATIENCE_SECONDS:
+                        raise ValueError(NOT_TRIED)
+                    found = evaluate(reads)
+                    if size + len(found or "") > LARGEST_RECORD:
+                        raise ValueError(f"the record's results have more than {LARGEST_RECORD:,} characters")
+                    result, size = found, size + len(found or "")
+                except BaseException as failed:  # noqa: BLE001 - whatever it is, a panic even, it is this rule's
                     failures[number] = str(failed) or type(failed).__name__
+                if (seconds := perf_counter() - began) > SLOW_SECONDS:
+                    self._note_slow(number, seconds)
                 counter[0] = count = count + 1
             results.append(result)
         self._count = count
         return results, failures
+
+    def _note_slow(self, number: int, seconds: float) -> None:
+        """Counts no more than the CPU has worked since the last time: a busy machine is not the rule's fault."""
+        cpu_seconds = process_time()
+        self._slow_seconds += min(seconds, cpu_seconds - self._cpu_seconds)
+        self._slow.add(number)
+        self._cpu_seconds = cpu_seconds
 
     def check(self, text: str) -> str | None:
         """What keeps the rule from being compiled."""
@@ -155,8 +184,10 @@ def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
             return None
         if len(result) > LONGEST_RESULT:
             raise ValueError(f"its result has more than {LONGEST_RESULT:,} characters")
-        if "null" in result or result == '""':
+        if result in AMBIGUOUS or "[null" in result or ",null" in result or ":null" in result:
             _require_json(result, expression, value, bound)
+        if result.count("[") + result.count("{") > DEEPEST_RESULT:
+            _require_flat(result)
         return _rounded(result) if len(result) >= MANY_DIGITS and DIGITS.search(result) else result
 
     return evaluate
@@ -164,11 +195,23 @@ def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
 
 def _require_json(written: str, expression: Any, value: str | None, bound: dict[str, Any] | None) -> None:
     """Raises ValueError for a result that is no JSON: jsonatapy writes one as null, functions as an empty text."""
-    result = expression.evaluate(None if value is None else _plain(value), bound)
+    try:
+        result = expression.evaluate(None if value is None else _plain(value), bound)
+    except OverflowError:  # a whole number beyond 64 bits is none of these
+        return
     if result is None and written != "null":
         raise ValueError("its result is a function")
     if not _finite(result):
         raise ValueError("D1001: Number out of range")
+
+
+def _require_flat(result: str) -> None:
+    """Raises ValueError for what nests so deeply that others can't read it."""
+    depth = 0
+    for sign in BRACKETS.findall(result):
+        depth += 1 if sign in "[{" else -1 if sign in "]}" else 0
+        if depth > DEEPEST_RESULT:
+            raise ValueError(f"its result nests more than {DEEPEST_RESULT} levels")
 
 
 def _finite(value: Any) -> bool:

@@ -19,6 +19,7 @@ from softpro.mapping.rule_messages import COUNTER_BYTES, LENGTH, Answer, Request
 LONGEST_SECONDS = 0.7
 """Of one rule on one record. JSONata's own functions look at no clock, so the process is ended."""
 WATCH_SECONDS = 0.05
+SHOWN_CHARACTERS = 200
 # jsonatapy's allocator, and the C library's, else map more address space than they need: no limit would tell.
 FRUGAL = {"MIMALLOC_ARENA_RESERVE": "0", "MALLOC_ARENA_MAX": "1"}
 
@@ -30,10 +31,11 @@ TOO_MUCH = "it was stopped: it takes too much memory, or nests too deeply"
 
 
 class Ended(Exception):
-    """The process is gone. `evaluation`: the one that ended it, counted from its start; None where none did."""
+    """The process is gone. `evaluation`: the one it was at, counted from its start; None where it was at none.
+    `guilty`: that one has ended it; `why` says how, or, where none is guilty, what the process said last."""
 
-    def __init__(self, evaluation: int | None, why: str) -> None:
-        self.evaluation, self.why = evaluation, why
+    def __init__(self, evaluation: int | None, why: str, *, guilty: bool) -> None:
+        self.evaluation, self.why, self.guilty = evaluation, why, guilty and evaluation is not None
         super().__init__(why)
 
 
@@ -41,6 +43,7 @@ class RuleProcess:
     """A process of `rule_process`, and the thread that watches it."""
 
     def __init__(self) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process lives
         with tempfile.TemporaryFile() as shared:
             shared.truncate(COUNTER_BYTES)
             self._counter = memoryview(mmap.mmap(shared.fileno(), COUNTER_BYTES)).cast("Q")
@@ -48,12 +51,12 @@ class RuleProcess:
                 [sys.executable, "-P", "-m", "softpro.mapping.rule_process", str(shared.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=self._errors,
                 pass_fds=[shared.fileno()],
                 # Nothing else: a rule has no business with what the environment holds.
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1", **FRUGAL},
             )
-        self._too_long = False
+        self._stood_at: int | None = None
         self._done = Event()
         self._watcher = Thread(target=self._watch, name="watch rules", daemon=True)
         self._watcher.start()
@@ -75,9 +78,13 @@ class RuleProcess:
         body = self._process.stdout.read(*LENGTH.unpack(header)) if len(header) == LENGTH.size else b""
         if not body or len(body) < LENGTH.unpack(header)[0]:
             self._process.wait()
-            begun, at_one = divmod(self._counter[0], 2)
-            own_fault = self._too_long or self._process.returncode in FATAL
-            raise Ended(begun if at_one and own_fault else None, TOO_LONG if self._too_long else TOO_MUCH)
+            count = self._counter[0]
+            begun, at_one = divmod(count, 2)
+            # It may have come to an end, and to the next one, while it was being stopped.
+            too_long = self._stood_at == count
+            fatal = self._process.returncode in FATAL
+            why = TOO_LONG if too_long else TOO_MUCH if fatal else self._said()
+            raise Ended(begun if at_one else None, why, guilty=too_long or fatal)
         return self._decode(body)
 
     def end(self) -> None:
@@ -90,7 +97,14 @@ class RuleProcess:
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
+        self._errors.close()
         self._watcher.join()
+
+    def _said(self) -> str:
+        """The last line that the process wrote to standard error, or how it ended."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:SHOWN_CHARACTERS] if lines else f"exit code {self._process.returncode}"
 
     def _watch(self) -> None:
         """Ends the process where one evaluation lasts too long: while it goes on, the counter is odd and stands."""
@@ -100,6 +114,6 @@ class RuleProcess:
             if count != seen or count % 2 == 0:
                 seen, since = count, time.monotonic()
             elif time.monotonic() - since > LONGEST_SECONDS:
-                self._too_long = True
+                self._stood_at = count
                 self._process.kill()
                 return

@@ -12,23 +12,22 @@ from dataclasses import dataclass
 from itertools import islice
 
 from softpro.errors import RulesUnavailable
-from softpro.mapping.rule_messages import Asked, Evaluated, Request, Rule
+from softpro.mapping.rule_messages import NOT_TRIED, Asked, Evaluated, Request, Rule
 from softpro.mapping.rule_watch import Ended, RuleProcess
 
 MOST_STOPPED = 10
 """Times that a rule had to be stopped, after which it is not tried any more: a run is to end some day."""
-NOT_TRIED = f"it was not tried: it had to be stopped {MOST_STOPPED} times in this run"
 
 MOST_LOST = 3
 """Times that the process may end without a rule's doing, as when the system is out of memory."""
-GONE = "The process that evaluates mapping rules was ended from outside, again and again; the next run tries again"
+GONE = "The process that evaluates mapping rules ended again and again, and the next run tries again"
 
 BATCH_RECORDS, BATCH_CHARACTERS = 250, 1_000_000
 AT_ONCE = 2
 """Requests that are sent before the first of them is answered."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A record that was sent and not answered yet; `failures`: of rules that are left out for it, by their number."""
 
@@ -48,6 +47,7 @@ class Rules:
         self._rules = list(rules)
         self._stopped = [0] * len(rules)
         self._lost = 0
+        self._lost_at: tuple[_Waiting, int] | None = None
         self._process: RuleProcess | None = None
         self._waiting: deque[_Waiting] = deque()
         self._requests = 0
@@ -99,12 +99,7 @@ class Rules:
             answer = self._process.receive()
         except Ended as ended:
             self.end()
-            if ended.evaluation is not None:
-                self._blame(ended.evaluation - self._evaluations, ended.why)
-            else:
-                self._lost += 1
-                if self._lost > MOST_LOST:
-                    raise RulesUnavailable(GONE) from None
+            self._look_into(ended)
             self._start()
             return
         self._requests -= answer.last
@@ -115,18 +110,33 @@ class Rules:
                 evaluated.failures.update(waiting.failures)
             yield evaluated
 
-    def _blame(self, number: int, why: str) -> None:
-        """Leaves out a rule for a record: the evaluation of this number among those that wait."""
+    def _look_into(self, ended: Ended) -> None:
+        """Leaves out the rule, for the record, that ended the process, or at which it was lost twice.
+
+        Raises RulesUnavailable where it was lost again and again, and nobody knows why.
+        """
+        at = None if ended.evaluation is None else self._at(ended.evaluation - self._evaluations)
+        if at is not None and (ended.guilty or at == self._lost_at):
+            self._leave_out(*at, ended.why)
+            return
+        self._lost, self._lost_at = self._lost + 1, at
+        if self._lost > MOST_LOST:
+            raise RulesUnavailable(f"{GONE}: {ended.why}") from None
+
+    def _at(self, number: int) -> tuple[_Waiting, int] | None:
+        """The record and the rule of the evaluation of this number among those that wait."""
         for waiting in self._waiting:
             tried = [rule for rule in range(len(self._rules)) if rule not in waiting.asked.skipped]
             if number < len(tried):
-                rule = tried[number]
-                waiting.leave_out(rule, why)
-                self._stopped[rule] += 1
-                if self._stopped[rule] >= MOST_STOPPED:
-                    self._give_up(rule)
-                return
+                return waiting, tried[number]
             number -= len(tried)
+        return None
+
+    def _leave_out(self, waiting: _Waiting, rule: int, why: str) -> None:
+        waiting.leave_out(rule, why)
+        self._stopped[rule] += 1
+        if self._stopped[rule] >= MOST_STOPPED:
+            self._give_up(rule)
 
     def _give_up(self, rule: int) -> None:
         for waiting in self._waiting:
@@ -153,8 +163,8 @@ def problems(texts: Sequence[str]) -> list[str | None]:
             process.send(Request(check=[texts[number] for number in left]))
             found.update(zip(left, process.receive().problems, strict=True))
         except Ended as ended:
-            if ended.evaluation is None:
-                raise RulesUnavailable("The process that compiles mapping rules was ended from outside") from None
+            if not ended.guilty or ended.evaluation is None:
+                raise RulesUnavailable(f"The process that compiles mapping rules ended: {ended.why}") from None
             found[left[ended.evaluation]] = ended.why
         finally:
             process.end()

@@ -115,8 +115,7 @@ def replace(
     A set that is in force already, in this very order, makes no new version: who sends it again changes nothing.
     `expected`: the version that the caller knows of each entity type, 0 for none. Raises MappingError, VersionConflict.
     """
-    validate(mappings)
-    _require_readable(connection, mappings)
+    require_valid(connection, mappings)
     by_type: dict[EntityType, list[Mapping]] = {}
     for mapping in mappings:
         by_type.setdefault(mapping.entity_type, []).append(mapping)
@@ -198,17 +197,28 @@ def restore(
     with connection.transaction():
         _lock(connection, integration_id)
         _, earlier = version(connection, integration_id, entity_type, number)
-        validate(earlier)
-        _require_readable(connection, earlier)
+        require_valid(connection, earlier)
         return _replace_set(connection, integration_id, organization_id, entity_type, earlier, author, restores=number)
 
 
-def _require_readable(connection: Connection, mappings: Sequence[Mapping]) -> None:
-    """Raises MappingError for each pattern of the validation rules that PostgreSQL can't read."""
-    problems = []
+def require_valid(connection: Connection, mappings: Sequence[Mapping]) -> None:
+    """Raises MappingError with all that is wrong with the set, patterns that PostgreSQL can't read included."""
+    problems: list[str] = []
+    try:
+        validate(mappings)
+    except MappingError as refused:
+        problems = refused.problems
+    problems = [*problems, *_unreadable(connection, mappings)]
+    if problems:
+        raise MappingError(problems)
+
+
+def _unreadable(connection: Connection, mappings: Sequence[Mapping]) -> list[str]:
+    """What PostgreSQL has against the patterns of the validation rules."""
+    problems: list[str] = []
     for number, mapping in enumerate(mappings, start=1):
         pattern = (mapping.validation_rules or {}).get("pattern")
-        if pattern is None:
+        if not isinstance(pattern, str):  # refused for that
             continue
         try:
             with connection.transaction(force_rollback=True):
@@ -216,11 +226,12 @@ def _require_readable(connection: Connection, mappings: Sequence[Mapping]) -> No
                 connection.execute("select '' ~ %s", [pattern])
         except psycopg.errors.QueryCanceled:
             problems.append(f"mapping {number}: validationRules.pattern takes PostgreSQL too long to read")
+        except UnicodeEncodeError:  # half a surrogate pair, refused for that
+            continue
         except psycopg.DataError as wrong:
             why = str(wrong).splitlines()[0]
             problems.append(f"mapping {number}: validationRules.pattern can't be read by PostgreSQL: {why}")
-    if problems:
-        raise MappingError(problems)
+    return problems
 
 
 def _lock(connection: Connection, integration_id: UUID) -> None:

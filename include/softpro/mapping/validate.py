@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import Any
 from softpro.errors import MappingError
 from softpro.mapping import paths, validation
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX, Type
-from softpro.mapping.convert import CONVERTERS
+from softpro.mapping.convert import CONVERTERS, NUL
 from softpro.mapping.mapping import DIRECTIONS, FROM_SOFTPRO, TO_SOFTPRO, Mapping
 from softpro.mapping.rules import problems as rule_problems
 
@@ -72,7 +73,11 @@ def _rules_are_texts(mapping: Mapping) -> bool:
 
 
 def _problems(mapping: Mapping, uncompilable: Dict[str, str]) -> list[str]:
-    if any("\x00" in text for text in asdict(mapping).values() if isinstance(text, str)):
+    try:
+        stored = json.dumps(asdict(mapping), allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as unstorable:  # NaN, half a surrogate pair
+        return [f"it can't be stored: {unstorable}"]
+    if NUL.search(stored.decode()):
         return ["a NUL character can't be stored"]
     found = []
     try:

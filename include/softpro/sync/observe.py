@@ -18,6 +18,11 @@ FRESH = timedelta(hours=1)
 
 IDENTIFIER, OTHER_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}", "(no identifier)"
 CODE = r"[A-Z][A-Z0-9_]{0,59}"
+# A person's name in capitals looks like a code, too: what is kept comes from fields that are named like ones of codes.
+CODED = (
+    r"(?i)(type|status|state|code|category|kind|role|purpose|priority|country|method|stage|phase|level|language)"
+    r"s?(\[\])*$"
+)
 MOST_FIELDS, MOST_VALUES = 2_000, 100
 DEEPEST = 30
 SETTLE_SECONDS = 0.25  # from the beginning of a transaction to its first record
@@ -36,6 +41,7 @@ for update
 IS_FRESH = """
 select from softpro.coverage
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and refreshed_at > now() - %(fresh)s
+  and baseline_at is not null  -- before there is one, all is still to come
 """
 LANDING = """
 select virtualtransaction as name
@@ -88,7 +94,7 @@ looked as (
             select path, several, jsonb_typeof(value) as kind,
                    case when jsonb_typeof(value) = 'string'
                              and value::text collate "C" >= '"A' and value::text collate "C" < '"['
-                             and value #>> '{}' ~ %(code)s
+                             and value #>> '{}' ~ %(code)s and path ~ %(coded)s
                         then value #>> '{}' end as code
             from walk
             where depth > 0
@@ -215,6 +221,7 @@ def refresh(connection: Connection, integration: Integration, entity_type: Entit
                     "until": until,
                     "identifier": rf"^{IDENTIFIER}(\[\])*$",
                     "code": f"^{CODE}$",
+                    "coded": CODED,
                     "other_name": OTHER_NAME,
                     "deepest": DEEPEST,
                     "most_fields": MOST_FIELDS,

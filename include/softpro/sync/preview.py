@@ -26,7 +26,6 @@ from softpro.mapping.mapping import Mapping
 from softpro.mapping.outbound import outbound, sent
 from softpro.mapping.rules import evaluating
 from softpro.mapping.step import Reason
-from softpro.mapping.validate import validate
 from softpro.quality.check import judge_staged, reject
 from softpro.store import logs
 from softpro.store.database import Connection, Database
@@ -40,13 +39,20 @@ MOST_RECORDS = 100
 DEFAULT_RECORDS = 10
 WITHOUT_ID = ""  # no record of SoftPro's has it
 
-SELECT = """
+LATEST = """
+select entity_id
+from raw.records
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
+order by last_seen_at desc, entity_id
+limit %(latest)s
+"""
+NAMED = """
 select entity_id, convert_to(payload::text, 'UTF8') as payload, payload_hash, softpro_updated_at as updated_at
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
+  and entity_id = any(%(ids)s)
+order by array_position(%(ids)s, entity_id)
 """
-NAMED = SELECT + "and entity_id = any(%(ids)s) order by array_position(%(ids)s, entity_id)"
-LATEST = SELECT + "order by last_seen_at desc, entity_id limit %(latest)s"
 
 ALONE = "select {}(hashtextextended('softpro preview ' || %s, 0))"
 
@@ -105,8 +111,8 @@ def preview(
     strangers = [number for number, each in enumerate(proposed, 1) if each.entity_type is not entity_type]
     if strangers:
         raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in strangers])
-    validate(proposed)
     with database.connect() as connection:
+        sets.require_valid(connection, proposed)
         in_force = sets.current(connection, integration.id, entity_type)
         records = _records(connection, integration, entity_type, chosen)
         before = _side("before", entity_type, in_force.mappings, records)
@@ -139,14 +145,12 @@ def _records(
     """In the order of the ids, or the latest first."""
     if chosen.pasted is not None:
         return [_pasted(connection, entity_type, chosen.pasted)]
-    parameters = {
-        "integration_id": integration.id,
-        "entity_type": entity_type.value,
-        "ids": [entity_id for entity_id in chosen.ids or [] if "\x00" not in entity_id],
-        "latest": chosen.latest,
-    }
-    cursor = connection.cursor(row_factory=class_row(_Record))
-    return cursor.execute(LATEST if chosen.ids is None else NAMED, parameters).fetchall()
+    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    if chosen.ids is None:
+        ids = [row["entity_id"] for row in connection.execute(LATEST, {**stream, "latest": chosen.latest})]
+    else:
+        ids = [entity_id for entity_id in chosen.ids if "\x00" not in entity_id]
+    return connection.cursor(row_factory=class_row(_Record)).execute(NAMED, {**stream, "ids": ids}).fetchall()
 
 
 def _pasted(connection: Connection, entity_type: EntityType, payload: bytes) -> _Record:
@@ -173,7 +177,7 @@ def _unlanded(record: _Record) -> list[Reason]:
 def _side(name: str, entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record]) -> _Side:
     compiled = compile_mappings(entity_type, mappings)
     with evaluating(compiled.asking.rules) as rules:
-        rows = list(mapped(compiled, (record.payload for record in records), rules))
+        rows = list(mapped(compiled, ((record.payload, None) for record in records), rules))
     return _Side(name, mappings, compiled, rows)
 
 

@@ -18,6 +18,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
+import msgspec
 from psycopg import adapters, sql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
@@ -28,11 +29,11 @@ from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.compiled import Compiled, compile_mappings, mapped
 from softpro.mapping.expressions import columns, expressible, read, result, rows
-from softpro.mapping.rule_messages import Asked
+from softpro.mapping.rule_messages import Asked, Evaluated
 from softpro.mapping.rules import Rules, evaluating
 from softpro.mapping.step import Reason
 from softpro.store import leases, logs
-from softpro.store.database import Connection
+from softpro.store.database import Connection, without
 from softpro.store.leases import Run
 
 CHUNK = 2_000
@@ -56,9 +57,18 @@ select entity_id from raw.pending where integration_id = {integration_id} and en
 """
 WHOLE = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
 IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
-# Which rules were evaluated over, and what each came to. What lands meanwhile has another hash, and is left over.
-RULED = 'create temporary table ruled (entity_id text collate "C", ruled_hash bytea, {results}) on commit drop'
-STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash"
+# What the rules came to, for each record; or, for some of them, why they failed.
+RULED = """
+create temporary table ruled (entity_id text collate "C", ruled_hash bytea, failures jsonb, {results})
+on commit drop
+"""
+# What landed meanwhile has another hash, and is left over, as is what a rule failed on.
+STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash and failures is null"
+WITH_RULED = """
+select n.entity_id, d.ruled_hash, d.failures::text, {results}
+from ({entities}) n
+left join pg_temp.ruled d on d.entity_id = n.entity_id
+"""
 STAGE = """
 insert into {staging}
     (log_id, organization_id, mapping_version, {key}, payload_hash, softpro_updated_at, {columns})
@@ -71,6 +81,10 @@ BUT_STAGED = "except select {key} from {staging} where log_id = {log_id}"
 WORTH_HALVING = 5_000
 """Pending records from which on two sessions stage them side by side, each those whose hash is even, or odd."""
 FETCHED_AT_ONCE = 200
+NUL = "\\u0000"
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.Decoder(dict[int, str]).decode
 
 T = TypeVar("T")
 
@@ -96,10 +110,13 @@ class Transformed:
 
 
 class _Pending(NamedTuple):
+    """`known`: what the rules came to for this very payload, where they were evaluated over it."""
+
     entity_id: str
     payload: bytes
     payload_hash: bytes
     updated_at: datetime
+    known: Evaluated | None = None
 
 
 class _Mapping(NamedTuple):
@@ -145,7 +162,6 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
             leases.fence(connection, run)
             connection.adapters.register_dumper(None, _JsonText)
         clear(writing, run.entity_type, run.log_id)
-        logs.map_by(writing, run.log_id, in_force.version)
         mapping, pending = _Mapping(run, in_force.version, compiled, rules), _count_pending(reading, run)
         if not pending:  # as mostly: then not even a temporary table is made
             return Transformed(0, 0)
@@ -159,6 +175,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
         for half in halves if in_place < pending else []:
             more, bad = _map(half, mapping)
             mapped, rejected = mapped + more, rejected + bad
+        logs.map_by(writing, run.log_id, in_force.version)  # last: who lands meanwhile counts in the same row
     return Transformed(in_place + mapped - rejected, rejected)
 
 
@@ -187,8 +204,8 @@ def _count_pending(connection: Connection, run: Run) -> int:
 
 
 def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
-    """Evaluates the set's rules over the pending records and keeps what they come to, of all records that none fails
-    on, for as long as the writing transaction lasts."""
+    """Evaluates the set's rules over the pending records, and keeps what they come to for as long as the writing
+    transaction lasts."""
     asking, rules = mapping.compiled.asking, range(len(mapping.compiled.asking.rules))
     results = sql.SQL(", ").join(sql.SQL("{} jsonb").format(sql.Identifier(result(rule))) for rule in rules)
     writing.execute(sql.SQL(RULED).format(results=results))
@@ -206,17 +223,15 @@ def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
         closing(_stream(reading, _select(mapping.run, PENDING, reads), tuple_row)) as records,
         writing.cursor().copy("copy pg_temp.ruled from stdin (format binary)") as copy,
     ):
-        copy.set_types(["text", "bytea", *("jsonb" for _ in rules)])
+        copy.set_types(["text", "bytea", "jsonb", *("jsonb" for _ in rules)])
         for evaluated in mapping.rules.evaluate(asked(records)):
-            key = ahead.popleft()
-            if not evaluated.failures and not any(map(_unstorable, evaluated.results)):
-                copy.write_row((*key, *evaluated.results))
+            for rule, found in enumerate(evaluated.results):
+                if found is not None and NUL in found:
+                    evaluated.results[rule] = None
+                    evaluated.failures[rule] = "its result holds a NUL character, which can't be stored"
+            failures = _encode(evaluated.failures).decode().replace(NUL, "") if evaluated.failures else None
+            copy.write_row((*ahead.popleft(), failures, *evaluated.results))
     writing.execute("analyze pg_temp.ruled")
-
-
-def _unstorable(result: str | None) -> bool:
-    """Whether it may hold what jsonb refuses."""
-    return result is not None and "\\u0000" in result
 
 
 def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
@@ -253,13 +268,32 @@ def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
     """Maps the pending records that are not staged yet in this process, and stages them. Returns how many there were,
     and how many of them were rejected."""
     mapped, rejected = 0, 0
-    left_over = _select(mapping.run, PENDING + half.only + BUT_STAGED, WHOLE)
-    with closing(_stream(half.source, left_over, args_row(_Pending))) as records:
+    with without(half.source, "nestloop"), closing(_left_over(half, mapping)) as records:
         for first in records:
             staged, rejects = _stage(half.target, mapping, chain([first], islice(records, CHUNK - 1)))
             _reject(half.target, mapping.run, rejects)
             mapped, rejected = mapped + staged, rejected + len(rejects)
     return mapped, rejected
+
+
+def _left_over(half: _Half, mapping: _Mapping) -> Generator[_Pending]:
+    """The pending records that are not staged yet, and what the rules came to, where they were evaluated already."""
+    entities, rules = PENDING + half.only + BUT_STAGED, range(len(mapping.compiled.asking.rules))
+    if not rules or not expressible(mapping.compiled):
+        return _stream(half.source, _select(mapping.run, entities, WHOLE), args_row(_Pending))
+    results = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("d", result(rule))) for rule in rules)
+    names = _names(mapping.run)
+    ruled = sql.SQL(WITH_RULED).format(results=results, entities=sql.SQL(entities).format(**names))
+    whole = sql.SQL(RECORDS).format(**names, entities=ruled, columns=sql.SQL(WHOLE))
+    return _stream(half.source, whole, args_row(_ruled))
+
+
+def _ruled(entity_id: str, ruled_hash: bytes | None, failures: str | None, *more: Any) -> _Pending:
+    *results, payload, payload_hash, updated_at = more
+    known = None
+    if ruled_hash == payload_hash:
+        known = Evaluated(results, _decode(failures) if failures else {})
+    return _Pending(entity_id, payload, payload_hash, updated_at, known)
 
 
 def _stream(connection: Connection, query: sql.Composed, row: RowFactory[T]) -> Generator[T]:
@@ -286,10 +320,10 @@ def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending
     )
     ahead: deque[_Pending] = deque()
 
-    def payloads() -> Iterator[bytes]:
+    def payloads() -> Iterator[tuple[bytes, Evaluated | None]]:
         for record in records:
             ahead.append(record)
-            yield record.payload
+            yield record.payload, record.known
 
     staged, rejects = 0, []
     with connection.cursor().copy(statement) as copy:

@@ -43,28 +43,16 @@ select integration_id, organization_id, entity_type, version + 1, 'migration 000
 from latest;
 """
 
+# The views stay, and so does what was granted on them, and what was made of them: a column more stands at their end.
 MADE_BY = """
-drop view roi.{table}_versions;
 alter table roi.{table} add column mapping_version integer;
 alter table roi.{table}_history add column mapping_version integer;
 alter table staging.{table} add column mapping_version integer;
 comment on column roi.{table}.mapping_version is 'of the mapping set that made this version of the row';
-create view roi.{table}_versions as
-    select {columns}, mapping_version, valid_from, valid_to, changed_fields from roi.{table}_history
+create or replace view roi.{table}_versions as
+    select {columns}, valid_from, valid_to, changed_fields, mapping_version from roi.{table}_history
     union all
-    select {columns}, mapping_version, updated_at, 'infinity'::timestamptz, '{{}}'::text[] from roi.{table};
-comment on view roi.{table}_versions is
-    'every version of every row: it stood from valid_from (inclusive) to valid_to; changed_fields is what replaced it';
-"""
-
-# What was granted on the views that are made anew, as statements that grant it again.
-GRANTS = """
-select 'grant ' || a.privilege_type || ' on ' || c.oid::regclass || ' to '
-           || case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
-           || case when a.is_grantable then ' with grant option' else '' end
-from pg_class c
-cross join aclexplode(c.relacl) a
-where c.oid in ('roi.transactions_versions'::regclass, 'roi.contacts_versions'::regclass)
+    select {columns}, updated_at, 'infinity'::timestamptz, '{{}}'::text[], mapping_version from roi.{table};
 """
 COLUMNS = """
 select string_agg(quote_ident(attname), ', ' order by attnum)
@@ -76,9 +64,6 @@ where attrelid = '{table}'::regclass and attnum > 0 and not attisdropped
 def upgrade() -> None:
     execute = op.get_bind().exec_driver_sql  # as written: no bind parameters are looked for
     execute(SQL)
-    grants = execute(GRANTS).scalars().all()
     for table in ("transactions", "contacts"):
         columns = execute(COLUMNS.format(table=f"roi.{table}")).scalar()
         execute(MADE_BY.format(table=table, columns=columns))
-    for grant in grants:
-        execute(grant)
