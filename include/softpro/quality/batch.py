@@ -117,13 +117,20 @@ where organization_id = {organization_id} and deleted_at is null
 """
 
 
+# One look into the index for each, as in transform.
 REPLACED = """
 select count(*) as records {counts}
-from roi.{table}
-where organization_id = {organization_id} and deleted_at is null
-  and {key} in (
-      select s.{key} from staging.{view} s
-      where not exists (select from staging.rejects r where r.log_id = s.log_id and r.entity_id = s.{key}))
+from (
+    select s.{key} as replacing
+    from staging.{view} s
+    where not exists (select from staging.rejects r where r.log_id = s.log_id and r.entity_id = s.{key})
+) s
+cross join lateral (
+    select *
+    from roi.{table}
+    where organization_id = {organization_id} and {key} = replacing and deleted_at is null
+    offset 0
+) t
 """
 
 
