@@ -132,8 +132,7 @@ def test_a_preview_shows_what_would_change_and_writes_nothing(
     shown = run(settings, "preview", acme, "--file", file, "--record", str(record))
     assert (shown.code, shown.err) == (0, "")
     assert shown.out == (
-        "transactions: 1 records, 1 would change, 1 would not load (0 with the set in force)\n"
-        "  property_city 1, purchase_price 1\n"
+        "transactions: 1 records, 0 would change, 1 would not load (0 with the set in force)\n"
         "\n"
         "ord-pasted would not load\n"
         '  property_city   "Mesa"  => "MESA"\n'

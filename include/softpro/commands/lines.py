@@ -73,7 +73,7 @@ def preview(entity_type: EntityType, shown: Preview) -> Iterator[str]:
         yield "  " + ", ".join(f"{target} {count}" for target, count in sums["changedFields"].items())
     yield from (f"  no record here has the id {entity_id}" for entity_id in shown.unknown)
     for effect in shown.effects:
-        if effect.changed or effect.reasons:
+        if effect.changed or effect.reasons or effect.failed_before:
             yield from ("", *_record(effect))
 
 
@@ -94,7 +94,10 @@ def _back(back: Return | None) -> str:
 
 def _record(effect: Effect) -> Iterator[str]:
     name = "a record without an id" if effect.entity_id is None else effect.entity_id
-    yield name if effect.would_load else f"{name} would not load"
+    if not effect.would_load:
+        yield f"{name} would not load"
+    else:
+        yield f"{name} would load, which it does not now" if effect.failed_before else name
     yield from table(
         [
             [field.roi_systems_field, value(field.before), f"=> {value(field.after)}", field.error or _back(field.back)]

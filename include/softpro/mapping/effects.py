@@ -99,8 +99,8 @@ class Effect:
 
     @property
     def changed(self) -> list[str]:
-        """The targets that hold something else than before."""
-        return [field.roi_systems_field for field in self.fields if field.changed]
+        """The targets that would hold something else than before; of a record that would not load, none."""
+        return [field.roi_systems_field for field in self.fields if field.changed and self.would_load]
 
     def as_json(self) -> dict[str, Any]:
         return {
