@@ -33,8 +33,8 @@ a person. No sync waits for the answer.
 | **decision.ask** | asks about each of them: *Required Actions* shows what was found |
 | **decision.carry_out** | notes the answer; skipped where it came too late, or nobody answered |
 
-*Approve*: the next run loads the batch. *Reject*: it is not loaded; its records stay in `raw`. Without an answer within
-three days the batch waits on, and the daily run asks again; so it does about holds of the command line.
+*Approve*: the next run loads the batch. *Reject*: it is not loaded; its records go to quarantine. Without an answer
+within three days the batch waits on, and the daily run asks again; so it does about holds of the command line.
 
 **Without Airflow**: `python -m softpro holds`. **Results**: the table `softpro.holds`.
 """

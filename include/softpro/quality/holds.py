@@ -1,7 +1,7 @@
 """Batches that are held: not loaded, because of what was found in them as a whole, until a person decides.
 
     WAITING → APPROVED → LOADED    the next run loads it
-            → REJECTED             what is pending of it is forgotten
+            → REJECTED             its records are in quarantine
             → CLEARED              a later run found nothing of the kind any more, or something else
 
 A stream has one open hold (WAITING or APPROVED) at most. What a hold is about never changes: where a run finds other
@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
 from softpro.errors import BatchHeld, DecidedAlready, NotFoundHere
+from softpro.quality import quarantine
 from softpro.quality.batch import Finding
 from softpro.store import leases, schedule
 from softpro.store.database import Connection
@@ -253,24 +254,19 @@ def approve(connection: Connection, integration_id: UUID, hold_id: UUID, by: str
 
 
 def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str, reason: str | None) -> Hold:
-    """Forgets that the stream's records are pending: they stay in `raw`, and are loaded once SoftPro changes them, or
-    by a full sync or a remap. Raises NotFoundHere, DecidedAlready, LeaseHeld while a run has them in its hands."""
+    """Moves the batch's records to quarantine, where they wait for a change at SoftPro, a replay, a full sync or a
+    remap. What landed after it was found last is none of it, and stays pending.
+
+    Raises NotFoundHere, DecidedAlready, LeaseHeld while a run has the records in its hands.
+    """
     with connection.transaction():
         hold = get(connection, integration_id, hold_id)
         leases.lock_free(connection, integration_id, EntityType(hold.entity_type))
         hold = _waiting(connection, integration_id, hold_id)
         stream = {"integration_id": integration_id, "entity_type": hold.entity_type}
-        connection.execute(  # locked in the order in which everybody does
-            """
-            delete from raw.pending
-            where ctid = any(array(
-                select ctid from raw.pending
-                where integration_id = %(integration_id)s and entity_type = %(entity_type)s
-                order by entity_id
-                for update
-            ))
-            """,
-            stream,
+        why = f"rejected by {by}: {reason}" if reason else f"rejected by {by}"
+        quarantine.settle_held(
+            connection, stream, log_id=hold.log_id, held_at=hold.updated_at, message=f"{why}; {hold.told}"
         )
         connection.execute(
             """

@@ -6,6 +6,11 @@ stays closed when the very payload fails again that they knew of; any other open
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
 from psycopg.types.json import Jsonb
 
 from softpro.store.database import Connection
@@ -60,9 +65,8 @@ def put(
     ).rowcount
 
 
-# Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
-# a record its id belong to the case that it has without one.
-SETTLE = """
+# What a run rejected.
+REJECTED = """
 with failed as (
     select j.entity_id, j.payload_hash, j.reasons
     from (
@@ -72,6 +76,32 @@ with failed as (
         group by entity_id, payload_hash
     ) j
 ),
+"""
+# What had landed when a batch was held, and is still pending; locked in the order in which everybody does.
+HELD = """
+with held as (
+    delete from raw.pending
+    where ctid = any(array(
+        select p.ctid
+        from raw.pending p
+        where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+          and p.payload_hash = (
+              select r.payload_hash
+              from raw.records r
+              where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+                and r.entity_id = p.entity_id and r.last_seen_at <= %(held_at)s)
+        order by p.entity_id
+        for update
+    ))
+    returning entity_id, payload_hash
+),
+failed as (
+    select entity_id, payload_hash, %(reasons)s::jsonb as reasons from held
+),
+"""
+# Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
+# a record its id belong to the case that it has without one.
+CASES = """
 named as (
     update softpro.quarantine q
     set reasons = f.reasons, log_id = %(log_id)s, mapping_version = l.mapping_version, updated_at = now(),
@@ -121,7 +151,20 @@ select (select count(*) from named) + (select count(*) from put) as cases
 
 def settle(connection: Connection, run: Run) -> int:
     """Moves the run's rejected records to quarantine, in the transaction that loads the others. Returns how many."""
-    row = connection.execute(SETTLE, {**run.stream, "log_id": run.log_id}).fetchone()
+    return _count(connection, REJECTED + CASES, {**run.stream, "log_id": run.log_id})
+
+
+def settle_held(
+    connection: Connection, stream: Mapping[str, object], *, log_id: UUID, held_at: datetime, message: str
+) -> int:
+    """Moves what is pending of a batch that a person rejected to quarantine: what had landed when the run of that log
+    found it, `held_at`; later versions stay pending. Returns how many."""
+    reasons = Jsonb([{"column": None, "rule": "held", "message": message}])
+    return _count(connection, HELD + CASES, {**stream, "log_id": log_id, "held_at": held_at, "reasons": reasons})
+
+
+def _count(connection: Connection, query: LiteralString, parameters: Mapping[str, object]) -> int:
+    row = connection.execute(query, parameters).fetchone()
     assert row is not None
     count: int = row["cases"]
     return count

@@ -45,7 +45,7 @@ def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: Database
 
 @router.post("/{hold_id}/reject")
 def reject(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
-    """Does not load the batch: its records stay in `raw`, and are not pending any more."""
+    """Does not load the batch: its records go to quarantine."""
     with database.connect() as connection:
         return Answer(data=_out(holds.reject(connection, body.integration_id, hold_id, user, body.reason)))
 
