@@ -1,7 +1,8 @@
 """Records that were not loaded: each with its payload, byte for byte, and its reasons. One bad record stops nobody.
 
 A case is open until a version of the record loads (LOADED, EDITED) or a person discards it. One that a person closed
-stays closed when the very payload fails again that they knew of; any other opens it anew.
+stays closed when the very payload fails again that they knew of; any other opens it anew. What they discarded is not
+loaded either, even where nothing is wrong with it any more.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from softpro.store.database import Connection
+from softpro.store.database import Connection, without
 from softpro.store.leases import Run
 
 PUT = """
@@ -96,7 +98,12 @@ with held as (
     returning entity_id, payload_hash
 ),
 failed as (
-    select entity_id, payload_hash, %(reasons)s::jsonb as reasons from held
+    select h.entity_id, h.payload_hash, %(reasons)s::jsonb as reasons
+    from held h
+    where not exists (
+        select from softpro.quarantine q
+        where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+          and q.entity_id = h.entity_id and q.resolution = 'DISCARDED' and softpro.is_decided(q, h.payload_hash))
 ),
 """
 # Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
@@ -154,6 +161,42 @@ def settle(connection: Connection, run: Run) -> int:
     return _count(connection, REJECTED + CASES, {**run.stream, "log_id": run.log_id})
 
 
+ANY_DISCARDED = """
+select from softpro.quarantine
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+  and resolution = 'DISCARDED' and resolved_by is not null
+limit 1
+"""
+LEAVE_DISCARDED = """
+with discarded as (
+    delete from {staged} s
+    using softpro.quarantine q
+    where s.log_id = %(log_id)s
+      and q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+      and q.entity_id = s.{key} and q.resolution = 'DISCARDED' and softpro.is_decided(q, s.payload_hash)
+    returning s.{key} as entity_id
+),
+reasons as (
+    delete from staging.rejects
+    where log_id = %(log_id)s and entity_id in (select entity_id from discarded)
+)
+select count(*) as cases from discarded
+"""
+
+
+def leave_discarded(connection: Connection, run: Run) -> int:
+    """Takes out of staging what a person discarded, whether it failed again or not, in the transaction that loads the
+    rest. Its cases stay as they are. Returns how many records that are."""
+    parameters = {**run.stream, "log_id": run.log_id}
+    if not connection.execute(ANY_DISCARDED, parameters).rowcount:
+        return 0
+    query = sql.SQL(LEAVE_DISCARDED).format(
+        staged=sql.Identifier("staging", run.entity_type.table), key=sql.Identifier(run.entity_type.key)
+    )
+    with without(connection, "nestloop"):
+        return _count(connection, query, parameters)
+
+
 def settle_held(
     connection: Connection, stream: Mapping[str, object], *, log_id: UUID, held_at: datetime, message: str
 ) -> int:
@@ -163,7 +206,7 @@ def settle_held(
     return _count(connection, HELD + CASES, {**stream, "log_id": log_id, "held_at": held_at, "reasons": reasons})
 
 
-def _count(connection: Connection, query: LiteralString, parameters: Mapping[str, object]) -> int:
+def _count(connection: Connection, query: LiteralString | sql.Composed, parameters: Mapping[str, object]) -> int:
     row = connection.execute(query, parameters).fetchone()
     assert row is not None
     count: int = row["cases"]
