@@ -27,7 +27,7 @@ from ..support.bad import strict_mappings
 from ..support.databases import dump, one, rows
 from ..support.kinds import Connected
 from ..support.product import begin, racer, sync
-from ..support.reconciles import reconcile
+from ..support.reconciles import confirm, differences, reconcile, sweep
 from ..support.state import left_over, unsound_logs
 from ..support.vendor import Sandbox
 
@@ -571,6 +571,37 @@ def test_a_corrected_record_is_no_difference_to_a_reconcile(acme: Integration, s
     audit = reconcile(services, acme)
     assert (audit.status, audit.differing, audit.converged) == ("COMPLETED", 0, True)
     assert one(services.database, PRICE, "o") == 1
+
+
+def test_a_correction_that_gave_a_record_its_id_and_failed_is_in_quarantine_to_each_reconcile(
+    acme: Integration, services: Services, put: Any
+) -> None:
+    nameless = order("o", 1)
+    del nameless["orderId"]
+    put(nameless)
+    sync(services, acme)
+    correct(services, the_case(services), order("found", "a lot"))
+    assert replay(services, acme).records_failed == 1
+    put(order("found", "a lot"))  # SoftPro gives it the id, too, and the same wrong price
+    for _ in range(2):
+        audit = reconcile(services, acme)
+        assert (audit.status, audit.not_loaded, audit.differing) == ("COMPLETED", 0, 1)
+        assert differences(services.database) == {"found": ("DIFFERS", "QUARANTINED")}
+        assert one(services.database, "select count(*) from raw.pending") == 0
+
+
+def test_a_correction_that_came_and_failed_while_a_sweep_went_on_is_not_pending_again(
+    acme: Integration, services: Services, put: Any
+) -> None:
+    nameless = order("o", 1)
+    del nameless["orderId"]
+    put(nameless)
+    sync(services, acme)
+    audit = sweep(services, acme, seconds=0)
+    correct(services, the_case(services), order("found", "a lot"))
+    assert sync(services, acme).records_failed == 1
+    audit = confirm(services, sweep(services, acme, audit.run_id))
+    assert (audit.not_loaded, one(services.database, "select count(*) from raw.pending")) == (0, 0)
 
 
 def test_a_replay_takes_all_cases_or_those_that_are_named_and_leaves_other_organizations_alone(
