@@ -273,6 +273,28 @@ def test_other_findings_are_another_hold_so_that_nobody_approves_what_he_has_not
     assert all_holds(services, acme)[0].status == "LOADED"
 
 
+@pytest.mark.parametrize(("more", "status"), [(250, "LOADED"), (251, "WAITING")])
+def test_a_batch_that_is_much_larger_than_the_one_that_was_approved_is_another_hold(
+    loaded: tuple[Services, Integration, Sandbox], more: int, status: str
+) -> None:
+    services, acme, sandbox = loaded
+    give(services, acme, email="nowhere")
+    remap(services, acme)
+    (hold,) = all_holds(services, acme)
+    approve(services, acme, hold)
+    for number in range(more):
+        new = {"contactId": f"new-{number}", "updatedAt": LATEST}
+        sandbox.put(sandbox.organizations[0], json.dumps(new).encode(), "CONTACT")
+
+    sync(services, acme, CONTACT)
+
+    newest, *older = all_holds(services, acme)
+    assert newest.status == status
+    if status == "WAITING":
+        assert (newest.records, newest.about) == (401, hold.about)
+        assert [(each.id, each.status, each.decided_by) for each in older] == [(hold.id, "CLEARED", "Ann")]
+
+
 def test_a_custom_field_that_is_suddenly_null_is_found_too(
     loaded: tuple[Services, Integration, Sandbox],
 ) -> None:
@@ -352,7 +374,9 @@ def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_
 
     (hold,) = all_holds(services, acme)
     message = "SoftPro's list holds 959 transactions and 1200 stand here: that is more than 20 % fewer"
-    assert hold.findings == [{"column": None, "rule": ROW_COUNT, "message": message}]
+    finding = {"column": None, "rule": ROW_COUNT, "message": message}
+    assert hold.findings == [{**finding, "rows": 1_200, "fallen": 241}]
+    assert hold.as_json()["findings"] == [finding]
     assert (log.status, log.records_processed) == ("FAILED", 0)
     assert message in str(log.error_message)
     assert (one(database, PENDING), one(database, SWEEP_TOTAL)) == (959, 959)
@@ -367,6 +391,28 @@ def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_
     monkeypatch.setenv("SOFTPRO_ROW_COUNT_FALL_PERCENT", "25")
     assert sync(services, acme, mode=Mode.FULL).status == "COMPLETED"
     assert one(database, SWEEP_TOTAL) is None
+
+
+@pytest.mark.parametrize(("more", "status"), [(120, "LOADED"), (121, "WAITING")])
+def test_a_list_that_falls_much_further_than_was_approved_is_another_hold(
+    many: tuple[Services, Integration, Sandbox], more: int, status: str
+) -> None:
+    services, acme, sandbox = many
+    lose(sandbox, 241)
+    sync(services, acme, mode=Mode.FULL)
+    (hold,) = all_holds(services, acme)
+    approve(services, acme, hold)
+    lose(sandbox, more)
+
+    log = sync(services, acme, mode=Mode.FULL)
+
+    newest, *older = all_holds(services, acme)
+    assert newest.status == status
+    if status == "WAITING":
+        assert (log.status, [each.status for each in older]) == ("FAILED", ["CLEARED"])
+        approve(services, acme, newest)
+        assert sync(services, acme).status == "COMPLETED"
+        assert all_holds(services, acme)[0].status == "LOADED"
 
 
 def test_a_list_that_fell_by_no_more_than_the_share_is_loaded(many: tuple[Services, Integration, Sandbox]) -> None:

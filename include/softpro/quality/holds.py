@@ -67,6 +67,21 @@ class Hold:
         """Column and rule of each finding."""
         return {(finding["column"], finding["rule"]) for finding in self.findings}
 
+    def covers(self, findings: Sequence[Finding], records: int) -> bool:
+        """Whether who approved it has seen as much: the same was found, in a batch that is not much larger, and the
+        list fell not much more. How much of a list is there yet says nothing about how far it fell."""
+        approved = {(finding["column"], finding["rule"]): finding for finding in self.findings}
+        for finding in findings:
+            seen = approved.get((finding["column"], finding["rule"]))
+            if seen is None:
+                return False
+            if finding["column"] is None:
+                if (finding["fallen"] - seen["fallen"]) * 10 > finding["rows"]:
+                    return False
+            elif records > 2 * self.records + 100:
+                return False
+        return True
+
     @property
     def told(self) -> str:
         """The findings, in one sentence."""
@@ -90,7 +105,7 @@ class Hold:
             "entityType": self.entity_type,
             "logId": str(self.log_id),
             "status": self.status,
-            "findings": self.findings,
+            "findings": [{name: finding[name] for name in ("column", "rule", "message")} for finding in self.findings],
             "records": self.records,
             "createdAt": format_milliseconds(self.created_at),
             "updatedAt": format_milliseconds(self.updated_at),
@@ -119,7 +134,7 @@ def review(connection: Connection, run: Run, findings: Sequence[Finding], record
     )
     hold = found[0] if found else None
     about = {(finding["column"], finding["rule"]) for finding in findings}
-    if hold is not None and hold.status == Status.APPROVED and about <= hold.about:
+    if hold is not None and hold.status == Status.APPROVED and hold.covers(findings, records):
         return None
     if hold is not None and (not about or hold.status == Status.APPROVED or about != hold.about):
         _close(connection, hold)
