@@ -79,7 +79,7 @@ def decision(hold_id: Any, integration_id: Any, subject: Any, body: Any) -> None
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("29 5 * * *", timezone="UTC"), assets=[HOLDS]),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=16,
+    max_active_runs=200,  # each lasts as long as its questions: few would block new ones
     doc_md=DOC,
     tags=["softpro", "quality"],
     default_args=DEFAULTS,

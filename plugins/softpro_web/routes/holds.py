@@ -11,7 +11,7 @@ from softpro.quality import holds
 from softpro.quality.holds import Hold, Status
 from softpro.store import integrations
 from softpro_web.deps import DatabaseDep, Operator, Reader
-from softpro_web.holding import ApproveBody, HoldOut, RejectBody
+from softpro_web.hold_models import ApproveBody, HoldOut, RejectBody
 from softpro_web.models import Answer, ListAnswer, Meta
 from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
 
