@@ -33,8 +33,8 @@ a person. No sync waits for the answer.
 | **decision.ask** | asks about each of them: *Required Actions* shows what was found |
 | **decision.carry_out** | notes the answer; skipped where it came too late, or nobody answered |
 
-*Approve*: the next run loads the batch. *Reject*: it is not loaded; its records stay in `raw`. Without an answer within
-three days the batch waits on, and the daily run asks again; so it does about holds of the command line.
+*Approve*: the next run loads the batch. *Reject*: it is not loaded; its records go to quarantine. Without an answer
+within three days the batch waits on, and the daily run asks again; so it does about holds of the command line.
 
 **Without Airflow**: `python -m softpro holds`. **Results**: the table `softpro.holds`.
 """
@@ -79,7 +79,7 @@ def decision(hold_id: Any, integration_id: Any, subject: Any, body: Any) -> None
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("29 5 * * *", timezone="UTC"), assets=[HOLDS]),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=16,
+    max_active_runs=200,  # each lasts as long as its questions: few would block new ones
     doc_md=DOC,
     tags=["softpro", "quality"],
     default_args=DEFAULTS,

@@ -88,6 +88,10 @@ def test_every_task_has_a_pool_a_time_limit_and_at_most_one_retry(parsed: dict[s
             assert kept == ("default_pool", 30, True), f"{name}.{task_id}"
 
 
+def test_questions_that_nobody_answers_keep_no_others_from_being_asked(parsed: dict[str, Any]) -> None:
+    assert parsed["dags"]["softpro_holds"]["max_active_runs"] == 200
+
+
 def test_the_maintenance_runs_alone_and_its_tasks_do_not_wait_for_each_other(parsed: dict[str, Any]) -> None:
     dag = parsed["dags"]["softpro_maintenance"]
     assert dag["max_active_runs"] == 1

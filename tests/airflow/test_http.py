@@ -29,7 +29,7 @@ ROUTES = [
     ("POST", "/sync/transactions", "operate"),
     ("POST", "/sync/contacts", "operate"),
     ("GET", f"/sync/logs?integrationId={SOME_ID}", "read"),
-    ("GET", f"/quarantine?integrationId={SOME_ID}", "read"),
+    ("GET", f"/quarantine?integrationId={SOME_ID}", "operate"),
     ("GET", f"/quarantine/{SOME_ID}", "operate"),
     ("PUT", f"/quarantine/{SOME_ID}", "operate"),
     ("POST", "/quarantine/replay", "operate"),

@@ -27,7 +27,7 @@ from ..support.bad import strict_mappings
 from ..support.databases import dump, one, rows
 from ..support.kinds import Connected
 from ..support.product import begin, racer, sync
-from ..support.reconciles import reconcile
+from ..support.reconciles import confirm, differences, reconcile, sweep
 from ..support.state import left_over, unsound_logs
 from ..support.vendor import Sandbox
 
@@ -444,6 +444,76 @@ def test_a_discarded_record_stays_out_in_every_kind_of_run_and_is_counted_as_fai
         assert [each["reason"] for each in case.decisions] == ["a test of the vendor's"]
 
 
+@pytest.mark.parametrize("how", ["remap", "full sync"])
+def test_a_discarded_record_is_not_loaded_where_nothing_is_wrong_with_it_any_more(
+    acme: Integration, services: Services, put: Any, how: str
+) -> None:
+    give_strict_mappings(services, acme)  # demands the order type
+    for name in ("o", "p"):
+        put({key: value for key, value in order(name, 1).items() if key != "orderType"})
+    assert sync(services, acme).records_failed == 2
+    discard(services, the_case(services, "o"))
+    before = the_case(services, "o")
+    with services.database.connect() as connection:
+        sets.restore(connection, acme.id, "acme", EntityType.TRANSACTION, 1, "a test")
+
+    log = remap(services, acme) if how == "remap" else sync(services, acme, mode=Mode.FULL)
+
+    assert outcome(log) == ("PARTIAL_SUCCESS", 47, 1)
+    assert the_case(services, "o") == before
+    assert the_case(services, "p").resolution == "LOADED"
+    assert rows(services.database, PRICE, "o") == []
+    assert left_over(services.database) == {}
+    assert unsound_logs(services.database) == []
+    put(order("o", 2, LATEST))
+    assert outcome(sync(services, acme)) == ("COMPLETED", 1, 0)
+    assert one(services.database, PRICE, "o") == 2
+    assert remap(services, acme).records_failed == 0
+
+
+def test_a_discarded_record_that_fails_for_another_reason_keeps_its_own(
+    acme: Integration, services: Services, put: Any
+) -> None:
+    put(order("o", -1, orderType=None))
+    sync(services, acme)
+    discard(services, the_case(services))
+    before = the_case(services)
+    give_strict_mappings(services, acme)
+    assert remap(services, acme).records_failed == 1
+    assert the_case(services) == before
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+def test_a_correction_that_waits_is_not_loaded_once_its_case_is_discarded(
+    acme: Integration, services: Services, put: Any, with_id: bool
+) -> None:
+    put(order("o", -1) if with_id else {key: value for key, value in order("o", 1).items() if key != "orderId"})
+    sync(services, acme)
+    correct(services, the_case(services), order("o", 2))
+    discard(services, the_case(services))
+    assert left_over(services.database) == {}
+    assert sync(services, acme).records_processed == 0
+    assert remap(services, acme).records_failed == 1
+    assert rows(services.database, PRICE, "o") == []
+    assert the_case(services).resolution == "DISCARDED"
+
+
+def test_a_correction_that_a_run_has_in_its_hands_is_not_loaded_once_its_case_is_discarded(
+    acme: Integration, services: Services, put: Any
+) -> None:
+    put(order("o", -1))
+    sync(services, acme)
+    correct(services, the_case(services), order("o", 2))
+    run = begin(services, acme)
+    pipeline.transform(services.database, run)
+    pipeline.check(services.database, run)
+    discard(services, the_case(services))
+    loaded = pipeline.load(services.database, run)
+    pipeline.finish(services.database, run)
+    assert (loaded.loaded, loaded.quarantined) == (0, 1)
+    assert rows(services.database, PRICE, "o") == []
+
+
 def test_a_discard_needs_a_reason_and_an_open_case_and_an_edit_takes_it_back(
     acme: Integration, services: Services, put: Any
 ) -> None:
@@ -501,6 +571,37 @@ def test_a_corrected_record_is_no_difference_to_a_reconcile(acme: Integration, s
     audit = reconcile(services, acme)
     assert (audit.status, audit.differing, audit.converged) == ("COMPLETED", 0, True)
     assert one(services.database, PRICE, "o") == 1
+
+
+def test_a_correction_that_gave_a_record_its_id_and_failed_is_in_quarantine_to_each_reconcile(
+    acme: Integration, services: Services, put: Any
+) -> None:
+    nameless = order("o", 1)
+    del nameless["orderId"]
+    put(nameless)
+    sync(services, acme)
+    correct(services, the_case(services), order("found", "a lot"))
+    assert replay(services, acme).records_failed == 1
+    put(order("found", "a lot"))  # SoftPro gives it the id, too, and the same wrong price
+    for _ in range(2):
+        audit = reconcile(services, acme)
+        assert (audit.status, audit.not_loaded, audit.differing) == ("COMPLETED", 0, 1)
+        assert differences(services.database) == {"found": ("DIFFERS", "QUARANTINED")}
+        assert one(services.database, "select count(*) from raw.pending") == 0
+
+
+def test_a_correction_that_came_and_failed_while_a_sweep_went_on_is_not_pending_again(
+    acme: Integration, services: Services, put: Any
+) -> None:
+    nameless = order("o", 1)
+    del nameless["orderId"]
+    put(nameless)
+    sync(services, acme)
+    audit = sweep(services, acme, seconds=0)
+    correct(services, the_case(services), order("found", "a lot"))
+    assert sync(services, acme).records_failed == 1
+    audit = confirm(services, sweep(services, acme, audit.run_id))
+    assert (audit.not_loaded, one(services.database, "select count(*) from raw.pending")) == (0, 0)
 
 
 def test_a_replay_takes_all_cases_or_those_that_are_named_and_leaves_other_organizations_alone(

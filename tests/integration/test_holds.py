@@ -15,12 +15,13 @@ from softpro.errors import BatchHeld, DecidedAlready, LeaseHeld, NotFoundHere
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
-from softpro.quality import holds
+from softpro.quality import cases, holds
 from softpro.quality.holds import Hold
 from softpro.services import Services
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
+from softpro.sync.edit import edit
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows
@@ -33,6 +34,8 @@ CONTACT, TRANSACTION = EntityType.CONTACT, EntityType.TRANSACTION
 NULL = "expect_column_proportion_of_non_null_values_to_be_between"
 ROW_COUNT = "expect_table_row_count_to_be_between"
 PENDING = "select count(*) from raw.pending"
+OPEN_CASES = "select count(*) from softpro.quarantine where resolved_at is null"
+LATEST = "2030-01-01T00:00:00.000Z"
 SWEEP_TOTAL = "select sweep_total from softpro.cursors"
 
 
@@ -61,6 +64,10 @@ def give(services: Services, acme: Integration, **fields: str) -> None:
 
 def remap(services: Services, acme: Integration) -> SyncLog:
     return pipeline.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+
+
+def replay(services: Services, acme: Integration) -> SyncLog:
+    return pipeline.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
 
 
 def all_holds(services: Services, acme: Integration) -> list[Hold]:
@@ -144,14 +151,14 @@ def test_what_is_mended_clears_the_hold_by_itself(loaded: tuple[Services, Integr
     )
 
 
-def test_what_is_rejected_is_not_pending_any_more_and_stays_in_raw(
+def test_what_is_rejected_is_in_quarantine_until_softpro_changes_it_or_it_is_replayed(
     loaded: tuple[Services, Integration, Sandbox],
 ) -> None:
     services, acme, sandbox = loaded
     database = services.database
     before = dump(database)["roi.contacts"], dump(database)["raw.records"]
     give(services, acme, email="nowhere")
-    remap(services, acme)
+    log = remap(services, acme)
     (hold,) = all_holds(services, acme)
 
     rejected = reject(services, acme, hold, "a typing error")
@@ -159,12 +166,87 @@ def test_what_is_rejected_is_not_pending_any_more_and_stays_in_raw(
     assert (rejected.status, rejected.decided_by, rejected.reason) == ("REJECTED", "Ann", "a typing error")
     assert one(database, PENDING) == 0
     assert (dump(database)["roi.contacts"], dump(database)["raw.records"]) == before
+    told = {"column": None, "rule": "held", "message": f"rejected by Ann: a typing error; {hold.told}"}
+    cases = rows(
+        database,
+        """
+        select entity_id, reasons, mapping_version, log_id, resolution,
+               r.payload = convert_from(q.payload, 'UTF8')::jsonb and r.payload_hash = q.payload_hash as same
+        from softpro.quarantine q join raw.records r using (integration_id, entity_type, entity_id)
+        """,
+    )
+    assert len(cases) == 150
+    for case in cases:
+        assert (case["reasons"], case["log_id"], case["resolution"], case["same"]) == ([told], log.id, None, True)
+        assert case["mapping_version"] == log.mapping_version == 2
+
     give(services, acme)
     assert sync(services, acme, CONTACT).records_processed == 0
     (organization,) = sandbox.organizations
-    changed = sandbox.change(organization, "CONTACT", 3)
-    assert sync(services, acme, CONTACT).records_processed == len(set(changed))
+    changed = set(sandbox.change(organization, "CONTACT", 3))
+    assert sync(services, acme, CONTACT).records_processed == len(changed)
+    assert one(database, OPEN_CASES) == 150 - len(changed)
+    replayed = replay(services, acme)
+    assert (replayed.status, replayed.records_processed) == ("COMPLETED", 150 - len(changed))
+    assert one(database, OPEN_CASES) == 0
     assert remap(services, acme).records_processed == 150
+
+
+def test_what_landed_after_the_batch_was_found_is_not_rejected_with_it(
+    loaded: tuple[Services, Integration, Sandbox],
+) -> None:
+    services, acme, sandbox = loaded
+    database = services.database
+    give(services, acme, email="nowhere")
+    remap(services, acme)
+    (hold,) = all_holds(services, acme)
+    (organization,) = sandbox.organizations
+    sandbox.put(organization, json.dumps({"contactId": "new", "updatedAt": LATEST}).encode(), "CONTACT")
+    changed = set(sandbox.change(organization, "CONTACT", 3))
+    run = begin(services, acme, CONTACT)
+    assert pipeline.extract(services, run).fetched == len(changed) + 1
+    pipeline.fail(database, run, Held())
+
+    reject(services, acme, hold, "not seen")
+
+    pending = {row["entity_id"] for row in rows(database, "select entity_id from raw.pending")}
+    assert pending == {"new", *changed}
+    assert one(database, OPEN_CASES) == 150 - len(changed)
+    assert sync(services, acme, CONTACT).records_processed == len(changed) + 1
+
+
+def test_a_rejected_batch_opens_no_case_that_a_person_has_discarded_and_keeps_a_correction_beside_its_record(
+    loaded: tuple[Services, Integration, Sandbox],
+) -> None:
+    services, acme, sandbox = loaded
+    database = services.database
+    (organization,) = sandbox.organizations
+    for name in ("discarded", "corrected"):
+        record = {"contactId": name, "lastName": 7, "updatedAt": LATEST}
+        sandbox.put(organization, json.dumps({**record, "email": []}).encode(), "CONTACT")
+    assert sync(services, acme, CONTACT).records_failed == 2
+    ids = {row["entity_id"]: row["id"] for row in rows(database, "select id, entity_id from softpro.quarantine")}
+    with database.connect() as connection:
+        cases.discard(connection, ids["discarded"], "a test", "ben")
+    mended = {"contactId": "corrected", "updatedAt": LATEST}
+    with database.connect() as connection:
+        edit(connection, ids["corrected"], json.dumps(mended).encode(), "ann")
+    give(services, acme, email="nowhere")
+    remap(services, acme)
+    (hold,) = all_holds(services, acme)
+
+    reject(services, acme, hold)
+
+    found = {row["entity_id"]: row for row in rows(database, "select * from softpro.quarantine")}
+    assert len(found) == 152
+    assert (found["discarded"]["resolution"], found["discarded"]["resolution_reason"]) == ("DISCARDED", "a test")
+    assert (found["corrected"]["resolution"], found["corrected"]["edited_by"]) == (None, "ann")
+    assert found["corrected"]["payload_hash"] != found["corrected"]["edited_hash"]
+    assert found["corrected"]["reasons"][0]["message"] == f"rejected by Ann; {hold.told}"
+    give(services, acme)
+    replay(services, acme)
+    assert one(database, OPEN_CASES) == 0
+    assert one(database, "select resolution from softpro.quarantine where entity_id = 'corrected'") == "EDITED"
 
 
 def test_other_findings_are_another_hold_so_that_nobody_approves_what_he_has_not_seen(
@@ -189,6 +271,28 @@ def test_other_findings_are_another_hold_so_that_nobody_approves_what_he_has_not
     give(services, acme, phone="nowhere")
     assert sync(services, acme, CONTACT).status == "COMPLETED"
     assert all_holds(services, acme)[0].status == "LOADED"
+
+
+@pytest.mark.parametrize(("more", "status"), [(250, "LOADED"), (251, "WAITING")])
+def test_a_batch_that_is_much_larger_than_the_one_that_was_approved_is_another_hold(
+    loaded: tuple[Services, Integration, Sandbox], more: int, status: str
+) -> None:
+    services, acme, sandbox = loaded
+    give(services, acme, email="nowhere")
+    remap(services, acme)
+    (hold,) = all_holds(services, acme)
+    approve(services, acme, hold)
+    for number in range(more):
+        new = {"contactId": f"new-{number}", "updatedAt": LATEST}
+        sandbox.put(sandbox.organizations[0], json.dumps(new).encode(), "CONTACT")
+
+    sync(services, acme, CONTACT)
+
+    newest, *older = all_holds(services, acme)
+    assert newest.status == status
+    if status == "WAITING":
+        assert (newest.records, newest.about) == (401, hold.about)
+        assert [(each.id, each.status, each.decided_by) for each in older] == [(hold.id, "CLEARED", "Ann")]
 
 
 def test_a_custom_field_that_is_suddenly_null_is_found_too(
@@ -270,7 +374,9 @@ def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_
 
     (hold,) = all_holds(services, acme)
     message = "SoftPro's list holds 959 transactions and 1200 stand here: that is more than 20 % fewer"
-    assert hold.findings == [{"column": None, "rule": ROW_COUNT, "message": message}]
+    finding = {"column": None, "rule": ROW_COUNT, "message": message}
+    assert hold.findings == [{**finding, "rows": 1_200, "fallen": 241}]
+    assert hold.as_json()["findings"] == [finding]
     assert (log.status, log.records_processed) == ("FAILED", 0)
     assert message in str(log.error_message)
     assert (one(database, PENDING), one(database, SWEEP_TOTAL)) == (959, 959)
@@ -285,6 +391,28 @@ def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_
     monkeypatch.setenv("SOFTPRO_ROW_COUNT_FALL_PERCENT", "25")
     assert sync(services, acme, mode=Mode.FULL).status == "COMPLETED"
     assert one(database, SWEEP_TOTAL) is None
+
+
+@pytest.mark.parametrize(("more", "status"), [(120, "LOADED"), (121, "WAITING")])
+def test_a_list_that_falls_much_further_than_was_approved_is_another_hold(
+    many: tuple[Services, Integration, Sandbox], more: int, status: str
+) -> None:
+    services, acme, sandbox = many
+    lose(sandbox, 241)
+    sync(services, acme, mode=Mode.FULL)
+    (hold,) = all_holds(services, acme)
+    approve(services, acme, hold)
+    lose(sandbox, more)
+
+    log = sync(services, acme, mode=Mode.FULL)
+
+    newest, *older = all_holds(services, acme)
+    assert newest.status == status
+    if status == "WAITING":
+        assert (log.status, [each.status for each in older]) == ("FAILED", ["CLEARED"])
+        approve(services, acme, newest)
+        assert sync(services, acme).status == "COMPLETED"
+        assert all_holds(services, acme)[0].status == "LOADED"
 
 
 def test_a_list_that_fell_by_no_more_than_the_share_is_loaded(many: tuple[Services, Integration, Sandbox]) -> None:

@@ -154,13 +154,13 @@ def test_a_pasted_record_is_shown_with_all_its_digits(services: Services, acme: 
         (
             changed("notes", validation_rules={"enum": ["no", "maybe"]}),
             "notes",
-            "expect_column_values_to_be_in_set",
+            "validationRules.enum",
             "notes: validationRules.enum demands one of no, maybe, found yes",
         ),
         (
             [*DEFAULTS, Mapping(TRANSACTION, "status", "custom.state", validation_rules={"length": 3})],
             "custom.state",
-            "unexpected_rows_expectation",
+            "validationRules.length",
             'status: validationRules.length demands 3 characters, found "OPENED"',
         ),
     ],

@@ -15,9 +15,9 @@ from softpro.mapping.mapping import Mapping
 
 from .bad import Reason, Tree, put, written
 
-IN_SET, BETWEEN = "expect_column_values_to_be_in_set", "expect_column_values_to_be_between"
-MATCH, LENGTHS = "expect_column_values_to_match_regex", "expect_column_value_lengths_to_be_between"
-ROWS = "unexpected_rows_expectation"
+BETWEEN = "expect_column_values_to_be_between"
+TYPE, ENUM, PATTERN = "validationRules.type", "validationRules.enum", "validationRules.pattern"
+MIN, MAX, LENGTH = "validationRules.min", "validationRules.max", "validationRules.length"
 
 # What a column may hold, chosen so that each rule can be broken alone: for each kind of column the rules, a value that
 # keeps them, and the values that do not, with the rules of their reasons.
@@ -51,41 +51,41 @@ GOOD = {
 }
 BROKEN: dict[str, dict[str, list[str]]] = {
     "text": {
-        '"17"': [IN_SET],
-        '"12.5"': [ROWS],
-        '"+20"': [MATCH],
-        '"5"': [ROWS],
-        '"250"': [ROWS],
-        '"000025"': [LENGTHS],
+        '"17"': [ENUM],
+        '"12.5"': [TYPE],
+        '"+20"': [PATTERN],
+        '"5"': [MIN],
+        '"250"': [MAX],
+        '"000025"': [LENGTH],
         "{}": ["type"],
         '["15"]': ["type"],
     },
     "number": {
-        "17": [IN_SET],
-        "12.5": [ROWS],
-        "-500": [BETWEEN],
-        "500": [BETWEEN],
+        "17": [ENUM],
+        "12.5": [TYPE],
+        "-500": [MIN],
+        "500": [MAX],
         "true": ["type"],
         "{}": ["type"],
         '"north"': ["type"],
         "1e400": ["type"],
     },
     "money": {
-        "17": [IN_SET],
-        "12.5": [ROWS],
-        "1": [BETWEEN],
-        "5000": [BETWEEN],
+        "17": [ENUM],
+        "12.5": [TYPE],
+        "1": [MIN],
+        "5000": [MAX],
         "false": ["type"],
         "[]": ["type"],
         '"a lot"': ["type"],
         "15.005": ["type"],
-        "-15": [IN_SET, BETWEEN, BETWEEN],  # the rules' bound, and the suite's
-        "1000000000000": [IN_SET, BETWEEN, BETWEEN],
-        "123456789012345678901234567890.5": [ROWS, IN_SET, BETWEEN, BETWEEN],
+        "-15": [ENUM, MIN, BETWEEN],  # the rule's bound, and the suite's
+        "1000000000000": [ENUM, MAX, BETWEEN],
+        "123456789012345678901234567890.5": [TYPE, ENUM, MAX, BETWEEN],
     },
     "timestamp": {
-        '"2019-12-31T23:59:59.999Z"': [ROWS],
-        '"2030-01-01T00:00:00.001Z"': [ROWS],
+        '"2019-12-31T23:59:59.999Z"': [MIN],
+        '"2030-01-01T00:00:00.001Z"': [MAX],
         '"2025-02-30"': ["type"],
         '"soon"': ["type"],
         '""': ["type"],
@@ -93,18 +93,18 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "{}": ["type"],
     },
     "custom.word": {
-        '"Seven"': [ROWS],
-        '"low"': [ROWS],
-        '"Far too long"': [ROWS],
-        "7": [ROWS],
-        "{}": [ROWS, ROWS, ROWS, ROWS],
+        '"Seven"': [ENUM],
+        '"low"': [PATTERN],
+        '"Far too long"': [LENGTH],
+        "7": [TYPE],
+        "{}": [TYPE, ENUM, PATTERN, LENGTH],
     },
     "custom.amount": {
-        "17": [ROWS],
-        "12.5": [ROWS],
-        "5": [ROWS],
-        "250": [ROWS],
-        '"x"': [ROWS, ROWS, ROWS, ROWS],
+        "17": [ENUM],
+        "12.5": [TYPE],
+        "5": [MIN],
+        "250": [MAX],
+        '"x"': [TYPE, ENUM, MIN, MAX],
     },
 }
 CUSTOM = {"[1]": ["type"], '"x"': ["type"]}

@@ -68,7 +68,7 @@ def reject(
     reason: Annotated[str, typer.Option(help="Why; it is kept with the hold.")],
     as_json: Json = False,
 ) -> None:
-    """Do not load a batch that is held: its records stay in raw, and are not pending any more."""
+    """Do not load a batch that is held: its records go to quarantine."""
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         decided = holds.reject(connection, integration.id, _id(hold), operator(), reason)

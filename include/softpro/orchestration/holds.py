@@ -72,7 +72,7 @@ def _body(hold: Hold) -> str:
     return (
         f"A batch of {hold.records} {table} of **{hold.organization_id}** is held; nothing of it was loaded:\n\n"
         f"{findings}\n\n"
-        f"**{APPROVE}**: that is right; the next run loads it. **{REJECT}**: it is not loaded; its records stay in "
-        "`raw.records`, and are loaded once SoftPro changes them, or by a full sync or a remap. No answer: it waits "
-        "on. If what is wrong is mended meanwhile, the next run finds that out by itself."
+        f"**{APPROVE}**: that is right; the next run loads it. **{REJECT}**: it is not loaded; its records go to "
+        "quarantine, and are loaded once SoftPro changes them, or by a replay, a full sync or a remap. No answer: it "
+        "waits on. If what is wrong is mended meanwhile, the next run finds that out by itself."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import sql
 
@@ -18,8 +19,9 @@ ROW_COUNT = "expect_table_row_count_to_be_between"
 ROWS_WORTH_COUNTING = 1_000
 """A stream of no more rows may lose any share of them: a person would be asked for a handful."""
 
-Finding = dict[str, str | None]
-"""Why a batch is held: {column, rule, message}; no column where it is about the table."""
+Finding = dict[str, Any]
+"""Why a batch is held: {column, rule, message}. Where it is about the table there is no column, but the `rows` that
+stand, and by how many the list has `fallen` below them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def fallen_row_count(connection: Connection, run: Run, standard: Standard) -> It
         f"SoftPro's list holds {standard.sweep_total} {run.entity_type.table} and {rows} stand here: that is more than "
         f"{standard.fall_percent:g} % fewer"
     )
-    yield Found(result, {"column": None, "rule": ROW_COUNT, "message": message} if fell else None)
+    finding = {"column": None, "rule": ROW_COUNT, "message": message, "rows": rows, "fallen": result.unexpected}
+    yield Found(result, finding if fell else None)
 
 
 def each_mapped(expectation: Expectation) -> bool:

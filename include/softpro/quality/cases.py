@@ -118,6 +118,14 @@ where {wanted}
 order by updated_at desc, id
 limit %(limit)s offset %(offset)s
 """
+# Its record, or a person's correction of it, may be waiting to be loaded.
+CLEAR_PENDING = """
+delete from raw.pending p
+using softpro.quarantine q
+where q.id = %(id)s and q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+  and p.integration_id = q.integration_id and p.entity_type = q.entity_type and p.entity_id = q.entity_id
+  and p.payload_hash in (q.payload_hash, q.edited_hash)
+"""
 DISCARD = """
 update softpro.quarantine
 set resolved_at = now(), updated_at = now(), resolution = 'DISCARDED', resolved_by = %(by)s,
@@ -184,7 +192,7 @@ def require_open(
 
 
 def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case:
-    """Closes an open case whose record is not to be loaded. Returns it as it stands then.
+    """Closes an open case whose record is not to be loaded, nor a correction of it. Returns it as it stands then.
 
     Raises NotFoundHere, UsageError without a reason, OutOfDate where it is closed.
     """
@@ -192,10 +200,12 @@ def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case
         raise UsageError("A case is discarded for a reason: say why the record is not to be loaded")
     case = get(connection, case_id)
     values = {**case.stream, "id": case.id, "by": by, "reason": reason.strip()}
-    discarded = connection.execute(DISCARD, values).rowcount
-    case = get(connection, case_id)
-    if not discarded:
-        closed(case)
+    with connection.transaction():
+        connection.execute(CLEAR_PENDING, values)
+        discarded = connection.execute(DISCARD, values).rowcount
+        case = get(connection, case_id)
+        if not discarded:
+            closed(case)
     return case
 
 

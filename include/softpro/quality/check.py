@@ -115,7 +115,10 @@ def _session(log_id: UUID) -> dict[str, str]:
 
 
 def _reject(connection: Connection, entity_type: EntityType, broken: Judged) -> None:
-    """Rejects the rows that the expectation's own query finds: its list of them stops at 20."""
+    """Rejects the rows that the expectation's own query finds: its list of them stops at 20.
+
+    Great Expectations wrote that query of a suite's expectation, ours of a customer's: see `demands.py`.
+    """
     assert broken.query is not None
     expectation = broken.expectation
     connection.execute(
@@ -135,7 +138,7 @@ def _reject(connection: Connection, entity_type: EntityType, broken: Judged) -> 
             key=sql.Identifier(entity_type.key),
             found=sql.SQL(expectation.found),
             column=sql.Literal(expectation.column),
-            rule=sql.Literal(expectation.type),
+            rule=sql.Literal(expectation.rule),
             message=sql.Literal(expectation.message),
             most=sql.Literal(SHOWN_CHARACTERS),
             staged=sql.Identifier("staging", view(entity_type)),
@@ -147,7 +150,7 @@ def _reject(connection: Connection, entity_type: EntityType, broken: Judged) -> 
 def _result(judged: Judged, records: int) -> Result:
     expectation = judged.expectation
     return Result(
-        expectation.type,
+        expectation.rule,
         expectation.column,
         expectation.severity,
         expectation.level,

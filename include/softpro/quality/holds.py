@@ -1,7 +1,7 @@
 """Batches that are held: not loaded, because of what was found in them as a whole, until a person decides.
 
     WAITING → APPROVED → LOADED    the next run loads it
-            → REJECTED             what is pending of it is forgotten
+            → REJECTED             its records are in quarantine
             → CLEARED              a later run found nothing of the kind any more, or something else
 
 A stream has one open hold (WAITING or APPROVED) at most. What a hold is about never changes: where a run finds other
@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
 from softpro.errors import BatchHeld, DecidedAlready, NotFoundHere
+from softpro.quality import quarantine
 from softpro.quality.batch import Finding
 from softpro.store import leases, schedule
 from softpro.store.database import Connection
@@ -66,6 +67,21 @@ class Hold:
         """Column and rule of each finding."""
         return {(finding["column"], finding["rule"]) for finding in self.findings}
 
+    def covers(self, findings: Sequence[Finding], records: int) -> bool:
+        """Whether who approved it has seen as much: the same was found, in a batch that is not much larger, and the
+        list fell not much more. How much of a list is there yet says nothing about how far it fell."""
+        approved = {(finding["column"], finding["rule"]): finding for finding in self.findings}
+        for finding in findings:
+            seen = approved.get((finding["column"], finding["rule"]))
+            if seen is None:
+                return False
+            if finding["column"] is None:
+                if (finding["fallen"] - seen["fallen"]) * 10 > finding["rows"]:
+                    return False
+            elif records > 2 * self.records + 100:
+                return False
+        return True
+
     @property
     def told(self) -> str:
         """The findings, in one sentence."""
@@ -89,7 +105,7 @@ class Hold:
             "entityType": self.entity_type,
             "logId": str(self.log_id),
             "status": self.status,
-            "findings": self.findings,
+            "findings": [{name: finding[name] for name in ("column", "rule", "message")} for finding in self.findings],
             "records": self.records,
             "createdAt": format_milliseconds(self.created_at),
             "updatedAt": format_milliseconds(self.updated_at),
@@ -118,7 +134,7 @@ def review(connection: Connection, run: Run, findings: Sequence[Finding], record
     )
     hold = found[0] if found else None
     about = {(finding["column"], finding["rule"]) for finding in findings}
-    if hold is not None and hold.status == Status.APPROVED and about <= hold.about:
+    if hold is not None and hold.status == Status.APPROVED and hold.covers(findings, records):
         return None
     if hold is not None and (not about or hold.status == Status.APPROVED or about != hold.about):
         _close(connection, hold)
@@ -253,24 +269,19 @@ def approve(connection: Connection, integration_id: UUID, hold_id: UUID, by: str
 
 
 def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str, reason: str | None) -> Hold:
-    """Forgets that the stream's records are pending: they stay in `raw`, and are loaded once SoftPro changes them, or
-    by a full sync or a remap. Raises NotFoundHere, DecidedAlready, LeaseHeld while a run has them in its hands."""
+    """Moves the batch's records to quarantine, where they wait for a change at SoftPro, a replay, a full sync or a
+    remap. What landed after it was found last is none of it, and stays pending.
+
+    Raises NotFoundHere, DecidedAlready, LeaseHeld while a run has the records in its hands.
+    """
     with connection.transaction():
         hold = get(connection, integration_id, hold_id)
         leases.lock_free(connection, integration_id, EntityType(hold.entity_type))
         hold = _waiting(connection, integration_id, hold_id)
         stream = {"integration_id": integration_id, "entity_type": hold.entity_type}
-        connection.execute(  # locked in the order in which everybody does
-            """
-            delete from raw.pending
-            where ctid = any(array(
-                select ctid from raw.pending
-                where integration_id = %(integration_id)s and entity_type = %(entity_type)s
-                order by entity_id
-                for update
-            ))
-            """,
-            stream,
+        why = f"rejected by {by}: {reason}" if reason else f"rejected by {by}"
+        quarantine.settle_held(
+            connection, stream, log_id=hold.log_id, held_at=hold.updated_at, message=f"{why}; {hold.told}"
         )
         connection.execute(
             """

@@ -98,6 +98,7 @@ def _found(entity_type: EntityType, expectation: Expectation, result: dict[str, 
     if expectation.type == ROWS_QUERY:
         query = expectation.kwargs["unexpected_rows_query"].format(batch=view(entity_type))
         return Judged(expectation, result["observed_value"], query)
+    # Its texts are quoted as Python does: only a suite's, which are ours, stand in it.
     return Judged(expectation, result["unexpected_count"], result["unexpected_index_query"].rstrip("; \n"))
 
 

@@ -1,14 +1,21 @@
 """Records that were not loaded: each with its payload, byte for byte, and its reasons. One bad record stops nobody.
 
 A case is open until a version of the record loads (LOADED, EDITED) or a person discards it. One that a person closed
-stays closed when the very payload fails again that they knew of; any other opens it anew.
+stays closed when the very payload fails again that they knew of; any other opens it anew. What they discarded is not
+loaded either, even where nothing is wrong with it any more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from softpro.store.database import Connection
+from softpro.store.database import Connection, without
 from softpro.store.leases import Run
 
 PUT = """
@@ -60,9 +67,8 @@ def put(
     ).rowcount
 
 
-# Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
-# a record its id belong to the case that it has without one.
-SETTLE = """
+# What a run rejected.
+REJECTED = """
 with failed as (
     select j.entity_id, j.payload_hash, j.reasons
     from (
@@ -72,6 +78,37 @@ with failed as (
         group by entity_id, payload_hash
     ) j
 ),
+"""
+# What had landed when a batch was held, and is still pending; locked in the order in which everybody does.
+HELD = """
+with held as (
+    delete from raw.pending
+    where ctid = any(array(
+        select p.ctid
+        from raw.pending p
+        where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+          and p.payload_hash = (
+              select r.payload_hash
+              from raw.records r
+              where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+                and r.entity_id = p.entity_id and r.last_seen_at <= %(held_at)s)
+        order by p.entity_id
+        for update
+    ))
+    returning entity_id, payload_hash
+),
+failed as (
+    select h.entity_id, h.payload_hash, %(reasons)s::jsonb as reasons
+    from held h
+    where not exists (
+        select from softpro.quarantine q
+        where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+          and q.entity_id = h.entity_id and q.resolution = 'DISCARDED' and softpro.is_decided(q, h.payload_hash))
+),
+"""
+# Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
+# a record its id belong to the case that it has without one.
+CASES = """
 named as (
     update softpro.quarantine q
     set reasons = f.reasons, log_id = %(log_id)s, mapping_version = l.mapping_version, updated_at = now(),
@@ -121,7 +158,56 @@ select (select count(*) from named) + (select count(*) from put) as cases
 
 def settle(connection: Connection, run: Run) -> int:
     """Moves the run's rejected records to quarantine, in the transaction that loads the others. Returns how many."""
-    row = connection.execute(SETTLE, {**run.stream, "log_id": run.log_id}).fetchone()
+    return _count(connection, REJECTED + CASES, {**run.stream, "log_id": run.log_id})
+
+
+ANY_DISCARDED = """
+select from softpro.quarantine
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+  and resolution = 'DISCARDED' and resolved_by is not null
+limit 1
+"""
+LEAVE_DISCARDED = """
+with discarded as (
+    delete from {staged} s
+    using softpro.quarantine q
+    where s.log_id = %(log_id)s
+      and q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+      and q.entity_id = s.{key} and q.resolution = 'DISCARDED' and softpro.is_decided(q, s.payload_hash)
+    returning s.{key} as entity_id
+),
+reasons as (
+    delete from staging.rejects
+    where log_id = %(log_id)s and entity_id in (select entity_id from discarded)
+)
+select count(*) as cases from discarded
+"""
+
+
+def leave_discarded(connection: Connection, run: Run) -> int:
+    """Takes out of staging what a person discarded, whether it failed again or not, in the transaction that loads the
+    rest. Its cases stay as they are. Returns how many records that are."""
+    parameters = {**run.stream, "log_id": run.log_id}
+    if not connection.execute(ANY_DISCARDED, parameters).rowcount:
+        return 0
+    query = sql.SQL(LEAVE_DISCARDED).format(
+        staged=sql.Identifier("staging", run.entity_type.table), key=sql.Identifier(run.entity_type.key)
+    )
+    with without(connection, "nestloop"):
+        return _count(connection, query, parameters)
+
+
+def settle_held(
+    connection: Connection, stream: Mapping[str, object], *, log_id: UUID, held_at: datetime, message: str
+) -> int:
+    """Moves what is pending of a batch that a person rejected to quarantine: what had landed when the run of that log
+    found it, `held_at`; later versions stay pending. Returns how many."""
+    reasons = Jsonb([{"column": None, "rule": "held", "message": message}])
+    return _count(connection, HELD + CASES, {**stream, "log_id": log_id, "held_at": held_at, "reasons": reasons})
+
+
+def _count(connection: Connection, query: LiteralString | sql.Composed, parameters: Mapping[str, object]) -> int:
+    row = connection.execute(query, parameters).fetchone()
     assert row is not None
     count: int = row["cases"]
     return count

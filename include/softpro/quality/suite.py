@@ -25,7 +25,8 @@ class Expectation:
 
     `severity`: critical or warning; `level`: row, or batch where records are judged together. `column` is what reasons
     and results name, `shown` the arguments as results keep them. `message` begins what a rejected record is told, which
-    ends with what was found: what `found`, an SQL expression, comes to.
+    ends with what was found: what `found`, an SQL expression, comes to. `label`: what reasons and results call it where
+    that is not its type.
     """
 
     type: str
@@ -37,11 +38,17 @@ class Expectation:
     found: str
     level: str = "row"
     where: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
+
+    @property
+    def rule(self) -> str:
+        """What reasons and results call it."""
+        return self.label or self.type
 
     @property
     def name(self) -> str:
         """As the sync log counts it among its warnings."""
-        return name(self.type, self.column)
+        return name(self.rule, self.column)
 
 
 def name(expectation: str, column: str) -> str:

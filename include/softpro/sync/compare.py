@@ -62,7 +62,8 @@ where id = %(audit_id)s
 """
 
 # What is looked up for each record is a scalar subquery: of a stream PostgreSQL may know nothing yet, and would plan a
-# join that goes through all of it for each record.
+# join that goes through all of it for each record. Corrections that gave a record its id belong to the case that it has
+# without one.
 
 # What the stream had not asked for yet when the sweep began is the next sync's ordinary work, and no difference.
 HERE = """
@@ -109,6 +110,11 @@ with lost as (
            where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
              and q.record_key = r.entity_id
              and (q.resolved_at is null or softpro.is_decided(q, r.payload_hash))) is null
+      and (select true from softpro.quarantine q
+           where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+             and q.entity_id = r.entity_id and q.record_key <> q.entity_id and q.edited_hash = r.payload_hash
+             and (q.resolved_at is null or softpro.is_decided(q, r.payload_hash))
+           limit 1) is null
     on conflict (audit_id, entity_id) do nothing
     returning organization_id, entity_id, our_hash
 )
@@ -133,6 +139,12 @@ set outcome = case
                 and q.record_key = d.entity_id
                 and (q.resolved_at is null or softpro.is_decided(q, coalesce(d.vendor_hash, d.our_hash)))
              ) then 'QUARANTINED'
+        when (select true from softpro.quarantine q
+              where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+                and q.entity_id = d.entity_id and q.record_key <> q.entity_id
+                and q.edited_hash = coalesce(d.vendor_hash, d.our_hash)
+                and (q.resolved_at is null or softpro.is_decided(q, coalesce(d.vendor_hash, d.our_hash)))
+              limit 1) then 'QUARANTINED'
         else 'HEALED' end
 where d.audit_id = %(audit_id)s and d.outcome = 'OPEN' and d.kind <> 'MISSING_THERE'
   and (select true from raw.records r

@@ -132,7 +132,8 @@ select (select count(*) from incoming) as loaded,
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of the staged records: loaded (of which inserted, updated, the rest unchanged), or in quarantine."""
+    """What became of the staged records: loaded (of which inserted, updated, the rest unchanged), or in quarantine,
+    what a person discarded there included."""
 
     loaded: int
     inserted: int
@@ -145,11 +146,11 @@ def load(connection: Connection, run: Run) -> Loaded:
     with connection.transaction():
         leases.fence(connection, run)
         parameters = {**run.stream, "log_id": run.log_id}
-        _clear_pending(connection, run, parameters)
+        discarded = _clear_pending(connection, run, parameters)
         with without(connection, "seqscan"):  # of a table that is empty when this is planned
             counts = connection.execute(_compose(MERGE, run.entity_type), parameters).fetchone()
         assert counts is not None
-        quarantined = quarantine.settle(connection, run)
+        quarantined = discarded + quarantine.settle(connection, run)
         warnings = results.keep(connection, run)
         clear(connection, run.entity_type, run.log_id)
         logs.add(
@@ -165,8 +166,9 @@ def load(connection: Connection, run: Run) -> Loaded:
     return Loaded(counts["loaded"], counts["inserted"], counts["updated"], quarantined)
 
 
-def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> None:
-    """Clears what is about to be settled, and leaves in staging only what is to be merged."""
+def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> int:
+    """Clears what is about to be settled, and leaves in staging only what is to be merged. Returns how many records
+    are left out as a person discarded them."""
     names = {
         "staged": sql.Identifier("staging", run.entity_type.table),
         "key": sql.Identifier(run.entity_type.key),
@@ -174,8 +176,10 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
     cleared = connection.execute(sql.SQL(CLEAR_PENDING).format(**names), parameters).rowcount
     if cleared < staged(connection, run):
         connection.execute(sql.SQL(DROP_OUTDATED).format(**names), parameters)
+    discarded = quarantine.leave_discarded(connection, run)
     with without(connection, "nestloop"):
         connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)
+    return discarded
 
 
 def _compose(query: str, entity_type: EntityType) -> sql.Composed:

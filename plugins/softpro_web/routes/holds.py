@@ -11,7 +11,7 @@ from softpro.quality import holds
 from softpro.quality.holds import Hold, Status
 from softpro.store import integrations
 from softpro_web.deps import DatabaseDep, Operator, Reader
-from softpro_web.holding import ApproveBody, HoldOut, RejectBody
+from softpro_web.hold_models import ApproveBody, HoldOut, RejectBody
 from softpro_web.models import Answer, ListAnswer, Meta
 from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
 
@@ -45,7 +45,7 @@ def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: Database
 
 @router.post("/{hold_id}/reject")
 def reject(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
-    """Does not load the batch: its records stay in `raw`, and are not pending any more."""
+    """Does not load the batch: its records go to quarantine."""
     with database.connect() as connection:
         return Answer(data=_out(holds.reject(connection, body.integration_id, hold_id, user, body.reason)))
 

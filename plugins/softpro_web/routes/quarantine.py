@@ -20,7 +20,7 @@ from softpro.store.database import Database
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
 from softpro_web import runs
-from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator, Reader
+from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator
 from softpro_web.models import Answer, ListAnswer, Meta, SyncResult
 from softpro_web.quarantine_models import (
     WITHOUT_NUL,
@@ -47,7 +47,7 @@ class _Edit(msgspec.Struct):
 
 @router.get("")
 def list_cases(
-    user: Reader,
+    user: Operator,
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
@@ -57,7 +57,10 @@ def list_cases(
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
     offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
 ) -> ListAnswer[CaseOut]:
-    """The integration's cases, the one that failed last first; open ones unless another resolution is named."""
+    """The integration's cases, the one that failed last first; open ones unless another resolution is named.
+
+    Reasons quote what was found in records of persons, so that reading is not enough.
+    """
     with database.connect() as connection:
         integrations.get(connection, integration_id)
         found, total = cases.page(
