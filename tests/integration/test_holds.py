@@ -117,7 +117,10 @@ def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_n
     due = "select next_attempt_at <= now() as due from softpro.cursors"
     assert not one(database, due)
 
+    message = "select last_error_message from softpro.integrations"
+    assert str(hold.id) in one(database, message)
     approve(services, acme, hold, "we no longer keep them")
+    assert one(database, message) is None
     assert one(database, due)
     assert one(database, "select next_attempt_at <= now() from softpro.integrations")
     assert one(database, PENDING) == 150

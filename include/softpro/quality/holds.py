@@ -352,7 +352,7 @@ def _close(connection: Connection, hold: Hold) -> None:
 
 
 def _decide(connection: Connection, hold: Hold, status: Status, by: str, reason: str | None) -> Hold:
-    schedule.hurry(connection, hold.integration_id, EntityType(hold.entity_type))
+    schedule.hurry(connection, hold.integration_id, EntityType(hold.entity_type), settled=str(hold.id))
     (decided,) = _rows(
         connection,
         """

@@ -159,14 +159,22 @@ def record_failure(connection: Connection, run: Run, message: str, not_before: f
     return next_attempt_at
 
 
-def hurry(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
-    """A stream that failed is tried again now: what kept it is mended, or decided."""
+def hurry(connection: Connection, integration_id: UUID, entity_type: EntityType, settled: str) -> None:
+    """A stream that failed is tried again now: what kept it is mended, or decided. An error that names what is `settled`
+    is none any more."""
     connection.execute(
         """
         update softpro.cursors set next_attempt_at = least(next_attempt_at, now())
         where integration_id = %s and entity_type = %s and next_attempt_at is not null
         """,
         [integration_id, entity_type.value],
+    )
+    connection.execute(
+        """
+        update softpro.integrations set last_error_at = null, last_error_message = null
+        where id = %s and position(%s in last_error_message) > 0
+        """,
+        [integration_id, settled],
     )
     _sum_up(connection, integration_id)
 
