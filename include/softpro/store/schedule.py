@@ -160,8 +160,8 @@ def record_failure(connection: Connection, run: Run, message: str, not_before: f
 
 
 def hurry(connection: Connection, integration_id: UUID, entity_type: EntityType, settled: str) -> None:
-    """A stream that failed is tried again now: what kept it is mended, or decided. An error that names what is `settled`
-    is none any more."""
+    """A stream that failed is tried again now: what kept it is mended, or decided. An error that names what is
+    `settled` is none any more."""
     connection.execute(
         """
         update softpro.cursors set next_attempt_at = least(next_attempt_at, now())
