@@ -88,14 +88,14 @@ class RuleProcess:
         return self._decode(body)
 
     def end(self) -> None:
-        """Lets the process end, or ends it."""
+        """Ends the process, whatever it is at."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._done.set()
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
         self._process.kill()
         self._process.wait()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
         self._errors.close()
         self._watcher.join()
