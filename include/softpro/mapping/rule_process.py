@@ -36,7 +36,7 @@ MEMORY_BYTES = 128 * 1024**2
 """Of address space beyond what it has when it begins."""
 Evaluator = Callable[[Sequence[str | None]], str | None]
 
-SLOW_SECONDS, PATIENCE_SECONDS = 0.02, 30.0
+SLOW_SECONDS, PATIENCE_SECONDS = 0.02, 10.0
 """What is slow of one evaluation, and for how long all rules together may be so: a run is to end some day."""
 LONGEST_RESULT = 1_000_000
 LARGEST_RECORD = 4_000_000
