@@ -105,8 +105,10 @@ def test_what_answers_again_is_not_deleted_and_a_list_that_lost_a_record_is_heal
     sandbox.put(vendor_organization, kept[unlisted])
     sandbox.put(vendor_organization, {**json.loads(kept[changed]), "notes": "was there all the time"})
 
-    audit = reconciling.confirm(services, audit, LIMIT, sync_type=MANUAL, seconds=0.2)
-    assert audit.status == "CONFIRMING"
+    unasked = "select count(*) from softpro.audit_differences where outcome = 'OPEN' and missing_at is null"
+    while one(services.database, unasked):  # a busy machine may not come to all of them at once
+        audit = reconciling.confirm(services, audit, LIMIT, sync_type=MANUAL, seconds=0.2)
+        assert audit.status == "CONFIRMING"
     sandbox.put(vendor_organization, kept[back])
     audit = delete(services, confirm_again(services, audit))
 
