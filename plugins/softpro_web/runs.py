@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,9 +11,12 @@ import httpx
 from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.store import logs
-from softpro.store.database import Database
+from softpro.pipeline import organization_streams
+from softpro.store import integrations, leases, logs
+from softpro.store.database import Connection, Database
+from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
 from softpro_web.deps import airflow_app
 from softpro_web.models import Answer, Started, SyncResult
@@ -50,6 +54,30 @@ async def result(
         return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
     response.status_code = 202
     return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+
+
+def announce(
+    database: Database,
+    integration_id: UUID,
+    entity_type: EntityType,
+    *,
+    run_id: str,
+    mode: Mode,
+    require: Callable[[Connection, Integration], object] = lambda connection, integration: None,
+) -> tuple[Integration, UUID]:
+    """Writes the PENDING log that a run over one stream will fill; `require` raises what else may stand against it.
+
+    Raises NotFoundHere, UsageError, LeaseHeld.
+    """
+    with database.connect() as connection:
+        integration = integrations.get(connection, integration_id)
+        require(connection, integration)
+        organization_streams(integration, [entity_type])
+        leases.require_free(connection, integration.id, entity_type)
+        log_id = logs.announce(
+            connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=SyncType.MANUAL
+        )
+    return integration, log_id
 
 
 async def trigger(request: Request, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:

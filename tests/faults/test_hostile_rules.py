@@ -138,20 +138,22 @@ def test_a_process_that_does_not_stay_alive_ends_the_run() -> None:
 
 def test_a_process_does_not_outlive_the_one_that_uses_it() -> None:
     code = """
-import sys, time
+import sys
 from softpro.mapping.rule_messages import Asked, Rule
 from softpro.mapping.rules import evaluating
 with evaluating([Rule("$", 0, None, {})]) as rules:
     next(rules.evaluate(Asked([str(n)]) for n in range(100_000)))
     print("ready", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
-    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdin is not None
     assert worker.stdout is not None
     worker.stdout.readline()
     [child] = evaluators(psutil.Process(worker.pid))
     worker.kill()
     worker.wait()
+    worker.stdin.close()
     worker.stdout.close()
     psutil.wait_procs([child], timeout=10)
     assert not child.is_running()

@@ -25,7 +25,6 @@ from softpro.store.database import Connection
 from softpro.store.integrations import Integration
 from softpro.sync import preview as previews
 from softpro.sync import remap
-from softpro.timestamps import format_milliseconds
 
 LARGEST = 2**31 - 1
 
@@ -92,7 +91,7 @@ def versions(
             found, total = sets.versions(connection, integration.id, entity_type, limit, 0)
             if context.obj or as_json:
                 for each in found:
-                    print(json.dumps(_version_json(entity_type, each)))
+                    print(json.dumps(each.as_json(entity_type)))
             else:
                 print(f"{entity_type.table}: {total} versions")
                 _print(lines.table([lines.version(each) for each in found]))
@@ -203,17 +202,6 @@ def _version(
     if number is None:
         raise NotFoundHere(f"{integration.organization_id} has no mappings of {entity_type.table} yet")
     return sets.version(connection, integration.id, entity_type, number)
-
-
-def _version_json(entity_type: EntityType, version: Version) -> dict[str, object]:
-    return {
-        "entityType": entity_type,
-        "version": version.version,
-        "author": version.author,
-        "createdAt": format_milliseconds(version.created_at),
-        "restores": version.restores,
-        "mappingCount": version.size,
-    }
 
 
 def _say_change(

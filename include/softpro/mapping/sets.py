@@ -20,6 +20,7 @@ from softpro.mapping.diff import identical
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.validate import validate
 from softpro.store.database import Connection
+from softpro.timestamps import format_milliseconds
 
 READ_WITHIN = "5s"
 """So long PostgreSQL may take to read a pattern."""
@@ -50,6 +51,17 @@ class Version:
     created_at: datetime
     restores: int | None
     size: int
+
+    def as_json(self, entity_type: EntityType) -> dict[str, Any]:
+        """As the command line and HTTP show it."""
+        return {
+            "entityType": entity_type.value,
+            "version": self.version,
+            "author": self.author,
+            "createdAt": format_milliseconds(self.created_at),
+            "restores": self.restores,
+            "mappingCount": self.size,
+        }
 
 
 @dataclass(frozen=True)

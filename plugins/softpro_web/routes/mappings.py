@@ -10,12 +10,11 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import EntityType, Mode
 from softpro.mapping import sets
 from softpro.mapping.sets import Replaced
-from softpro.pipeline import organization_streams
-from softpro.store import integrations, leases, logs
-from softpro.store.database import Connection, Database
+from softpro.store import integrations
+from softpro.store.database import Connection
 from softpro.store.integrations import Integration
 from softpro.sync import remap as remapping
 from softpro_web import runs
@@ -67,7 +66,9 @@ async def remap(
 ) -> Answer[SyncResult] | Answer[Started]:
     """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
     run_id = f"api__{uuid4()}"
-    integration, log_id = await run_in_threadpool(_announce, database, body, run_id)
+    integration, log_id = await run_in_threadpool(
+        runs.announce, database, body.integration_id, body.entity_type, run_id=run_id, mode=Mode.REMAP
+    )
     conf = _conf(integration, [body.entity_type])
     return await runs.result(
         request, response, database, wait, dag_id=REMAP_DAG, run_id=run_id, conf=conf, log_id=log_id
@@ -95,15 +96,3 @@ def _conf(integration: Integration, entity_types: list[EntityType]) -> dict[str,
         "organization": integration.organization_id,
         "entity_types": [entity_type.table for entity_type in entity_types],
     }
-
-
-def _announce(database: Database, body: RemapBody, run_id: str) -> tuple[Integration, UUID]:
-    """Writes the PENDING log that the run will fill. Raises NotFoundHere, UsageError, LeaseHeld."""
-    with database.connect() as connection:
-        integration = integrations.get(connection, body.integration_id)
-        organization_streams(integration, [body.entity_type])
-        leases.require_free(connection, integration.id, body.entity_type)
-        log_id = logs.announce(
-            connection, integration, body.entity_type, run_id=run_id, mode=Mode.REMAP, sync_type=SyncType.MANUAL
-        )
-    return integration, log_id

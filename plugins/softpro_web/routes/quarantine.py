@@ -10,12 +10,11 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld, UsageError
-from softpro.pipeline import organization_streams
 from softpro.quality import cases
 from softpro.quality.cases import Case, Resolution, Wanted
-from softpro.store import integrations, leases, logs
+from softpro.store import integrations
 from softpro.store.database import Database
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
@@ -123,9 +122,19 @@ async def _replay(
     body: ReplayBody, request: Request, response: Response, database: Database, wait: float
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
     run_id = f"api__{uuid4()}"
-    organization_id, log_id = await run_in_threadpool(_announce, database, body, run_id)
+    integration, log_id = await run_in_threadpool(
+        runs.announce,
+        database,
+        body.integration_id,
+        body.entity_type,
+        run_id=run_id,
+        mode=Mode.REPLAY,
+        require=lambda connection, integration: cases.require_open(
+            connection, integration.id, body.entity_type, body.ids or []
+        ),
+    )
     conf = {
-        "organization": organization_id,
+        "organization": integration.organization_id,
         "entity_types": [body.entity_type.table],
         "records": "quarantined",
         "cases": [str(case_id) for case_id in body.ids or []],
@@ -137,19 +146,6 @@ async def _replay(
     if isinstance(answer.data, SyncResult):
         return Answer(data=ReplayResult(**answer.data.model_dump(), left=left))
     return Answer(data=ReplayStarted(**answer.data.model_dump(), left=left))
-
-
-def _announce(database: Database, body: ReplayBody, run_id: str) -> tuple[str, UUID]:
-    """Writes the PENDING log that the run will fill. Raises NotFoundHere, OutOfDate, UsageError, LeaseHeld."""
-    with database.connect() as connection:
-        integration = integrations.get(connection, body.integration_id)
-        organization_streams(integration, [body.entity_type])
-        cases.require_open(connection, integration.id, body.entity_type, body.ids or [])
-        leases.require_free(connection, integration.id, body.entity_type)
-        log_id = logs.announce(
-            connection, integration, body.entity_type, run_id=run_id, mode=Mode.REPLAY, sync_type=SyncType.MANUAL
-        )
-    return integration.organization_id, log_id
 
 
 def _record(body: bytes) -> bytes:

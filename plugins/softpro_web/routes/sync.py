@@ -8,9 +8,8 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from softpro.entities import EntityType, SyncType
-from softpro.pipeline import organization_streams
-from softpro.store import integrations, leases, logs
+from softpro.entities import EntityType
+from softpro.store import integrations, logs
 from softpro.store.database import Database
 from softpro.store.logs import SyncLog
 from softpro.timestamps import format_milliseconds
@@ -70,24 +69,19 @@ async def _sync(
     entity_type: EntityType, body: SyncBody, request: Request, response: Response, database: Database, wait: float
 ) -> Answer[SyncResult] | Answer[Started]:
     run_id = f"api__{uuid4()}"
-    organization_id, log_id = await run_in_threadpool(_announce, database, entity_type, body, run_id)
-    conf = {"organization": organization_id, "entity_types": [entity_type.table], "mode": body.mode.value}
+    integration, log_id = await run_in_threadpool(
+        runs.announce,
+        database,
+        body.integration_id,
+        entity_type,
+        run_id=run_id,
+        mode=body.mode,
+        require=lambda connection, integration: integrations.require_connected(integration),
+    )
+    conf = {"organization": integration.organization_id, "entity_types": [entity_type.table], "mode": body.mode.value}
     return await runs.result(
         request, response, database, wait, dag_id=SYNC_DAG, run_id=run_id, conf=conf, log_id=log_id
     )
-
-
-def _announce(database: Database, entity_type: EntityType, body: SyncBody, run_id: str) -> tuple[str, UUID]:
-    """Writes the PENDING log that the run will fill. Raises NotFoundHere, NotConnected, UsageError, LeaseHeld."""
-    with database.connect() as connection:
-        integration = integrations.get(connection, body.integration_id)
-        integrations.require_connected(integration)
-        organization_streams(integration, [entity_type])
-        leases.require_free(connection, integration.id, entity_type)
-        log_id = logs.announce(
-            connection, integration, entity_type, run_id=run_id, mode=body.mode, sync_type=SyncType.MANUAL
-        )
-    return integration.organization_id, log_id
 
 
 def _log_out(entry: SyncLog) -> LogOut:

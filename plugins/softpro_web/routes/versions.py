@@ -12,9 +12,7 @@ from softpro.errors import NotFoundHere
 from softpro.mapping import sets
 from softpro.mapping.diff import diff
 from softpro.mapping.document import as_json
-from softpro.mapping.sets import Version
 from softpro.store import integrations
-from softpro.timestamps import format_milliseconds
 from softpro_web.deps import Configurer, DatabaseDep, Reader
 from softpro_web.mapping_models import (
     LATEST_VERSION,
@@ -48,7 +46,7 @@ def versions(
         integrations.get(connection, integration_id)
         page, total = sets.versions(connection, integration_id, entity_type, limit, offset)
     return ListAnswer(
-        data=[VersionOut.model_validate(_head(entity_type, each)) for each in page],
+        data=[VersionOut.model_validate(each.as_json(entity_type)) for each in page],
         meta=Meta(total=total, limit=limit, offset=offset),
     )
 
@@ -65,7 +63,7 @@ def version(
     with database.connect() as connection:
         integrations.get(connection, integration_id)
         head, mappings = sets.version(connection, integration_id, entity_type, version)
-    whole = {**_head(entity_type, head), "mappings": [as_json(mapping) for mapping in mappings]}
+    whole = {**head.as_json(entity_type), "mappings": [as_json(mapping) for mapping in mappings]}
     return Answer(data=WholeVersionOut.model_validate(whole))
 
 
@@ -99,14 +97,3 @@ def rollback(body: RollbackBody, user: Configurer, database: DatabaseDep) -> Upd
             connection, integration.id, integration.organization_id, body.entity_type, body.version, author=user
         )
         return updated(connection, integration, {body.entity_type: in_force})
-
-
-def _head(entity_type: EntityType, version: Version) -> dict[str, object]:
-    return {
-        "entityType": entity_type,
-        "version": version.version,
-        "author": version.author,
-        "createdAt": format_milliseconds(version.created_at),
-        "restores": version.restores,
-        "mappingCount": version.size,
-    }
