@@ -14,6 +14,8 @@ from softpro.store.database import Connection
 from softpro_demo.plugin import API, Plugin
 from softpro_demo.stack import Size, Stack
 
+from ..support.databases import lasting_directory
+
 ROLES = {"admin": "admin", "operator": "op", "reader": "viewer"}
 
 
@@ -66,8 +68,8 @@ class Airflow:
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
+def airflow() -> Iterator[Airflow]:
+    stack = Stack(lasting_directory(), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
     try:
         stack.start()
         yield Airflow(stack, list(stack.sandbox["organizationIds"]))

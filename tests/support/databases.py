@@ -29,7 +29,8 @@ _numbers = itertools.count(1)
 def lasting_directory() -> Path:
     """A temporary directory that is there until the process ends, later than the server in it.
 
-    Not pytest's own: every other pytest session takes away the access of the user that the server runs as under root.
+    Not pytest's own: every other pytest session takes away the access of the user that the server runs as under root,
+    and the server goes down with its next checkpoint.
     """
     directory = Path(tempfile.mkdtemp(prefix="softpro-tests-"))
     # Registered before the server's own, so it runs after it.
