@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import Context, Param, chain, dag, get_current_context, task, task_group
 
-from softpro.entities import FETCHING, Mode
+from softpro.entities import LISTING, Mode
 from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
 from softpro.store.schedule import Lane
 
@@ -41,7 +41,7 @@ PARAMS = {
         Mode.INCREMENTAL.value,
         type="string",
         title="Mode",
-        enum=[mode.value for mode in FETCHING],
+        enum=[mode.value for mode in LISTING],
         description="incremental: what changed. delta: lists all, loads what differs. full: lists and maps all again.",
     ),
 }

@@ -15,7 +15,7 @@ from softpro.bars import rotation_bar
 from softpro.commands import coverage, holds, mappings, quarantine
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
-from softpro.entities import FETCHING, EntityType, Mode, SyncType
+from softpro.entities import LISTING, EntityType, Mode, SyncType
 from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
@@ -115,8 +115,8 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Fetch, map, check and load, to the end of the list."""
-    if mode not in FETCHING:
-        raise UsageError(f"--mode is one of {', '.join(FETCHING)}")
+    if mode not in LISTING:
+        raise UsageError(f"--mode is one of {', '.join(LISTING)}")
     services_ = services(database())
 
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:

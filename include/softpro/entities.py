@@ -25,7 +25,8 @@ class EntityType(StrEnum):
 class Mode(StrEnum):
     """Incremental fetches what changed; delta lists all and maps what differs; full lists and maps all.
 
-    Remap fetches nothing, and maps all that was ever fetched; replay, what of it is in quarantine.
+    Remap fetches nothing, and maps all that was ever fetched; replay, what of it is in quarantine. Records fetches the
+    ones that were named, one by one.
     """
 
     INCREMENTAL = "incremental"
@@ -33,13 +34,20 @@ class Mode(StrEnum):
     FULL = "full"
     REMAP = "remap"
     REPLAY = "replay"
+    RECORDS = "records"
+
+    @property
+    def lists(self) -> bool:
+        """Whether it goes through the vendor's list, and moves the stream's cursor."""
+        return self in (Mode.INCREMENTAL, Mode.DELTA, Mode.FULL)
 
     @property
     def fetches(self) -> bool:
-        return self not in (Mode.REMAP, Mode.REPLAY)
+        """Whether it asks the vendor."""
+        return self.lists or self is Mode.RECORDS
 
 
-FETCHING = [mode for mode in Mode if mode.fetches]
+LISTING = [mode for mode in Mode if mode.lists]
 
 
 class SyncType(StrEnum):
@@ -47,3 +55,4 @@ class SyncType(StrEnum):
 
     MANUAL = "MANUAL"
     SCHEDULED = "SCHEDULED"
+    WEBHOOK = "WEBHOOK"

@@ -18,7 +18,7 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from uuid import UUID
 
 from softpro import settings
@@ -30,7 +30,7 @@ from softpro.quality.batch import Standard
 from softpro.quality.check import Checked
 from softpro.services import Services
 from softpro.store import integrations, leases, logs, schedule
-from softpro.store.database import Database
+from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
 from softpro.store.leases import Run, keeping
 from softpro.store.logs import SyncLog
@@ -63,8 +63,10 @@ def begin(
     run_id: str,
     reason: str | None = None,
     operation: str = "SYNC",
+    records: Sequence[str] | None = None,
 ) -> Run:
-    """Takes the stream's lease and opens its log; a run that died holding the lease is FAILED now.
+    """Takes the stream's lease and opens its log; a run that died holding the lease is FAILED now. One over `records`,
+    a few that are named by their ids, goes on beside others, without a lease.
 
     The log's `reason` is, where none is given, what the stream's cursor comes to. Raises LeaseHeld while another run
     works on the stream, NotConnected where there is no grant to fetch with.
@@ -73,21 +75,35 @@ def begin(
         integrations.require_connected(integration)
     with database.connect() as connection, connection.transaction():
         log_id = logs.announce(
-            connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=sync_type, operation=operation
-        )
-        epoch, orphan = leases.acquire(
             connection,
-            log_id=log_id,
-            integration_id=integration.id,
-            organization_id=integration.organization_id,
-            entity_type=entity_type,
+            integration,
+            entity_type,
+            run_id=run_id,
+            mode=mode,
+            sync_type=sync_type,
+            operation=operation,
+            entity_id=records[0] if records is not None and len(records) == 1 else None,
         )
-        if orphan is not None:
-            logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
-            clear(connection, entity_type, orphan)
-        run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch)
+        epoch = _take(connection, integration, entity_type, log_id) if records is None else None
+        named = None if records is None else tuple(records)
+        run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch, named)
         logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
     return run
+
+
+def _take(connection: Connection, integration: Integration, entity_type: EntityType, log_id: UUID) -> int:
+    """The epoch of the stream's lease, which this run has from now on."""
+    epoch, orphan = leases.acquire(
+        connection,
+        log_id=log_id,
+        integration_id=integration.id,
+        organization_id=integration.organization_id,
+        entity_type=entity_type,
+    )
+    if orphan is not None:
+        logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
+        clear(connection, entity_type, orphan)
+    return epoch
 
 
 def mark(database: Database, run: Run) -> Marked:
@@ -171,7 +187,7 @@ def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
     with database.connect() as connection, connection.transaction():
         leases.fence(connection, run)
         log = logs.finish(connection, run.log_id)
-        if synced and run.mode.fetches:
+        if synced and run.mode.lists:
             schedule.record_success(connection, run)
         leases.release(connection, run)
     return log
@@ -190,7 +206,7 @@ def fail(database: Database, run: Run, error: BaseException) -> SyncLog:
         if isinstance(error, Exception):
             wait = getattr(error, "retry_after", None) or 0
             message = str(error) or type(error).__name__
-            retry_at = schedule.record_failure(connection, run, message, wait) if run.mode.fetches else None
+            retry_at = schedule.record_failure(connection, run, message, wait) if run.mode.lists else None
             log = logs.fail(connection, run.log_id, error, retry_at)
         else:
             log = logs.cancel(connection, run.log_id, "The run was stopped by hand")

@@ -29,14 +29,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """One run over one stream, under one epoch of its lease. `log_id` names its sync log and keys its staging."""
+    """One run over one stream, under one epoch of its lease. `log_id` names its sync log and keys its staging.
+
+    A run over `records`, a few that were named by their ids, has no lease, and no epoch: it moves no cursor, and goes
+    on beside one that does.
+    """
 
     log_id: UUID
     integration_id: UUID
     organization_id: str
     entity_type: EntityType
     mode: Mode
-    epoch: int
+    epoch: int | None
+    records: tuple[str, ...] | None = None
 
     @property
     def stream(self) -> dict[str, object]:
@@ -124,6 +129,8 @@ class Keeper:
 
     def keep(self, run: Run) -> None:
         """Keeps this run's lease too. Raises LeaseLost when another run owns the stream by now."""
+        if run.epoch is None:
+            return
         with self._lock:
             _occupy(self._session, run)
             self._runs[run.log_id] = run
@@ -162,6 +169,8 @@ def keeping(database: Database) -> Iterator[Keeper]:
 
 def fence(connection: Connection, run: Run) -> None:
     """Makes the surrounding transaction fail unless the run still owns the stream. Raises LeaseLost."""
+    if run.epoch is None:
+        return
     row = connection.execute(
         """
         select from softpro.leases

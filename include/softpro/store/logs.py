@@ -33,6 +33,7 @@ class SyncLog:
     run_id: str
     sync_type: str
     entity_type: str
+    entity_id: str | None
     operation: str
     mode: str
     reason: str | None
@@ -83,14 +84,18 @@ def announce(
     mode: Mode,
     sync_type: SyncType,
     operation: str = "SYNC",
+    entity_id: str | None = None,
 ) -> UUID:
-    """Writes the PENDING log of a run that is about to begin. Returns its id; writing it again is no change."""
+    """Writes the PENDING log of a run that is about to begin; `entity_id`: of the one record that it is about.
+
+    Returns its id; writing it again is no change.
+    """
     log_id = log_id_of(run_id, integration.id, entity_type, operation)
     connection.execute(
         """
         insert into softpro.sync_logs
-            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, operation, status)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
+            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, operation, entity_id, status)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
         on conflict (id) do nothing
         """,
         [
@@ -102,6 +107,7 @@ def announce(
             entity_type.value,
             mode.value,
             operation,
+            entity_id,
         ],
     )
     return log_id

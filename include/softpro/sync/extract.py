@@ -88,7 +88,7 @@ def extract(
                 landed.wait()
                 requests_made = client.requests_made - requests_counted
                 if isinstance(failed, RateLimitError) and (pages or _frees_soon(failed)):  # another slice does the rest
-                    landed.put(Batch([], replace(cursor, backlog=True), requests_made=requests_made))
+                    landed.put(Batch([], replace(cursor, backlog=True), client.asked_at, requests_made=requests_made))
                     return Extracted(landed.wait(), client.requests_made - requests_before, True)
                 logs.add(connection, run.log_id, api_requests=requests_made)
                 raise
@@ -107,7 +107,7 @@ def extract(
             )
             records = page.records if turn.accepted else []
             requests_made = client.requests_made - requests_counted
-            landed.put(Batch(records, cursor, len(turn.new), again, requests_made, page.answered_at))
+            landed.put(Batch(records, cursor, client.asked_at, len(turn.new), again, requests_made, page.answered_at))
             requests_counted = client.requests_made
             left = max(0, page.total - asked.offset - len(page.records)) if page.has_more else 0
             fetched += len(turn.new)

@@ -12,12 +12,13 @@ from threading import Thread
 from psycopg.types.json import Jsonb
 
 from softpro.quality import quarantine
-from softpro.store import leases, logs
+from softpro.store import inbox, leases, logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors, seen
 from softpro.sync.cursors import Cursor
 from softpro.sync.raw import Known, store
+from softpro.vendor.contract import LAG
 from softpro.vendor.records import Record, Unreadable
 
 AHEAD = 4
@@ -26,14 +27,16 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """What is landed together: a page, and the cursor that has passed it.
+    """What is landed together: a page, and the cursor that has passed it; None where the records came one by one.
 
     Of the records, `new` are new to the run and readable; those whose id is in `again` are loaded again although they
-    did not change. `requests_made` since the batch before; `answered_at`: the `Date` of the list that they came in.
+    did not change. `requests_made` since the batch before; `answered_at`: the `Date` of the list that they came in;
+    `asked_at`: when they were asked for, by the database's clock.
     """
 
     records: Sequence[Record | Unreadable]
-    cursor: Cursor
+    cursor: Cursor | None
+    asked_at: datetime
     new: int = 0
     again: frozenset[str] = frozenset()
     requests_made: int = 0
@@ -44,8 +47,8 @@ def land(connection: Connection, run: Run, batch: Batch, known: Known | None = N
     """Stores a page in `raw.records`, pending where the payload changed or it is wanted again, and the cursor.
 
     `known` as `raw.store` has it. An older `updatedAt` never replaces a newer one. What can't be stored as a record
-    goes to quarantine. Returns how many records are new to the stream: the `new` readable ones and those put in
-    quarantine. Raises LeaseLost.
+    goes to quarantine. Webhook events that wait for these records are settled. Returns how many records are new to the
+    stream: the `new` readable ones and those put in quarantine. Raises LeaseLost.
     """
     with connection.transaction():
         # The server may answer before this is on disk: a crash would lose the cursor along with the records it passed.
@@ -53,15 +56,18 @@ def land(connection: Connection, run: Run, batch: Batch, known: Known | None = N
         leases.fence(connection, run)
         unreadable = [record for record in batch.records if isinstance(record, Unreadable)]
         readable = [record for record in batch.records if isinstance(record, Record)]
-        audit_id = seen.under_way(connection, run)
+        audit_id = seen.under_way(connection, run) if batch.cursor is not None else None
         if audit_id is not None:
             seen.note(connection, run, audit_id, readable, batch.answered_at)
-        refused = store(connection, run, readable, batch.again, known)
-        if audit_id is not None:
+        refused = store(connection, run, readable, batch.again, known, batch.asked_at)
+        if batch.cursor is not None and audit_id is not None:
             seen.note_landed(connection, run, audit_id, [*unreadable, *refused], batch.cursor)
         opened = [_quarantine(connection, run, record, bool(batch.again)) for record in [*unreadable, *refused]]
         fetched = batch.new + sum(opened[: len(unreadable)])
-        cursors.write(connection, run, batch.cursor)
+        if batch.cursor is not None:
+            cursors.write(connection, run, batch.cursor)
+        if inbox.waits(connection, run.stream):
+            _settle(connection, run, batch)
         logs.add(
             connection,
             run.log_id,
@@ -156,10 +162,30 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(
         [record for batch in batches for record in batch.records],
         batches[-1].cursor,
+        min(batch.asked_at for batch in batches),
         sum(batch.new for batch in batches),
         frozenset[str]().union(*(batch.again for batch in batches)),
         sum(batch.requests_made for batch in batches),
         batches[0].answered_at,
+    )
+
+
+def _settle(connection: Connection, run: Run, batch: Batch) -> None:
+    returned = {
+        record.key.id if isinstance(record, Record) else record.entity_id: (
+            record.key.updated_at if isinstance(record, Record) else None
+        )
+        for record in batch.records
+    }
+    named = {entity_id: updated_at for entity_id, updated_at in returned.items() if entity_id is not None}
+    inbox.settle(
+        connection,
+        run.stream,
+        log_id=run.log_id,
+        ids=list(named),
+        versions=list(named.values()),
+        asked_at=batch.asked_at,
+        lag=LAG,
     )
 
 

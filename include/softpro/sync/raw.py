@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import psycopg
@@ -45,8 +46,8 @@ LANDING = {
     "updated_at": "timestamptz",
 }
 
-# One that was deleted is alive again, whatever version comes: its delete was confirmed when a page from before it could
-# be answered no more, and such a page that is still on its way does not land, as the delete took a new lease.
+# One that was deleted is alive again, whatever version comes, if it was asked for after the delete: that was confirmed
+# when no answer could show the record any more. What was asked for before may still be on its way.
 # A person's correction stays in the place of the version that it corrects, however often that one comes.
 UPSERT = """
 with landed as (
@@ -62,8 +63,9 @@ with landed as (
         payload_hash = case excluded.payload_hash when r.corrects then r.payload_hash else excluded.payload_hash end,
         corrects = case excluded.payload_hash when r.corrects then r.corrects end,
         softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now(), deleted_at = null
-    where r.deleted_at is not null
-       or (excluded.softpro_updated_at >= r.softpro_updated_at
+    where r.deleted_at < coalesce(%(asked_at)s::timestamptz, 'infinity')
+       or (r.deleted_at is null
+           and excluded.softpro_updated_at >= r.softpro_updated_at
            and (excluded.payload_hash not in (r.payload_hash, coalesce(r.corrects, r.payload_hash))
                 or excluded.entity_id = any(%(again)s)))
     returning r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.payload_hash
@@ -89,11 +91,17 @@ class Stream(Protocol):
 
 
 def store(
-    connection: Connection, run: Stream, records: Sequence[Record], again: frozenset[str], known: Known | None = None
+    connection: Connection,
+    run: Stream,
+    records: Sequence[Record],
+    again: frozenset[str],
+    known: Known | None = None,
+    asked_at: datetime | None = None,
 ) -> list[Unreadable]:
     """Stores records, pending where they are new, or their payload changed, or their id is in `again`.
 
-    `known`: what stands there of the ids, where the caller can tell. An older `updatedAt` never replaces a newer one.
+    `known`: what stands there of the ids, where the caller can tell. `asked_at`: when they were asked for, by the
+    database's clock; None: a person put them in. An older `updatedAt` never replaces a newer one.
     Call it inside a transaction. Returns the records that jsonb refuses (a NUL in a text, half a surrogate pair, …).
     """
     there = dict(_look_up(connection, run, records) if known is None else known)
@@ -112,7 +120,7 @@ def store(
                 _add(connection, run, sorted(new, key=lambda record: record.key.id))
         except (psycopg.DataError, psycopg.errors.UniqueViolation):
             others = [*new, *others]  # jsonb refuses one, or another run has just landed it
-    return _merge(connection, run, others, again) if others else []
+    return _merge(connection, run, others, again, asked_at) if others else []
 
 
 def _look_up(connection: Connection, run: Stream, records: Sequence[Record]) -> Known:
@@ -138,7 +146,13 @@ def _add(connection: Connection, run: Stream, records: Sequence[Record]) -> None
     )
 
 
-def _merge(connection: Connection, run: Stream, records: Sequence[Record], again: frozenset[str]) -> list[Unreadable]:
+def _merge(
+    connection: Connection,
+    run: Stream,
+    records: Sequence[Record],
+    again: frozenset[str],
+    asked_at: datetime | None,
+) -> list[Unreadable]:
     connection.execute(
         """
         create temporary table if not exists landing
@@ -151,7 +165,7 @@ def _merge(connection: Connection, run: Stream, records: Sequence[Record], again
         for place, record in enumerate(records)
     )
     _copy(connection, "landing", LANDING, rows)
-    parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again)}
+    parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again), "asked_at": asked_at}
     try:
         with connection.transaction():
             connection.execute(sql.SQL(UPSERT).format(storable=EVERYTHING), parameters)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
-
-from psycopg import sql
 
 from softpro.entities import EntityType
 from softpro.errors import (
@@ -24,12 +22,12 @@ from softpro.errors import (
     UsageError,
     ValidationError,
 )
-from softpro.mapping.columns import COLUMNS
-from softpro.store import leases, logs
+from softpro.store import leases
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import audits, cursors
 from softpro.sync.audits import Audit, Status
+from softpro.sync.bury import bury
 from softpro.sync.extract import LEAST_PATIENCE_SECONDS
 from softpro.sync.land import Batch, land
 from softpro.vendor.client import Client
@@ -44,6 +42,8 @@ BATCH = 500
 
 FOUND_AT_MOST = 200
 """Records found alive that wait in memory to be landed."""
+
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 ABOUT_ONE = (ServerError, NetworkError, ValidationError, ConflictError, UsageError)
 """What goes wrong with one record and says nothing of the others: it stays for the next reconcile."""
@@ -100,9 +100,9 @@ where d.audit_id = %(audit_id)s and d.kind = 'MISSING_THERE' and d.outcome in ('
 
 # Locked in the order of ids, raw before pending before roi, as whoever lands or loads a record does.
 CHOOSE = """
-select r.entity_id
+select r.entity_id, d.confirmed_at
 from (
-    select entity_id, our_hash
+    select entity_id, our_hash, confirmed_at
     from softpro.audit_differences
     where audit_id = %(audit_id)s and outcome = 'CONFIRMED' and confirmed_at > clock_timestamp() - %(fresh)s
     order by entity_id
@@ -117,42 +117,6 @@ cross join lateral (
 ) r
 limit %(batch)s
 """
-UNPEND = """
-with settled as (
-    select ctid as place
-    from raw.pending
-    where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and entity_id = any(%(ids)s)
-    order by entity_id
-    for update
-)
-delete from raw.pending p
-using settled
-where p.ctid = settled.place
-"""
-MARK = """
-update raw.records set deleted_at = now()
-where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and entity_id = any(%(ids)s)
-"""
-BURY = """
-with replaced as (
-    update {roi} t
-    set deleted_at = now(), updated_at = now()
-    from {roi} o
-    where t.id = o.id and o.organization_id = %(organization_id)s and o.{key} = any(%(ids)s) and o.deleted_at is null
-    returning o.*
-)
-insert into {history} ({columns}, valid_from, valid_to, changed_fields)
-select {columns}, updated_at, now(), array['deleted_at']
-from replaced
-"""
-RESOLVE = """
-update softpro.quarantine
-set resolved_at = now(), updated_at = now(), resolution = 'DISCARDED', resolved_by = null,
-    resolution_reason = 'SoftPro deleted the record'
-where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s)
-  and (record_key = any(%(ids)s) or (record_key <> entity_id and entity_id = any(%(ids)s)))
-  and resolved_at is null
-"""
 DONE = """
 update softpro.audit_differences set outcome = 'DELETED' where audit_id = %(audit_id)s and entity_id = any(%(ids)s)
 """
@@ -161,11 +125,12 @@ update softpro.audit_differences set outcome = 'DELETED' where audit_id = %(audi
 @dataclass
 class Asked:
     """What a slice of single reads came to: records found alive, still to be landed; requests made; whether there is
-    more to ask."""
+    more to ask; since when, by the database's clock, the records were asked for."""
 
     found: list[Record | Unreadable] = field(default_factory=list)
     requests: int = 0
     backlog: bool = False
+    since: datetime = NEVER
 
 
 def ask(
@@ -192,6 +157,7 @@ def ask(
         for row in batch:
             try:
                 asked.found.append(client.record(entity_type, row["entity_id"]))
+                asked.since = min(asked.since, client.asked_at)
             except RecordNotFound as missing:
                 again = row["missing_at"] is not None
                 if missing.error_code:
@@ -223,7 +189,7 @@ def land_found(connection: Connection, run: Run, audit: Audit, asked: Asked) -> 
         audits.owned(connection, audit, Status.CONFIRMING, Status.DELETING)
         cursor = cursors.read(connection, run)
         new = sum(isinstance(record, Record) for record in asked.found)
-        land(connection, run, Batch(asked.found, cursor, new, requests_made=asked.requests))
+        land(connection, run, Batch(asked.found, cursor, asked.since, new, requests_made=asked.requests))
         connection.execute(SPARE, _of(audit))
 
 
@@ -257,25 +223,9 @@ def _delete_batch(connection: Connection, run: Run, audit: Audit) -> int:
         ids = [row["entity_id"] for row in chosen]
         if not ids:
             return 0
-        parameters = {**_of(audit), "organization_id": audit.organization_id, "ids": ids}
-        connection.execute(MARK, parameters)
-        connection.execute(UNPEND, parameters)
-        buried = connection.execute(_bury(run.entity_type), parameters).rowcount
-        connection.execute(RESOLVE, parameters)
-        connection.execute(DONE, parameters)
-        logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+        bury(connection, run, {row["entity_id"]: row["confirmed_at"] for row in chosen})
+        connection.execute(DONE, {**_of(audit), "ids": ids})
     return len(ids)
-
-
-def _bury(entity_type: EntityType) -> sql.Composed:
-    kept = ("mapping_version", "softpro_created_at", "softpro_updated_at", "created_at", "updated_at", "deleted_at")
-    columns = ("id", "organization_id", entity_type.key, *COLUMNS[entity_type], *kept)
-    return sql.SQL(BURY).format(
-        roi=sql.Identifier("roi", entity_type.table),
-        history=sql.Identifier("roi", f"{entity_type.table}_history"),
-        key=sql.Identifier(entity_type.key),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-    )
 
 
 def _unanswered(connection: Connection, audit: Audit, entity_id: str, failed: Exception) -> None:
@@ -289,7 +239,7 @@ def _unanswered(connection: Connection, audit: Audit, entity_id: str, failed: Ex
 
 
 def _ended(client: Client, asked: Asked, requests_before: int, *, backlog: bool) -> Asked:
-    return Asked(asked.found, client.requests_made - requests_before, backlog)
+    return Asked(asked.found, client.requests_made - requests_before, backlog, asked.since)
 
 
 def _rows(connection: Connection, query: LiteralString, audit: Audit, asked: Asked) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ cross join lateral (
 ) r
 """
 PENDING = """
-select entity_id from raw.pending where integration_id = {integration_id} and entity_type = {entity_type}
+select entity_id from raw.pending where integration_id = {integration_id} and entity_type = {entity_type} {named}
 """
 WHOLE = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
 IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
@@ -148,7 +148,8 @@ class _Rejected(NamedTuple):
 
 
 def transform(reading: Connection, writing: Connection, run: Run) -> Transformed:
-    """Stages every pending record of the stream under the run's log id, replacing what an earlier try staged.
+    """Stages every pending record of the stream under the run's log id, replacing what an earlier try staged; of a run
+    over named records those alone.
 
     The connections are two to the same database. Raises LeaseLost, RulesUnavailable.
     """
@@ -366,4 +367,7 @@ def _names(run: Run) -> dict[str, sql.Composable]:
         "organization_id": sql.Literal(run.organization_id),
         "entity_type": sql.Literal(run.entity_type.value),
         "log_id": sql.Literal(run.log_id),
+        "named": sql.SQL("")
+        if run.records is None
+        else sql.SQL("and entity_id = any({})").format(sql.Literal(list(run.records))),
     }

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from softpro.errors import BudgetExhausted
@@ -25,11 +25,15 @@ from softpro.vendor.contract import WINDOW_SECONDS
 
 @dataclass(frozen=True)
 class Slot:
-    """The right to send one request in `wait` seconds; `left` more could follow at once, 0 where it had to wait."""
+    """The right to send one request in `wait` seconds; `left` more could follow at once, 0 where it had to wait.
+
+    `asked_at`: the database's time when it was asked for.
+    """
 
     ticket: UUID
     wait: float
     left: int
+    asked_at: datetime
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Budget:
         ticket = uuid4()
         patience = None if deadline is None else timedelta(seconds=max(0.0, deadline - time.monotonic()))
         row = self.connection.execute(
-            "select * from softpro.take_slot(%s, %s, %s, %s, %s, %s, %s, %s)",
+            "select *, clock_timestamp() as asked_at from softpro.take_slot(%s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 self.integration_id,
                 ticket,
@@ -111,7 +115,7 @@ class Budget:
             ],
         ).fetchone()
         assert row is not None
-        slot = Slot(ticket, row["wait"].total_seconds(), row["left_over"])
+        slot = Slot(ticket, row["wait"].total_seconds(), row["left_over"], row["asked_at"])
         if not row["taken"]:
             raise self._exhausted(slot.wait)
         return slot
@@ -135,7 +139,7 @@ class Budget:
         wait = row["wait"].total_seconds()
         if deadline is not None and time.monotonic() + wait > deadline:
             raise self._exhausted(wait)
-        return Slot(slot.ticket, wait, 0)
+        return replace(slot, wait=wait, left=0)
 
     def _exhausted(self, wait: float) -> BudgetExhausted:
         return BudgetExhausted(

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
@@ -28,6 +29,9 @@ from softpro.vendor.budget import Budget
 from softpro.vendor.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, Answer, exchange
 
 LONGEST_WAIT_SECONDS = 30
+NEVER = datetime.min.replace(tzinfo=UTC)
+SLOW_CLOCK = 0.999
+"""So that this machine's clock, which may be a little fast, never has a request sent later than it was."""
 
 T = TypeVar("T")
 
@@ -72,7 +76,8 @@ class Call:
 class Caller:
     """One organization's way to the vendor. `token(refused)` gives an access token; `refused` is one that got a 401.
 
-    `requests_made` counts every request that was sent, retries included. No wait, for the budget or between two tries,
+    `requests_made` counts every request that was sent, retries included; `asked_at` is when the last one was, by the
+    database's clock, or a little before. No wait, for the budget or between two tries,
     goes beyond `deadline` (of the monotonic clock): the error is raised instead. `waiting` is told the seconds that the
     rate limit makes it wait.
     """
@@ -85,6 +90,7 @@ class Caller:
     sleep: Callable[[float], None] = time.sleep
     session: requests.Session = field(default_factory=requests.Session, repr=False)
     requests_made: int = 0
+    asked_at: datetime = NEVER
     deadline: float | None = None
     waiting: Callable[[float], None] = lambda seconds: None
 
@@ -171,6 +177,7 @@ class Caller:
             self.budget.give_back(slot)
             raise NetworkError(f"{call} was not sent: the time for it was over", sent=False)
         self.requests_made += 1
+        self.asked_at = slot.asked_at + timedelta(seconds=(began - asked) * SLOW_CLOCK)
         said: dict[str, Any] = {
             "method": call.method,
             "route": call.route,

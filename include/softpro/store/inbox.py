@@ -1,0 +1,99 @@
+"""Webhook events that wait: hints that a record of SoftPro changed. One is settled by any fetch that returned its
+record and began after it was received.
+
+Within the vendor's lag such a fetch may still show the version from before the change: then it only settles an event
+that carries its record, of that version or an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from softpro.store.database import Connection
+
+SETTLE = """
+with returned as materialized (
+    select * from unnest(%(ids)s::text[], %(versions)s::timestamptz[]) r (entity_id, updated_at)
+)
+update softpro.webhook_events e
+set processed = true, processed_at = clock_timestamp(), outcome = 'FETCHED', log_id = %(log_id)s,
+    processing_error = null, next_retry_at = null, missing_at = null
+from returned r
+where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
+  and e.entity_id = r.entity_id and e.received_at < %(asked_at)s
+  and (e.received_at <= %(asked_at)s - %(lag)s or e.record_updated_at <= r.updated_at)
+"""
+
+SETTLE_GONE = """
+update softpro.webhook_events e
+set processed = true, processed_at = clock_timestamp(), outcome = %(outcome)s, log_id = %(log_id)s,
+    processing_error = null, next_retry_at = null
+from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
+where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
+  and e.entity_id = g.entity_id and e.received_at < g.confirmed_at
+"""
+
+
+def waits(connection: Connection, stream: Mapping[str, object]) -> bool:
+    """Whether any event of the stream is not settled."""
+    row = connection.execute(
+        """
+        select exists (
+            select from softpro.webhook_events
+            where integration_id = %(integration_id)s and entity_type = %(entity_type)s and not processed
+        ) as waits
+        """,
+        stream,
+    ).fetchone()
+    assert row is not None
+    return bool(row["waits"])
+
+
+def settle(
+    connection: Connection,
+    stream: Mapping[str, object],
+    *,
+    log_id: UUID,
+    ids: Sequence[str],
+    versions: Sequence[datetime | None],
+    asked_at: datetime,
+    lag: timedelta,
+) -> int:
+    """Settles the events of the records that a fetch returned, in these versions (their `updatedAt`; None where it has
+    none), in the transaction that lands them. `asked_at`: when it began, by the database's clock; `lag`: within which
+    a change surfaces after it was made, and its event sent. Returns how many."""
+    return connection.execute(
+        SETTLE,
+        {
+            **stream,
+            "log_id": log_id,
+            "ids": list(ids),
+            "versions": list(versions),
+            "asked_at": asked_at,
+            "lag": lag,
+        },
+    ).rowcount
+
+
+def settle_gone(
+    connection: Connection,
+    stream: Mapping[str, object],
+    *,
+    log_id: UUID,
+    confirmed: Mapping[str, datetime],
+    outcome: str,
+) -> int:
+    """Settles the events of records that are gone at the vendor: DELETED where they were deleted here, GONE where they
+    never were here. `confirmed`: when that was found, by id. Returns how many."""
+    return connection.execute(
+        SETTLE_GONE,
+        {
+            **stream,
+            "log_id": log_id,
+            "ids": list(confirmed),
+            "confirmed": list(confirmed.values()),
+            "outcome": outcome,
+        },
+    ).rowcount

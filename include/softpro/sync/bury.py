@@ -1,0 +1,85 @@
+"""The soft delete of records that are gone at the vendor: in `raw`, and in `roi` with history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from psycopg import sql
+
+from softpro.entities import EntityType
+from softpro.mapping.columns import COLUMNS
+from softpro.store import inbox, logs
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+
+# A version that was asked for after that is alive again: see `raw`.
+MARK = """
+update raw.records r set deleted_at = g.confirmed_at
+from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
+where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = g.entity_id
+"""
+UNPEND = """
+with settled as (
+    select ctid as place
+    from raw.pending
+    where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and entity_id = any(%(ids)s)
+    order by entity_id
+    for update
+)
+delete from raw.pending p
+using settled
+where p.ctid = settled.place
+"""
+BURY = """
+with replaced as (
+    update {roi} t
+    set deleted_at = now(), updated_at = now()
+    from {roi} o
+    where t.id = o.id and o.organization_id = %(organization_id)s and o.{key} = any(%(ids)s) and o.deleted_at is null
+    returning o.*
+)
+insert into {history} ({columns}, valid_from, valid_to, changed_fields)
+select {columns}, updated_at, now(), array['deleted_at']
+from replaced
+"""
+RESOLVE = """
+update softpro.quarantine
+set resolved_at = now(), updated_at = now(), resolution = 'DISCARDED', resolved_by = null,
+    resolution_reason = 'SoftPro deleted the record'
+where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s)
+  and (record_key = any(%(ids)s) or (record_key <> entity_id and entity_id = any(%(ids)s)))
+  and resolved_at is null
+"""
+
+
+def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) -> None:
+    """Deletes the records of these ids, which the caller has locked in `raw.records`, in the order of ids, in the
+    surrounding transaction. `confirmed`: when each was found gone, by the database's clock.
+
+    Their cases in quarantine, and the webhook events that wait for them, are closed with them.
+    """
+    ids = list(confirmed)
+    parameters = {
+        **run.stream,
+        "organization_id": run.organization_id,
+        "ids": ids,
+        "confirmed": list(confirmed.values()),
+    }
+    connection.execute(MARK, parameters)
+    connection.execute(UNPEND, parameters)
+    buried = connection.execute(_bury(run.entity_type), parameters).rowcount
+    connection.execute(RESOLVE, parameters)
+    inbox.settle_gone(connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED")
+    logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+
+
+def _bury(entity_type: EntityType) -> sql.Composed:
+    kept = ("mapping_version", "softpro_created_at", "softpro_updated_at", "created_at", "updated_at", "deleted_at")
+    columns = ("id", "organization_id", entity_type.key, *COLUMNS[entity_type], *kept)
+    return sql.SQL(BURY).format(
+        roi=sql.Identifier("roi", entity_type.table),
+        history=sql.Identifier("roi", f"{entity_type.table}_history"),
+        key=sql.Identifier(entity_type.key),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+    )
