@@ -13,6 +13,25 @@ from uuid import UUID
 
 from softpro.store.database import Connection
 
+CHANNEL = "softpro_webhooks"
+"""On which PostgreSQL notifies whoever listens that events came in."""
+
+DRAIN_LOCK = 360_001
+"""Of a session's advisory lock: whoever holds it works on the events, of all organizations."""
+
+BEING_DRAINED = """
+select exists (
+    select from pg_locks
+    where locktype = 'advisory' and objsubid = 1 and classid = 0 and objid = %s
+      and database = (select oid from pg_database where datname = current_database())
+) as drained
+"""
+DUE_IN = """
+select extract(epoch from min(coalesce(next_retry_at, received_at)) - clock_timestamp())::float8 as seconds
+from softpro.webhook_events
+where status in ('PENDING', 'RETRYING')
+"""
+
 SETTLE = """
 with returned as materialized (
     select * from unnest(%(ids)s::text[], %(versions)s::timestamptz[]) r (entity_id, updated_at)
@@ -34,6 +53,21 @@ from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirm
 where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
   and e.entity_id = g.entity_id and e.received_at < g.confirmed_at
 """
+
+
+def take_turn(connection: Connection) -> bool:
+    """Whether this session is the one that works on the events from now on, until it ends."""
+    row = connection.execute("select pg_try_advisory_lock(%s) as taken", [DRAIN_LOCK]).fetchone()
+    assert row is not None
+    return bool(row["taken"])
+
+
+def due_in(connection: Connection) -> float | None:
+    """Seconds until the first event is due, negative where it has been for so long; None where none waits."""
+    row = connection.execute(DUE_IN).fetchone()
+    assert row is not None
+    seconds: float | None = row["seconds"]
+    return seconds
 
 
 def waits(connection: Connection, stream: Mapping[str, object]) -> bool:
