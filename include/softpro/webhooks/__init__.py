@@ -1,0 +1,1 @@
+"""SoftPro's webhooks: events come in, and what they hint at is fetched."""
