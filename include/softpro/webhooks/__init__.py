@@ -1,0 +1,1 @@
+"""Webhooks of SoftPro: verify, receive, process."""
