@@ -14,6 +14,7 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 * finish     closes the log and frees the stream; `fail` does so when a step raised
 
 `remap` has `mark` in place of `extract`: it makes everything pending that is in `raw`; `replay` what is in quarantine.
+`sync_records` has `fetch`: it asks for a few records, one by one.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ from softpro.store.logs import SyncLog
 from softpro.sync import cursors
 from softpro.sync.demanded import demanded
 from softpro.sync.extract import Extracted, Progress
+from softpro.sync.fetch import Fetched
 from softpro.sync.load import Loaded
 from softpro.sync.remap import Marked
 from softpro.sync.replay import Marked as MarkedCases
 from softpro.sync.transform import Transformed, clear
+from softpro.vendor.contract import LARGEST_PAGE
 
 SLICE_SECONDS = 60.0
 MAX_ATTEMPTS = 2  # the DAG tries a task that died once more
@@ -64,9 +67,11 @@ def begin(
     reason: str | None = None,
     operation: str = "SYNC",
     records: Sequence[str] | None = None,
+    part: int = 0,
 ) -> Run:
     """Takes the stream's lease and opens its log; a run that died holding the lease is FAILED now. One over `records`,
-    a few that are named by their ids, goes on beside others, without a lease.
+    a few that are named by their ids, goes on beside others, without a lease. `part`: of what the run's id names, where
+    it begins several times.
 
     The log's `reason` is, where none is given, what the stream's cursor comes to. Raises LeaseHeld while another run
     works on the stream, NotConnected where there is no grant to fetch with.
@@ -83,6 +88,7 @@ def begin(
             sync_type=sync_type,
             operation=operation,
             entity_id=records[0] if records is not None and len(records) == 1 else None,
+            part=part,
         )
         epoch = _take(connection, integration, entity_type, log_id) if records is None else None
         named = None if records is None else tuple(records)
@@ -130,23 +136,35 @@ def extract(
     first_slice: bool = True,
     progress: Progress = lambda fetched, total: None,
     waiting: Callable[[float], None] = lambda seconds: None,
+    urgent: bool = False,
 ) -> Extracted:
-    """See `softpro.sync.extract`; `waiting` is told the seconds that the rate limit makes it wait."""
+    """See `softpro.sync.extract`; `waiting` is told the seconds that the rate limit makes it wait. `urgent`: with the
+    reserve of the rate limit, and as few requests as can be."""
     from softpro.sync.extract import extract as step
 
     with services.database.connect() as connection:
         integration = integrations.get(connection, run.integration_id)
-        with services.client(integration, bulk=True) as client:
+        with services.client(integration, bulk=not urgent) as client:
             client.waiting = waiting
             return step(
                 connection,
                 client,
                 run,
-                batch_size=services.sync.batch_size,
+                batch_size=LARGEST_PAGE if urgent else services.sync.batch_size,
                 seconds=seconds,
                 first_slice=first_slice,
                 progress=progress,
             )
+
+
+def fetch(services: Services, run: Run, *, seconds: float = SLICE_SECONDS, again: bool = False) -> Fetched:
+    """See `softpro.sync.fetch`."""
+    from softpro.sync.fetch import fetch as step
+
+    with services.database.connect() as connection:
+        integration = integrations.get(connection, run.integration_id)
+        with services.client(integration) as client:
+            return step(connection, client, run, seconds=seconds, again=again)
 
 
 def transform(database: Database, run: Run) -> Transformed:
@@ -259,6 +277,35 @@ def sync(
             stage("transform", f"{fetched} fetched")
             parts.wait()
         apply(database, run, stage)
+
+    return through(database, run, work)
+
+
+def sync_records(
+    services: Services,
+    integration: Integration,
+    entity_type: EntityType,
+    records: Sequence[str],
+    *,
+    sync_type: SyncType,
+    run_id: str,
+    stage: Stage = silent,
+) -> SyncLog:
+    """Fetches the records of these ids, and maps, checks and loads them, changed or not, beside whatever else goes on.
+
+    Ends as `sync` does.
+    """
+    database = services.database
+    run = begin(
+        database, integration, entity_type, mode=Mode.RECORDS, sync_type=sync_type, run_id=run_id, records=records
+    )
+
+    def work() -> None:
+        stage("fetch", "")
+        fetched = fetch(services, run, again=True)
+        stage("transform", f"{len(fetched.landed)} fetched")
+        apply(database, run, stage)
+        fetched.require(entity_type)
 
     return through(database, run, work)
 

@@ -94,10 +94,10 @@ def one(database: Database, query: Any, *parameters: object) -> Any:
     return value
 
 
-def execute(database: Database, query: Any, *parameters: object) -> None:
+def execute(database: Database, query: Any, *parameters: object, **named: object) -> None:
     """Runs a statement and commits it."""
     with database.connect() as connection:
-        connection.execute(query, parameters or None)
+        connection.execute(query, named or parameters or None)
 
 
 def tables(connection: Connection) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from softpro.entities import EntityType
+from softpro.errors import BatchHeld
 from softpro.quality import batch, holds, results
 from softpro.quality.batch import Found, Standard
 from softpro.quality.demands import Demand, expectations
@@ -36,22 +37,27 @@ def check(
     """Rejects the staged records that break a critical expectation, each with all its reasons, and stages the results.
 
     `demands`: the mappings' validation rules; `standard`: what the batch as a whole is measured by. Can be run again:
-    it starts from what transform staged. Raises LeaseLost, CheckFailed, and BatchHeld where a person has to decide.
+    it starts from what transform staged. A few records that were named are no batch. Raises LeaseLost, CheckFailed, and
+    BatchHeld where a person has to decide.
     """
+    if run.records is not None and holds.is_waiting(connection, run):
+        raise BatchHeld(f"A batch of these {run.entity_type.table} is held: what was fetched waits with it")
     records = _staged(connection, run)
     judged: list[Judged] = []
     if records:  # importing Great Expectations alone takes seconds
         judged = judge_staged(database, run.entity_type, run.log_id, demands)
-    elif standard.sweep_total is None and not holds.is_waiting(connection, run):
+    elif run.records is not None or (standard.sweep_total is None and not holds.is_waiting(connection, run)):
         return Checked(0)
     try:
         with connection.transaction():
             leases.fence(connection, run)
             rejected = reject(connection, run.entity_type, run.log_id, judged)
-            found = _of_batch(connection, run, judged, standard, records)
+            found = _of_batch(connection, run, judged, standard, records) if run.records is None else []
             rows = [_result(each, records) for each in judged if each.expectation.level == "row"]
             results.stage(connection, run, [*rows, *(each.result for each in found)])
-            held = holds.review(connection, run, [each.finding for each in found if each.finding], records)
+            held = None
+            if run.records is None:
+                held = holds.review(connection, run, [each.finding for each in found if each.finding], records)
             if held is not None and not held.again:
                 results.keep(connection, run)
     except psycopg.errors.QueryCanceled:

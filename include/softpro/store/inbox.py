@@ -51,7 +51,7 @@ set processed = true, processed_at = clock_timestamp(), outcome = %(outcome)s, l
     processing_error = null, next_retry_at = null
 from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
 where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
-  and e.entity_id = g.entity_id and e.received_at < g.confirmed_at
+  and e.entity_id = g.entity_id and e.received_at <= g.confirmed_at - %(lag)s
 """
 
 
@@ -118,9 +118,10 @@ def settle_gone(
     log_id: UUID,
     confirmed: Mapping[str, datetime],
     outcome: str,
+    lag: timedelta,
 ) -> int:
     """Settles the events of records that are gone at the vendor: DELETED where they were deleted here, GONE where they
-    never were here. `confirmed`: when that was found, by id. Returns how many."""
+    were not here. `confirmed`: when that was found, by id; `lag` as in `settle`. Returns how many."""
     return connection.execute(
         SETTLE_GONE,
         {
@@ -129,5 +130,6 @@ def settle_gone(
             "ids": list(confirmed),
             "confirmed": list(confirmed.values()),
             "outcome": outcome,
+            "lag": lag,
         },
     ).rowcount

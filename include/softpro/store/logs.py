@@ -69,10 +69,13 @@ class SyncLog:
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SyncLog.__dataclass_fields__))
 
 
-def log_id_of(run_id: str, integration_id: UUID, entity_type: EntityType, operation: str = "SYNC") -> UUID:
+def log_id_of(
+    run_id: str, integration_id: UUID, entity_type: EntityType, operation: str = "SYNC", part: int = 0
+) -> UUID:
     """The id of a run's log for a stream: the same however often a task is tried (UUID version 5, RFC 9562)."""
     name = f"{run_id}/{integration_id}/{entity_type.value}"
-    return uuid5(NAMESPACE, name if operation == "SYNC" else f"{name}/{operation}")
+    name = name if operation == "SYNC" else f"{name}/{operation}"
+    return uuid5(NAMESPACE, f"{name}/{part}" if part else name)
 
 
 def announce(
@@ -85,12 +88,14 @@ def announce(
     sync_type: SyncType,
     operation: str = "SYNC",
     entity_id: str | None = None,
+    part: int = 0,
 ) -> UUID:
-    """Writes the PENDING log of a run that is about to begin; `entity_id`: of the one record that it is about.
+    """Writes the PENDING log of a run that is about to begin; `entity_id`: of the one record that it is about; `part`:
+    of the run, where it has several for a stream.
 
     Returns its id; writing it again is no change.
     """
-    log_id = log_id_of(run_id, integration.id, entity_type, operation)
+    log_id = log_id_of(run_id, integration.id, entity_type, operation, part)
     connection.execute(
         """
         insert into softpro.sync_logs

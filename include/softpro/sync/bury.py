@@ -12,6 +12,7 @@ from softpro.mapping.columns import COLUMNS
 from softpro.store import inbox, logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
+from softpro.vendor.contract import LAG
 
 # A version that was asked for after that is alive again: see `raw`.
 MARK = """
@@ -70,7 +71,7 @@ def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) ->
     connection.execute(UNPEND, parameters)
     buried = connection.execute(_bury(run.entity_type), parameters).rowcount
     connection.execute(RESOLVE, parameters)
-    inbox.settle_gone(connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED")
+    inbox.settle_gone(connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG)
     logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
 
 

@@ -162,7 +162,8 @@ def load(connection: Connection, run: Run) -> Loaded:
             records_updated=counts["updated"],
         )
         logs.add_warnings(connection, run.log_id, warnings)
-        holds.settle(connection, run)
+        if run.records is None:
+            holds.settle(connection, run)
     return Loaded(counts["loaded"], counts["inserted"], counts["updated"], quarantined)
 
 

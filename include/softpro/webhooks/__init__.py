@@ -1,1 +1,1 @@
-"""Webhooks of SoftPro: verify, receive, process."""
+"""SoftPro's webhooks: events come in, and what they hint at is fetched."""

@@ -24,7 +24,7 @@ comment on column softpro.webhook_events.record_updated_at is
 comment on column softpro.webhook_events.missing_at is
     'when its record was asked for that SoftPro answered 404 for; a second 404 confirms it';
 comment on column softpro.webhook_events.outcome is
-    'how it was settled: its record was fetched, was deleted here, was never here, or is not synced';
+    'how it was settled: its record was fetched, was deleted here, is neither there nor here, or is not synced';
 comment on column softpro.webhook_events.log_id is 'the sync log of the run that settled it, or tried last';
 
 create index webhook_events_recent on softpro.webhook_events (integration_id, received_at desc, id);

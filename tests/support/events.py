@@ -1,0 +1,72 @@
+"""Webhook events as they stand in the inbox once the receiver has taken them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from softpro.store.database import Database
+from softpro.store.integrations import Integration
+
+from .databases import execute, rows
+
+_numbers = count(1)
+
+
+def put(
+    database: Database,
+    integration: Integration,
+    entity_id: str,
+    kind: str = "TRANSACTION_UPDATED",
+    *,
+    entity_type: str = "TRANSACTION",
+    carries: datetime | None = None,
+    seconds_ago: float = 0,
+) -> str:
+    """An event of this record, received so long ago; `carries`: the updatedAt of the record inside it. Its id."""
+    event_id = f"evt_{next(_numbers)}"
+    execute(
+        database,
+        """
+        insert into softpro.webhook_events
+            (integration_id, organization_id, event_type, event_id, entity_type, entity_id, payload,
+             signature_verified, record_updated_at, received_at, priority)
+        values (%s, %s, %s, %s, %s, %s, '{}', true, %s, clock_timestamp() - make_interval(secs => %s), %s)
+        """,
+        integration.id,
+        integration.organization_id,
+        kind,
+        event_id,
+        entity_type,
+        entity_id,
+        carries,
+        seconds_ago,
+        0 if "STATUS" in kind or kind.startswith("ORDER") else 1,
+    )
+    return event_id
+
+
+def age(database: Database, seconds: float) -> None:
+    """Lets all be so many seconds longer ago: receipts, the first 404s, what landed; so that what waits is due."""
+    execute(
+        database,
+        """
+        update softpro.webhook_events
+        set received_at = received_at - %(ago)s, missing_at = missing_at - %(ago)s,
+            next_retry_at = next_retry_at - %(ago)s
+        where not processed
+        """,
+        ago=timedelta(seconds=seconds),
+    )
+    execute(database, "update raw.records set last_seen_at = last_seen_at - %(ago)s", ago=timedelta(seconds=seconds))
+
+
+def events(database: Database) -> dict[str, dict[str, Any]]:
+    """All events, by their id at the vendor."""
+    return {row["event_id"]: row for row in rows(database, "select * from softpro.webhook_events")}
+
+
+def outcomes(database: Database) -> dict[str, str | None]:
+    """How each event was settled, by its id at the vendor; None where it waits."""
+    return {event_id: row["outcome"] for event_id, row in events(database).items()}
