@@ -68,6 +68,22 @@ def parse_keys(value: str) -> tuple[bytes, ...]:
     return tuple(keys)
 
 
+def parse_webhook_secrets(value: str) -> tuple[bytes, ...]:
+    """The secrets of SOFTPRO_WEBHOOK_SECRET: none where it is empty. Raises ValueError with the expected form."""
+    if not value.strip():
+        return ()
+    secrets = [part.strip().encode() for part in value.split(",")]
+    if not all(secrets) or len(secrets) > 2:
+        raise ValueError("should be one secret or, while it is changed, two, separated by a comma")
+    return tuple(secrets)
+
+
+def _webhook_secrets(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        parse_webhook_secrets(value.get_secret_value())
+    return value
+
+
 def _keys(value: SecretStr) -> SecretStr:
     parse_keys(value.get_secret_value())
     return value
@@ -190,6 +206,23 @@ class QualitySettings(Group):
     check_results_days: int = Field(
         400, alias="SOFTPRO_CHECK_RESULTS_DAYS", ge=1, le=36_500, description="days, a whole number above 0"
     )
+
+
+class WebhookSettings(Group):
+    """What SoftPro signs webhooks with, and how long their events are kept. Without a secret none is taken."""
+
+    secret: Annotated[SecretStr | None, AfterValidator(_webhook_secrets)] = Field(
+        None,
+        alias="SOFTPRO_WEBHOOK_SECRET",
+        description="the secret that SoftPro signs webhooks with; two, separated by a comma, while it is changed",
+    )
+    event_days: int = Field(
+        30, alias="SOFTPRO_WEBHOOK_EVENT_DAYS", ge=1, le=36_500, description="days, a whole number above 0"
+    )
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        return parse_webhook_secrets(self.secret.get_secret_value()) if self.secret else ()
 
 
 class WebSettings(Group):

@@ -26,7 +26,7 @@ from softpro.errors import (
     VersionConflict,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, coverage, holds, mappings, preview, quarantine, sync, versions
+from softpro_web.routes import connection, coverage, holds, mappings, preview, quarantine, sync, versions, webhooks
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,13 @@ STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (DecryptionError, 500, "CONFIGURATION_ERROR"),
     (SoftProError, 500, "INTERNAL_ERROR"),
 ]
-HTTP_CODES = {401: "AUTHENTICATION_ERROR", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+HTTP_CODES = {
+    401: "AUTHENTICATION_ERROR",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "TOO_LARGE",
+}
 
 
 def create_app() -> FastAPI:
@@ -61,7 +67,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine, holds):
+    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine, holds, webhooks):
         app.include_router(resource.router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -1,0 +1,118 @@
+"""Webhook events as they come in: checked against their integration and stored, many in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from softpro.store.inbox import CHANNEL
+
+MAX_ATTEMPTS = 5
+"""How often an event is tried before it is FAILED."""
+
+
+class Verdict(StrEnum):
+    """What became of a delivery. REFUSED: the integration is not there, disconnected, takes no webhooks, or is
+    another organization's. STALE: too old to come for the first time."""
+
+    STORED = "STORED"
+    KNOWN = "KNOWN"
+    STALE = "STALE"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A delivery whose signature is good. `organization` is the vendor's id; `payload` and `bare` are JSON: where
+    jsonb refuses the first, the second is stored. `timely`: it may come for the first time."""
+
+    integration_id: UUID
+    organization: str
+    event_id: str
+    event_type: str
+    entity_type: str
+    entity_id: str
+    priority: int
+    record_updated_at: datetime | None
+    payload: str
+    bare: str
+    headers: str
+    signature: str
+    timely: bool
+
+    @property
+    def key(self) -> tuple[UUID, str, str]:
+        """What makes it one event: another integration's ids never matter, and one organization alone is right."""
+        return self.integration_id, self.organization, self.event_id
+
+
+# An event that is repeated is one row. Those of one statement are counted before: a row is updated once in it.
+STORE = """
+with arrived as materialized (
+    select *
+    from unnest(%(integration_id)s::uuid[], %(organization)s::text[], %(event_id)s::text[], %(event_type)s::text[],
+                %(entity_type)s::text[], %(entity_id)s::text[], %(priority)s::smallint[],
+                %(record_updated_at)s::timestamptz[], %(payload)s::text[], %(bare)s::text[], %(headers)s::text[],
+                %(signature)s::text[], %(timely)s::boolean[], %(deliveries)s::integer[])
+         with ordinality a (integration_id, organization, event_id, event_type, entity_type, entity_id, priority,
+                            record_updated_at, payload, bare, headers, signature, timely, deliveries, number)
+),
+accepted as (
+    select a.*, i.organization_id
+    from arrived a
+    join softpro.integrations i on i.id = a.integration_id and i.softpro_organization_id = a.organization
+    where i.webhooks_enabled and i.status <> 'DISCONNECTED' and i.deleted_at is null
+),
+stored as (
+    insert into softpro.webhook_events as e
+        (integration_id, organization_id, event_type, event_id, entity_type, entity_id, payload, headers, signature,
+         signature_verified, priority, record_updated_at, deliveries, max_attempts, received_at)
+    select integration_id, organization_id, event_type, event_id, entity_type, entity_id,
+           case when pg_input_is_valid(payload, 'jsonb') then payload::jsonb else bare::jsonb end,
+           headers::jsonb, signature, true, priority, record_updated_at, deliveries, %(max_attempts)s,
+           clock_timestamp()
+    from accepted
+    where timely
+    order by integration_id, event_id
+    on conflict (integration_id, event_id) do update
+    set deliveries = e.deliveries + excluded.deliveries
+    returning e.integration_id, e.event_id, e.deliveries
+),
+repeated as (
+    update softpro.webhook_events e
+    set deliveries = e.deliveries + a.deliveries
+    from accepted a
+    where not a.timely and e.integration_id = a.integration_id and e.event_id = a.event_id
+    returning e.integration_id, e.event_id
+),
+judged as (
+    select a.number,
+           case when c.number is null then 'REFUSED'
+                when s.deliveries = a.deliveries then 'STORED'
+                when s.deliveries is not null or r.event_id is not null then 'KNOWN'
+                else 'STALE' end as verdict
+    from arrived a
+    left join accepted c on c.number = a.number
+    left join stored s on s.integration_id = a.integration_id and s.event_id = a.event_id
+    left join repeated r on r.integration_id = a.integration_id and r.event_id = a.event_id
+),
+told as materialized (
+    select pg_notify(%(channel)s, '')
+    where exists (select from judged where verdict = 'STORED')
+)
+select verdict, (select count(*) from told) as told
+from judged
+order by number
+"""
+
+
+def parameters(arrivals: Mapping[Arrival, int]) -> dict[str, Any]:
+    """Those of STORE, for these arrivals and how often each came; no two of them have the same key."""
+    columns: dict[str, Iterable[Any]] = {
+        name: [getattr(each, name) for each in arrivals] for name in Arrival.__dataclass_fields__
+    }
+    return {**columns, "deliveries": list(arrivals.values()), "max_attempts": MAX_ATTEMPTS, "channel": CHANNEL}

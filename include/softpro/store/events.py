@@ -1,0 +1,318 @@
+"""Webhook events for people: shown, counted, tried again, and forgotten once they are old."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg import sql
+from psycopg.rows import class_row
+
+from softpro.errors import NotFoundHere, OutOfDate
+from softpro.store.database import Connection
+from softpro.store.inbox import CHANNEL
+from softpro.timestamps import format_milliseconds
+
+
+class Status(StrEnum):
+    """PENDING: not tried yet. RETRYING: tried in vain, and due again. FAILED: tried as often as it is tried."""
+
+    PENDING = "PENDING"
+    RETRYING = "RETRYING"
+    PROCESSED = "PROCESSED"
+    FAILED = "FAILED"
+
+
+class About(StrEnum):
+    """What an event is about; documents are not synced."""
+
+    TRANSACTION = "TRANSACTION"
+    CONTACT = "CONTACT"
+    DOCUMENT = "DOCUMENT"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of `softpro.webhook_events` without its payload. `event_id` is the vendor's, `log_id` the sync log of the
+    run that settled it, or tried last; `decisions`: what people decided, as `decision`, `by`, `at`."""
+
+    id: UUID
+    integration_id: UUID
+    organization_id: str
+    event_id: str
+    event_type: str
+    entity_type: str
+    entity_id: str
+    status: str
+    outcome: str | None
+    priority: int
+    deliveries: int
+    attempts: int
+    max_attempts: int
+    next_retry_at: datetime | None
+    record_updated_at: datetime | None
+    processing_error: str | None
+    received_at: datetime
+    processed_at: datetime | None
+    log_id: UUID | None
+    decisions: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """What a list shows of it; times as the vendor writes them."""
+        return {
+            "id": str(self.id),
+            "integrationId": str(self.integration_id),
+            "organizationId": self.organization_id,
+            "eventId": self.event_id,
+            "eventType": self.event_type,
+            "entityType": self.entity_type,
+            "entityId": self.entity_id,
+            "status": self.status,
+            "outcome": self.outcome,
+            "priority": self.priority,
+            "deliveries": self.deliveries,
+            "attempts": self.attempts,
+            "maxAttempts": self.max_attempts,
+            "nextRetryAt": _shown(self.next_retry_at),
+            "recordUpdatedAt": _shown(self.record_updated_at),
+            "processingError": self.processing_error,
+            "receivedAt": _shown(self.received_at),
+            "processedAt": _shown(self.processed_at),
+            "logId": str(self.log_id) if self.log_id else None,
+            "decisions": self.decisions,
+        }
+
+    def line(self) -> str:
+        """It in one line."""
+        tries = f"{self.attempts} of {self.max_attempts} tries" if self.attempts else "not tried"
+        told = self.outcome or tries
+        return (
+            f"{self.id}  {_shown(self.received_at)}  {self.event_type}  {self.entity_type.lower()} {self.entity_id}  "
+            f"{self.status}, {told}" + (f": {self.processing_error}" if self.processing_error else "")
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events of an integration to list; None leaves all in. `event_type` as stored, e.g. ORDER_CLOSED."""
+
+    status: str | None = None
+    entity_type: str | None = None
+    event_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts of an integration's events, by day of their receipt (UTC); `oldest_waiting` in seconds, None where none
+    waits; `repeated`: deliveries of an event that was stored before. `p50` and `p95`: seconds from receipt to settled,
+    of those settled in the last 24 h; None where there are none."""
+
+    by_status: dict[str, int]
+    by_type: dict[str, int]
+    by_day: dict[str, int]
+    oldest_waiting: float | None
+    repeated: int
+    p50: float | None
+    p95: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "byStatus": {status.value: self.by_status.get(status, 0) for status in Status},
+            "byType": self.by_type,
+            "byDay": self.by_day,
+            "oldestWaitingSeconds": self.oldest_waiting,
+            "repeatedDeliveries": self.repeated,
+            "secondsToSettle": {"p50": self.p50, "p95": self.p95},
+        }
+
+
+COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Event.__dataclass_fields__))
+PAGE = """
+select {columns}
+from softpro.webhook_events
+where {wanted}
+order by received_at desc, id
+limit %(limit)s offset %(offset)s
+"""
+# From the start: attempts 0 makes it PENDING, and due. What it ran into is kept until it is tried.
+RETRY = """
+update softpro.webhook_events
+set attempts = 0, next_retry_at = null, decisions = decisions || softpro.decision('RETRY', %(by)s, null)
+where integration_id = %(integration_id)s and {wanted}
+returning id
+"""
+STATS = """
+with counted as (
+    select status, event_type, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD') as day, count(*) as events,
+           sum(deliveries - 1) as repeated, min(received_at) as first
+    from softpro.webhook_events
+    where integration_id = %(integration_id)s
+    group by 1, 2, 3
+)
+select (select jsonb_object_agg(status, n) from (select status, sum(events) as n from counted group by 1) s)
+           as by_status,
+       (select jsonb_object_agg(event_type, n) from (select event_type, sum(events) as n from counted group by 1) t)
+           as by_type,
+       (select jsonb_object_agg(day, n) from (select day, sum(events) as n from counted group by 1) d) as by_day,
+       (select extract(epoch from clock_timestamp() - min(first))::float8
+        from counted
+        where status in ('PENDING', 'RETRYING')) as oldest_waiting,
+       (select coalesce(sum(repeated), 0)::bigint from counted) as repeated,
+       took.p50, took.p95
+from (
+    select percentile_cont(0.5) within group (order by seconds) as p50,
+           percentile_cont(0.95) within group (order by seconds) as p95
+    from (
+        select extract(epoch from processed_at - received_at)::float8 as seconds
+        from softpro.webhook_events
+        where integration_id = %(integration_id)s and processed_at > now() - interval '24 hours'
+    ) settled
+) took
+"""
+
+
+def page(
+    connection: Connection, integration_id: UUID, wanted: Wanted, limit: int, offset: int
+) -> tuple[list[Event], int]:
+    """The integration's events of that kind, newest first, and how many there are in all."""
+    parameters: dict[str, object] = {"integration_id": integration_id, "limit": limit, "offset": offset}
+    conditions: list[sql.Composable] = [sql.SQL("integration_id = %(integration_id)s")]
+    for column in Wanted.__dataclass_fields__:
+        if (value := getattr(wanted, column)) is not None:
+            conditions.append(sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder(column)))
+            parameters[column] = value
+    where = sql.SQL(" and ").join(conditions)
+    found = (
+        connection.cursor(row_factory=class_row(Event))
+        .execute(sql.SQL(PAGE).format(columns=COLUMNS, wanted=where), parameters)
+        .fetchall()
+    )
+    total = connection.execute(
+        sql.SQL("select count(*) as total from softpro.webhook_events where {}").format(where), parameters
+    ).fetchone()
+    assert total is not None
+    return found, total["total"]
+
+
+def get(connection: Connection, integration_id: UUID, event_id: UUID) -> Event:
+    """One event, by the id of its row. Raises NotFoundHere."""
+    query = sql.SQL("select {} from softpro.webhook_events where id = %s and integration_id = %s").format(COLUMNS)
+    found = connection.cursor(row_factory=class_row(Event)).execute(query, [event_id, integration_id]).fetchone()
+    if found is None:
+        raise NotFoundHere(f"No webhook event of this integration has the id {event_id}")
+    return found
+
+
+def shown(connection: Connection, event: Event) -> bytes:
+    """All of an event as JSON: with `headers`, and its `payload`, every digit of it."""
+    row = connection.execute(
+        "select payload::text as payload, headers from softpro.webhook_events where id = %s and integration_id = %s",
+        [event.id, event.integration_id],
+    ).fetchone()
+    if row is None:
+        raise NotFoundHere(f"The webhook event {event.id} was deleted just now")
+    return msgspec.json.encode(
+        {**event.as_json(), "headers": row["headers"], "payload": msgspec.Raw(row["payload"].encode())}
+    )
+
+
+def retry(connection: Connection, integration_id: UUID, event_id: UUID, by: str) -> Event:
+    """An event that failed, or is to be tried again later, is due now, and tried as often as a new one.
+
+    Raises NotFoundHere, OutOfDate where it is neither.
+    """
+    with connection.transaction():
+        event = get(connection, integration_id, event_id)
+        if not _retry(connection, integration_id, [event_id], ["FAILED", "RETRYING"], None, by):
+            raise OutOfDate(
+                f"The webhook event {event_id} is {event.status}: one that is FAILED or RETRYING is retried"
+            )
+    return get(connection, integration_id, event_id)
+
+
+def retry_some(connection: Connection, integration_id: UUID, event_ids: Sequence[UUID], by: str) -> int:
+    """The same for those of these events that failed or are to be tried again later. Returns how many those were."""
+    return _retry(connection, integration_id, event_ids, ["FAILED", "RETRYING"], None, by)
+
+
+def retry_failed(connection: Connection, integration_id: UUID, entity_type: str | None, by: str) -> int:
+    """The same for all of the integration's events that failed, or those about one entity type. Returns how many."""
+    return _retry(connection, integration_id, None, ["FAILED"], entity_type, by)
+
+
+def stats(connection: Connection, integration_id: UUID) -> Stats:
+    """The integration's counts."""
+    row = connection.execute(STATS, {"integration_id": integration_id}).fetchone()
+    assert row is not None
+    return Stats(
+        by_status=row["by_status"] or {},
+        by_type=row["by_type"] or {},
+        by_day=dict(sorted((row["by_day"] or {}).items())),
+        oldest_waiting=row["oldest_waiting"],
+        repeated=row["repeated"],
+        p50=row["p50"],
+        p95=row["p95"],
+    )
+
+
+def enabled(connection: Connection, integration_id: UUID) -> bool:
+    """Whether the integration takes webhooks. Raises NotFoundHere."""
+    row = connection.execute(
+        "select webhooks_enabled from softpro.integrations where id = %s", [integration_id]
+    ).fetchone()
+    if row is None:
+        raise NotFoundHere(f"No integration has the id {integration_id}: connect it first")
+    return bool(row["webhooks_enabled"])
+
+
+def enable(connection: Connection, integration_id: UUID, *, on: bool) -> None:
+    """Lets the integration take webhooks, or not."""
+    connection.execute(
+        "update softpro.integrations set webhooks_enabled = %s, updated_at = now() where id = %s", [on, integration_id]
+    )
+
+
+def forget(connection: Connection, days: int) -> int:
+    """Deletes the events that were settled more than so many days ago. Returns how many."""
+    return connection.execute(
+        "delete from softpro.webhook_events where processed and processed_at < now() - make_interval(days => %s)",
+        [days],
+    ).rowcount
+
+
+def _retry(
+    connection: Connection,
+    integration_id: UUID,
+    event_ids: Sequence[UUID] | None,
+    statuses: Sequence[str],
+    entity_type: str | None,
+    by: str,
+) -> int:
+    conditions = [sql.SQL("status = any(%(statuses)s)")]
+    if event_ids is not None:
+        conditions.append(sql.SQL("id = any(%(event_ids)s)"))
+    if entity_type is not None:
+        conditions.append(sql.SQL("entity_type = %(entity_type)s"))
+    with connection.transaction():
+        retried = connection.execute(
+            sql.SQL(RETRY).format(wanted=sql.SQL(" and ").join(conditions)),
+            {
+                "integration_id": integration_id,
+                "event_ids": None if event_ids is None else list(event_ids),
+                "statuses": list(statuses),
+                "entity_type": entity_type,
+                "by": by,
+            },
+        ).rowcount
+        if retried:
+            connection.execute("select pg_notify(%s, '')", [CHANNEL])
+    return retried
+
+
+def _shown(moment: datetime | None) -> str | None:
+    return format_milliseconds(moment) if moment else None

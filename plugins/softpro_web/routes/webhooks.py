@@ -1,0 +1,246 @@
+"""The receiver of SoftPro's webhooks, and the events that came for people: listed, looked at, tried again, counted."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+
+from softpro.errors import SettingsError, UsageError
+from softpro.orchestration.hook import database as find_database
+from softpro.settings import OAuthSettings, WebhookSettings, load
+from softpro.store import events, integrations
+from softpro.store.arrivals import MAX_ATTEMPTS, Arrival, Verdict
+from softpro.store.events import About, Event, Status, Wanted
+from softpro.webhooks import verify
+from softpro.webhooks.verify import LARGEST_BODY, LONGEST_TEXT, WINDOW
+from softpro.webhooks.writer import Writer
+from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
+from softpro_web.models import Answer, Done, ListAnswer, Meta
+from softpro_web.quarantine_models import WITHOUT_NUL
+from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+from softpro_web.webhook_models import (
+    EventOut,
+    Retried,
+    RetryBody,
+    RetrySomeBody,
+    StatsOut,
+    WebhookConfig,
+    WebhookConfigBody,
+    WholeEvent,
+)
+
+KEPT_HEADERS = ("content-type", "user-agent", "x-softpro-delivery")
+LONGEST_HEADER = 500
+
+router = APIRouter(prefix="/webhooks")
+log = logging.getLogger(__name__)
+
+IntegrationId = Annotated[UUID, Query(alias="integrationId")]
+
+_writer = Writer(find_database)
+_headers = msgspec.json.Encoder()
+_STORED = b'{"success":true,"message":"The event is stored"}'
+_KNOWN = b'{"success":true,"message":"The event was stored before"}'
+
+
+@router.get("/events")
+def list_events(
+    user: Reader,
+    database: DatabaseDep,
+    integration_id: IntegrationId,
+    status: Status | None = None,
+    entity_type: Annotated[About | None, Query(alias="entityType")] = None,
+    event_type: Annotated[
+        str | None,
+        Query(alias="eventType", max_length=LONGEST_TEXT, pattern=WITHOUT_NUL, description="ORDER_CLOSED, …"),
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+) -> ListAnswer[EventOut]:
+    """The integration's events, newest first, without their payloads."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        found, total = events.page(connection, integration_id, Wanted(status, entity_type, event_type), limit, offset)
+    return ListAnswer(data=[_out(event) for event in found], meta=Meta(total=total, limit=limit, offset=offset))
+
+
+@router.get("/events/{event_id}", responses={200: {"model": Answer[WholeEvent]}})
+def show_event(event_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
+    """All of an event, the record of a person included that it may carry, so that reading is not enough."""
+    with database.connect() as connection:
+        shown = events.shown(connection, events.get(connection, integration_id, event_id))
+    return Response(
+        b'{"success":true,"data":' + shown + b"}",
+        media_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+@router.post("/events/retry")
+def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> Answer[Retried]:
+    """Tries events again now, from the start: the named ones that are FAILED or RETRYING, or all that are FAILED."""
+    if body.ids is not None and body.entity_type is not None:
+        raise UsageError("ids and entityType can't come together: the events are named already")
+    with database.connect() as connection:
+        integrations.get(connection, body.integration_id)
+        if body.ids is not None:
+            retried = events.retry_some(connection, body.integration_id, body.ids, str(user))
+        else:
+            retried = events.retry_failed(connection, body.integration_id, body.entity_type, str(user))
+    return Answer(data=Retried(retried=retried))
+
+
+@router.post("/events/{event_id}/retry")
+def retry_event(event_id: UUID, body: RetryBody, user: Operator, database: DatabaseDep) -> Answer[EventOut]:
+    """Tries an event again now, from the start; 409 where it is neither FAILED nor RETRYING."""
+    with database.connect() as connection:
+        return Answer(data=_out(events.retry(connection, body.integration_id, event_id, str(user))))
+
+
+@router.get("/stats")
+def read_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> Answer[StatsOut]:
+    """Counts by status, type and day; how long the oldest event waits; how fast the last day's were settled."""
+    with database.connect() as connection:
+        integrations.get(connection, integration_id)
+        found = events.stats(connection, integration_id)
+    return Answer(data=StatsOut.model_validate(found.as_json()))
+
+
+@router.get("/config")
+def read_config(
+    request: Request, user: Reader, database: DatabaseDep, integration_id: IntegrationId
+) -> Answer[WebhookConfig]:
+    """Whether the integration takes webhooks, where SoftPro is to send them, and the receiver's limits."""
+    with database.connect() as connection:
+        on = events.enabled(connection, integration_id)
+    return Answer(data=_config(request, integration_id, on=on))
+
+
+@router.patch("/config")
+def change_config(
+    body: WebhookConfigBody, request: Request, user: Configurer, database: DatabaseDep
+) -> Answer[WebhookConfig]:
+    """Switches an integration's webhooks on or off; what is stored already is worked on either way."""
+    with database.connect() as connection:
+        integrations.get(connection, body.integration_id)
+        events.enable(connection, body.integration_id, on=body.webhooks_enabled)
+    return Answer(data=_config(request, body.integration_id, on=body.webhooks_enabled))
+
+
+@router.post(
+    "/{integrationId}",
+    status_code=202,
+    response_model=Done,
+    responses={
+        200: {"model": Done, "description": "It was stored before"},
+        400: {"description": "It is signed, and no event"},
+        401: {"description": "The signature is missing or wrong, or the event too old to come for the first time"},
+        404: {"description": "There is no such receiver"},
+        413: {"description": "It is too large"},
+        503: {"description": "The database is away"},
+    },
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "X-SoftPro-Signature",
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "Lower-case hex HMAC-SHA256 of the raw body under SOFTPRO_WEBHOOK_SECRET.",
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    },
+)
+async def receive(integrationId: str, request: Request) -> Response:
+    """Takes an event of SoftPro. Open, because SoftPro brings no token: the signature over the raw body stands for it,
+    and is looked at before anything else. 202 and 200 are answered once the event is on disk."""
+    body = await _body(request)
+    signature = request.headers.get("X-SoftPro-Signature")
+    if not verify.is_signed(body, signature, _secrets()):
+        raise HTTPException(401, "The signature is missing or wrong")
+    event = verify.parse(body)
+    try:
+        integration_id = UUID(integrationId)
+    except ValueError:
+        raise HTTPException(404, "No such receiver") from None
+    kept = {name: request.headers[name][:LONGEST_HEADER] for name in KEPT_HEADERS if name in request.headers}
+    verdict = await _writer.put(
+        Arrival(
+            integration_id=integration_id,
+            organization=event.organization,
+            event_id=event.id,
+            event_type=event.type,
+            entity_type=event.entity_type,
+            entity_id=event.entity_id,
+            priority=event.priority,
+            record_updated_at=event.record_updated_at,
+            payload=event.payload,
+            bare=event.bare,
+            headers=_headers.encode(kept).decode(),
+            signature=signature or "",
+            timely=verify.is_timely(event.timestamp, datetime.now(UTC)),
+        )
+    )
+    if verdict is Verdict.REFUSED:
+        raise HTTPException(404, "No such receiver")
+    if verdict is Verdict.STALE:
+        raise HTTPException(401, "The event is too old, or not from now")
+    stored = verdict is Verdict.STORED
+    return Response(_STORED if stored else _KNOWN, 202 if stored else 200, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    """The raw body. Raises HTTPException once it is too large, whatever its length was said to be."""
+    said = request.headers.get("Content-Length", "")
+    size, parts = 0, []
+    if not (said.isdigit() and int(said) > LARGEST_BODY):
+        async for part in request.stream():
+            parts.append(part)
+            size += len(part)
+            if size > LARGEST_BODY:
+                break
+        else:
+            return b"".join(parts)
+    raise HTTPException(413, f"An event has {LARGEST_BODY} bytes at most")
+
+
+@functools.cache
+def _secrets() -> tuple[bytes, ...]:
+    """Read once: a process has the secrets that it was started with."""
+    try:
+        (settings,) = load(WebhookSettings)
+    except SettingsError as wrong:
+        log.error("No webhook is taken: %s", wrong)
+        return ()
+    if not settings.secrets:
+        log.warning("No webhook is taken: SOFTPRO_WEBHOOK_SECRET is not set")
+    return settings.secrets
+
+
+def _config(request: Request, integration_id: UUID, *, on: bool) -> WebhookConfig:
+    return WebhookConfig(
+        webhooks_enabled=on,
+        receiver_url=f"{_address(request)}/webhooks/{integration_id}",
+        secrets=len(_secrets()),
+        replay_window_seconds=int(WINDOW.total_seconds()),
+        largest_body_bytes=LARGEST_BODY,
+        max_attempts=MAX_ATTEMPTS,
+    )
+
+
+def _address(request: Request) -> str:
+    """Where SoftPro reaches this API: there it sends the browsers of people, too."""
+    (settings,) = load(OAuthSettings)
+    callback = settings.redirect_uri
+    return callback.removesuffix("/callback") if callback.endswith("/callback") else str(request.base_url).rstrip("/")
+
+
+def _out(event: Event) -> EventOut:
+    return EventOut.model_validate(event.as_json())

@@ -1,0 +1,83 @@
+"""What requests and answers about webhooks look like."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from softpro.store.events import About
+from softpro_web.models import Model
+
+
+class EventOut(Model):
+    id: UUID
+    integration_id: UUID
+    organization_id: str
+    event_id: str
+    event_type: str
+    entity_type: str
+    entity_id: str
+    status: str
+    outcome: str | None
+    priority: int
+    deliveries: int
+    attempts: int
+    max_attempts: int
+    next_retry_at: str | None
+    record_updated_at: str | None
+    processing_error: str | None
+    received_at: str
+    processed_at: str | None
+    log_id: UUID | None
+    decisions: list[dict[str, Any]]
+
+
+class WholeEvent(EventOut):
+    headers: dict[str, str] | None
+    payload: Any
+
+
+class RetryBody(Model):
+    integration_id: UUID
+
+
+class RetrySomeBody(Model):
+    """These events, or without `ids` all that are FAILED."""
+
+    integration_id: UUID
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=1_000)] | None = None
+    entity_type: About | None = None
+
+
+class Retried(Model):
+    retried: int
+
+
+class SecondsToSettle(Model):
+    p50: float | None
+    p95: float | None
+
+
+class StatsOut(Model):
+    by_status: dict[str, int]
+    by_type: dict[str, int]
+    by_day: dict[str, int]
+    oldest_waiting_seconds: float | None
+    repeated_deliveries: int
+    seconds_to_settle: SecondsToSettle
+
+
+class WebhookConfig(Model):
+    webhooks_enabled: bool
+    receiver_url: str
+    secrets: Annotated[int, Field(description="How many are set; never the secrets themselves.")]
+    replay_window_seconds: int
+    largest_body_bytes: int
+    max_attempts: int
+
+
+class WebhookConfigBody(Model):
+    integration_id: UUID
+    webhooks_enabled: bool
