@@ -70,6 +70,16 @@ class Sandbox:
         decoded = map(_exact.decode, self.export(organization, entity))
         return {record[field]: record for record in decoded}
 
+    def send_webhooks(self, organization: str, url: str, secret: str) -> None:
+        """The organization's events go there from now on."""
+        self._call("PUT", "/webhooks", json={"organizationId": organization, "url": url, "secret": secret})
+
+    def webhooks_waiting(self, organization: str) -> int:
+        """Deliveries that are on their way, or due later."""
+        receivers = self._call("GET", "/webhooks").json()
+        waiting: int = next(each["waiting"] for each in receivers if each["organizationId"] == organization)
+        return waiting
+
     def stats(self) -> Json:
         stats: Json = self._call("GET", "/stats").json()
         return stats
