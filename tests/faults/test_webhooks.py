@@ -53,6 +53,11 @@ while True:
         print(failed, file=sys.stderr)
     time.sleep(0.3)
 """
+_MINIMAL = {
+    "orderType": "SALE",
+    "createdAt": "2025-01-01T00:00:00.000Z",
+    "updatedAt": "2025-01-01T00:00:00.000Z",
+}
 # Each time that an event becomes settled is noted.
 COUNTED = """
 create table public.settlements (event_id text);
@@ -64,6 +69,7 @@ end $$;
 create trigger note after update on softpro.webhook_events
     for each row when (new.processed and not old.processed) execute function public.note();
 """
+DELETED = "select softpro_order_id as id from roi.transactions where deleted_at is not null"
 UNSETTLED = "select count(*) from softpro.webhook_events where not processed"
 
 
@@ -111,6 +117,44 @@ def test_every_true_event_is_settled_once_no_other_is_stored_and_both_sides_agre
             expected = expected_rows(sandbox.records(organization, entity), entity)
             assert actual_rows(database, "acme", entity) == expected
         assert one(database, "select count(*) from softpro.sync_logs where status = 'IN_PROGRESS'") == 0
+
+
+def test_events_of_ids_alone_of_changes_that_surface_late_lead_to_what_is_true(server: Server) -> None:
+    rng = random.Random(SEED)
+    with (
+        server.fresh() as database,
+        running(
+            organizations=1, transactions=60, contacts=20, webhookRecord="false", webhookShuffle=2, lag=4
+        ) as sandbox,
+    ):
+        services, acme = between(database, sandbox)
+        assert sync(services, acme).status == "COMPLETED"
+        execute(database, "update softpro.integrations set webhooks_enabled = true, sync_contacts = false")
+        execute(database, COUNTED)
+        settings = environment(database, sandbox, SOFTPRO_WEBHOOK_SECRET=SECRET)
+        organization, port = sandbox.organizations[0], _free_port()
+        with receiver(settings, port), _worker(settings):
+            sandbox.send_webhooks(organization, f"http://127.0.0.1:{port}/webhooks/{acme.id}", SECRET)
+            for number in range(20):
+                known = sorted(sandbox.records(organization))
+                if number % 5 == 0:
+                    sandbox.delete(organization, rng.choice(known))
+                if number % 5 == 1:
+                    sandbox.put(organization, {**_MINIMAL, "orderId": f"ord-new-{number}"})
+                sandbox.change(organization, count=rng.randint(1, 12))
+                sandbox.change(organization, "CONTACT")
+                time.sleep(rng.uniform(0, 0.6))
+            _wait(lambda: sandbox.webhooks_waiting(organization) == 0 and not one(database, UNSETTLED), 60)
+            _wait(lambda: not one(database, "select count(*) from raw.pending"), 30)
+
+        gone = {row["id"] for row in rows(database, DELETED)}
+        found = {key: row for key, row in actual_rows(database, "acme").items() if key not in gone}
+        assert found == expected_rows(sandbox.records(organization))
+        assert len(gone) == 4
+        outcomes = _outcomes(database)
+        print(f"seed {SEED}: {outcomes}")
+        assert {"FETCHED", "DELETED", "IGNORED"} <= outcomes.keys() <= {"FETCHED", "DELETED", "IGNORED", "GONE"}
+        assert one(database, "select count(*) - count(distinct event_id) from public.settlements") == 0
 
 
 def _deliver(
