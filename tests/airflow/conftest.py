@@ -14,7 +14,7 @@ from softpro.store.database import Connection
 from softpro_demo.plugin import API, Plugin
 from softpro_demo.stack import Size, Stack
 
-from ..support.databases import lasting_directory
+from ..support.databases import quick_directory
 
 ROLES = {"admin": "admin", "operator": "op", "reader": "viewer"}
 
@@ -69,7 +69,7 @@ class Airflow:
 
 @pytest.fixture(scope="session")
 def airflow() -> Iterator[Airflow]:
-    stack = Stack(lasting_directory(), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
+    stack = Stack(quick_directory(), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
     try:
         stack.start()
         yield Airflow(stack, list(stack.sandbox["organizationIds"]))
