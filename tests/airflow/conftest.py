@@ -25,13 +25,20 @@ class Airflow:
 
     stack: Stack
     unused: list[str] = field(default_factory=list)
+    tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return self.stack.airflow_url + API
 
     def as_user(self, user: str = "admin") -> Plugin:
-        return Plugin(self.stack.airflow_url, self.stack.token(user))
+        return Plugin(self.stack.airflow_url, self.token(user))
+
+    def token(self, user: str = "admin") -> str:
+        """Of a login that the tests share."""
+        if user not in self.tokens:
+            self.tokens[user] = self.stack.token(user)
+        return self.tokens[user]
 
     def vendor_organization(self) -> str:
         """A vendor organization that no other test has."""
@@ -59,7 +66,7 @@ class Airflow:
 
     def api(self, method: str, path: str, **options: Any) -> Any:
         """Airflow's own API, as the admin."""
-        headers = {"Authorization": f"Bearer {self.stack.token()}"}
+        headers = {"Authorization": f"Bearer {self.token()}"}
         answer = requests.request(
             method, f"{self.stack.airflow_url}/api/v2{path}", headers=headers, timeout=30, **options
         )
