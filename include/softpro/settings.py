@@ -192,6 +192,18 @@ class QualitySettings(Group):
     )
 
 
+class CallSettings(Group):
+    """How often a person may start runs over HTTP."""
+
+    sync_calls: int = Field(
+        30,
+        alias="SOFTPRO_SYNC_CALLS_PER_MINUTE",
+        ge=1,
+        le=100_000,
+        description="a whole number, 1 to 100000",
+    )
+
+
 class WebSettings(Group):
     """Where a browser goes after the OAuth callback."""
 
