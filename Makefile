@@ -12,8 +12,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH := .venv-bench
 BENCH_INSTALLED := $(BENCH)/.installed
+FAB := .venv-fab
+FAB_INSTALLED := $(FAB)/.installed
 
-.PHONY: help compose-command install demo sandbox test checks lint unit integration faults stress bench airflow lock clean
+.PHONY: help compose-command install demo sandbox test checks lint unit integration faults stress fab bench airflow lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,12 +68,13 @@ faults: $(INSTALLED) ## Processes killed at every step of a sync
 checks:
 	$(MAKE) lint unit faults
 
-stress: $(INSTALLED) ## The tests that break promises on purpose, at sizes that take minutes
+stress: $(INSTALLED) fab ## The tests that break promises on purpose, at sizes that take minutes
 	SOFTPRO_TEST_KILLS=204 SOFTPRO_TEST_REFRESH_SECONDS=120 SOFTPRO_TEST_RATE_SECONDS=180 SOFTPRO_TEST_CREATES=1000 \
 		SOFTPRO_TEST_HOSTILE_SECONDS=1 SOFTPRO_TEST_CALLS=120 SOFTPRO_TEST_EXACT_RECORDS=20000 SOFTPRO_TEST_BATCH_RECORDS=50000 \
 		SOFTPRO_TEST_REPLAY_RECORDS=10000 SOFTPRO_TEST_RESTARTS=16 $(BIN)/pytest -s tests/faults
 	SOFTPRO_TEST_RESTARTS=4 SOFTPRO_TEST_RESTART_RECORDS=45000 $(BIN)/pytest -s tests/faults/test_database_restart.py
 	SOFTPRO_TEST_NO_CHANGE_RECORDS=20000 $(BIN)/pytest -s tests/integration/test_no_change.py
+	SOFTPRO_TEST_SCHEMATHESIS_EXAMPLES=150 $(BIN)/pytest tests/airflow/test_schemathesis.py
 	SOFTPRO_TEST_HISTORIES=20000 $(BIN)/pytest tests/unit/test_paging.py
 	SOFTPRO_TEST_HISTORIES=5000 $(BIN)/pytest tests/unit/test_sweep.py
 
@@ -82,6 +85,16 @@ $(BENCH_INSTALLED): tests/benchmarks/requirements.txt
 	@echo "Installing what the benchmarks compare with into $(BENCH)"
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+fab: $(INSTALLED) $(FAB_INSTALLED) ## Tests through an Airflow with FAB's auth manager
+	$(BIN)/pytest tests/fab
+
+# Laid over .venv, as it asks for another version of something that everything else has.
+$(FAB_INSTALLED): tests/fab/requirements.txt
+	@echo "Installing FAB's auth manager into $(FAB)"
+	rm -rf $(FAB)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(FAB) --requirement $<
 	@touch $@
 
 airflow: $(INSTALLED) ## Tests through a real Airflow
@@ -95,6 +108,7 @@ lock: ## Pin what the two requirements.in name, direct and indirect, in the requ
 			--python-version 3.11 --no-emit-index-url --custom-compile-command \
 			'make lock   (uv pip compile requirements.in -o requirements.txt --python-version 3.11)'; \
 	done
+	$(BIN)/python -m tests.fab.lock
 
 clean: ## Throw away the environments and the demo's data
-	rm -rf .venv $(BENCH) .softpro .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv $(BENCH) $(FAB) .softpro .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -12,6 +12,14 @@ class SoftProPlugin(AirflowPlugin):
     """Serves OAuth connect and callback, mappings, sync and logs below `/api/v1/integrations/softpro`."""
 
     name = "softpro"
+    external_views = [  # noqa: RUF012 - as Airflow declares it
+        {
+            "name": "SoftPro 360 API",
+            "href": "/api/v1/integrations/softpro/docs",
+            "url_route": "softpro-api",
+            "destination": "nav",
+        }
+    ]
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -12,7 +12,7 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import rotation_bar
-from softpro.commands import coverage, holds, mappings, quarantine
+from softpro.commands import access, coverage, holds, mappings, quarantine
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.entities import LISTING, EntityType, Mode, SyncType
@@ -41,6 +41,7 @@ app.add_typer(mappings.app, name="mappings")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(coverage.coverage)
 app.add_typer(holds.app, name="holds")
+app.add_typer(access.app, name="access")
 
 
 @app.callback()
@@ -65,16 +66,18 @@ def connect(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A file that holds the secret; else SOFTPRO_CLIENT_SECRET."),
     ] = None,
-    environment: Annotated[str, typer.Option(help="SANDBOX or PRODUCTION.")] = "SANDBOX",
+    environment: Annotated[
+        str | None, typer.Option(help="SANDBOX (of a new connection) or PRODUCTION; left out: as it is.")
+    ] = None,
 ) -> None:
     """Begin a connection: prints the address to open in a browser, alone on one line."""
-    if environment not in ("SANDBOX", "PRODUCTION"):
+    if environment not in (None, "SANDBOX", "PRODUCTION"):
         raise UsageError("--environment is SANDBOX or PRODUCTION")
     if (client_id is None) != (client_secret_file is None):
         raise UsageError("--client-id and --client-secret-file come together")
     if client_id is None or client_secret_file is None:
-        credentials, *_ = settings.load(settings.CredentialSettings, *SERVICES)  # so that all is named at once
-        client_id, client_secret = credentials.client_id, credentials.client_secret.get_secret_value()
+        settings.load(settings.CredentialSettings, *SERVICES)  # so that all is named at once
+        client_secret = None
     else:
         try:
             client_secret = client_secret_file.read_text(encoding="utf-8").strip()

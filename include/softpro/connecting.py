@@ -11,10 +11,12 @@ from softpro.errors import AuthenticationError, ConsentRefused, NotConnected, St
 from softpro.mapping import sets
 from softpro.redirects import checked_path
 from softpro.services import Services
-from softpro.store import grants, integrations
+from softpro.settings import CredentialSettings, load
+from softpro.store import grants, integrations, options
 from softpro.store.database import Connection
 from softpro.store.grants import Credentials, Grant
-from softpro.store.integrations import Integration
+from softpro.store.integrations import Integration, checked_organization
+from softpro.store.options import Next
 from softpro.vendor import consent, oauth
 from softpro.vendor.consent import Authorization
 from softpro.vendor.shapes import Profile
@@ -26,21 +28,27 @@ def connect(
     services: Services,
     organization_id: str,
     *,
-    client_id: str,
-    client_secret: str,
-    environment: str,
+    client_id: str | None = None,
+    client_secret: str | None = None,
+    environment: str | None = None,
     browser: str | None = None,
     user_name: str | None = None,
     redirect_path: str | None = None,
 ) -> str:
     """Makes the organization's integration if it is absent, and returns the address that asks a person for consent.
 
-    `redirect_path` is where in the frontend the person goes afterwards. Raises UsageError. See
-    `consent.get_authorization_url` for `browser`.
+    Client and environment are those given, else what the integration's options name, else the client of the settings
+    and, for a new integration, SANDBOX. `redirect_path` is where in the frontend the person goes afterwards. Raises
+    UsageError, SettingsError. See `consent.get_authorization_url` for `browser`.
     """
     if redirect_path is not None:
         checked_path(redirect_path)
+    checked_organization(organization_id)
     with services.database.connect() as connection:
+        chosen = options.next_connection(connection, services.vault, organization_id)
+        environment = environment or (chosen.environment if chosen else "SANDBOX")
+        if client_id is None or client_secret is None:
+            client_id, client_secret = _client(chosen)
         integration = integrations.ensure(
             connection,
             services.vault,
@@ -105,6 +113,14 @@ def disconnect(services: Services, integration_id: UUID) -> bool:
     with services.database.connect() as connection:
         integrations.get(connection, integration_id)
         return oauth.revoke_access(connection, services.vault, services.oauth, integration_id)
+
+
+def _client(chosen: Next | None) -> tuple[str, str]:
+    """Id and secret of the OAuth client that the options name, or else the settings. Raises SettingsError."""
+    if chosen and chosen.client:
+        return chosen.client.client_id, chosen.client.client_secret
+    (credentials,) = load(CredentialSettings)
+    return credentials.client_id, credentials.client_secret.get_secret_value()
 
 
 def _finish(services: Services, connection: Connection, authorization: Authorization, code: str) -> None:

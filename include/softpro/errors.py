@@ -32,6 +32,18 @@ class DecidedAlready(UsageError):
     """Somebody decided about it before, or there is nothing to decide any more."""
 
 
+class Forbidden(SoftProError):
+    """The person may not do this; somebody with more rights may."""
+
+
+class TooManyCalls(SoftProError):
+    """The person asked for runs more often than `limit` times a minute; the next is taken in `retry_after` seconds."""
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        self.limit, self.retry_after = limit, retry_after
+        super().__init__(f"You started {limit} runs within a minute, as many as you may: try again in {retry_after} s")
+
+
 class StateError(UsageError):
     """An OAuth state that is unknown, expired, already used or begun by someone else (RFC 6749 section 10.12)."""
 

@@ -225,6 +225,18 @@ class WebhookSettings(Group):
         return parse_webhook_secrets(self.secret.get_secret_value()) if self.secret else ()
 
 
+class CallSettings(Group):
+    """How often a person may start runs over HTTP."""
+
+    sync_calls: int = Field(
+        30,
+        alias="SOFTPRO_SYNC_CALLS_PER_MINUTE",
+        ge=1,
+        le=100_000,
+        description="a whole number, 1 to 100000",
+    )
+
+
 class WebSettings(Group):
     """Where a browser goes after the OAuth callback."""
 

@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
 
-from softpro.errors import (
-    DatabaseUnavailable,
-    DecidedAlready,
-    DecryptionError,
-    LeaseHeld,
-    MappingError,
-    NotConnected,
-    NotFoundHere,
-    OutOfDate,
-    SettingsError,
-    SoftProAPIError,
-    SoftProError,
-    UsageError,
-    VersionConflict,
+from softpro_web.answers import DESCRIBED, install
+from softpro_web.bodies import BodyLimit
+from softpro_web.routes import (
+    access,
+    connection,
+    coverage,
+    docs,
+    health,
+    holds,
+    mappings,
+    preview,
+    quarantine,
+    settings,
+    sync,
+    versions,
+    webhooks,
 )
-from softpro_web.deps import Reader
-from softpro_web.routes import connection, coverage, holds, mappings, preview, quarantine, sync, versions, webhooks
-
-log = logging.getLogger(__name__)
 
 URL_PREFIX = "/api/v1/integrations/softpro"
-
-# The first that fits, so the special before the general.
-STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
-    (NotFoundHere, 404, "NOT_FOUND"),
-    (MappingError, 400, "VALIDATION_ERROR"),
-    (DecidedAlready, 409, "DECIDED_ALREADY"),
-    (UsageError, 400, "VALIDATION_ERROR"),
-    (VersionConflict, 409, "CONFLICT"),
-    (LeaseHeld, 409, "SYNC_RUNNING"),
-    (NotConnected, 409, "NOT_CONNECTED"),
-    (OutOfDate, 409, "CONFLICT"),
-    (SoftProAPIError, 502, "SOFTPRO_ERROR"),
-    (DatabaseUnavailable, 503, "DATABASE_UNAVAILABLE"),
-    (SettingsError, 500, "CONFIGURATION_ERROR"),
-    (DecryptionError, 500, "CONFIGURATION_ERROR"),
-    (SoftProError, 500, "INTERNAL_ERROR"),
-]
-HTTP_CODES = {
-    401: "AUTHENTICATION_ERROR",
-    403: "FORBIDDEN",
-    404: "NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
-    413: "TOO_LARGE",
-}
+RESOURCES = (
+    connection,
+    settings,
+    mappings,
+    versions,
+    preview,
+    coverage,
+    sync,
+    quarantine,
+    holds,
+    webhooks,
+    access,
+    health,
+    docs,
+)
 
 
 def create_app() -> FastAPI:
@@ -66,53 +54,35 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        responses=DESCRIBED,
+        generate_unique_id_function=_operation,
     )
-    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine, holds, webhooks):
-        app.include_router(resource.router)
-
-    @app.get("/openapi.json", include_in_schema=False)
-    def openapi(user: Reader) -> dict[str, Any]:
-        """This API's own description."""
-        return app.openapi()
-
-    app.add_exception_handler(SoftProError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    for resource in RESOURCES:
+        app.include_router(resource.router, tags=[_module(resource.__name__)])
+    app.add_middleware(BodyLimit)
+    app.openapi = lambda: _description(app)  # type: ignore[method-assign]
+    install(app)
     return app
 
 
-def error(status_code: int, code: str, message: str, details: object = None) -> JSONResponse:
-    """The specification's error envelope."""
-    body = {"success": False, "error": {"code": code, "message": message, "details": details}}
-    return JSONResponse(body, status_code, headers={"Cache-Control": "no-store"})
+def _operation(route: APIRoute) -> str:
+    """The name of an operation in the description: its file's and its function's."""
+    module = _module(route.endpoint.__module__)
+    return to_camel(route.name if route.name.startswith(module) else f"{module}_{route.name}")
 
 
-async def _ours(_: Request, failed: Exception) -> JSONResponse:
-    status_code, code = next((status, code) for kind, status, code in STATUS_CODES if isinstance(failed, kind))
-    details: object = getattr(failed, "problems", None)
-    if isinstance(failed, LeaseHeld) and failed.log_id:
-        details = {"logId": str(failed.log_id)}
-    if isinstance(failed, VersionConflict):
-        details = {"entityType": failed.entity_type, "version": failed.version}
-    return error(status_code, code, str(failed), details)
+def _module(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
-async def _unexpected(_: Request, failed: Exception) -> JSONResponse:
-    log.error("unexpected error", exc_info=failed)
-    return error(500, "INTERNAL_ERROR", "Something went wrong here; the server's log has the details")
-
-
-async def _invalid(_: Request, failed: Exception) -> JSONResponse:
-    assert isinstance(failed, RequestValidationError)
-    problems = [
-        {"field": ".".join(str(step) for step in problem["loc"][1:]), "message": problem["msg"]}
-        for problem in failed.errors()
-    ]
-    return error(400, "VALIDATION_ERROR", "The request is not as documented", problems)
-
-
-async def _http(_: Request, failed: Exception) -> JSONResponse:
-    assert isinstance(failed, HTTPException)
-    code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
-    return error(failed.status_code, code, str(failed.detail))
+def _description(app: FastAPI) -> dict[str, Any]:
+    """The description as OpenAPI, made once. What FastAPI says of 422 is left out: it is answered as 400."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operations in found["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            found["components"]["schemas"].pop(name, None)
+        app.openapi_schema = found
+    return app.openapi_schema

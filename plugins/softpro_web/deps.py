@@ -1,7 +1,7 @@
 """Who may: Airflow's auth manager decides. The one file of the web part that imports Airflow.
 
 Reading maps to reading the sync DAG's runs, operating to starting one, configuring to writing Variables: rights that
-every auth manager grants alike. A route is closed unless it says why it is open.
+every auth manager grants alike. A route is closed unless it says why it is open. What a caller may see is in `callers`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import Depends, HTTPException, Request
 
+from softpro import settings
 from softpro.orchestration.hook import database
 from softpro.services import Services, services
+from softpro.store import access, calls
 from softpro.store.database import Database
+from softpro_web.callers import Caller
+from softpro_web.storable import Storable
 
 SYNC_DAG, REMAP_DAG = "softpro_sync", "softpro_remap"
 CSRF_HEADER = "X-Requested-With"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+DatabaseDep = Annotated[Database, Depends(database)]
 
 
 def _allowed(user: Any, right: str) -> bool:
@@ -36,13 +42,29 @@ def _allowed(user: Any, right: str) -> bool:
     )
 
 
-def _requires(right: str) -> Callable[..., str]:
-    def caller(request: Request, user: GetUserDep) -> str:
-        """The caller's name. 401 without a good token or cookie, 403 without the right."""
+def _teams(user: Any) -> list[str]:
+    """What Airflow's auth manager counts the user among: teams and role of SimpleAuthManager, roles of FAB.
+
+    FAB's groups are left out: it grants no rights by them either.
+    """
+    role = getattr(user, "role", None)
+    roles = [str(each.name) for each in getattr(user, "roles", ())]
+    return [*getattr(user, "teams", ()), *([role] if role else []), *roles]
+
+
+def _requires(right: str, *, limited: bool = False) -> Callable[..., Caller]:
+    def caller(request: Request, user: GetUserDep, where: DatabaseDep, _: Storable) -> Caller:
+        """The caller. 401 without a good token or cookie, 403 without the right, 429 for too many runs."""
         _prove_origin(request)
         if not _allowed(user, right):
             raise HTTPException(403, f"Your role may not {right} here")
-        return str(user.get_name())
+        name = str(user.get_name())
+        with where.connect() as connection:
+            seen = access.organizations(connection, name, _teams(user))
+            if limited:
+                (allowed,) = settings.load(settings.CallSettings)
+                calls.count(connection, name, allowed.sync_calls)
+        return Caller(name, seen)
 
     return caller
 
@@ -64,10 +86,11 @@ def _services() -> Services:
     return services(database())
 
 
-Reader = Annotated[str, Depends(_requires("read"))]
-Operator = Annotated[str, Depends(_requires("operate"))]
-Configurer = Annotated[str, Depends(_requires("configure"))]
-DatabaseDep = Annotated[Database, Depends(database)]
+Reader = Annotated[Caller, Depends(_requires("read"))]
+Operator = Annotated[Caller, Depends(_requires("operate"))]
+Starter = Annotated[Caller, Depends(_requires("operate", limited=True))]
+"""An operator who starts a run: so often a minute, and no more."""
+Configurer = Annotated[Caller, Depends(_requires("configure"))]
 ServicesDep = Annotated[Services, Depends(_services)]
 
 

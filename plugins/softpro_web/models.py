@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.alias_generators import to_camel
 
 from softpro.entities import Mode
@@ -46,8 +46,20 @@ class ListAnswer(Answer[list[T]], Generic[T]):
 
 class ConnectBody(Model):
     organization_id: Annotated[str, Field(min_length=1, max_length=128)]
-    environment: Literal["SANDBOX", "PRODUCTION"] = "SANDBOX"
+    environment: Literal["SANDBOX", "PRODUCTION"] | None = Field(
+        None, description="What the settings name, if left out; SANDBOX for a new integration."
+    )
+    client_id: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
+        None, description="An OAuth client of the organization's own; with `clientSecret`."
+    )
+    client_secret: Annotated[SecretStr, Field(min_length=1, max_length=2_000)] | None = None
     redirect_path: str | None = Field(None, description="Where in the frontend the browser goes after the callback.")
+
+    @model_validator(mode="after")
+    def _whole_client(self) -> ConnectBody:
+        if (self.client_id is None) != (self.client_secret is None):
+            raise ValueError("clientId and clientSecret come together")
+        return self
 
 
 class AuthorizationUrl(Model):
@@ -142,3 +154,14 @@ class LogOut(Model):
     attempts: int
     max_attempts: int
     next_retry_at: str | None
+
+
+class WholeLogOut(LogOut):
+    """With whose it is, the record that it is about, and where in the program it failed, without values."""
+
+    integration_id: UUID
+    organization_id: str
+    entity_id: str | None
+    roi_entity_id: str | None
+    direction: str
+    stack_trace: str | None

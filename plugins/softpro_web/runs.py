@@ -14,10 +14,11 @@ from fastapi.concurrency import run_in_threadpool
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.pipeline import organization_streams
-from softpro.store import integrations, leases, logs
+from softpro.store import leases, logs
 from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
+from softpro_web.callers import Caller
 from softpro_web.deps import airflow_app
 from softpro_web.models import Answer, Started, SyncResult
 
@@ -58,6 +59,7 @@ async def result(
 
 def announce(
     database: Database,
+    user: Caller,
     integration_id: UUID,
     entity_type: EntityType,
     *,
@@ -72,7 +74,7 @@ def announce(
     Raises NotFoundHere, UsageError, LeaseHeld.
     """
     with database.connect() as connection:
-        integration = integrations.get(connection, integration_id)
+        integration = user.integration(connection, integration_id)
         require(connection, integration)
         organization_streams(integration, [entity_type])
         if record is None:

@@ -16,7 +16,8 @@ from softpro_demo.stack import Size, Stack
 
 from ..support.databases import quick_directory
 
-ROLES = {"admin": "admin", "operator": "op", "reader": "viewer"}
+ROLES = {"admin": "admin", "operator": "op", "syncer": "user", "reader": "viewer", "stranger": "op"}
+CALLS_PER_MINUTE = "1000"
 
 
 @dataclass
@@ -77,8 +78,10 @@ class Airflow:
 @pytest.fixture(scope="session")
 def airflow() -> Iterator[Airflow]:
     stack = Stack(quick_directory(), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
-    try:
-        stack.start()
-        yield Airflow(stack, list(stack.sandbox["organizationIds"]))
-    finally:
-        stack.stop()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SOFTPRO_SYNC_CALLS_PER_MINUTE", CALLS_PER_MINUTE)
+        try:
+            stack.start()
+            yield Airflow(stack, list(stack.sandbox["organizationIds"]))
+        finally:
+            stack.stop()

@@ -154,10 +154,16 @@ def page(
     return found, total["n"]
 
 
-def get(connection: Connection, case_id: UUID) -> Case:
-    """One case. Raises NotFoundHere."""
-    query = sql.SQL("select {} from softpro.quarantine where id = %s").format(COLUMNS)
-    found = connection.cursor(row_factory=class_row(Case)).execute(query, [case_id]).fetchone()
+def get(connection: Connection, case_id: UUID, within: Collection[str] | None = None) -> Case:
+    """One case; those of organizations not `within` do not exist. Raises NotFoundHere."""
+    query = sql.SQL(
+        """
+        select {} from softpro.quarantine
+        where id = %(id)s and (%(within)s::text[] is null or organization_id = any(%(within)s))
+        """
+    ).format(COLUMNS)
+    parameters = {"id": case_id, "within": None if within is None else list(within)}
+    found = connection.cursor(row_factory=class_row(Case)).execute(query, parameters).fetchone()
     if found is None:
         raise NotFoundHere(f"The quarantine has no case {case_id}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,15 +82,16 @@ def checked_organization(organization_id: str) -> str:
     return organization_id
 
 
-def find(connection: Connection, organization_id: str) -> Integration:
-    """The organization's integration. Raises NotFoundHere, UsageError."""
+def find(connection: Connection, organization_id: str, within: Collection[str] | None = None) -> Integration:
+    """The organization's integration; those not `within` do not exist. Raises NotFoundHere, UsageError."""
     checked_organization(organization_id)
-    return _one(connection, sql.SQL("organization_id = %s"), organization_id, f"organization {organization_id!r}")
+    name = f"organization {organization_id!r}"
+    return _one(connection, sql.SQL("organization_id = %(value)s"), organization_id, name, within)
 
 
-def get(connection: Connection, integration_id: UUID) -> Integration:
-    """The integration of this id. Raises NotFoundHere."""
-    return _one(connection, sql.SQL("id = %s"), integration_id, f"id {integration_id}")
+def get(connection: Connection, integration_id: UUID, within: Collection[str] | None = None) -> Integration:
+    """The integration of this id; those of organizations not `within` do not exist. Raises NotFoundHere."""
+    return _one(connection, sql.SQL("id = %(value)s"), integration_id, f"id {integration_id}", within)
 
 
 def every(connection: Connection) -> list[Integration]:
@@ -146,7 +148,7 @@ def adopt(
         """
         update softpro.integrations
         set client_id = %(client_id)s, client_secret = %(client_secret)s, environment = %(environment)s,
-            softpro_organization_id = %(softpro_organization)s, deleted_at = null,
+            softpro_organization_id = %(softpro_organization)s, deleted_at = null, next_environment = null,
             consecutive_failures = 0, next_attempt_at = null, last_error_at = null, last_error_message = null,
             updated_at = now()
         where id = %(id)s
@@ -174,9 +176,17 @@ def require_connected(integration: Integration) -> None:
         )
 
 
-def _one(connection: Connection, condition: sql.SQL, value: Any, name: str) -> Integration:
-    query = sql.SQL("select {} from softpro.integrations where {}").format(COLUMNS, condition)
-    found = connection.cursor(row_factory=class_row(Integration)).execute(query, [value]).fetchone()
+def _one(
+    connection: Connection, condition: sql.SQL, value: Any, name: str, within: Collection[str] | None
+) -> Integration:
+    query = sql.SQL(
+        """
+        select {} from softpro.integrations
+        where {} and (%(within)s::text[] is null or organization_id = any(%(within)s))
+        """
+    ).format(COLUMNS, condition)
+    parameters = {"value": value, "within": None if within is None else list(within)}
+    found = connection.cursor(row_factory=class_row(Integration)).execute(query, parameters).fetchone()
     if found is None:
         raise NotFoundHere(f"No integration has the {name}: connect it first")
     return found

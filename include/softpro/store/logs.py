@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,6 +24,17 @@ NAMESPACE = UUID("5f7b7d1e-3a52-4a31-9d0f-0c9d4f1f7c11")
 UNFINISHED = ("PENDING", "IN_PROGRESS")
 
 
+class Status(StrEnum):
+    """How a run stands: the first two are unfinished."""
+
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    PARTIAL_SUCCESS = "PARTIAL_SUCCESS"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
 @dataclass(frozen=True)
 class SyncLog:
     """One row of `softpro.sync_logs`; `duration` in milliseconds."""
@@ -34,7 +46,9 @@ class SyncLog:
     sync_type: str
     entity_type: str
     entity_id: str | None
+    roi_entity_id: str | None
     operation: str
+    direction: str
     mode: str
     reason: str | None
     status: str
@@ -47,6 +61,7 @@ class SyncLog:
     mapping_version: int | None
     warnings: dict[str, int]
     error_message: str | None
+    stack_trace: str | None
     request_payload: dict[str, Any] | None
     response_payload: dict[str, Any] | None
     attempts: int
@@ -213,23 +228,51 @@ def cancel_stale(connection: Connection) -> None:
     )
 
 
-def get(connection: Connection, log_id: UUID) -> SyncLog:
-    """One log. Raises NotFoundHere."""
-    query = sql.SQL("select {} from softpro.sync_logs where id = %s").format(COLUMNS)
-    found = connection.cursor(row_factory=class_row(SyncLog)).execute(query, [log_id]).fetchone()
+def get(connection: Connection, log_id: UUID, within: Collection[str] | None = None) -> SyncLog:
+    """One log; those of organizations not `within` do not exist. Raises NotFoundHere."""
+    query = sql.SQL(
+        """
+        select {} from softpro.sync_logs
+        where id = %(id)s and (%(within)s::text[] is null or organization_id = any(%(within)s))
+        """
+    ).format(COLUMNS)
+    parameters = {"id": log_id, "within": None if within is None else list(within)}
+    found = connection.cursor(row_factory=class_row(SyncLog)).execute(query, parameters).fetchone()
     if found is None:
         raise NotFoundHere(f"No sync log has the id {log_id}")
     return found
 
 
-def page(connection: Connection, integration_id: UUID, limit: int, offset: int) -> tuple[list[SyncLog], int]:
-    """The integration's logs, newest first, and how many there are in all."""
+def page(
+    connection: Connection,
+    integration_id: UUID,
+    limit: int,
+    offset: int,
+    *,
+    entity_type: EntityType | None = None,
+    status: Status | None = None,
+) -> tuple[list[SyncLog], int]:
+    """The integration's logs, of this entity type and status where named, newest first, and how many there are."""
+    wanted: sql.Composable = sql.SQL("integration_id = %(integration_id)s")
+    if entity_type is not None:
+        wanted += sql.SQL(" and entity_type = %(entity_type)s")
+    if status is not None:
+        wanted += sql.SQL(" and status = %(status)s")
+    parameters = {
+        "integration_id": integration_id,
+        "entity_type": entity_type and entity_type.value,
+        "status": status and status.value,
+    }
     query = sql.SQL(
-        "select {} from softpro.sync_logs where integration_id = %s order by started_at desc, id limit %s offset %s"
-    ).format(COLUMNS)
-    rows = connection.cursor(row_factory=class_row(SyncLog)).execute(query, [integration_id, limit, offset]).fetchall()
+        "select {} from softpro.sync_logs where {} order by started_at desc, id limit %(limit)s offset %(offset)s"
+    ).format(COLUMNS, wanted)
+    rows = (
+        connection.cursor(row_factory=class_row(SyncLog))
+        .execute(query, {**parameters, "limit": limit, "offset": offset})
+        .fetchall()
+    )
     total = connection.execute(
-        "select count(*) as total from softpro.sync_logs where integration_id = %s", [integration_id]
+        sql.SQL("select count(*) as total from softpro.sync_logs where {}").format(wanted), parameters
     ).fetchone()
     assert total is not None
     return rows, total["total"]

@@ -53,3 +53,8 @@ def migrate(database: Database) -> list[str]:
     finally:
         engine.dispose()
     return ran
+
+
+def newest() -> str:
+    """The revision that `migrate` brings the schema to: they are numbered, and so are their files."""
+    return max(path.name.partition("_")[0] for path in (SQL_DIRECTORY / "migrations" / "versions").glob("[0-9]*.py"))

@@ -28,7 +28,7 @@ class SealedTable:
 
 
 SEALED = (
-    SealedTable(INTEGRATIONS, "id", "id", ("client_secret", "access_token", "refresh_token")),
+    SealedTable(INTEGRATIONS, "id", "id", ("client_secret", "next_client_secret", "access_token", "refresh_token")),
     SealedTable("softpro.oauth_states", "state_hash", "integration_id", ("client_secret", "code_verifier")),
 )
 

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 
 from softpro import connecting, redirects
 from softpro.errors import SoftProError, StateError
-from softpro.settings import CredentialSettings, WebSettings, load
+from softpro.settings import WebSettings, load
 from softpro.store import integrations
 from softpro.timestamps import format_milliseconds
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
@@ -20,6 +20,8 @@ from softpro_web.models import Answer, AuthorizationUrl, ConnectBody, Done, Outa
 
 COOKIE = "softpro_connect"
 COOKIE_SECONDS = 600
+
+Given = Annotated[str, Query(max_length=4_000)]
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -30,16 +32,16 @@ def connect(
     body: ConnectBody, request: Request, response: Response, user: Configurer, services: ServicesDep
 ) -> Answer[AuthorizationUrl]:
     """Begins a connection: the address to send the person to. A cookie binds the way back to this browser."""
-    (credentials,) = load(CredentialSettings)
+    user.require(body.organization_id)
     browser = request.cookies.get(COOKIE) or secrets.token_urlsafe(32)  # two tabs of one browser share it
     url = connecting.connect(
         services,
         body.organization_id,
-        client_id=credentials.client_id,
-        client_secret=credentials.client_secret.get_secret_value(),
+        client_id=body.client_id,
+        client_secret=body.client_secret.get_secret_value() if body.client_secret else None,
         environment=body.environment,
         browser=browser,
-        user_name=user,
+        user_name=user.name,
         redirect_path=body.redirect_path,
     )
     response.set_cookie(
@@ -56,11 +58,19 @@ def connect(
 
 
 @router.get("/callback", response_class=RedirectResponse, status_code=302)
-def callback(request: Request, services: ServicesDep) -> RedirectResponse:
+def callback(
+    request: Request,
+    services: ServicesDep,
+    state: Given = "",
+    code: Given = "",
+    error: Given = "",
+    error_description: Given = "",
+) -> RedirectResponse:
     """Where the vendor sends the browser back to. Open, because that browser brings no token: the single-use state and
     the cookie of the browser that began stand for it."""
     (web,) = load(WebSettings)
-    answer, browser = dict(request.query_params), request.cookies.get(COOKIE)
+    given = {"state": state, "code": code, "error": error, "error_description": error_description}
+    answer, browser = {name: value for name, value in given.items() if value}, request.cookies.get(COOKIE)
     path: str | None = None
     try:
         path = connecting.redirect_path(services, answer, browser)
@@ -78,6 +88,8 @@ def callback(request: Request, services: ServicesDep) -> RedirectResponse:
 @router.delete("/disconnect/{integration_id}")
 def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) -> Done:
     """Erases the tokens and ends the grant at the vendor; the synced rows stay."""
+    with services.database.connect() as connection:
+        user.integration(connection, integration_id)
     told = connecting.disconnect(services, integration_id)
     return Done(
         message="Integration disconnected successfully"
@@ -92,7 +104,7 @@ def status(
 ) -> Answer[Status]:
     """How the organization's connection fares."""
     with database.connect() as connection:
-        found = integrations.find(connection, organization_id)
+        found = user.organization(connection, organization_id)
         outage = integrations.outage(connection, found.id)
     return Answer(
         data=Status(

@@ -8,7 +8,6 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from softpro.entities import EntityType
-from softpro.store import integrations
 from softpro.sync.coverage import coverage
 from softpro.sync.observe import refresh as look
 from softpro_web.coverage_models import CoverageOut
@@ -29,7 +28,7 @@ def read(
     """The coverage of each entity type, or of one; refreshed before where it is older than an hour."""
     found = []
     with database.connect() as connection:
-        integration = integrations.get(connection, integration_id)
+        integration = user.integration(connection, integration_id)
         for each in [entity_type] if entity_type else list(EntityType):
             look(connection, integration, each, only_if_old=not refresh)
             found.append(CoverageOut.model_validate(coverage(connection, integration, each).as_json()))

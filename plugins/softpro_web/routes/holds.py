@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 
 from softpro.quality import holds
 from softpro.quality.holds import Hold, Status
-from softpro.store import integrations
 from softpro_web.deps import DatabaseDep, Operator, Reader
 from softpro_web.hold_models import ApproveBody, HoldOut, RejectBody
 from softpro_web.models import Answer, ListAnswer, Meta
@@ -29,7 +28,7 @@ def read(
 ) -> ListAnswer[HoldOut]:
     """The integration's holds, newest first: of one status, or all."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         found, total = holds.page(
             connection, integration_id, [status] if status is not None else list(Status), limit, offset
         )
@@ -40,14 +39,16 @@ def read(
 def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
     """Lets the stream's next run load the batch."""
     with database.connect() as connection:
-        return Answer(data=_out(holds.approve(connection, body.integration_id, hold_id, user, body.reason)))
+        integration = user.integration(connection, body.integration_id)
+        return Answer(data=_out(holds.approve(connection, integration.id, hold_id, user.name, body.reason)))
 
 
 @router.post("/{hold_id}/reject")
 def reject(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
     """Does not load the batch: its records go to quarantine."""
     with database.connect() as connection:
-        return Answer(data=_out(holds.reject(connection, body.integration_id, hold_id, user, body.reason)))
+        integration = user.integration(connection, body.integration_id)
+        return Answer(data=_out(holds.reject(connection, integration.id, hold_id, user.name, body.reason)))
 
 
 def _out(hold: Hold) -> HoldOut:

@@ -13,12 +13,11 @@ from fastapi.concurrency import run_in_threadpool
 from softpro.entities import EntityType, Mode
 from softpro.mapping import sets
 from softpro.mapping.sets import Replaced
-from softpro.store import integrations
 from softpro.store.database import Connection
 from softpro.store.integrations import Integration
 from softpro.sync import remap as remapping
 from softpro_web import runs
-from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Operator, Reader
+from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader, Starter
 from softpro_web.mapping_models import Change, InForce, RemapBody, RemapOffer, Updated
 from softpro_web.models import Answer, MappingOut, MappingsBody, Started, SyncResult
 from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
@@ -34,7 +33,7 @@ def read(
 ) -> Answer[list[MappingOut]]:
     """All mappings of the integration, by entity type, in the order they were given."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         stored = sets.read(connection, integration_id)
     return Answer(data=[MappingOut(id=entry.id, **asdict(entry.mapping)) for entry in stored])
 
@@ -43,13 +42,13 @@ def read(
 def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Updated:
     """Replaces the set of each entity type that the body names; refused as a whole if one entry can't work."""
     with database.connect() as connection:
-        integration = integrations.get(connection, body.integration_id)
+        integration = user.integration(connection, body.integration_id)
         in_force = sets.replace(
             connection,
             integration.id,
             integration.organization_id,
             [entry.mapping() for entry in body.mappings],
-            author=user,
+            author=user.name,
             expected=body.expected_versions,
         )
         return updated(connection, integration, in_force)
@@ -60,14 +59,14 @@ async def remap(
     body: RemapBody,
     request: Request,
     response: Response,
-    user: Operator,
+    user: Starter,
     database: DatabaseDep,
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
     run_id = f"api__{uuid4()}"
     integration, log_id = await run_in_threadpool(
-        runs.announce, database, body.integration_id, body.entity_type, run_id=run_id, mode=Mode.REMAP
+        runs.announce, database, user, body.integration_id, body.entity_type, run_id=run_id, mode=Mode.REMAP
     )
     conf = _conf(integration, [body.entity_type])
     return await runs.result(

@@ -8,7 +8,6 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
-from softpro.store import integrations
 from softpro.sync.preview import DEFAULT_RECORDS, Chosen
 from softpro.sync.preview import preview as show
 from softpro_web.deps import DatabaseDep, Operator
@@ -38,7 +37,7 @@ def preview(
 ) -> Response:
     """What the proposed set makes of real records, or of a pasted one, beside what the set in force makes of them."""
     with database.connect() as connection:
-        integration = integrations.get(connection, body.integration_id)
+        integration = user.integration(connection, body.integration_id)
     record = None if body.record is None else pasted or json.dumps(body.record).encode()
     chosen = Chosen(body.entity_ids, record, body.limit or DEFAULT_RECORDS)
     shown = show(database, integration, body.entity_type, body.proposed(), chosen)

@@ -14,12 +14,12 @@ from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld, UsageError
 from softpro.quality import cases
 from softpro.quality.cases import Case, Resolution, Wanted
-from softpro.store import integrations
 from softpro.store.database import Database
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
 from softpro_web import runs
-from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator
+from softpro_web.callers import Caller
+from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator, Starter
 from softpro_web.models import Answer, ListAnswer, Meta, SyncResult
 from softpro_web.quarantine_models import (
     WITHOUT_NUL,
@@ -61,7 +61,7 @@ def list_cases(
     Reasons quote what was found in records of persons, so that reading is not enough.
     """
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         found, total = cases.page(
             connection, integration_id, Wanted(entity_type, column, rule, resolution), limit, offset
         )
@@ -73,7 +73,7 @@ def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
     """All of a case, whole records of persons included, so that reading is not enough. Its payload stands in the answer
     as it was sent, every digit and escape of it."""
     with database.connect() as connection:
-        case = cases.get(connection, case_id)
+        case = user.case(connection, case_id)
         both = cases.payloads(connection, case)
     answer = b'{"success": true, "data": ' + cases.shown(case, both) + b"}"
     return Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
@@ -85,7 +85,7 @@ async def edit(
     body: EditBody,
     request: Request,
     response: Response,
-    user: Operator,
+    user: Starter,
     database: DatabaseDep,
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
@@ -93,7 +93,7 @@ async def edit(
     case = await run_in_threadpool(_correct, database, case_id, _record(await request.body()), user)
     replay = ReplayBody(integration_id=case.integration_id, entity_type=EntityType(case.entity_type), ids=[case.id])
     try:
-        return await _replay(replay, request, response, database, wait)
+        return await _replay(replay, user, request, response, database, wait)
     except LeaseHeld as held:
         raise LeaseHeld(f"The correction is stored, and the next run loads it. {held}", held.log_id) from held
 
@@ -103,28 +103,30 @@ async def replay(
     body: ReplayBody,
     request: Request,
     response: Response,
-    user: Operator,
+    user: Starter,
     database: DatabaseDep,
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
     """Maps, checks and loads the records of open cases again: the result when it ends within the wait, else 202."""
-    return await _replay(body, request, response, database, wait)
+    return await _replay(body, user, request, response, database, wait)
 
 
 @router.post("/{case_id}/discard")
 def discard(case_id: UUID, body: DiscardBody, user: Operator, database: DatabaseDep) -> Answer[CaseOut]:
     """Closes a case whose record is not to be loaded, until SoftPro sends another version of it."""
     with database.connect() as connection:
-        return Answer(data=_case_out(cases.discard(connection, case_id, body.reason, user)))
+        case = user.case(connection, case_id)
+        return Answer(data=_case_out(cases.discard(connection, case.id, body.reason, user.name)))
 
 
 async def _replay(
-    body: ReplayBody, request: Request, response: Response, database: Database, wait: float
+    body: ReplayBody, user: Caller, request: Request, response: Response, database: Database, wait: float
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
     run_id = f"api__{uuid4()}"
     integration, log_id = await run_in_threadpool(
         runs.announce,
         database,
+        user,
         body.integration_id,
         body.entity_type,
         run_id=run_id,
@@ -156,9 +158,10 @@ def _record(body: bytes) -> bytes:
         raise UsageError(f"The correction can't be taken: {broken}") from None
 
 
-def _correct(database: Database, case_id: UUID, payload: bytes, user: str) -> Case:
+def _correct(database: Database, case_id: UUID, payload: bytes, user: Caller) -> Case:
     with database.connect() as connection:
-        return correct(connection, case_id, payload, user)
+        case = user.case(connection, case_id)
+        return correct(connection, case.id, payload, user.name)
 
 
 def _left(database: Database, integration_id: UUID, entity_type: EntityType, ids: Collection[UUID] | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,17 +11,29 @@ from fastapi.concurrency import run_in_threadpool
 from softpro.entities import LONGEST_ID, EntityType, Mode
 from softpro.store import integrations, logs
 from softpro.store.database import Database
-from softpro.store.logs import SyncLog
+from softpro.store.logs import Status, SyncLog
 from softpro.timestamps import format_milliseconds
 from softpro_web import runs
-from softpro_web.deps import SYNC_DAG, DatabaseDep, Operator, Reader
-from softpro_web.models import Answer, ListAnswer, LogOut, Meta, Started, SyncBody, SyncRecordBody, SyncResult
+from softpro_web.callers import Caller
+from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader, Starter
+from softpro_web.models import (
+    Answer,
+    ListAnswer,
+    LogOut,
+    Meta,
+    Started,
+    SyncBody,
+    SyncRecordBody,
+    SyncResult,
+    WholeLogOut,
+)
 from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
 
 LARGEST_PAGE = 200
 LARGEST_OFFSET = 1_000_000_000
 
 RecordId = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Out = TypeVar("Out", bound=LogOut)
 
 router = APIRouter(prefix="/sync")
 
@@ -31,12 +43,12 @@ async def sync_transactions(
     body: SyncBody,
     request: Request,
     response: Response,
-    user: Operator,
+    user: Starter,
     database: DatabaseDep,
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Syncs the integration's transactions: the result when it ends within the wait, else 202 and where to look."""
-    return await _sync(EntityType.TRANSACTION, body, request, response, database, wait)
+    return await _sync(EntityType.TRANSACTION, body, user, request, response, database, wait)
 
 
 @router.post("/contacts", responses={202: {"model": Answer[Started]}})
@@ -44,12 +56,12 @@ async def sync_contacts(
     body: SyncBody,
     request: Request,
     response: Response,
-    user: Operator,
+    user: Starter,
     database: DatabaseDep,
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
-    return await _sync(EntityType.CONTACT, body, request, response, database, wait)
+    return await _sync(EntityType.CONTACT, body, user, request, response, database, wait)
 
 
 @router.post("/transactions/{order_id}", responses={202: {"model": Answer[Started]}})
@@ -58,12 +70,12 @@ async def sync_transaction(
     body: SyncRecordBody,
     request: Request,
     response: Response,
-    user: Operator,
+    user: Starter,
     database: DatabaseDep,
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
-    return await _sync_record(EntityType.TRANSACTION, order_id, body, request, response, database, wait)
+    return await _sync_record(EntityType.TRANSACTION, order_id, body, user, request, response, database, wait)
 
 
 @router.post("/contacts/{contact_id}", responses={202: {"model": Answer[Started]}})
@@ -72,12 +84,12 @@ async def sync_contact(
     body: SyncRecordBody,
     request: Request,
     response: Response,
-    user: Operator,
+    user: Starter,
     database: DatabaseDep,
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
-    return await _sync_record(EntityType.CONTACT, contact_id, body, request, response, database, wait)
+    return await _sync_record(EntityType.CONTACT, contact_id, body, user, request, response, database, wait)
 
 
 @router.get("/logs")
@@ -85,23 +97,41 @@ def read_logs(
     user: Reader,
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    status: Status | None = None,
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
     offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
 ) -> ListAnswer[LogOut]:
     """The integration's sync logs, newest first."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
-        entries, total = logs.page(connection, integration_id, limit, offset)
-    return ListAnswer(data=[_log_out(entry) for entry in entries], meta=Meta(total=total, limit=limit, offset=offset))
+        user.integration(connection, integration_id)
+        entries, total = logs.page(connection, integration_id, limit, offset, entity_type=entity_type, status=status)
+    return ListAnswer(
+        data=[_out(LogOut, entry) for entry in entries], meta=Meta(total=total, limit=limit, offset=offset)
+    )
+
+
+@router.get("/logs/{log_id}")
+def read_log(log_id: UUID, user: Reader, database: DatabaseDep) -> Answer[WholeLogOut]:
+    """All that is kept of one run."""
+    with database.connect() as connection:
+        return Answer(data=_out(WholeLogOut, user.log(connection, log_id)))
 
 
 async def _sync(
-    entity_type: EntityType, body: SyncBody, request: Request, response: Response, database: Database, wait: float
+    entity_type: EntityType,
+    body: SyncBody,
+    user: Caller,
+    request: Request,
+    response: Response,
+    database: Database,
+    wait: float,
 ) -> Answer[SyncResult] | Answer[Started]:
     run_id = f"api__{uuid4()}"
     integration, log_id = await run_in_threadpool(
         runs.announce,
         database,
+        user,
         body.integration_id,
         entity_type,
         run_id=run_id,
@@ -118,6 +148,7 @@ async def _sync_record(
     entity_type: EntityType,
     record: str,
     body: SyncRecordBody,
+    user: Caller,
     request: Request,
     response: Response,
     database: Database,
@@ -127,6 +158,7 @@ async def _sync_record(
     integration, log_id = await run_in_threadpool(
         runs.announce,
         database,
+        user,
         body.integration_id,
         entity_type,
         run_id=run_id,
@@ -144,9 +176,9 @@ async def _sync_record(
     )
 
 
-def _log_out(entry: SyncLog) -> LogOut:
-    values = {name: getattr(entry, name) for name in LogOut.model_fields}
-    return LogOut.model_validate(
+def _out(shape: type[Out], entry: SyncLog) -> Out:
+    values = {name: getattr(entry, name) for name in shape.model_fields}
+    return shape.model_validate(
         {
             **values,
             "started_at": format_milliseconds(entry.started_at),

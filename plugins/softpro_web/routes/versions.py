@@ -12,7 +12,6 @@ from softpro.errors import NotFoundHere
 from softpro.mapping import sets
 from softpro.mapping.diff import diff
 from softpro.mapping.document import as_json
-from softpro.store import integrations
 from softpro_web.deps import Configurer, DatabaseDep, Reader
 from softpro_web.mapping_models import (
     LATEST_VERSION,
@@ -43,7 +42,7 @@ def versions(
 ) -> ListAnswer[VersionOut]:
     """Every set of the entity type that stands or stood, the latest first."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         page, total = sets.versions(connection, integration_id, entity_type, limit, offset)
     return ListAnswer(
         data=[VersionOut.model_validate(each.as_json(entity_type)) for each in page],
@@ -61,7 +60,7 @@ def version(
 ) -> Answer[WholeVersionOut]:
     """One version, with its mappings as `PUT /mappings` takes them."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         head, mappings = sets.version(connection, integration_id, entity_type, version)
     whole = {**head.as_json(entity_type), "mappings": [as_json(mapping) for mapping in mappings]}
     return Answer(data=WholeVersionOut.model_validate(whole))
@@ -78,7 +77,7 @@ def compare(
 ) -> Answer[DiffOut]:
     """What differs from one version to another, by target; `to` is the one in force if left out."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         later = later or sets.current(connection, integration_id, entity_type).version
         if later is None:
             raise NotFoundHere(f"There are no mappings of {entity_type.table} yet")
@@ -92,8 +91,8 @@ def compare(
 def rollback(body: RollbackBody, user: Configurer, database: DatabaseDep) -> Updated:
     """Makes a new version that is a copy of an earlier one; refused where that one could not work any more."""
     with database.connect() as connection:
-        integration = integrations.get(connection, body.integration_id)
+        integration = user.integration(connection, body.integration_id)
         in_force = sets.restore(
-            connection, integration.id, integration.organization_id, body.entity_type, body.version, author=user
+            connection, integration.id, integration.organization_id, body.entity_type, body.version, author=user.name
         )
         return updated(connection, integration, {body.entity_type: in_force})

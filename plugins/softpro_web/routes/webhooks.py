@@ -14,7 +14,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from softpro.errors import SettingsError, UsageError
 from softpro.orchestration.hook import database as find_database
 from softpro.settings import OAuthSettings, WebhookSettings, load
-from softpro.store import events, integrations
+from softpro.store import events
 from softpro.store.arrivals import MAX_ATTEMPTS, Arrival, Verdict
 from softpro.store.events import About, Event, Status, Wanted
 from softpro.webhooks import verify
@@ -65,7 +65,7 @@ def list_events(
 ) -> ListAnswer[EventOut]:
     """The integration's events, newest first, without their payloads."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         found, total = events.page(connection, integration_id, Wanted(status, entity_type, event_type), limit, offset)
     return ListAnswer(data=[_out(event) for event in found], meta=Meta(total=total, limit=limit, offset=offset))
 
@@ -74,6 +74,7 @@ def list_events(
 def show_event(event_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
     """All of an event, the record of a person included that it may carry, so that reading is not enough."""
     with database.connect() as connection:
+        user.integration(connection, integration_id)
         shown = events.shown(connection, events.get(connection, integration_id, event_id))
     return Response(
         b'{"success":true,"data":' + shown + b"}",
@@ -88,11 +89,11 @@ def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> 
     if body.ids is not None and body.entity_type is not None:
         raise UsageError("ids and entityType can't come together: the events are named already")
     with database.connect() as connection:
-        integrations.get(connection, body.integration_id)
+        user.integration(connection, body.integration_id)
         if body.ids is not None:
-            retried = events.retry_some(connection, body.integration_id, body.ids, str(user))
+            retried = events.retry_some(connection, body.integration_id, body.ids, user.name)
         else:
-            retried = events.retry_failed(connection, body.integration_id, body.entity_type, str(user))
+            retried = events.retry_failed(connection, body.integration_id, body.entity_type, user.name)
     return Answer(data=Retried(retried=retried))
 
 
@@ -100,14 +101,15 @@ def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> 
 def retry_event(event_id: UUID, body: RetryBody, user: Operator, database: DatabaseDep) -> Answer[EventOut]:
     """Tries an event again now, from the start; 409 where it is neither FAILED nor RETRYING."""
     with database.connect() as connection:
-        return Answer(data=_out(events.retry(connection, body.integration_id, event_id, str(user))))
+        user.integration(connection, body.integration_id)
+        return Answer(data=_out(events.retry(connection, body.integration_id, event_id, user.name)))
 
 
 @router.get("/stats")
 def read_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> Answer[StatsOut]:
     """Counts by status, type and day; how long the oldest event waits; how fast the last day's were settled."""
     with database.connect() as connection:
-        integrations.get(connection, integration_id)
+        user.integration(connection, integration_id)
         found = events.stats(connection, integration_id)
     return Answer(data=StatsOut.model_validate(found.as_json()))
 
@@ -118,6 +120,7 @@ def read_config(
 ) -> Answer[WebhookConfig]:
     """Whether the integration takes webhooks, where SoftPro is to send them, and the receiver's limits."""
     with database.connect() as connection:
+        user.integration(connection, integration_id)
         on = events.enabled(connection, integration_id)
     return Answer(data=_config(request, integration_id, on=on))
 
@@ -128,13 +131,13 @@ def change_config(
 ) -> Answer[WebhookConfig]:
     """Switches an integration's webhooks on or off; what is stored already is worked on either way."""
     with database.connect() as connection:
-        integrations.get(connection, body.integration_id)
+        user.integration(connection, body.integration_id)
         events.enable(connection, body.integration_id, on=body.webhooks_enabled)
     return Answer(data=_config(request, body.integration_id, on=body.webhooks_enabled))
 
 
 @router.post(
-    "/{integrationId}",
+    "/{integration_id}",
     status_code=202,
     response_model=Done,
     responses={
@@ -158,7 +161,7 @@ def change_config(
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
     },
 )
-async def receive(integrationId: str, request: Request) -> Response:
+async def receive(integration_id: str, request: Request) -> Response:
     """Takes an event of SoftPro. Open, because SoftPro brings no token: the signature over the raw body stands for it,
     and is looked at before anything else. 202 and 200 are answered once the event is on disk."""
     body = await _body(request)
@@ -167,13 +170,13 @@ async def receive(integrationId: str, request: Request) -> Response:
         raise HTTPException(401, "The signature is missing or wrong")
     event = verify.parse(body)
     try:
-        integration_id = UUID(integrationId)
+        wanted = UUID(integration_id)
     except ValueError:
         raise HTTPException(404, "No such receiver") from None
     kept = {name: request.headers[name][:LONGEST_HEADER] for name in KEPT_HEADERS if name in request.headers}
     verdict = await _writer.put(
         Arrival(
-            integration_id=integration_id,
+            integration_id=wanted,
             organization=event.organization,
             event_id=event.id,
             event_type=event.type,

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 
 SQL = """
 alter table softpro.webhook_events add column decisions jsonb not null default '[]';

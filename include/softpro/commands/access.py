@@ -1,0 +1,67 @@
+"""`python -m softpro access …`: who is confined to which organizations."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from softpro.commands.common import Json, database, operator, say
+from softpro.errors import NotFoundHere
+from softpro.store import access
+from softpro.store.access import Confinement, Kind
+
+LISTED = 1_000
+
+app = typer.Typer(
+    help="See and decide who is confined to which organizations.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A user's name in Airflow.")]
+Team = Annotated[bool, typer.Option("--team", help="NAME is a team or role that Airflow's auth manager knows.")]
+
+
+@app.command("list")
+def show(context: typer.Context, as_json: Json = False) -> None:
+    """List who is confined, and to what; everybody else may see all organizations."""
+    with database().connect() as connection:
+        found, total = access.confinements(connection, None, LISTED, 0)
+    for confinement in found:
+        _print(context, confinement, as_json)
+    if not found:
+        say("Nobody is confined")
+    if total > len(found):
+        say(f"{total - len(found)} more are not shown")
+
+
+@app.command()
+def confine(
+    context: typer.Context,
+    name: Name,
+    organizations: Annotated[list[str], typer.Argument(metavar="ORG...", help="All that they may see.")],
+    team: Team = False,
+    as_json: Json = False,
+) -> None:
+    """Let somebody see these organizations only, whichever they could see before."""
+    with database().connect() as connection:
+        confined = access.confine(connection, _kind(team), name, organizations, by=operator())
+    _print(context, confined, as_json)
+
+
+@app.command()
+def release(context: typer.Context, name: Name, team: Team = False, as_json: Json = False) -> None:
+    """Let somebody see every organization again."""
+    with database().connect() as connection:
+        if not access.is_confined(connection, _kind(team), name):
+            raise NotFoundHere(f"{_kind(team).value.lower()} {name} is not confined")
+        released = access.confine(connection, _kind(team), name, [], by=operator())
+    _print(context, released, as_json)
+
+
+def _kind(team: bool) -> Kind:
+    return Kind.TEAM if team else Kind.USER
+
+
+def _print(context: typer.Context, confinement: Confinement, as_json: bool) -> None:
+    print(json.dumps(confinement.as_json()) if context.obj or as_json else confinement.line())

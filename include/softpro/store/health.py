@@ -1,0 +1,124 @@
+"""How the whole fares, or the organizations that one may see of it: what an alarm is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.rows import class_row
+
+from softpro.store import migrations
+from softpro.store.database import Connection
+
+OVERDUE_MINUTES = 10
+
+QUERY = """
+with seen as materialized (
+    select * from softpro.integrations
+    where deleted_at is null and (%(within)s::text[] is null or organization_id = any(%(within)s))
+),
+streams as (
+    select coalesce(c.next_attempt_at,
+                    c.last_synced_at + make_interval(secs => case when c.backlog then 0 else i.sync_frequency end),
+                    i.token_issued_at, i.created_at) as due_at,
+           coalesce(not softpro.is_free(l), false) as runs
+    from seen i
+    cross join lateral (
+        values ('CONTACT', i.sync_contacts), ('TRANSACTION', i.sync_transactions)
+    ) e (entity_type, switched_on)
+    left join softpro.cursors c on c.integration_id = i.id and c.entity_type = e.entity_type
+    left join softpro.leases l on l.integration_id = i.id and l.entity_type = e.entity_type
+    where i.status = 'CONNECTED' and i.sync_enabled and e.switched_on
+),
+events as (
+    select status, received_at from softpro.webhook_events
+    where status <> 'PROCESSED' and integration_id in (select id from seen)
+)
+select (select coalesce(jsonb_object_agg(status, n), '{}')
+        from (select status, count(*) as n from seen group by status) s) as integrations,
+       (select count(*) from streams
+        where not runs and due_at < now() - make_interval(mins => %(overdue)s)) as streams_overdue,
+       (select count(*) from softpro.breakers
+        where opened_at is not null and integration_id in (select id from seen)) as breakers_open,
+       (select count(*) from events where status <> 'FAILED') as events_waiting,
+       (select extract(epoch from clock_timestamp() - min(received_at))::float8
+        from events where status <> 'FAILED') as oldest_event_seconds,
+       (select count(*) from events where status = 'FAILED') as events_failed,
+       (select count(*) from softpro.holds
+        where status in ('WAITING', 'APPROVED') and integration_id in (select id from seen)) as holds_open,
+       (select count(*) from softpro.quarantine
+        where resolved_at is null and integration_id in (select id from seen)) as quarantined
+"""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`integrations`: {status: how many}; the rest are numbers of streams, breakers, events, holds and records."""
+
+    integrations: dict[str, int]
+    streams_overdue: int
+    breakers_open: int
+    events_waiting: int
+    oldest_event_seconds: float | None
+    events_failed: int
+    holds_open: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """The schema's revision beside the newest one here, and what there is of everything; no counts of an old schema."""
+
+    revision: str | None
+    newest: str
+    counts: Counts | None
+
+    def problems(self) -> list[str]:
+        """What somebody should look at. Records in quarantine alone are everyday life."""
+        if self.counts is None:
+            return [
+                f"the database stands at revision {self.revision}, not {self.newest}: run `python -m softpro migrate`"
+            ]
+        counts = self.counts
+        found = {
+            "integrations need a person to connect them": sum(
+                counts.integrations.get(status, 0) for status in ("EXPIRED", "ERROR")
+            ),
+            "streams are overdue": counts.streams_overdue,
+            "circuit breakers are open": counts.breakers_open,
+            "webhook events failed": counts.events_failed,
+            "batches are held": counts.holds_open,
+        }
+        return [f"{what}: {number}" for what, number in found.items() if number]
+
+    def as_json(self) -> dict[str, Any]:
+        """For HTTP."""
+        problems, counts = self.problems(), self.counts
+        return {
+            "status": "DEGRADED" if problems else "HEALTHY",
+            "problems": problems,
+            "database": {"revision": self.revision, "newestRevision": self.newest},
+            "integrations": counts and counts.integrations,
+            "streamsOverdue": counts and counts.streams_overdue,
+            "breakersOpen": counts and counts.breakers_open,
+            "webhookEvents": counts
+            and {
+                "waiting": counts.events_waiting,
+                "oldestSeconds": counts.oldest_event_seconds,
+                "failed": counts.events_failed,
+            },
+            "holdsOpen": counts and counts.holds_open,
+            "quarantined": counts and counts.quarantined,
+        }
+
+
+def health(connection: Connection, within: Collection[str] | None = None) -> Health:
+    """How the organizations `within` (None: all) fare. Raises DatabaseUnavailable."""
+    row = connection.execute("select version_num from softpro.schema_version").fetchone()
+    revision, newest = row["version_num"] if row else None, migrations.newest()
+    if revision is None or revision < newest:
+        return Health(revision, newest, None)
+    parameters = {"within": None if within is None else list(within), "overdue": OVERDUE_MINUTES}
+    counts = connection.cursor(row_factory=class_row(Counts)).execute(QUERY, parameters).fetchone()
+    return Health(revision, newest, counts)

@@ -1,0 +1,136 @@
+"""What an organization chose for its integration: what is synced, how often, and the client and environment that its
+next connection asks consent for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from softpro.errors import UsageError
+from softpro.store.database import Connection
+from softpro.store.encryption import Place, Vault
+from softpro.store.grants import Credentials
+from softpro.store.integrations import TABLE
+
+SHORTEST_SECONDS = 60  # the DAG comes every minute
+LONGEST_SECONDS = 7 * 24 * 3600
+
+
+class ConflictStrategy(StrEnum):
+    """Who wins where both sides changed a field since the last sync."""
+
+    SOFTPRO_WINS = "SOFTPRO_WINS"
+    ROI_WINS = "ROI_WINS"
+    NEWEST_WINS = "NEWEST_WINS"
+    MERGE = "MERGE"
+    MANUAL_REVIEW = "MANUAL_REVIEW"
+
+
+@dataclass(frozen=True)
+class Options:
+    """One row of `softpro.integrations`, as far as a person decides about it. `sync_frequency` in seconds.
+
+    `environment` and `client_id` are in force; `next_…` come into force with the next consent (None: no other
+    environment; the client that SoftPro registered for all).
+    """
+
+    id: UUID
+    organization_id: str
+    sync_enabled: bool
+    sync_frequency: int
+    sync_transactions: bool
+    sync_contacts: bool
+    sync_documents: bool
+    webhooks_enabled: bool
+    conflict_strategy: str
+    environment: str
+    client_id: str
+    next_environment: str | None
+    next_client_id: str | None
+
+
+@dataclass(frozen=True)
+class Next:
+    """What the next connection asks consent for. No client: the one of the environment's variables."""
+
+    client: Credentials | None
+    environment: str
+
+
+COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Options.__dataclass_fields__))
+PLAIN = (
+    "sync_enabled",
+    "sync_frequency",
+    "sync_transactions",
+    "sync_contacts",
+    "webhooks_enabled",
+    "conflict_strategy",
+    "next_environment",
+)
+"""What `change` writes as it is given."""
+
+
+def read(connection: Connection, integration_id: UUID) -> Options:
+    """The integration's options. It has to exist."""
+    query = sql.SQL("select {} from softpro.integrations where id = %s").format(COLUMNS)
+    found = connection.cursor(row_factory=class_row(Options)).execute(query, [integration_id]).fetchone()
+    assert found is not None
+    return found
+
+
+def change(connection: Connection, integration_id: UUID, changes: Mapping[str, Any]) -> None:
+    """Writes those of the `PLAIN` options that are given, and leaves the others."""
+    if not changes:
+        return
+    sets = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in PLAIN if name in changes
+    )
+    query = sql.SQL("update softpro.integrations set {}, updated_at = now() where id = %(id)s").format(sets)
+    connection.execute(query, {**changes, "id": integration_id})
+
+
+def change_client(
+    connection: Connection, vault: Vault, integration_id: UUID, client_id: str | None, secret: str | None
+) -> None:
+    """The OAuth client that the next connection asks consent for; None for the one that all organizations share.
+
+    Raises UsageError unless both are given, or neither is.
+    """
+    if (client_id is None) != (secret is None):
+        raise UsageError("clientId and clientSecret come together: give both, or null for both")
+    place = Place(TABLE, "next_client_secret", integration_id)
+    connection.execute(
+        """
+        update softpro.integrations
+        set next_client_id = %(client_id)s, next_client_secret = %(sealed)s, updated_at = now()
+        where id = %(id)s
+        """,
+        {"id": integration_id, "client_id": client_id, "sealed": None if secret is None else vault.seal(secret, place)},
+    )
+
+
+def next_connection(connection: Connection, vault: Vault, organization_id: str) -> Next | None:
+    """What an organization's next connection asks consent for; None where it never had one.
+
+    Raises DecryptionError.
+    """
+    row = connection.execute(
+        """
+        select id, next_client_id, next_client_secret, coalesce(next_environment, environment) as environment
+        from softpro.integrations
+        where organization_id = %s
+        """,
+        [organization_id],
+    ).fetchone()
+    if row is None:
+        return None
+    if row["next_client_id"] is None:
+        return Next(None, row["environment"])
+    secret = vault.open(row["next_client_secret"], Place(TABLE, "next_client_secret", row["id"]))
+    return Next(Credentials(row["id"], row["next_client_id"], secret), row["environment"])

@@ -1,0 +1,41 @@
+"""No body is read that is larger than any request has to be."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from softpro_web.answers import HTTP_CODES, error
+
+MOST_BYTES = 8 * 1024 * 1024
+
+
+class BodyLimit:
+    """ASGI: a body that says it is larger is answered 413 at once, one that turns out to be while it is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced[:20]) > MOST_BYTES:
+            await error(413, HTTP_CODES[413], _message())(scope, receive, send)
+            return
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MOST_BYTES:
+                raise HTTPException(413, _message())
+            return message
+
+        await self.app(scope, limited, send)
+
+
+def _message() -> str:
+    return f"A body has at most {MOST_BYTES // 1024 // 1024} MiB"

@@ -1,0 +1,36 @@
+"""What answers about the health of the whole look like."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from softpro_web.models import Model
+
+
+class Alive(Model):
+    status: Literal["alive"] = "alive"
+
+
+class Revision(Model):
+    revision: str | None
+    newest_revision: str
+
+
+class Waiting(Model):
+    waiting: int
+    oldest_seconds: float | None
+    failed: int
+
+
+class HealthOut(Model):
+    """Counts are null where the database lacks migrations; see docs/http-api.md."""
+
+    status: Literal["HEALTHY", "DEGRADED"]
+    problems: list[str]
+    database: Revision
+    integrations: dict[str, int] | None
+    streams_overdue: int | None
+    breakers_open: int | None
+    webhook_events: Waiting | None
+    holds_open: int | None
+    quarantined: int | None

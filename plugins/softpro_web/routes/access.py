@@ -1,0 +1,45 @@
+"""Who is confined to which organizations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from softpro.store import access
+from softpro.store.access import Confinement
+from softpro_web.deps import Configurer, DatabaseDep
+from softpro_web.models import Answer, ListAnswer, Meta
+from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+from softpro_web.settings_models import ConfinementBody, ConfinementOut
+
+router = APIRouter()
+
+
+@router.get("/access")
+def read(
+    user: Configurer,
+    database: DatabaseDep,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+) -> ListAnswer[ConfinementOut]:
+    """Who is confined, and to what, as far as the caller may see it; everybody else may see all organizations."""
+    with database.connect() as connection:
+        found, total = access.confinements(connection, user.organizations, limit, offset)
+    return ListAnswer(data=[_out(each) for each in found], meta=Meta(total=total, limit=limit, offset=offset))
+
+
+@router.put("/access")
+def confine(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> Answer[ConfinementOut]:
+    """Replaces all that somebody may see. A caller who is confined changes what is about their own organizations."""
+    for organization in body.organizations:
+        user.require(organization)
+    with database.connect() as connection:
+        confined = access.confine(
+            connection, body.kind, body.subject, body.organizations, by=user.name, within=user.organizations
+        )
+    return Answer(data=_out(confined))
+
+
+def _out(confinement: Confinement) -> ConfinementOut:
+    return ConfinementOut.model_validate(confinement.as_json())

@@ -1,0 +1,61 @@
+"""The API's description, and a page that shows it: Swagger UI, served from here, as the network may be closed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from softpro_web.deps import Reader
+
+STATIC = Path(__file__).resolve().parents[1] / "static"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-cache",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+class Asset(StrEnum):
+    """What the page consists of."""
+
+    START = "start.js"
+    PROGRAM = "swagger-ui-bundle.js"
+    STYLE = "swagger-ui.css"
+
+
+@router.get("/openapi.json")
+def openapi(request: Request, user: Reader) -> dict[str, Any]:
+    """This API's own description."""
+    return {**request.app.openapi(), "servers": [{"url": request.scope.get("root_path") or "/"}]}
+
+
+@router.get("/docs")
+def page(user: Reader) -> FileResponse:
+    """The page."""
+    return FileResponse(STATIC / "docs.html", headers=HEADERS)
+
+
+@router.get("/docs/{asset}")
+def asset(asset: Asset, user: Reader) -> FileResponse:
+    """A part of the page."""
+    folder = STATIC if asset is Asset.START else _swagger_ui()
+    return FileResponse(folder / asset.value, headers=HEADERS)
+
+
+def _swagger_ui() -> Path:
+    """The folder of the package that brings Swagger UI; it is not imported, as that would bring Flask along."""
+    found = find_spec("flask_swagger_ui")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "dist"

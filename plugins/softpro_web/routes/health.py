@@ -1,0 +1,25 @@
+"""Whether this server answers, and how the product fares."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from softpro.store.health import health as look
+from softpro_web.deps import DatabaseDep, Reader
+from softpro_web.health_models import Alive, HealthOut
+from softpro_web.models import Answer
+
+router = APIRouter(prefix="/health")
+
+
+@router.get("")
+async def alive() -> Answer[Alive]:
+    """This server answers. Open, since whoever restarts it brings no token; it touches nothing."""
+    return Answer(data=Alive())
+
+
+@router.get("/detail")
+def detail(user: Reader, database: DatabaseDep) -> Answer[HealthOut]:
+    """The database's revision, and what waits, failed or is overdue of the organizations that the caller may see."""
+    with database.connect() as connection:
+        return Answer(data=HealthOut.model_validate(look(connection, user.organizations).as_json()))

@@ -1,0 +1,53 @@
+"""What an organization chose for its integration."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from softpro.store import options
+from softpro.store.database import Connection
+from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
+from softpro_web.models import Answer
+from softpro_web.settings_models import SettingsBody, SettingsOut
+
+CLIENT = {"client_id", "client_secret"}
+
+router = APIRouter(prefix="/settings")
+log = logging.getLogger(__name__)
+
+
+@router.get("/{integration_id}")
+def read(integration_id: UUID, user: Reader, database: DatabaseDep) -> Answer[SettingsOut]:
+    """What is synced, how often, and as which client; secrets are never shown."""
+    with database.connect() as connection:
+        user.integration(connection, integration_id)
+        return _answer(connection, integration_id)
+
+
+@router.patch("/{integration_id}")
+def change(
+    integration_id: UUID, body: SettingsBody, user: Configurer, database: DatabaseDep, services: ServicesDep
+) -> Answer[SettingsOut]:
+    """Changes what is sent, and nothing else. Environment and client are what the next connection asks consent for."""
+    sent = body.model_fields_set - {"sync_documents"}
+    plain = body.model_dump(include=sent - CLIENT, mode="json")
+    if "environment" in plain:
+        plain["next_environment"] = plain.pop("environment")
+    with database.connect() as connection:
+        integration = user.integration(connection, integration_id)
+        with connection.transaction():
+            options.change(connection, integration.id, plain)
+            if sent & CLIENT:
+                secret = body.client_secret.get_secret_value() if body.client_secret else None
+                options.change_client(connection, services.vault, integration.id, body.client_id, secret)
+        named = {"integration_id": str(integration.id), "organization_id": integration.organization_id}
+        log.info("settings_changed", extra={**named, "changed": sorted(sent), "changed_by": user.name})
+        return _answer(connection, integration_id)
+
+
+def _answer(connection: Connection, integration_id: UUID) -> Answer[SettingsOut]:
+    found = options.read(connection, integration_id)
+    return Answer(data=SettingsOut.model_validate({name: getattr(found, name) for name in SettingsOut.model_fields}))

@@ -1,0 +1,80 @@
+"""What requests and answers about an integration's settings look like, and about who may see which organizations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field, SecretStr, model_validator
+
+from softpro.store.access import LONGEST_SUBJECT, MOST_ORGANIZATIONS, Kind
+from softpro.store.options import LONGEST_SECONDS, SHORTEST_SECONDS, ConflictStrategy
+from softpro_web.models import Model
+
+Environment = Literal["SANDBOX", "PRODUCTION"]
+
+
+class SettingsOut(Model):
+    """`nextEnvironment`, `nextClientId`: what the next connection asks consent for, where that is something else."""
+
+    id: UUID
+    organization_id: str
+    sync_enabled: bool
+    sync_frequency: int
+    sync_transactions: bool
+    sync_contacts: bool
+    sync_documents: bool
+    webhooks_enabled: bool
+    conflict_strategy: ConflictStrategy
+    environment: Environment
+    client_id: str
+    next_environment: Environment | None
+    next_client_id: str | None
+
+
+class SettingsBody(Model):
+    """Only what is sent changes. Environment and client come into force with the next consent."""
+
+    sync_enabled: bool = Field(False)
+    sync_frequency: int = Field(SHORTEST_SECONDS, ge=SHORTEST_SECONDS, le=LONGEST_SECONDS, description="Seconds.")
+    sync_transactions: bool = Field(False)
+    sync_contacts: bool = Field(False)
+    sync_documents: bool = Field(False, description="Only false: documents are not synced yet.")
+    webhooks_enabled: bool = Field(False)
+    conflict_strategy: ConflictStrategy = Field(ConflictStrategy.SOFTPRO_WINS)
+    environment: Environment | None = Field(None, description="null: as it is in force.")
+    client_id: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
+        None, description="An OAuth client of the organization's own, with `clientSecret`; null: the one of all."
+    )
+    client_secret: Annotated[SecretStr, Field(min_length=1, max_length=2_000)] | None = None
+
+    @model_validator(mode="after")
+    def _can_be(self) -> SettingsBody:
+        sent = self.model_fields_set
+        if not sent:
+            raise ValueError("name at least one setting")
+        if self.sync_documents:
+            raise ValueError("syncDocuments: documents are not synced yet, so it can only be false")
+        if ("client_id" in sent) != ("client_secret" in sent) or (self.client_id is None) != (
+            self.client_secret is None
+        ):
+            raise ValueError("clientId and clientSecret come together: give both, or null for both")
+        return self
+
+
+class ConfinementOut(Model):
+    """Somebody who may see these organizations only."""
+
+    kind: Kind
+    subject: str
+    organizations: list[str]
+
+
+class ConfinementBody(Model):
+    """All organizations that somebody may see; none named: every one."""
+
+    kind: Kind
+    subject: Annotated[str, Field(min_length=1, max_length=LONGEST_SUBJECT)]
+    organizations: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=MOST_ORGANIZATIONS)
+    ]

@@ -1,0 +1,55 @@
+"""Routes reach what belongs to an organization through the caller, who knows what he may see. Read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+WEB = Path(__file__).resolve().parents[2] / "plugins" / "softpro_web"
+FILES = [*WEB.glob("routes/*.py"), WEB / "runs.py"]
+FOR_CALLERS = {
+    ("integrations", "get"),
+    ("integrations", "find"),
+    ("integrations", "every"),
+    ("cases", "get"),
+    ("logs", "get"),
+    ("logs", "of_run"),
+}
+KNOWN = {("runs.py", "_read")}  # the log that this very request announced
+
+
+def calls(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(function, module, attribute) of each call such as `integrations.get(…)`."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name)):
+                    yield function.name, module, name
+
+
+def test_whoever_starts_a_run_is_counted() -> None:
+    """Every route that may wait for a run takes a `Starter`."""
+    uncounted = [
+        f"{path.name}: {function.name}"
+        for path in WEB.glob("routes/*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.AsyncFunctionDef) and function.decorator_list
+        for takes in [{ast.unparse(each.annotation) for each in function.args.args if each.annotation}]
+        if "Wait" in takes and "Starter" not in takes
+    ]
+    assert uncounted == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_route_asks_the_caller_for_what_belongs_to_an_organization(path: Path) -> None:
+    passed_by = [
+        f"{function} calls {module}.{name}: ask the caller"
+        for function, module, name in calls(path)
+        if (module, name) in FOR_CALLERS and (path.name, function) not in KNOWN
+    ]
+    assert passed_by == []
