@@ -37,6 +37,13 @@ ROUTES = [
     ("GET", f"/holds?integrationId={SOME_ID}", "read"),
     ("POST", f"/holds/{SOME_ID}/approve", "operate"),
     ("POST", f"/holds/{SOME_ID}/reject", "operate"),
+    ("GET", f"/webhooks/events?integrationId={SOME_ID}", "read"),
+    ("GET", f"/webhooks/events/{SOME_ID}?integrationId={SOME_ID}", "operate"),
+    ("POST", f"/webhooks/events/{SOME_ID}/retry", "operate"),
+    ("POST", "/webhooks/events/retry", "operate"),
+    ("GET", f"/webhooks/stats?integrationId={SOME_ID}", "read"),
+    ("GET", f"/webhooks/config?integrationId={SOME_ID}", "read"),
+    ("PATCH", "/webhooks/config", "configure"),
     ("GET", "/openapi.json", "read"),
 ]
 RIGHTS = {
@@ -55,7 +62,8 @@ def test_the_table_of_routes_is_complete(airflow: Airflow) -> None:
         for method in methods
     }
     assert served == {(method, path.split("?")[0]) for method, path, _ in ROUTES} - {("GET", "/openapi.json")} | {
-        ("GET", "/callback")
+        ("GET", "/callback"),
+        ("POST", f"/webhooks/{SOME_ID}"),
     }
 
 
