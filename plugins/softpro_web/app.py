@@ -26,7 +26,18 @@ from softpro.errors import (
     VersionConflict,
 )
 from softpro_web.deps import Reader
-from softpro_web.routes import connection, coverage, holds, mappings, preview, quarantine, sync, versions, webhooks
+from softpro_web.routes import (
+    connection,
+    coverage,
+    health,
+    holds,
+    mappings,
+    preview,
+    quarantine,
+    sync,
+    versions,
+    webhooks,
+)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +78,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine, holds, webhooks):
+    for resource in (connection, mappings, versions, preview, coverage, sync, quarantine, holds, webhooks, health):
         app.include_router(resource.router)
 
     @app.get("/openapi.json", include_in_schema=False)
