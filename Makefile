@@ -35,7 +35,7 @@ sandbox: $(INSTALLED) ## A local SoftPro 360 alone (ARGS=--help lists its switch
 	@$(BIN)/python -m softpro_sandbox $(ARGS)
 
 test: $(INSTALLED) ## Run all checks and tests
-	$(MAKE) --jobs=4 --output-sync=target checks integration-a-p integration-q-z airflow
+	$(MAKE) --jobs=4 --output-sync=target checks integration-a-h integration-i-z airflow
 
 lint: $(INSTALLED) ## Style, types, import rules
 	$(BIN)/ruff check .

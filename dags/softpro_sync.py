@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import Context, Param, chain, dag, get_current_context, task, task_group
 
-from softpro.entities import LISTING, Mode
+from softpro.entities import LISTING, LONGEST_ID, Mode
 from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
 from softpro.store.schedule import Lane
 
@@ -29,7 +29,7 @@ left alone by the others.
 
 What a tenant has left after its 60 s (a first load) goes on in the **backlog** lane, so nobody waits for it.
 
-**By hand**: *Trigger* opens a form: organization, entity types, mode.
+**By hand**: *Trigger* opens a form: organization, entity types, mode; or some records alone.
 **By HTTP**: `POST /api/v1/integrations/softpro/sync/transactions`.
 **For analysts**: schedule a DAG on the assets `softpro://roi/transactions` and `softpro://roi/contacts`; they change
 only when rows did.
@@ -43,6 +43,14 @@ PARAMS = {
         title="Mode",
         enum=[mode.value for mode in LISTING],
         description="incremental: what changed. delta: lists all, loads what differs. full: lists and maps all again.",
+    ),
+    "records": Param(
+        [],
+        type="array",
+        title="Records",
+        description="Ids at SoftPro, of one organization and entity type: these alone. Empty: by the mode.",
+        items={"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
+        maxItems=100,
     ),
 }
 

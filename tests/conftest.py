@@ -28,9 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def server() -> Server:
     """An embedded PostgreSQL for the session."""
-    from .support.databases import Server, lasting_directory
+    from .support.databases import Server, quick_directory
 
-    return Server(lasting_directory() / "data")
+    return Server(quick_directory() / "data")
 
 
 @pytest.fixture

@@ -113,14 +113,31 @@ def sync(
         str,
         typer.Option(help="incremental: what changed. delta: all, loads what differs. full: all again."),
     ] = Mode.INCREMENTAL.value,
+    record: Annotated[
+        list[str] | None, typer.Option(help="An id at SoftPro, of one --entity: it alone. Can be given again.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch, map, check and load, to the end of the list."""
+    """Fetch, map, check and load, to the end of the list; or some records alone."""
     if mode not in LISTING:
         raise UsageError(f"--mode is one of {', '.join(LISTING)}")
+    if record and (entity == "all" or mode != Mode.INCREMENTAL):
+        raise UsageError("--record takes an --entity, transactions or contacts, and no --mode")
     services_ = services(database())
 
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+        if record:
+            return of_log(
+                pipeline.sync_records(
+                    services_,
+                    integration,
+                    entity_type,
+                    record,
+                    sync_type=SyncType.MANUAL,
+                    run_id=run_id,
+                    stage=stage,
+                )
+            )
         log = pipeline.sync(
             services_,
             integration,

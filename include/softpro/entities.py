@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+LONGEST_ID = 256
+"""Characters of a record's id, where a person names it."""
+
 
 class EntityType(StrEnum):
     """As in the specification's models; documents join when they are built."""

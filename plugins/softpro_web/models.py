@@ -92,6 +92,10 @@ class SyncBody(Model):
     mode: Literal[Mode.INCREMENTAL, Mode.DELTA, Mode.FULL] = Mode.INCREMENTAL
 
 
+class SyncRecordBody(Model):
+    integration_id: UUID
+
+
 class SyncResult(Model):
     success: bool
     entity_type: str

@@ -64,8 +64,10 @@ def announce(
     run_id: str,
     mode: Mode,
     require: Callable[[Connection, Integration], object] = lambda connection, integration: None,
+    record: str | None = None,
 ) -> tuple[Integration, UUID]:
-    """Writes the PENDING log that a run over one stream will fill; `require` raises what else may stand against it.
+    """Writes the PENDING log that a run over one stream, or one record of it, will fill; `require` raises what else may
+    stand against it.
 
     Raises NotFoundHere, UsageError, LeaseHeld.
     """
@@ -73,9 +75,16 @@ def announce(
         integration = integrations.get(connection, integration_id)
         require(connection, integration)
         organization_streams(integration, [entity_type])
-        leases.require_free(connection, integration.id, entity_type)
+        if record is None:
+            leases.require_free(connection, integration.id, entity_type)
         log_id = logs.announce(
-            connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=SyncType.MANUAL
+            connection,
+            integration,
+            entity_type,
+            run_id=run_id,
+            mode=mode,
+            sync_type=SyncType.MANUAL,
+            entity_id=record,
         )
     return integration, log_id
 

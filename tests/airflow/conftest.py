@@ -14,7 +14,7 @@ from softpro.store.database import Connection
 from softpro_demo.plugin import API, Plugin
 from softpro_demo.stack import Size, Stack
 
-from ..support.databases import lasting_directory
+from ..support.databases import quick_directory
 
 ROLES = {"admin": "admin", "operator": "op", "reader": "viewer"}
 
@@ -25,13 +25,20 @@ class Airflow:
 
     stack: Stack
     unused: list[str] = field(default_factory=list)
+    tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return self.stack.airflow_url + API
 
     def as_user(self, user: str = "admin") -> Plugin:
-        return Plugin(self.stack.airflow_url, self.stack.token(user))
+        return Plugin(self.stack.airflow_url, self.token(user))
+
+    def token(self, user: str = "admin") -> str:
+        """Of a login that the tests share."""
+        if user not in self.tokens:
+            self.tokens[user] = self.stack.token(user)
+        return self.tokens[user]
 
     def vendor_organization(self) -> str:
         """A vendor organization that no other test has."""
@@ -59,7 +66,7 @@ class Airflow:
 
     def api(self, method: str, path: str, **options: Any) -> Any:
         """Airflow's own API, as the admin."""
-        headers = {"Authorization": f"Bearer {self.stack.token()}"}
+        headers = {"Authorization": f"Bearer {self.token()}"}
         answer = requests.request(
             method, f"{self.stack.airflow_url}/api/v2{path}", headers=headers, timeout=30, **options
         )
@@ -69,7 +76,7 @@ class Airflow:
 
 @pytest.fixture(scope="session")
 def airflow() -> Iterator[Airflow]:
-    stack = Stack(lasting_directory(), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
+    stack = Stack(quick_directory(), Size(transactions=120, contacts=50, organizations=32), users=ROLES)
     try:
         stack.start()
         yield Airflow(stack, list(stack.sandbox["organizationIds"]))

@@ -28,6 +28,8 @@ ROUTES = [
     ("GET", f"/mappings/coverage?integrationId={SOME_ID}", "read"),
     ("POST", "/sync/transactions", "operate"),
     ("POST", "/sync/contacts", "operate"),
+    ("POST", f"/sync/transactions/{SOME_ID}", "operate"),
+    ("POST", f"/sync/contacts/{SOME_ID}", "operate"),
     ("GET", f"/sync/logs?integrationId={SOME_ID}", "read"),
     ("GET", f"/quarantine?integrationId={SOME_ID}", "operate"),
     ("GET", f"/quarantine/{SOME_ID}", "operate"),

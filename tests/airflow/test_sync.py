@@ -48,6 +48,35 @@ def test_a_sync_begun_over_http_answers_the_specifications_result(airflow: Airfl
     )
 
 
+def test_one_record_is_synced_beside_a_run_that_holds_its_stream(airflow: Airflow) -> None:
+    vendor = airflow.vendor_organization()
+    plugin = airflow.as_user()
+    integration = plugin.connect("record-org", organization=vendor)
+    airflow.query("update softpro.integrations set sync_enabled = false where organization_id = 'record-org'")
+    contact_id = airflow.export(vendor, "CONTACT")[0]["contactId"]
+    airflow.query(
+        """
+        insert into softpro.leases (integration_id, entity_type, organization_id, log_id, expires_at)
+        values (%s, 'CONTACT', 'record-org', gen_random_uuid(), now() + interval '1 hour')
+        """,
+        integration["id"],
+    )
+
+    def sync(path: str) -> requests.Response:
+        return plugin.session.post(f"{airflow.url}/sync/{path}", json={"integrationId": integration["id"]}, timeout=90)
+
+    answer = sync(f"contacts/{contact_id}")
+    assert (answer.status_code, sync("contacts").status_code) == (200, 409)
+    result = answer.json()["data"]
+    assert (result["success"], result["recordsProcessed"], result["recordsFailed"]) == (True, 1, 0)
+    rows = airflow.query("select softpro_contact_id as id from roi.contacts where organization_id = 'record-org'")
+    assert rows == [{"id": contact_id}]
+
+    assert sync("contacts/con-none").json()["data"]["success"] is False
+    [log] = [log for log in plugin.logs(integration["id"]) if log["status"] == "FAILED"]
+    assert (log["mode"], log["errorMessage"]) == ("records", "SoftPro knows no contact con-none")
+
+
 def test_a_sync_that_outlasts_the_wait_answers_202_with_the_run_and_its_log(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     integration = plugin.connect("wait-org", organization=airflow.vendor_organization())

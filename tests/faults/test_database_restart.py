@@ -27,7 +27,7 @@ from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
 
 from ..support.bad import bad_transactions
-from ..support.databases import Server, execute, lasting_directory
+from ..support.databases import Server, execute, quick_directory
 from ..support.kinds import StartSandbox
 from ..support.moments import MOMENTS, held_at
 from ..support.product import between, environment, sync
@@ -69,7 +69,7 @@ PLANS = {
 @pytest.fixture(scope="module")
 def restarted_server() -> Server:
     """A server that nobody else uses."""
-    return Server(lasting_directory() / "data")
+    return Server(quick_directory() / "data")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from softpro.store.database import Database
 
 from ..support.databases import Server, rows
 from ..support.expected import actual_rows, expected_rows
-from ..support.product import Answer, command, environment
+from ..support.product import Answer, command, environment, fresh_command
 from ..support.vendor import Sandbox
 
 # Whatever JSON allows in a text or a number; served byte for byte.
@@ -47,18 +47,18 @@ def story(server: Server, sandbox: Sandbox) -> Iterator[Story]:
     sandbox.put(vendor_organization, ODD)
     with server.fresh("template0") as database:
         settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")
-        migrated = command(settings, "migrate")
-        connect = command(settings, "connect", "acme")
+        migrated = fresh_command(settings, "migrate")
+        connect = fresh_command(settings, "connect", "acme")
         address = sandbox.consent(connect.out.strip(), vendor_organization)
         yield Story(
             database,
             vendor_organization,
             migrated,
             connect,
-            command(settings, "callback", address),
-            command(settings, "sync", "acme"),
-            command(settings, "status", "acme", "--json"),
-            command(settings, "--json", "sync", "acme"),
+            fresh_command(settings, "callback", address),
+            fresh_command(settings, "sync", "acme"),
+            fresh_command(settings, "status", "acme", "--json"),
+            fresh_command(settings, "--json", "sync", "acme"),
         )
 
 

@@ -4,86 +4,40 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from softpro import pipeline
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import Mode
 from softpro.errors import BatchHeld, DecidedAlready, LeaseHeld, NotFoundHere
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.quality import cases, holds
-from softpro.quality.holds import Hold
 from softpro.services import Services
-from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 from softpro.sync.edit import edit
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows
-from ..support.kinds import StartSandbox
-from ..support.product import begin, between, command, environment, sync
+from ..support.holds import (
+    CONTACT,
+    LATEST,
+    NULL,
+    OPEN_CASES,
+    PENDING,
+    Held,
+    all_holds,
+    approve,
+    give,
+    reject,
+    remap,
+    replay,
+)
+from ..support.product import begin, sync
 from ..support.state import left_over
 from ..support.vendor import Sandbox
-
-CONTACT, TRANSACTION = EntityType.CONTACT, EntityType.TRANSACTION
-NULL = "expect_column_proportion_of_non_null_values_to_be_between"
-ROW_COUNT = "expect_table_row_count_to_be_between"
-PENDING = "select count(*) from raw.pending"
-OPEN_CASES = "select count(*) from softpro.quarantine where resolved_at is null"
-LATEST = "2030-01-01T00:00:00.000Z"
-SWEEP_TOTAL = "select sweep_total from softpro.cursors"
-
-
-class Held(RuntimeError):
-    """Stands in for whatever ends a run."""
-
-
-@pytest.fixture
-def loaded(start_sandbox: StartSandbox, database: Database) -> tuple[Services, Integration, Sandbox]:
-    """150 contacts, loaded once."""
-    sandbox = start_sandbox(transactions=0, contacts=150)
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
-    assert sync(services, acme, CONTACT).records_inserted == 150
-    return services, acme, sandbox
-
-
-def give(services: Services, acme: Integration, **fields: str) -> None:
-    """The default set of contacts, these columns filled from other fields."""
-    mappings = [
-        replace(mapping, softpro_field=fields.get(mapping.roi_systems_field, mapping.softpro_field))
-        for mapping in default_mappings(CONTACT)
-    ]
-    with services.database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", mappings, "the test")
-
-
-def remap(services: Services, acme: Integration) -> SyncLog:
-    return pipeline.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
-
-
-def replay(services: Services, acme: Integration) -> SyncLog:
-    return pipeline.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
-
-
-def all_holds(services: Services, acme: Integration) -> list[Hold]:
-    """The newest first."""
-    with services.database.connect() as connection:
-        return holds.page(connection, acme.id, list(holds.Status), 100, 0)[0]
-
-
-def approve(services: Services, acme: Integration, hold: Hold, reason: str | None = None) -> Hold:
-    with services.database.connect() as connection:
-        return holds.approve(connection, acme.id, hold.id, "Ann", reason)
-
-
-def reject(services: Services, acme: Integration, hold: Hold, reason: str | None = None) -> Hold:
-    with services.database.connect() as connection:
-        return holds.reject(connection, acme.id, hold.id, "Ann", reason)
 
 
 def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_next_run_loads_it(
@@ -351,143 +305,6 @@ def test_keys_that_are_there_twice_hold_the_batch(loaded: tuple[Services, Integr
     assert all_holds(services, acme)[0].status == "CLEARED"
 
 
-@pytest.fixture
-def many(start_sandbox: StartSandbox, database: Database) -> tuple[Services, Integration, Sandbox]:
-    """1,200 transactions, loaded once."""
-    sandbox = start_sandbox(transactions=1_200, contacts=0)
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
-    assert sync(services, acme).records_inserted == 1_200
-    return services, acme, sandbox
-
-
-def lose(sandbox: Sandbox, count: int) -> None:
-    (organization,) = sandbox.organizations
-    for record_id in sorted(sandbox.records(organization))[:count]:
-        sandbox.delete(organization, record_id)
-
-
-def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_person_approves(
-    many: tuple[Services, Integration, Sandbox], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    services, acme, sandbox = many
-    database = services.database
-    lose(sandbox, 241)
-
-    log = sync(services, acme, mode=Mode.FULL)
-
-    (hold,) = all_holds(services, acme)
-    message = "SoftPro's list holds 959 transactions and 1200 stand here: that is more than 20 % fewer"
-    finding = {"column": None, "rule": ROW_COUNT, "message": message}
-    assert hold.findings == [{**finding, "rows": 1_200, "fallen": 241}]
-    assert hold.as_json()["findings"] == [finding]
-    assert (log.status, log.records_processed) == ("FAILED", 0)
-    assert message in str(log.error_message)
-    assert (one(database, PENDING), one(database, SWEEP_TOTAL)) == (959, 959)
-
-    approve(services, acme, hold)
-    log = sync(services, acme)
-
-    assert (log.status, log.records_processed) == ("COMPLETED", 959)
-    assert all_holds(services, acme)[0].status == "LOADED"
-    assert one(database, SWEEP_TOTAL) is None
-    assert one(database, "select count(*) from roi.transactions where deleted_at is null") == 1_200
-    monkeypatch.setenv("SOFTPRO_ROW_COUNT_FALL_PERCENT", "25")
-    assert sync(services, acme, mode=Mode.FULL).status == "COMPLETED"
-    assert one(database, SWEEP_TOTAL) is None
-
-
-@pytest.mark.parametrize(("more", "status"), [(120, "LOADED"), (121, "WAITING")])
-def test_a_list_that_falls_much_further_than_was_approved_is_another_hold(
-    many: tuple[Services, Integration, Sandbox], more: int, status: str
-) -> None:
-    services, acme, sandbox = many
-    lose(sandbox, 241)
-    sync(services, acme, mode=Mode.FULL)
-    (hold,) = all_holds(services, acme)
-    approve(services, acme, hold)
-    lose(sandbox, more)
-
-    log = sync(services, acme, mode=Mode.FULL)
-
-    newest, *older = all_holds(services, acme)
-    assert newest.status == status
-    if status == "WAITING":
-        assert (log.status, [each.status for each in older]) == ("FAILED", ["CLEARED"])
-        approve(services, acme, newest)
-        assert sync(services, acme).status == "COMPLETED"
-        assert all_holds(services, acme)[0].status == "LOADED"
-
-
-def test_a_list_that_fell_by_no_more_than_the_share_is_loaded(many: tuple[Services, Integration, Sandbox]) -> None:
-    services, acme, sandbox = many
-    lose(sandbox, 240)
-    assert sync(services, acme, mode=Mode.FULL).status == "COMPLETED"
-    assert all_holds(services, acme) == []
-    assert rows(
-        services.database,
-        "select records, unexpected, success, level, column_name from softpro.check_results where expectation = %s",
-        ROW_COUNT,
-    ) == [{"records": 1_200, "unexpected": 0, "success": True, "level": "batch", "column_name": None}]
-
-
-def test_the_length_of_the_list_is_the_one_of_its_first_page_whichever_run_goes_on_with_the_sweep(
-    many: tuple[Services, Integration, Sandbox],
-) -> None:
-    services, acme, sandbox = many
-    database = services.database
-    lose(sandbox, 241)
-    run = begin(services, acme, mode=Mode.FULL)
-    assert pipeline.extract(services, run, seconds=0).backlog
-    assert one(database, SWEEP_TOTAL) == 959
-    pipeline.fail(database, run, Held())
-    lose(sandbox, 1)
-
-    assert sync(services, acme).status == "FAILED"
-    (hold,) = all_holds(services, acme)
-    assert "list holds 959 transactions" in hold.told
-    reject(services, acme, hold)
-
-    assert (one(database, PENDING), one(database, SWEEP_TOTAL)) == (0, None)
-    assert sync(services, acme).status == "COMPLETED"
-    assert [hold.status for hold in all_holds(services, acme)] == ["REJECTED"]
-
-
-def test_a_full_sync_that_is_applied_in_parts_is_held_at_the_first_of_them(
-    many: tuple[Services, Integration, Sandbox], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    services, acme, sandbox = many
-    monkeypatch.setattr("softpro.beside.LEAST_PART", 100)
-    lose(sandbox, 300)
-    log = sync(services, acme, mode=Mode.FULL)
-    assert (log.status, log.records_processed) == ("FAILED", 0)
-    (hold,) = all_holds(services, acme)
-    approve(services, acme, hold)
-    log = sync(services, acme)
-    assert log.status == "COMPLETED"
-    assert one(services.database, PENDING) == 0
-    assert all_holds(services, acme)[0].status == "LOADED"
-
-
-def test_a_list_that_is_empty_is_held_although_it_brings_no_batch(many: tuple[Services, Integration, Sandbox]) -> None:
-    services, acme, sandbox = many
-    lose(sandbox, 1_200)
-    assert sync(services, acme, mode=Mode.FULL).status == "FAILED"
-    (hold,) = all_holds(services, acme)
-    assert (hold.records, hold.about) == (0, {(None, ROW_COUNT)})
-    approve(services, acme, hold)
-    assert sync(services, acme).status == "COMPLETED"
-    assert all_holds(services, acme)[0].status == "LOADED"
-    assert one(services.database, SWEEP_TOTAL) is None
-
-
-def test_a_small_table_may_lose_any_share(loaded: tuple[Services, Integration, Sandbox]) -> None:
-    services, acme, sandbox = loaded
-    (organization,) = sandbox.organizations
-    for record_id in sorted(sandbox.records(organization, "CONTACT"))[:100]:
-        sandbox.delete(organization, record_id, "CONTACT")
-    assert sync(services, acme, CONTACT, Mode.FULL).status == "COMPLETED"
-
-
 def test_what_a_run_has_in_its_hands_can_not_be_rejected(loaded: tuple[Services, Integration, Sandbox]) -> None:
     services, acme, _ = loaded
     give(services, acme, email="nowhere")
@@ -510,48 +327,6 @@ def test_a_hold_is_its_own_integrations_alone(loaded: tuple[Services, Integratio
         with services.database.connect() as connection, pytest.raises(NotFoundHere):
             decide(connection, UUID(int=1), hold.id, "Eve", None)
     assert all_holds(services, acme) == [hold]
-
-
-def test_the_command_line_lists_approves_and_rejects(
-    loaded: tuple[Services, Integration, Sandbox], database: Database
-) -> None:
-    services, acme, sandbox = loaded
-    settings = environment(database, sandbox)
-
-    def holds_(*arguments: str) -> Any:
-        return command(settings, "holds", *arguments)
-
-    assert (holds_("list", "acme").out, holds_("list", "acme").err) == ("", "Nothing is held\n")
-    give(services, acme, email="nowhere")
-    failed = command(settings, "remap", "acme", "--entity", "contacts")
-    assert failed.code == 1
-    (hold,) = all_holds(services, acme)
-    assert f"holds approve acme {hold.id}" in failed.err
-    (listed,) = holds_("list", "acme", "--json").out.splitlines()
-    assert json.loads(listed) == hold.as_json()
-    assert holds_("list", "acme").out == f"{hold.line()}\n"
-    status = command(settings, "status", "acme")
-    assert f"  held (WAITING), 150 records: {hold.told}; see: holds list acme\n" in status.out
-
-    approved = holds_("approve", "acme", str(hold.id), "--reason", "as it should be")
-    assert (approved.code, approved.err) == (0, "The next run loads it\n")
-    again = holds_("approve", "acme", str(hold.id))
-    assert again.code == 2
-    assert "there is nothing to decide any more" in again.err
-    assert holds_("reject", "acme", str(hold.id), "--reason", "no").code == 2
-    assert "--reason" in holds_("reject", "acme", str(hold.id)).err
-    assert holds_("approve", "acme", str(UUID(int=1))).code == 2
-    assert "HOLD is the id" in holds_("approve", "acme", "x").err
-    assert command(settings, "sync", "acme", "--entity", "contacts").code == 0
-    assert holds_("list", "acme").err == "Nothing is held\n"
-    assert "LOADED by " in holds_("list", "acme", "--status", "LOADED").out
-    assert "--status is one of" in holds_("list", "acme", "--status", "OPEN").err
-
-    give(services, acme, phone="nowhere")
-    command(settings, "remap", "acme", "--entity", "contacts")
-    newest = all_holds(services, acme)[0]
-    rejected = holds_("reject", "acme", str(newest.id), "--reason", "a mistake")
-    assert (rejected.code, "REJECTED" in rejected.out, "(a mistake)" in rejected.out) == (0, True, True)
 
 
 def test_many_new_records_may_lack_what_the_older_ones_have(loaded: tuple[Services, Integration, Sandbox]) -> None:

@@ -17,7 +17,7 @@ from softpro.store.integrations import Integration
 from ..support.databases import dump, one, rows
 from ..support.expected import actual_rows, expected_rows
 from ..support.kinds import Connected
-from ..support.product import begin, sync
+from ..support.product import begin, command, sync
 from ..support.vendor import Sandbox
 
 
@@ -149,3 +149,25 @@ def test_every_step_can_be_run_again(
     assert (log.status, log.records_processed, log.records_inserted) == ("COMPLETED", 45, 45)
     assert one(database, "select count(*) from roi.transactions_history") == 0
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(vendor_organization))
+
+
+def test_a_record_that_is_named_is_fetched_and_loaded_changed_or_not_beside_a_run_that_holds_the_stream(
+    connected: Connected, services: Services, settings: dict[str, str], sandbox: Sandbox, vendor_organization: str
+) -> None:
+    integration = connected("acme")
+    sync(services, integration)
+    [changed] = sandbox.change(vendor_organization)
+    same = next(order_id for order_id in sandbox.records(vendor_organization) if order_id != changed)
+    begin(services, integration)
+    before = sandbox.requests_of(vendor_organization)
+
+    answer = command(settings, "sync", "acme", "--entity", "transactions", "--record", changed, "--record", same)
+
+    assert (answer.code, sandbox.requests_of(vendor_organization) - before) == (0, 2), answer.err
+    assert answer.out.startswith("transactions COMPLETED: 2 fetched, 2 loaded (0 new, 1 changed, 1 as they were)")
+    assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
+    unknown = command(settings, "sync", "acme", "--entity", "transactions", "--record", "ord-none", "--record", same)
+    assert (unknown.code, "SoftPro knows no transaction ord-none" in unknown.out + unknown.err) == (1, True)
+    for wrong in (["--record", same], ["--record", same, "--entity", "transactions", "--mode", "full"]):
+        refused = command(settings, "sync", "acme", *wrong)
+        assert (refused.code, "--record takes an --entity" in refused.err) == (2, True)

@@ -15,7 +15,7 @@ from softpro.store.database import Database
 from ..support.databases import dump, rows
 from ..support.expected import actual_rows, expected_rows
 from ..support.kinds import StartSandbox
-from ..support.product import Answer, between, command, environment
+from ..support.product import Answer, between, environment, fresh_command
 from ..support.state import left_over
 
 RECORDS = int(os.environ.get("SOFTPRO_TEST_NO_CHANGE_RECORDS", "300"))
@@ -43,17 +43,17 @@ def test_a_run_without_changes_asks_once_and_rewrites_and_imports_nothing(
     sandbox.change(organization, "CONTACT", 7)
     sandbox.change(organization, "TRANSACTION", 2 * PAGE, sameTimestamp=True)
     changed_at = time.monotonic()
-    first = command(settings, "sync", "acme", timeout=600)
+    first = fresh_command(settings, "sync", "acme", timeout=600)
     assert first.code == 0, first.err
     # Until then changes may surface that carry the time of these, so that the cursor stays before them.
     time.sleep(max(0, changed_at + LAG_SECONDS + 1.5 - time.monotonic()))
-    assert command(settings, "sync", "acme").code == 0
+    assert fresh_command(settings, "sync", "acme").code == 0
     for entity_type in EntityType:
         told = sandbox.records(organization, entity_type.value)
         assert actual_rows(database, "acme", entity_type.value) == expected_rows(told, entity_type.value)
 
     before, since = dump(database, versions=True), time.time()
-    again = command(settings, "sync", "acme")
+    again = fresh_command(settings, "sync", "acme")
     seconds, after = time.time() - since, dump(database, versions=True)
 
     calls = Counter(call["call"] for call in sandbox.calls(since))

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ from softpro.sync.audits import Limit
 
 from ..support.databases import Server, dump, execute, one
 from ..support.expected import actual_rows
+from ..support.forked import forked
 from ..support.kinds import Connected, StartSandbox
 from ..support.product import (
     begin_connection,
@@ -296,16 +294,11 @@ def lost_proxy() -> Iterator[str]:
 
 def kill(settings: dict[str, str], database: Database, status: str) -> None:
     """Kills a reconcile as soon as its audit has that status."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "softpro", "reconcile", "acme", "--entity", "transactions", "--yes"],
-        env=settings,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and status not in ids(database, "select status as id from softpro.audits"):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    arguments = ["reconcile", "acme", "--entity", "transactions", "--yes"]
+    with forked("softpro", *arguments, environment=settings) as (process, _, _):
+        while process.is_alive() and status not in ids(database, "select status as id from softpro.audits"):
+            time.sleep(0.01)
+        process.kill()
 
 
 def timeless(database: Database) -> dict[str, list[str]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 
@@ -20,6 +18,7 @@ from softpro.store.integrations import Integration
 from softpro.store.rotation import Cell, Rotation, cells, rotate
 
 from ..support.databases import dump, execute, one, rows
+from ..support.forked import forked
 from ..support.kinds import Connected, StartSandbox
 from ..support.product import KEY, begin_connection, command, environment, finish_connection, services_in
 from ..support.vendor import CLIENT_SECRET, Sandbox
@@ -212,15 +211,16 @@ def test_keys_rotated_in_the_middle_of_a_sync_disturb_no_call(
     )
     finish_connection(services_in(settings, database), address)
 
-    with syncing({**settings, "INTEGRATION_ENCRYPTION_KEY": held}) as process:
+    syncing = {**settings, "INTEGRATION_ENCRYPTION_KEY": held}
+    with forked("softpro", "sync", "acme", "--entity", "transactions", environment=syncing) as (process, _, _):
         deadline = time.monotonic() + 60
         while slow_vendor.stats()["refreshes"] < 1:
-            assert process.poll() is None
+            assert process.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         answer = command({**settings, "INTEGRATION_ENCRYPTION_KEY": BOTH}, "rotate-keys", "--json")
-        assert process.poll() is None, "the sync was too fast: nothing was shown"
-        process.wait(60)
+        assert process.is_alive(), "the sync was too fast: nothing was shown"
+        process.join(60)
 
     assert json.loads(answer.out)["reencrypted"] >= 3
     assert [log["status"] for log in rows(database, "select status from softpro.sync_logs")] == ["COMPLETED"]
@@ -231,12 +231,3 @@ def test_keys_rotated_in_the_middle_of_a_sync_disturb_no_call(
     assert services_in({**settings, "INTEGRATION_ENCRYPTION_KEY": NEW_KEY}, database).vault == NEW
     with database.connect() as connection:
         assert grants.read(connection, NEW, one(database, "select id from softpro.integrations")).refresh_token
-
-
-def syncing(settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A sync as a process."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "softpro", "sync", "acme", "--entity", "transactions"],
-        env=settings,
-        stdout=subprocess.DEVNULL,
-    )

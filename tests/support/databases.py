@@ -22,20 +22,29 @@ from softpro.store.migrations import migrate
 
 TEMPLATE = "migrated"
 SCHEMAS = ("softpro", "raw", "staging", "roi")
+MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a name that nobody guesses is made there
+ENOUGH_BYTES = 4 * 2**30
 
 _numbers = itertools.count(1)
 
 
-def lasting_directory() -> Path:
+def lasting_directory(within: Path | None = None) -> Path:
     """A temporary directory that is there until the process ends, later than the server in it.
 
     Not pytest's own: every other pytest session takes away the access of the user that the server runs as under root,
     and the server goes down with its next checkpoint.
     """
-    directory = Path(tempfile.mkdtemp(prefix="softpro-tests-"))
+    directory = Path(tempfile.mkdtemp(prefix="softpro-tests-", dir=within))
     # Registered before the server's own, so it runs after it.
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
+
+
+def quick_directory() -> Path:
+    """One in memory, where there is much: a database is hundreds of files, and the more files were deleted of late, the
+    longer a disk takes to make one."""
+    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
+    return lasting_directory(MEMORY if in_memory else None)
 
 
 class Server:
@@ -44,10 +53,12 @@ class Server:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._admin = embedded.start(directory, "admin")
+        self._left: list[sql.Identifier] = []
         with self._admin.connect() as connection:
             # Nobody misses these databases after a power cut, and every commit is faster.
             connection.execute("alter system set fsync = off")
             connection.execute("alter system set full_page_writes = off")
+            connection.execute("alter system set max_wal_size = '256MB'")
             connection.execute("select pg_reload_conf()")
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
         migrate(self.named(TEMPLATE))
@@ -70,15 +81,19 @@ class Server:
 
     @contextmanager
     def fresh(self, template: str = TEMPLATE) -> Iterator[Database]:
-        """A database of its own, dropped afterwards; `template0` gives one without the product's tables."""
+        """A database of its own; `template0` gives one without the product's tables.
+
+        It is dropped when the next one is made: at once, PostgreSQL would wait for its sessions to be gone.
+        """
         name = sql.Identifier(f"test_{os.getpid()}_{next(_numbers)}")
         with self._admin.connect() as connection:
+            while self._left:
+                connection.execute(sql.SQL("drop database {} with (force)").format(self._left.pop()))
             connection.execute(sql.SQL("create database {} template {}").format(name, sql.Identifier(template)))
         try:
             yield self.named(name._obj[0])
         finally:
-            with self._admin.connect() as connection:
-                connection.execute(sql.SQL("drop database {} with (force)").format(name))
+            self._left.append(name)
 
 
 def rows(database: Database, query: Any, *parameters: object) -> list[dict[str, Any]]:

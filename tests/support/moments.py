@@ -42,7 +42,7 @@ MOMENTS = {
 
 STAGED = "select exists (select from {staging})"
 JUDGED = "run_{table}"  # what Great Expectations sees of staging
-LOOKS = {"about to judge": 1, "judging": 2}  # at it: first whether it is there
+LOOKS = {"about to judge": 1, "judging": 2}  # at it: first how many rows it has
 WAITING = """
 select max(a.query)
 from pg_locks l

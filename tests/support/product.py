@@ -23,6 +23,7 @@ from softpro.store.leases import Run
 from softpro.store.logs import SyncLog
 from softpro.vendor.client import Client
 
+from .forked import forked
 from .vendor import CLIENT_ID, CLIENT_SECRET, Sandbox
 
 KEY = "an encryption key, 32 characters"
@@ -69,6 +70,14 @@ class Answer:
 
 def command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> Answer:
     """Runs `python -m softpro` as a process of its own."""
+    with forked("softpro", *arguments, environment=settings) as (process, out, err):
+        process.join(timeout)
+        assert process.exitcode is not None, f"{arguments} took longer than {timeout} s: {err.read_text()}"
+        return Answer(process.exitcode, out.read_text(), err.read_text())
+
+
+def fresh_command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> Answer:
+    """The same in a Python that imports what it needs, as a person's does."""
     ended = subprocess.run(
         [sys.executable, "-m", "softpro", *arguments], env=settings, capture_output=True, timeout=timeout, check=False
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -14,6 +14,8 @@ import msgspec
 import requests
 
 from softpro_demo import consent
+
+from .forked import forked
 
 CLIENT_ID, CLIENT_SECRET = "sandbox-client", "a secret that must never be seen 4f1c"
 
@@ -70,6 +72,16 @@ class Sandbox:
         decoded = map(_exact.decode, self.export(organization, entity))
         return {record[field]: record for record in decoded}
 
+    def send_webhooks(self, organization: str, url: str, secret: str) -> None:
+        """The organization's events go there from now on."""
+        self._call("PUT", "/webhooks", json={"organizationId": organization, "url": url, "secret": secret})
+
+    def webhooks_waiting(self, organization: str) -> int:
+        """Deliveries that are on their way, or due later."""
+        receivers = self._call("GET", "/webhooks").json()
+        waiting: int = next(each["waiting"] for each in receivers if each["organizationId"] == organization)
+        return waiting
+
     def stats(self) -> Json:
         stats: Json = self._call("GET", "/stats").json()
         return stats
@@ -118,14 +130,11 @@ def running(*, organizations: int, transactions: int, contacts: int, **switches:
     sizes = {"organizations": organizations, "transactions": transactions, "contacts": contacts}
     options = [f"--{name}={size}" for name, size in sizes.items()]
     options += [f"--set={name}={value}" for name, value in {"rateLimit": 1_000_000, **switches}.items()]
-    command = [sys.executable, "-m", "softpro_sandbox", "--port=0", f"--client-secret={CLIENT_SECRET}", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    try:
-        sandbox = Sandbox(json.loads(process.stdout.readline()))
+    arguments = ["--port=0", f"--client-secret={CLIENT_SECRET}", *options]
+    with forked("softpro_sandbox", *arguments, environment=os.environ) as (process, out, err):
+        while not (out.exists() and out.read_text().endswith("\n")):
+            assert process.is_alive(), err.read_text()
+            time.sleep(0.01)
+        sandbox = Sandbox(json.loads(out.read_text()))
         yield sandbox
         sandbox.close()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()

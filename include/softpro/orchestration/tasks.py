@@ -28,6 +28,7 @@ from softpro.store.database import Connection, Database
 from softpro.store.leases import Keeper, Run, keeping
 from softpro.store.schedule import Lane, Stream
 from softpro.sync.extract import Extracted
+from softpro.sync.fetch import Fetched
 
 SHARDS = 4
 LEAST_STREAMS = 8
@@ -50,6 +51,7 @@ def packed(run: Run) -> dict[str, Any]:
         "entity_type": run.entity_type.value,
         "mode": run.mode.value,
         "epoch": run.epoch,
+        "records": run.records,
     }
 
 
@@ -61,6 +63,7 @@ def unpacked(run: dict[str, Any]) -> Run:
         entity_type=EntityType(run["entity_type"]),
         mode=Mode(run["mode"]),
         epoch=run["epoch"],
+        records=tuple(run["records"]) if run["records"] is not None else None,
     )
 
 
@@ -74,10 +77,9 @@ def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
     with database().connect() as connection:
         if manual:
             streams = _asked_for(connection, params)
-        else:
-            logs.cancel_stale(connection)
-            streams = schedule.due(connection, lane)
-    return _dealt(streams)
+            return _named(streams, params["records"]) if params["records"] else _dealt(streams)
+        logs.cancel_stale(connection)
+        return _dealt(schedule.due(connection, lane))
 
 
 def plan_remap(params: dict[str, Any]) -> list[Shard]:
@@ -97,8 +99,12 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
     def fetch(streams: list[dict[str, Any]]) -> Shard:
         deadline = time.monotonic() + SLICE_SECONDS[lane]
 
-        def slice_of(run: Run) -> Extracted:
-            return pipeline.extract(services_, run, seconds=deadline - time.monotonic())
+        def slice_of(run: Run) -> Extracted | Fetched:
+            if run.records is None:
+                return pipeline.extract(services_, run, seconds=deadline - time.monotonic())
+            fetched = pipeline.fetch(services_, run, seconds=deadline - time.monotonic(), again=True)
+            fetched.require(run.entity_type)
+            return fetched
 
         runs = (_begin(database_, stream, mode, sync_type, run_id) for stream in streams)
         return [packed(run) for run in runs if run and _step(database_, keeper, run, slice_of)]
@@ -208,6 +214,15 @@ def _asked_for(connection: Connection, params: dict[str, Any]) -> list[Stream]:
     return streams
 
 
+def _named(streams: Sequence[Stream], records: Sequence[str]) -> list[Shard]:
+    """One shard with the records of one stream. Raises AirflowException where the form names several streams."""
+    if len(streams) != 1:
+        raise AirflowException("Records are those of one organization and one entity type: choose these as well")
+    [stream] = streams
+    named = {"integration_id": str(stream.integration_id), "entity_type": stream.entity_type, "records": list(records)}
+    return [[named]]
+
+
 def _dealt(streams: Sequence[Stream]) -> list[Shard]:
     if not streams:
         raise AirflowSkipException("Nothing is due")
@@ -218,13 +233,17 @@ def _dealt(streams: Sequence[Stream]) -> list[Shard]:
 
 
 def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:
-    """The stream's run, or None where it can't begin now; why stands in its log."""
-    entity_type = EntityType(stream["entity_type"])
+    """The stream's run, or None where it can't begin now; why stands in its log. One over the records that it names,
+    if it does."""
+    entity_type, records = EntityType(stream["entity_type"]), stream.get("records")
+    mode = mode if records is None else Mode.RECORDS
     try:
         with database_.connect() as connection:
             integration = integrations.get(connection, UUID(stream["integration_id"]))
         try:
-            return pipeline.begin(database_, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
+            return pipeline.begin(
+                database_, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id, records=records
+            )
         except SoftProError as refused:
             log.warning("%s", refused)
             with database_.connect() as connection:

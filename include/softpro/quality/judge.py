@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from softpro.entities import EntityType
 from softpro.errors import CheckFailed
@@ -14,9 +13,12 @@ from softpro.quality.expectations import great_expectations
 from softpro.quality.suite import ROWS_QUERY, Expectation
 from softpro.store.database import Database
 
+if TYPE_CHECKING:
+    from great_expectations.validator.validator import Validator
+
 SECONDS = 120
 """So long any statement of a check may take. Tens of thousands of records take one or two seconds."""
-# Great Expectations keeps its context in a global variable: two threads of a process would use each other's.
+# Great Expectations keeps a context in a global variable, and promises nothing to two threads of a process.
 _ONE_AT_A_TIME = Lock()
 TOO_LONG = "canceling statement due to statement timeout"
 
@@ -56,13 +58,16 @@ def took_too_long() -> CheckFailed:
 
 
 def _judge(database: Database, entity_type: EntityType, expectations: Sequence[Expectation]) -> list[Judged]:
-    with _batch(database, entity_type) as batch:
+    great_expectations()
+    from softpro.quality.validator import validator
+
+    with validator(database, view(entity_type)) as validates:
         # Most are kept: which are not is asked of all in one query, and the rest, in several, only of those.
-        broken = {number for number, _ in _broken(batch, dict(enumerate(expectations)), result_format="BOOLEAN_ONLY")}
+        broken = {number for number, _ in _broken(validates, dict(enumerate(expectations)), "BOOLEAN_ONLY")}
         detailed = _broken(
-            batch,
+            validates,
             {number: expectations[number] for number in sorted(broken)},
-            result_format="BASIC",  # the fuller ones fetch every value that is unexpected
+            "BASIC",  # the fuller ones fetch every value that is unexpected
             unexpected_index_column_names=[entity_type.key],
             return_unexpected_index_query=True,
         )
@@ -70,28 +75,24 @@ def _judge(database: Database, entity_type: EntityType, expectations: Sequence[E
     return [found.get(number, Judged(expectation)) for number, expectation in enumerate(expectations)]
 
 
-def _broken(batch: Any, numbered: dict[int, Expectation], **result_format: Any) -> list[tuple[int, dict[str, Any]]]:
+def _broken(
+    validates: Validator, numbered: dict[int, Expectation], result_format: str, **details: Any
+) -> list[tuple[int, dict[str, Any]]]:
     """The numbers of the expectations that are broken, and what is told of them. Raises CheckFailed."""
     if not numbered:
         return []
-    suite = great_expectations().ExpectationSuite(
-        name="suite",
-        expectations=[
-            {
-                "type": expectation.type,
-                "kwargs": dict(expectation.kwargs),
-                "severity": expectation.severity,
-                "meta": {"number": number},
-            }
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    results = validates.graph_validate(
+        [
+            ExpectationConfiguration(expectation.type, dict(expectation.kwargs), meta={"number": number})
             for number, expectation in numbered.items()
         ],
+        runtime_configuration={"result_format": {"result_format": result_format, **details}},
     )
-    validated = batch.validate(suite, result_format=result_format)
-    for result in validated.results:
+    for result in results:
         _require_ran(numbered[result.expectation_config.meta["number"]], result)
-    return [
-        (result.expectation_config.meta["number"], result.result) for result in validated.results if not result.success
-    ]
+    return [(result.expectation_config.meta["number"], result.result) for result in results if not result.success]
 
 
 def _found(entity_type: EntityType, expectation: Expectation, result: dict[str, Any]) -> Judged:
@@ -100,27 +101,6 @@ def _found(entity_type: EntityType, expectation: Expectation, result: dict[str, 
         return Judged(expectation, result["observed_value"], query)
     # Its texts are quoted as Python does: only a suite's, which are ours, stand in it.
     return Judged(expectation, result["unexpected_count"], result["unexpected_index_query"].rstrip("; \n"))
-
-
-@contextmanager
-def _batch(database: Database, entity_type: EntityType) -> Iterator[Any]:
-    gx = great_expectations()
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_sql(
-        name="staging",
-        connection_string=database.sqlalchemy_url().render_as_string(hide_password=False),
-        create_temp_table=False,
-    )
-    try:
-        asset = source.add_table_asset(name="run", table_name=view(entity_type))
-        yield asset.add_batch_definition_whole_table("run").get_batch()
-    finally:
-        # It tests the connection with one engine and validates with another.
-        source.get_engine().dispose()
-        source.get_execution_engine().engine.dispose()
 
 
 def _require_ran(expectation: Expectation, result: Any) -> None:

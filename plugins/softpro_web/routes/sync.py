@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from softpro.entities import EntityType
+from softpro.entities import LONGEST_ID, EntityType, Mode
 from softpro.store import integrations, logs
 from softpro.store.database import Database
 from softpro.store.logs import SyncLog
 from softpro.timestamps import format_milliseconds
 from softpro_web import runs
 from softpro_web.deps import SYNC_DAG, DatabaseDep, Operator, Reader
-from softpro_web.models import Answer, ListAnswer, LogOut, Meta, Started, SyncBody, SyncResult
+from softpro_web.models import Answer, ListAnswer, LogOut, Meta, Started, SyncBody, SyncRecordBody, SyncResult
 from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
 
 LARGEST_PAGE = 200
 LARGEST_OFFSET = 1_000_000_000
+
+RecordId = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 router = APIRouter(prefix="/sync")
 
@@ -48,6 +50,34 @@ async def sync_contacts(
 ) -> Answer[SyncResult] | Answer[Started]:
     """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
     return await _sync(EntityType.CONTACT, body, request, response, database, wait)
+
+
+@router.post("/transactions/{order_id}", responses={202: {"model": Answer[Started]}})
+async def sync_transaction(
+    order_id: RecordId,
+    body: SyncRecordBody,
+    request: Request,
+    response: Response,
+    user: Operator,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
+    return await _sync_record(EntityType.TRANSACTION, order_id, body, request, response, database, wait)
+
+
+@router.post("/contacts/{contact_id}", responses={202: {"model": Answer[Started]}})
+async def sync_contact(
+    contact_id: RecordId,
+    body: SyncRecordBody,
+    request: Request,
+    response: Response,
+    user: Operator,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
+    return await _sync_record(EntityType.CONTACT, contact_id, body, request, response, database, wait)
 
 
 @router.get("/logs")
@@ -79,6 +109,36 @@ async def _sync(
         require=lambda connection, integration: integrations.require_connected(integration),
     )
     conf = {"organization": integration.organization_id, "entity_types": [entity_type.table], "mode": body.mode.value}
+    return await runs.result(
+        request, response, database, wait, dag_id=SYNC_DAG, run_id=run_id, conf=conf, log_id=log_id
+    )
+
+
+async def _sync_record(
+    entity_type: EntityType,
+    record: str,
+    body: SyncRecordBody,
+    request: Request,
+    response: Response,
+    database: Database,
+    wait: float,
+) -> Answer[SyncResult] | Answer[Started]:
+    run_id = f"api__{uuid4()}"
+    integration, log_id = await run_in_threadpool(
+        runs.announce,
+        database,
+        body.integration_id,
+        entity_type,
+        run_id=run_id,
+        mode=Mode.RECORDS,
+        require=lambda connection, integration: integrations.require_connected(integration),
+        record=record,
+    )
+    conf = {
+        "organization": integration.organization_id,
+        "entity_types": [entity_type.table],
+        "records": [record],
+    }
     return await runs.result(
         request, response, database, wait, dag_id=SYNC_DAG, run_id=run_id, conf=conf, log_id=log_id
     )

@@ -1,0 +1,77 @@
+"""What of Great Expectations judges a view. Importing this takes seconds, and comes after `great_expectations()`.
+
+It is made of its parts: a data source in a data context would bring a second engine, which only tests the connection,
+and would write the whole project's configuration three times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from great_expectations import get_context
+from great_expectations.core.batch import Batch
+from great_expectations.core.batch_spec import SqlAlchemyDatasourceBatchSpec
+from great_expectations.data_context import EphemeralDataContext
+from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.execution_engine import SqlAlchemyExecutionEngine
+from great_expectations.validator.validator import Validator
+from sqlalchemy import Engine, create_engine, quoted_name, text
+
+from softpro.store.database import Database
+
+COLUMNS = text(
+    """
+    select attname as name, format_type(atttypid, atttypmod) as type
+    from pg_attribute
+    where attrelid = cast(:name as regclass) and attnum > 0
+    order by attnum
+    """
+)
+
+
+class _ViewInspector:
+    """Tells the columns of a view by one short query. SQLAlchemy's own looks for keys, defaults, comments, domains and
+    enums as well, by statements that it takes longer to compose than a check of a few records lasts."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect
+
+    def get_pk_constraint(self, table_name: str, schema: str | None = None) -> dict[str, Any]:
+        return {"constrained_columns": []}
+
+    def get_columns(self, table_name: str, schema: str | None = None) -> list[dict[str, Any]]:
+        """Names and types, these as PostgreSQL writes them."""
+        with self.engine.connect() as connection:
+            return [dict(column) for column in connection.execute(COLUMNS, {"name": table_name}).mappings()]
+
+
+class _ExecutionEngine(SqlAlchemyExecutionEngine):  # type: ignore[misc]  # it has no types
+    def get_inspector(self) -> Any:
+        return _ViewInspector(self.engine)
+
+
+@contextmanager
+def validator(database: Database, view: str) -> Iterator[Validator]:
+    """Validates what this database's sessions see in a view of their search path, through one connection at a time."""
+    # One statement is all that any transaction of a check would hold.
+    engine = create_engine(database.sqlalchemy_url(), isolation_level="AUTOCOMMIT", use_native_hstore=False)
+    try:
+        execution = _ExecutionEngine(engine=engine, create_temp_table=False)
+        spec = SqlAlchemyDatasourceBatchSpec(table_name=quoted_name(view, quote=None))
+        data, markers = execution.get_batch_data_and_markers(spec)
+        batch = Batch(data=data, batch_spec=spec, batch_markers=markers)
+        yield Validator(execution, data_context=_context(), batches=[batch])
+    finally:
+        engine.dispose()
+
+
+@cache
+def _context() -> EphemeralDataContext:
+    """The process's one. Nothing is added to it: it says that no progress is shown."""
+    context = get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    return context

@@ -1,0 +1,41 @@
+"""Fixtures that several files here share; a file that needs another organization has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from softpro.entities import EntityType
+from softpro.services import Services
+from softpro.store.database import Database
+from softpro.store.integrations import Integration
+
+from ..support.cases import as_bytes
+from ..support.kinds import Connected, StartSandbox
+from ..support.product import between, sync
+from ..support.vendor import Sandbox
+
+
+@pytest.fixture
+def acme(connected: Connected) -> Integration:
+    return connected("acme")
+
+
+@pytest.fixture
+def put(sandbox: Sandbox, vendor_organization: str) -> Callable[[object], str]:
+    """Puts a record into the vendor's list."""
+
+    def into(record: object) -> str:
+        return sandbox.put(vendor_organization, record if isinstance(record, bytes) else as_bytes(record))
+
+    return into
+
+
+@pytest.fixture
+def loaded(start_sandbox: StartSandbox, database: Database) -> tuple[Services, Integration, Sandbox]:
+    """150 contacts, loaded once."""
+    sandbox = start_sandbox(transactions=0, contacts=150)
+    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
+    assert sync(services, acme, EntityType.CONTACT).records_inserted == 150
+    return services, acme, sandbox

@@ -1,0 +1,62 @@
+"""Batches that are held as their tests make them, and what people decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid4
+
+from softpro import pipeline
+from softpro.entities import EntityType, SyncType
+from softpro.mapping import sets
+from softpro.mapping.defaults import default_mappings
+from softpro.quality import holds
+from softpro.quality.holds import Hold
+from softpro.services import Services
+from softpro.store.integrations import Integration
+from softpro.store.logs import SyncLog
+
+CONTACT = EntityType.CONTACT
+NULL = "expect_column_proportion_of_non_null_values_to_be_between"
+ROW_COUNT = "expect_table_row_count_to_be_between"
+PENDING = "select count(*) from raw.pending"
+OPEN_CASES = "select count(*) from softpro.quarantine where resolved_at is null"
+LATEST = "2030-01-01T00:00:00.000Z"
+SWEEP_TOTAL = "select sweep_total from softpro.cursors"
+
+
+class Held(RuntimeError):
+    """Stands in for whatever ends a run."""
+
+
+def give(services: Services, acme: Integration, **fields: str) -> None:
+    """The default set of contacts, these columns filled from other fields."""
+    mappings = [
+        replace(mapping, softpro_field=fields.get(mapping.roi_systems_field, mapping.softpro_field))
+        for mapping in default_mappings(CONTACT)
+    ]
+    with services.database.connect() as connection:
+        sets.replace(connection, acme.id, "acme", mappings, "the test")
+
+
+def remap(services: Services, acme: Integration) -> SyncLog:
+    return pipeline.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+
+
+def replay(services: Services, acme: Integration) -> SyncLog:
+    return pipeline.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+
+
+def all_holds(services: Services, acme: Integration) -> list[Hold]:
+    """The newest first."""
+    with services.database.connect() as connection:
+        return holds.page(connection, acme.id, list(holds.Status), 100, 0)[0]
+
+
+def approve(services: Services, acme: Integration, hold: Hold, reason: str | None = None) -> Hold:
+    with services.database.connect() as connection:
+        return holds.approve(connection, acme.id, hold.id, "Ann", reason)
+
+
+def reject(services: Services, acme: Integration, hold: Hold, reason: str | None = None) -> Hold:
+    with services.database.connect() as connection:
+        return holds.reject(connection, acme.id, hold.id, "Ann", reason)

@@ -1,0 +1,66 @@
+"""The receiver of webhooks as a process of its own, and deliveries as SoftPro signs them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+from psycopg.conninfo import conninfo_to_dict
+
+SECRET = "the secret that webhooks are signed with"
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+START_SECONDS = 60
+
+
+def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    """The headers of a delivery of this body."""
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return {"Content-Type": "application/json", "X-SoftPro-Signature": signature}
+
+
+@contextmanager
+def receiver(settings: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The plugin's routes, served without the rest of Airflow, once they answer."""
+    at = conninfo_to_dict(settings["SOFTPRO_DATABASE_URL"])
+    connection = {"conn_type": "postgres", "host": at["host"], "login": at["user"], "schema": at["dbname"]}
+    with tempfile.TemporaryDirectory() as home:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "--factory", "softpro_web.app:create_app"),
+                *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
+            ],
+            env={
+                **settings,
+                "PYTHONPATH": os.pathsep.join([str(PLUGINS), settings.get("PYTHONPATH", "")]),
+                "AIRFLOW_HOME": home,
+                "AIRFLOW_CONN_SOFTPRO_POSTGRES": json.dumps(connection),
+            },
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/", process)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            requests.get(address, timeout=5)
+            return
+        except requests.ConnectionError:
+            time.sleep(0.05)
+    raise AssertionError("the receiver did not start")
