@@ -83,6 +83,7 @@ async def _listening() -> Connection:
     connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
     try:
         await connection.execute(SQL("listen {}").format(Identifier(inbox.CHANNEL)))
+        await _value(connection, inbox.DUE_IN)  # raises here, not later, where the tables are not there
     except BaseException:
         await connection.close()
         raise
