@@ -66,6 +66,7 @@ def test_the_table_of_routes_is_complete(airflow: Airflow) -> None:
     assert served == {(method, path.split("?")[0]) for method, path, _ in ROUTES} - {("GET", "/openapi.json")} | {
         ("GET", "/callback"),
         ("POST", f"/webhooks/{SOME_ID}"),
+        ("GET", "/health"),
     }
 
 
