@@ -12,7 +12,7 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import rotation_bar
-from softpro.commands import access, coverage, holds, mappings, quarantine
+from softpro.commands import access, coverage, holds, mappings, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.entities import LISTING, EntityType, Mode, SyncType
@@ -41,6 +41,7 @@ app.add_typer(mappings.app, name="mappings")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(coverage.coverage)
 app.add_typer(holds.app, name="holds")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(access.app, name="access")
 
 

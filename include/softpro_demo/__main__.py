@@ -18,7 +18,7 @@ from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
 from softpro.store import integrations
 from softpro.timestamps import format_milliseconds
-from softpro_demo import summary
+from softpro_demo import summary, webhook
 from softpro_demo.plugin import Failed, Plugin
 from softpro_demo.stack import ADMIN, DidNotStart, Size, Stack
 
@@ -97,6 +97,8 @@ def _show(stack: Stack) -> bool:
             outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
     console.print()
     summary.show(console, stack.database, ORGANIZATION, outcomes)
+    if stack.size.transactions:
+        console.print(f"\n{_by_webhook(stack, api, status['id'])}")
     console.print(f"\nAirflow   {stack.airflow_url}   user [bold]{ADMIN}[/]   password [bold]{stack.password}[/]")
     console.print(f"Sandbox   {stack.sandbox['url']}")
     short = [outcome for outcome in outcomes if not outcome.complete]
@@ -104,6 +106,15 @@ def _show(stack: Stack) -> bool:
         message = outcome.log["errorMessage"] or f"{outcome.rows} of {outcome.at_vendor} arrived"
         console.print(f"[red]{outcome.entity_type.table} fell short:[/] {message}")
     return not short
+
+
+def _by_webhook(stack: Stack, api: Plugin, integration_id: str) -> str:
+    """Lets a change at the sandbox come by webhook. How long that took."""
+    [vendor_organization] = stack.sandbox["organizationIds"]
+    url = stack.sandbox["url"]
+    webhook.register(api, url, integration_id, vendor_organization, stack.webhook_secret)
+    seconds = webhook.seconds_to_arrive(stack.database, url, ORGANIZATION, vendor_organization)
+    return f"A change at SoftPro was in roi {seconds:.1f} s later, by webhook"
 
 
 def _tell_of_earlier_data(stack: Stack) -> None:

@@ -52,6 +52,11 @@ class Plugin:
             raise Failed(body["error"]["message"])
         return str(body["data"]["logId"])
 
+    def take_webhooks(self, integration_id: str) -> str:
+        """Lets the integration take webhooks. Returns the address that SoftPro is to send them to."""
+        body = {"integrationId": integration_id, "webhooksEnabled": True}
+        return str(self._call("PATCH", "/webhooks/config", json=body)["data"]["receiverUrl"])
+
     def logs(self, integration_id: str) -> list[dict[str, Any]]:
         """The newest sync logs, newest first."""
         answer = self._call("GET", "/sync/logs", params={"integrationId": integration_id, "limit": 200})

@@ -70,6 +70,11 @@ class Stack:
         """The password of every Airflow user here."""
         return self._secrets()["password"]
 
+    @property
+    def webhook_secret(self) -> str:
+        """What the sandbox signs webhooks with."""
+        return self._secrets()["webhook_secret"]
+
     def start(self) -> None:
         """Starts everything and waits until it answers. Raises DidNotStart, DatabaseUnavailable."""
         self.home.mkdir(parents=True, exist_ok=True)
@@ -190,6 +195,7 @@ class Stack:
             "SOFTPRO_OAUTH_REVOKE_URL": self.sandbox["revokeUrl"],
             "SOFTPRO_OAUTH_REDIRECT_URI": f"{url}/api/v1/integrations/softpro/callback",
             "SOFTPRO_SYNC_BATCH_SIZE": "200",
+            "SOFTPRO_WEBHOOK_SECRET": kept["webhook_secret"],
             "FRONTEND_URL": url,
         }
 
@@ -229,13 +235,15 @@ class Stack:
     def _secrets(self) -> dict[str, str]:
         """Made once, kept in a file that only its owner reads, so that a later demo opens the same data."""
         path = self.home / "secrets.json"
-        if not path.exists():
+        kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if "webhook_secret" not in kept:  # an older demo had none
             from cryptography.fernet import Fernet
 
-            made = {name: secrets.token_urlsafe(32) for name in ("client_secret", "api_secret_key", "jwt_secret")}
+            names = ("client_secret", "api_secret_key", "jwt_secret", "webhook_secret")
+            made = {name: secrets.token_urlsafe(32) for name in names}
             made |= {"password": secrets.token_urlsafe(9), "encryption_key": secrets.token_hex(32)}
-            _write_private(path, json.dumps({**made, "fernet_key": Fernet.generate_key().decode()}))
-        kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+            kept = {**made, "fernet_key": Fernet.generate_key().decode(), **kept}
+            _write_private(path, json.dumps(kept))
         return kept
 
 

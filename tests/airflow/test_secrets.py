@@ -41,6 +41,7 @@ def test_no_table_log_or_xcom_holds_a_token_or_a_secret(airflow: Airflow) -> Non
     assert grant.access_token
     assert grant.refresh_token
     secrets = [grant.access_token, grant.refresh_token, kept["client_secret"], kept["encryption_key"]]
+    secrets.append(kept["webhook_secret"])
     wanted = [spelling for secret in secrets for spelling in spellings(secret)]
 
     for name, text in [*dumps(airflow), *log_files(airflow)]:

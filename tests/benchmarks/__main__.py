@@ -4,8 +4,8 @@
     make bench ARGS='--quick'
     make bench ARGS='--only incremental --verbose'
 
-Starts an embedded PostgreSQL and sandboxes whose rate limit does not bind. Everything measured is a fresh process, and
-every load has a fresh database.
+Starts an embedded PostgreSQL and sandboxes whose rate limit does not bind, except in `webhooks`. Everything measured is
+a fresh process, and every load has a fresh database.
 
 first-load    the same list, in turn, by
                 sandbox alone  pages fetched and thrown away: what the sandbox can serve
@@ -16,6 +16,9 @@ mapping       the mapping alone of what is loaded then, by the default set and w
 no-change     the product once more: its requests, and its CPU beyond a process that only imports
 growth        the product's first load of some times as many
 incremental   the buffers that one sync of a few changes touches, in a large table and in a small one
+receiver      200 webhook deliveries a second to a running Airflow, in turn with an empty route of the same server
+webhooks      with Airflow running as in `make demo`: from the receipt of a webhook to the row, a change every 10 s for
+              5 minutes, then 20 a second for 2
 
 work is the time without imports; process is from start to end. Memory is the peak, child processes included. The
 table at the end holds the figures against their targets, which are meant for the default sizes. The exit code is 1
@@ -29,12 +32,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from ..support.vendor import Sandbox, running
-from . import first_load, growth, incremental, mapping, no_change, servers, targets
+from . import first_load, growth, incremental, mapping, no_change, receiver, servers, stacks, targets, webhooks
 from .measuring import say
 from .products import loaded
 from .targets import Target
 
-PARTS = ("first-load", "mapping", "no-change", "growth", "incremental")
+PARTS = ("first-load", "mapping", "no-change", "growth", "incremental", "receiver", "webhooks")
+STACK_TRANSACTIONS = 3_000
 
 
 def main() -> None:
@@ -47,8 +51,18 @@ def main() -> None:
 
 def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterable[Target]]]:
     """Measures part by part: the lines and the targets of each, as soon as they are known."""
-    admin = servers.start()
     parts, changes = set(wanted.only), wanted.changes
+    if parts & {"receiver", "webhooks"}:
+        with stacks.running(STACK_TRANSACTIONS) as running_:
+            if "webhooks" in parts:
+                came = webhooks.measure_webhooks(running_)
+                yield webhooks.lines(came), webhooks.targets(came)
+            if "receiver" in parts:
+                answered = receiver.measure_receiver(running_)
+                yield receiver.lines(answered), receiver.targets(answered)
+    if not parts - {"receiver", "webhooks"}:
+        return
+    admin = servers.start()
     size, times, runs = wanted.transactions, wanted.growth, wanted.runs
     if parts & {"first-load", "mapping", "no-change", "growth"}:
         with sandbox_of(size) as sandbox:

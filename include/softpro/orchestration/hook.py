@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from psycopg.conninfo import make_conninfo
 
+from softpro.errors import SettingsError
 from softpro.settings import DatabaseSettings, load
 from softpro.store.database import Database, database_at, open_database
 
 CONNECTION_ID = "softpro_postgres"
+VARIABLE = f"AIRFLOW_CONN_{CONNECTION_ID.upper()}"
 LIBPQ_EXTRAS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding", "target_session_attrs")
 
 
@@ -21,6 +25,23 @@ def database() -> Database:
         connection = PostgresHook(postgres_conn_id=CONNECTION_ID).get_connection(CONNECTION_ID)
     except AirflowNotFoundException:
         return open_database(*load(DatabaseSettings))
+    return _database_of(connection)
+
+
+def database_of_environment() -> Database:
+    """The same, where only the environment may be asked, as in the triggerer: of the connection in
+    AIRFLOW_CONN_SOFTPRO_POSTGRES, else of SOFTPRO_DATABASE_URL. Raises SettingsError."""
+    if defined := os.environ.get(VARIABLE):
+        try:
+            if defined.lstrip().startswith("{"):
+                return _database_of(Connection.from_json(defined, CONNECTION_ID))
+            return _database_of(Connection.from_uri(defined, CONNECTION_ID))
+        except (AirflowException, TypeError, ValueError):
+            raise SettingsError([f"{VARIABLE} is wrong: it should be a connection, as JSON or a URI"]) from None
+    return open_database(*load(DatabaseSettings))
+
+
+def _database_of(connection: Connection) -> Database:
     extras = connection.extra_dejson
     parameters: dict[str, Any] = {
         "host": connection.host,

@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
 from softpro.quality import results
-from softpro.settings import EncryptionSettings, OAuthSettings, QualitySettings, load
-from softpro.store import integrations
+from softpro.settings import EncryptionSettings, OAuthSettings, QualitySettings, WebhookSettings, load
+from softpro.store import events, integrations
 from softpro.store.encryption import Vault
 from softpro.sync.observe import refresh
 from softpro.vendor import consent, keepalive
@@ -35,11 +35,15 @@ def keep_alive() -> int:
 
 
 def tidy() -> int:
-    """Deletes the states of authorizations that can't be finished any more, and results of checks that are too old.
-    Returns how many."""
-    (quality,) = load(QualitySettings)
+    """Deletes the states of authorizations that can't be finished any more, and results of checks and settled webhook
+    events that are too old. Returns how many."""
+    quality, webhooks = load(QualitySettings, WebhookSettings)
     with database().connect() as connection:
-        return consent.forget_states(connection) + results.forget(connection, quality.check_results_days)
+        return (
+            consent.forget_states(connection)
+            + results.forget(connection, quality.check_results_days)
+            + events.forget(connection, webhooks.event_days)
+        )
 
 
 def observe() -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from softpro.store.inbox import CHANNEL
 
@@ -54,10 +56,10 @@ class Arrival:
 STORE = """
 with arrived as materialized (
     select *
-    from unnest(%(integration_id)s::uuid[], %(organization)s::text[], %(event_id)s::text[], %(event_type)s::text[],
-                %(entity_type)s::text[], %(entity_id)s::text[], %(priority)s::smallint[],
-                %(record_updated_at)s::timestamptz[], %(payload)s::text[], %(bare)s::text[], %(headers)s::text[],
-                %(signature)s::text[], %(timely)s::boolean[], %(deliveries)s::integer[])
+    from rows from (json_to_recordset(%(arrivals)s::json) as (
+             integration_id uuid, organization text, event_id text, event_type text, entity_type text, entity_id text,
+             priority smallint, record_updated_at timestamptz, payload text, bare text, headers text, signature text,
+             timely boolean, deliveries integer))
          with ordinality a (integration_id, organization, event_id, event_type, entity_type, entity_id, priority,
                             record_updated_at, payload, bare, headers, signature, timely, deliveries, number)
 ),
@@ -112,7 +114,6 @@ order by number
 
 def parameters(arrivals: Mapping[Arrival, int]) -> dict[str, Any]:
     """Those of STORE, for these arrivals and how often each came; no two of them have the same key."""
-    columns: dict[str, Iterable[Any]] = {
-        name: [getattr(each, name) for each in arrivals] for name in Arrival.__dataclass_fields__
-    }
-    return {**columns, "deliveries": list(arrivals.values()), "max_attempts": MAX_ATTEMPTS, "channel": CHANNEL}
+    # As one JSON text: psycopg would spend more on fourteen arrays than on all the rest.
+    sent = [vars(arrival) | {"deliveries": deliveries} for arrival, deliveries in arrivals.items()]
+    return {"arrivals": msgspec.json.encode(sent).decode(), "max_attempts": MAX_ATTEMPTS, "channel": CHANNEL}

@@ -1,0 +1,138 @@
+"""The trigger that wakes the webhooks DAG, by itself: it speaks when events are due and nobody works on them."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from softpro.store import inbox
+from softpro.store.database import Database
+
+from ..support.databases import Server, execute
+
+# A process of its own: Airflow reads its configuration, and makes its home, when it is imported.
+LISTEN = """
+import asyncio
+from softpro.orchestration.triggers import InboxTrigger
+
+async def main():
+    print("ready", flush=True)
+    async for event in InboxTrigger().run():
+        print("due", flush=True)
+
+asyncio.run(main())
+"""
+QUIET_SECONDS = 1.5
+
+
+class Ear:
+    """Hears what the trigger says."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._said: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+
+    def hears(self, seconds: float) -> str | None:
+        """The next word; None where none comes for so long."""
+        try:
+            return self._said.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() in ("ready", "due"):  # Airflow logs there, too
+                self._said.put(line.strip())
+
+
+@pytest.fixture
+def ear(database: Database, tmp_path: Path) -> Iterator[Ear]:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "SOFTPRO"))},
+        "AIRFLOW_HOME": str(tmp_path),
+        "SOFTPRO_DATABASE_URL": database.conninfo,
+    }
+    command = [sys.executable, "-W", "ignore", "-c", LISTEN]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        heard = Ear(process)
+        assert heard.hears(60) == "ready"
+        yield heard
+        assert process.poll() is None, "it lets no exception escape"
+        process.kill()
+
+
+def event(database: Database, *, due_in: float | None = None) -> UUID:
+    """An event that waits, and is told of."""
+    integration = uuid4()
+    execute(
+        database,
+        """
+        insert into softpro.integrations (id, organization_id, client_id, client_secret, sync_frequency)
+        values (%s, %s, 'client', 'sealed', 300)
+        """,
+        integration,
+        str(integration),
+    )
+    execute(
+        database,
+        """
+        insert into softpro.webhook_events
+            (integration_id, organization_id, event_type, event_id, entity_type, entity_id, payload, signature_verified,
+             next_retry_at)
+        values (%s, %s, 'TRANSACTION_UPDATED', 'evt', 'TRANSACTION', 'ord', '{}', true,
+                clock_timestamp() + make_interval(secs => %s))
+        """,
+        integration,
+        str(integration),
+        due_in,
+    )
+    execute(database, "select pg_notify(%s, '')", inbox.CHANNEL)
+    return integration
+
+
+def settle(database: Database, integration: UUID) -> None:
+    execute(database, "update softpro.webhook_events set processed = true where integration_id = %s", integration)
+
+
+def test_it_speaks_once_when_an_event_comes_and_again_when_the_next_one_does(database: Database, ear: Ear) -> None:
+    assert ear.hears(QUIET_SECONDS) is None, "nothing is due"
+
+    first = event(database)
+    assert ear.hears(5) == "due"
+    assert ear.hears(QUIET_SECONDS) is None, "a run is on its way"
+
+    settle(database, first)
+    event(database)
+    assert ear.hears(5) == "due"
+
+
+def test_it_waits_while_somebody_works_on_the_events(database: Database, ear: Ear) -> None:
+    with database.connect() as worker:
+        assert inbox.take_turn(worker)
+        event(database)
+        assert ear.hears(QUIET_SECONDS) is None
+    assert ear.hears(5) == "due"
+
+
+def test_it_speaks_when_a_retry_becomes_due_although_nobody_tells(database: Database, ear: Ear) -> None:
+    event(database, due_in=2)
+    assert ear.hears(1) is None
+    assert ear.hears(5) == "due"
+
+
+def test_what_came_while_the_database_was_away_is_found(database: Database, server: Server, ear: Ear) -> None:
+    assert ear.hears(QUIET_SECONDS) is None
+
+    server.restart("fast")
+    event(database)  # before it listens again, perhaps
+
+    assert ear.hears(10) == "due"

@@ -1,0 +1,90 @@
+"""How long the receiver of webhooks takes to answer, beside an empty route of the same server in the same run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from softpro_demo.plugin import API
+
+from ..support.databases import one
+from .measuring import ROOT, say
+from .stacks import Running
+from .targets import Target
+
+RATE, SECONDS, ROUNDS, WARM_UP_SECONDS = 200, 30, 6, 3
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Milliseconds of each answer, in order, and how often each status came."""
+
+    milliseconds: list[float]
+    statuses: dict[int, int]
+
+    def percentile(self, percent: int) -> float:
+        return statistics.quantiles(self.milliseconds, n=100, method="inclusive")[percent - 1]
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Both routes at the same pace, in turn."""
+
+    empty: Answers
+    receiver: Answers
+
+
+def measure_receiver(running: Running) -> Receiver:
+    """Delivers events of records that are there, from a process of its own. Raises SystemExit where one is lost."""
+    running.pause("softpro_webhooks")  # what working on them takes is another figure, and both have the same cores
+    run, address = uuid4().hex, urlsplit(running.stack.airflow_url)
+    say(f"{RATE} deliveries a second for {SECONDS} s, in turn with an empty route")
+    job = {
+        "host": address.hostname,
+        "port": address.port,
+        "empty": f"{API}/health",
+        "receiver": f"{API}/webhooks/{running.integration_id}",
+        "secret": running.stack.webhook_secret,
+        "organization": running.vendor_organization,
+        "records": running.records(),
+        "run": run,
+        "rate": RATE,
+        "seconds": SECONDS,
+        "rounds": ROUNDS,
+        "warm_up": WARM_UP_SECONDS,
+    }
+    command = [sys.executable, "-m", f"{__package__}.processes.deliver"]
+    ended = subprocess.run(command, cwd=ROOT, input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True)
+    answers = {
+        name: Answers([1_000 * seconds for seconds, _ in found], Counter(status for _, status in found))
+        for name, found in json.loads(ended.stdout).items()
+    }
+    sent = RATE * (SECONDS + WARM_UP_SECONDS)
+    query = "select count(*) from softpro.webhook_events where event_id like %s"
+    stored = one(running.stack.database, query, f"evt_{run}_%")
+    if answers["receiver"].statuses != {202: RATE * SECONDS} or stored != sent:
+        raise SystemExit(f"{stored} of {sent} events were stored; the answers were {answers['receiver'].statuses}")
+    return Receiver(**answers)
+
+
+def lines(found: Receiver) -> Iterator[str]:
+    """The percentiles of both."""
+    yield f"Receiver of webhooks: {RATE} a second for {SECONDS} s, milliseconds"
+    yield f"  {'':14}{'p50':>8}{'p95':>8}{'p99':>8}{'most':>8}"
+    for name, each in (("empty route", found.empty), ("receiver", found.receiver)):
+        figures = [each.percentile(50), each.percentile(95), each.percentile(99), max(each.milliseconds)]
+        yield f"  {name:14}" + "".join(f"{figure:>8.1f}" for figure in figures)
+
+
+def targets(found: Receiver) -> Iterator[Target]:
+    """The p99, and what it is of the empty route's."""
+    p99 = found.receiver.percentile(99)
+    yield Target("receiver, p99 over that of an empty route", p99 / found.empty.percentile(99), 3)
+    yield Target("receiver, p99 at 200 deliveries a second", p99, 50, "ms")
