@@ -38,6 +38,8 @@ CHECKS = [
     response_headers_conformance,
     unsupported_method,
 ]
+TOO_LONG = b"Invalid HTTP request received."
+"""What the server itself says of a request line beyond 64 KiB, whatever it serves."""
 OPEN = {"healthAlive", "connectionCallback"}
 WITHOUT_INPUT = {"healthAlive"}
 STARTS_RUNS = {"mappingsRemap", "quarantineReplay", "quarantineEdit"}
@@ -99,7 +101,9 @@ def test_nothing_breaks_and_nothing_is_undocumented(
         assume("%0A" not in case.formatted_path)  # Airflow takes a path with a line break for none of ours
         if known and case.operation.definition.raw["operationId"] not in STARTS_RUNS:
             put(case, real)
-        case.validate_response(call(case, airflow, session), checks=CHECKS)
+        answer = call(case, airflow, session)
+        assume(answer.content != TOO_LONG)
+        case.validate_response(answer, checks=CHECKS)
 
     for operation in operations(airflow):
         if mode is GenerationMode.POSITIVE or operation.definition.raw["operationId"] not in WITHOUT_INPUT:
