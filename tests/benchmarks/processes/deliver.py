@@ -42,15 +42,15 @@ async def pace(line: Line, make: Callable[[], bytes], rate: float, seconds: floa
     """Asks so many times a second. Of each the seconds from when it was due to its answer, and the status."""
     answers: list[tuple[float, int]] = []
 
-    async def one(due: float) -> None:
-        status = await line.ask(make())
+    async def one(due: float, request: bytes) -> None:
+        status = await line.ask(request)
         answers.append((time.perf_counter() - due, status))
 
     began, asked = time.perf_counter(), set()
     for number in range(int(rate * seconds)):
-        due = began + number / rate
+        due, request = began + number / rate, make()
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        asked.add(asyncio.create_task(one(due)))
+        asked.add(asyncio.create_task(one(due, request)))
     await asyncio.gather(*asked)
     return answers
 
