@@ -102,8 +102,8 @@ def test_the_maintenance_runs_alone_and_its_tasks_do_not_wait_for_each_other(par
     }
 
 
-def test_the_form_asks_for_organization_entity_types_and_mode(parsed: dict[str, Any]) -> None:
+def test_the_form_asks_for_organization_entity_types_mode_and_records(parsed: dict[str, Any]) -> None:
     params = parsed["dags"]["softpro_sync"]["params"]
-    assert list(params) == ["organization", "entity_types", "mode"]
+    assert list(params) == ["organization", "entity_types", "mode", "records"]
     assert params["mode"]["enum"] == ["incremental", "delta", "full"]
     assert params["entity_types"]["items"]["enum"] == ["transactions", "contacts"]

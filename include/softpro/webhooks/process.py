@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Drained:
-    """Events that were settled meanwhile; that wait for a later try; that were given up, as they failed too often.
+    """Events that were settled meanwhile; that are left, and tried later; that are FAILED, these now or before.
     `requests` made. `busy`: somebody else is at it, and nothing was done."""
 
     settled: int = 0
