@@ -93,6 +93,8 @@ def begin(
         epoch = _take(connection, integration, entity_type, log_id) if records is None else None
         named = None if records is None else tuple(records)
         run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch, named)
+        if records is not None or sync_type is SyncType.WEBHOOK:
+            cursors.owe(connection, run)
         logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
     return run
 
@@ -157,14 +159,28 @@ def extract(
             )
 
 
-def fetch(services: Services, run: Run, *, seconds: float = SLICE_SECONDS, again: bool = False) -> Fetched:
+def fetch(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -> Fetched:
     """See `softpro.sync.fetch`."""
     from softpro.sync.fetch import fetch as step
 
     with services.database.connect() as connection:
         integration = integrations.get(connection, run.integration_id)
         with services.client(integration) as client:
-            return step(connection, client, run, seconds=seconds, again=again)
+            return step(connection, client, run, seconds=seconds)
+
+
+def fetch_all(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -> Fetched:
+    """Fetches records that a person named, to be loaded changed or not. Where one could not be, `finish` fails the run
+    once the others are loaded, and says why."""
+    from softpro.sync.fetch import fetch as step
+
+    with services.database.connect() as connection:
+        integration = integrations.get(connection, run.integration_id)
+        with services.client(integration) as client:
+            fetched = step(connection, client, run, seconds=seconds, again=True)
+        if problem := fetched.problem(run.entity_type):
+            logs.note_problem(connection, run.log_id, problem)
+    return fetched
 
 
 def transform(database: Database, run: Run) -> Transformed:
@@ -211,8 +227,9 @@ def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
     return log
 
 
-def fail(database: Database, run: Run, error: BaseException) -> SyncLog:
+def fail(database: Database, run: Run, error: BaseException, *, clocked: bool = True) -> SyncLog:
     """Closes the log, frees the stream, and says when it is tried again: FAILED, or CANCELLED when a person stopped it.
+    `clocked`: the schedule reckons with it.
 
     A run that lost its lease closes nothing: its successor did.
     """
@@ -224,7 +241,7 @@ def fail(database: Database, run: Run, error: BaseException) -> SyncLog:
         if isinstance(error, Exception):
             wait = getattr(error, "retry_after", None) or 0
             message = str(error) or type(error).__name__
-            retry_at = schedule.record_failure(connection, run, message, wait) if run.mode.lists else None
+            retry_at = schedule.record_failure(connection, run, message, wait) if clocked and run.mode.lists else None
             log = logs.fail(connection, run.log_id, error, retry_at)
         else:
             log = logs.cancel(connection, run.log_id, "The run was stopped by hand")
@@ -302,10 +319,9 @@ def sync_records(
 
     def work() -> None:
         stage("fetch", "")
-        fetched = fetch(services, run, again=True)
+        fetched = fetch_all(services, run, seconds=SLICE_SECONDS * max(1, len(records) // 50))
         stage("transform", f"{len(fetched.landed)} fetched")
         apply(database, run, stage)
-        fetched.require(entity_type)
 
     return through(database, run, work)
 
@@ -366,17 +382,20 @@ def apply(database: Database, run: Run, stage: Stage = silent) -> None:
     stage("", f"{loaded.loaded} loaded")
 
 
-def through(database: Database, run: Run, work: Callable[[], None]) -> SyncLog:
-    """Does the work of a run that was begun, its lease kept, and closes it as it ended. Returns the finished log."""
+def through(database: Database, run: Run, work: Callable[[], None], *, clocked: bool = True) -> SyncLog:
+    """Does the work of a run that was begun, its lease kept, and closes it as it ended. Returns the finished log.
+
+    `clocked`: the stream's schedule reckons with how it ended.
+    """
     try:
         with keeping(database) as keeper:
             keeper.keep(run)
             work()
-            return finish(database, run)
+            return finish(database, run, synced=clocked)
     except SoftProError as error:
-        return fail(database, run, error)
+        return fail(database, run, error, clocked=clocked)
     except BaseException as error:
-        fail(database, run, error)
+        fail(database, run, error, clocked=clocked)
         raise
 
 

@@ -102,9 +102,7 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
         def slice_of(run: Run) -> Extracted | Fetched:
             if run.records is None:
                 return pipeline.extract(services_, run, seconds=deadline - time.monotonic())
-            fetched = pipeline.fetch(services_, run, seconds=deadline - time.monotonic(), again=True)
-            fetched.require(run.entity_type)
-            return fetched
+            return pipeline.fetch_all(services_, run, seconds=deadline - time.monotonic())
 
         runs = (_begin(database_, stream, mode, sync_type, run_id) for stream in streams)
         return [packed(run) for run in runs if run and _step(database_, keeper, run, slice_of)]

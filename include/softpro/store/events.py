@@ -142,7 +142,8 @@ limit %(limit)s offset %(offset)s
 # From the start: attempts 0 makes it PENDING, and due. What it ran into is kept until it is tried.
 RETRY = """
 update softpro.webhook_events
-set attempts = 0, next_retry_at = null, decisions = decisions || softpro.decision('RETRY', %(by)s, null)
+set attempts = 0, next_retry_at = null, missing_at = null,
+    decisions = decisions || softpro.decision('RETRY', %(by)s, null)
 where integration_id = %(integration_id)s and {wanted}
 returning id
 """

@@ -26,32 +26,59 @@ select exists (
       and database = (select oid from pg_database where datname = current_database())
 ) as drained
 """
+# Who is to be connected again by a person waits for that. What is disconnected is settled as not synced.
 DUE_IN = """
-select extract(epoch from min(coalesce(next_retry_at, received_at)) - clock_timestamp())::float8 as seconds
-from softpro.webhook_events
-where status in ('PENDING', 'RETRYING')
+select extract(epoch from min(d.due_at) - clock_timestamp())::float8 as seconds
+from (
+    select integration_id, coalesce(next_retry_at, received_at) as due_at
+    from softpro.webhook_events
+    where status in ('PENDING', 'RETRYING')
+    union all
+    select integration_id, load_due_at from softpro.cursors where load_due_at is not null
+) d
+join softpro.integrations i on i.id = d.integration_id
+where i.status in ('CONNECTED', 'DISCONNECTED')
 """
 
+# Whoever changes events locks them in one order.
 SETTLE = """
-with returned as materialized (
-    select * from unnest(%(ids)s::text[], %(versions)s::timestamptz[]) r (entity_id, updated_at)
+with returned as (
+    select e.id, coalesce(e.received_at <= %(asked_at)s - %(lag)s or e.record_updated_at <= r.updated_at, false) as told
+    from unnest(%(ids)s::text[], %(versions)s::timestamptz[]) r (entity_id, updated_at)
+    join softpro.webhook_events e on e.entity_id = r.entity_id
+    where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
+      and e.received_at < %(asked_at)s
+    order by e.id
+    for update of e
+),
+settled as (
+    update softpro.webhook_events e
+    set processed = true, processed_at = clock_timestamp(), outcome = 'FETCHED', log_id = %(log_id)s,
+        processing_error = null, next_retry_at = null, missing_at = null
+    from returned r
+    where e.id = r.id and r.told
 )
 update softpro.webhook_events e
-set processed = true, processed_at = clock_timestamp(), outcome = 'FETCHED', log_id = %(log_id)s,
-    processing_error = null, next_retry_at = null, missing_at = null
+set missing_at = null
 from returned r
-where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
-  and e.entity_id = r.entity_id and e.received_at < %(asked_at)s
-  and (e.received_at <= %(asked_at)s - %(lag)s or e.record_updated_at <= r.updated_at)
+where e.id = r.id and not r.told and e.missing_at is not null
 """
 
 SETTLE_GONE = """
+with gone as (
+    select e.id
+    from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
+    join softpro.webhook_events e on e.entity_id = g.entity_id
+    where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
+      and e.received_at <= g.confirmed_at - %(lag)s
+    order by e.id
+    for update of e
+)
 update softpro.webhook_events e
 set processed = true, processed_at = clock_timestamp(), outcome = %(outcome)s, log_id = %(log_id)s,
     processing_error = null, next_retry_at = null
-from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
-where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
-  and e.entity_id = g.entity_id and e.received_at <= g.confirmed_at - %(lag)s
+from gone
+where e.id = gone.id
 """
 
 
@@ -60,14 +87,6 @@ def take_turn(connection: Connection) -> bool:
     row = connection.execute("select pg_try_advisory_lock(%s) as taken", [DRAIN_LOCK]).fetchone()
     assert row is not None
     return bool(row["taken"])
-
-
-def due_in(connection: Connection) -> float | None:
-    """Seconds until the first event is due, negative where it has been for so long; None where none waits."""
-    row = connection.execute(DUE_IN).fetchone()
-    assert row is not None
-    seconds: float | None = row["seconds"]
-    return seconds
 
 
 def waits(connection: Connection, stream: Mapping[str, object]) -> bool:
@@ -94,11 +113,11 @@ def settle(
     versions: Sequence[datetime | None],
     asked_at: datetime,
     lag: timedelta,
-) -> int:
+) -> None:
     """Settles the events of the records that a fetch returned, in these versions (their `updatedAt`; None where it has
     none), in the transaction that lands them. `asked_at`: when it began, by the database's clock; `lag`: within which
-    a change surfaces after it was made, and its event sent. Returns how many."""
-    return connection.execute(
+    a change surfaces after it was made, and its event sent."""
+    connection.execute(
         SETTLE,
         {
             **stream,
@@ -108,7 +127,7 @@ def settle(
             "asked_at": asked_at,
             "lag": lag,
         },
-    ).rowcount
+    )
 
 
 def settle_gone(
@@ -119,10 +138,10 @@ def settle_gone(
     confirmed: Mapping[str, datetime],
     outcome: str,
     lag: timedelta,
-) -> int:
+) -> None:
     """Settles the events of records that are gone at the vendor: DELETED where they were deleted here, GONE where they
-    were not here. `confirmed`: when that was found, by id; `lag` as in `settle`. Returns how many."""
-    return connection.execute(
+    were not here. `confirmed`: when that was found, by id; `lag` as in `settle`."""
+    connection.execute(
         SETTLE_GONE,
         {
             **stream,
@@ -132,4 +151,4 @@ def settle_gone(
             "outcome": outcome,
             "lag": lag,
         },
-    ).rowcount
+    )

@@ -185,9 +185,21 @@ def add_warnings(connection: Connection, log_id: UUID, warnings: Mapping[str, in
         )
 
 
+def note_problem(connection: Connection, log_id: UUID, problem: str) -> None:
+    """Notes what the run could not do, while it does the rest: `finish` ends it as FAILED."""
+    connection.execute("update softpro.sync_logs set error_message = %s where id = %s", [problem, log_id])
+
+
 def finish(connection: Connection, log_id: UUID) -> SyncLog:
-    """The run did all it set out to do: COMPLETED, or PARTIAL_SUCCESS where records went to quarantine."""
-    return _end(connection, log_id, "case when records_failed > 0 then 'PARTIAL_SUCCESS' else 'COMPLETED' end")
+    """Closes it: COMPLETED; PARTIAL_SUCCESS where records went to quarantine; FAILED where a problem was noted."""
+    return _end(
+        connection,
+        log_id,
+        """
+        case when error_message is not null then 'FAILED' when records_failed > 0 then 'PARTIAL_SUCCESS'
+             else 'COMPLETED' end
+        """,
+    )
 
 
 def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_at: datetime | None = None) -> SyncLog:
@@ -218,12 +230,21 @@ def cancel(connection: Connection, log_id: UUID, why: BaseException | str) -> Sy
 
 
 def cancel_stale(connection: Connection) -> None:
-    """Closes the logs of runs that were announced and never began: whoever announced them died in between."""
+    """Closes the logs of runs that were announced and never began, as whoever announced them died in between; and of
+    runs over named records that died, which no lease tells of."""
     connection.execute(
         """
         update softpro.sync_logs
         set status = 'CANCELLED', error_message = 'The run never began', completed_at = now(), duration = 0
         where status = 'PENDING' and started_at < now() - interval '15 minutes'
+        """
+    )
+    connection.execute(
+        """
+        update softpro.sync_logs
+        set status = 'FAILED', error_message = 'The run ended without a word', completed_at = now(),
+            duration = round(extract(epoch from now() - started_at) * 1000)
+        where status = 'IN_PROGRESS' and mode = 'records' and started_at < now() - interval '1 hour'
         """
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,6 +83,36 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
             "visible_until": cursor.visible_until,
             "sweep_total": cursor.sweep_total,
         },
+    )
+
+
+def owe(connection: Connection, run: Run) -> None:
+    """Notes that what this run lands is to be loaded, if not by it: in the transaction that begins it."""
+    connection.execute(
+        """
+        insert into softpro.cursors (integration_id, entity_type, organization_id, load_due_at)
+        values (%(integration_id)s, %(entity_type)s, %(organization_id)s, clock_timestamp())
+        on conflict (integration_id, entity_type) do update set load_due_at = excluded.load_due_at
+        """,
+        {**run.stream, "organization_id": run.organization_id},
+    )
+
+
+def pay(connection: Connection, stream: Mapping[str, object]) -> bool:
+    """Nothing is owed any more where nothing is pending: call it in the transaction that loads. Returns whether
+    something was, and is not any more."""
+    return bool(
+        connection.execute(
+            """
+            update softpro.cursors
+            set load_due_at = null
+            where integration_id = %(integration_id)s and entity_type = %(entity_type)s and load_due_at is not null
+              and not exists (
+                  select from raw.pending
+                  where integration_id = %(integration_id)s and entity_type = %(entity_type)s)
+            """,
+            stream,
+        ).rowcount
     )
 
 

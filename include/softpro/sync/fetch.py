@@ -9,6 +9,7 @@ from datetime import datetime
 from softpro.entities import EntityType
 from softpro.errors import (
     CircuitOpen,
+    ForbiddenError,
     NotConnected,
     RateLimitError,
     RecordNotFound,
@@ -24,26 +25,32 @@ from softpro.sync.land import Batch, land
 from softpro.sync.reconcile import ABOUT_ONE
 from softpro.vendor.client import Client
 
+SHOWN = 3
+"""Ids that a message names."""
+
 
 @dataclass
 class Fetched:
     """What became of the records, by id: `landed`, and `missing`, as SoftPro answered 404, with the time when it was
-    asked, by the database's clock; `failed`, an error that says nothing of the others. All others were not asked for,
-    as `stopped` says why it is no use, or as the time was over."""
+    asked, by the database's clock; `failed`, an error that says nothing of the others. `left` were not asked for, as
+    `stopped` says why it is no use, or as the time was over."""
 
     landed: dict[str, datetime] = field(default_factory=dict)
     missing: dict[str, datetime] = field(default_factory=dict)
     failed: dict[str, SoftProError] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
     stopped: SoftProError | None = None
 
-    def require(self, entity_type: EntityType) -> None:
-        """Raises what kept a record from being landed."""
+    def problem(self, entity_type: EntityType) -> str | None:
+        """What kept records from being landed, for a person; None where all were."""
+        kind = entity_type.value.lower()
+        said = [f"{entity_id}: {failed}" for entity_id, failed in self.failed.items()]
         if self.missing:
-            raise RecordNotFound(f"SoftPro knows no {entity_type.value.lower()} {', '.join(self.missing)}")
-        for failed in self.failed.values():
-            raise failed
-        if self.stopped is not None:
-            raise self.stopped
+            said.insert(0, f"SoftPro knows no {kind} {', '.join(self.missing)}")
+        if self.left:
+            why = str(self.stopped) if self.stopped is not None else "the time was over"
+            said.append(f"{len(self.left)} were not asked for, {', '.join(self.left[:SHOWN])} first: {why}")
+        return "; ".join(said) or None
 
 
 def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, again: bool = False) -> Fetched:
@@ -54,7 +61,9 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
     """
     fetched, deadline = Fetched(), time.monotonic() + seconds
     client.deadline = deadline + LEAST_PATIENCE_SECONDS
+    asked: list[str] = []
     for entity_id in run.records or ():
+        asked.append(entity_id)
         requests_before = client.requests_made
         try:
             record = client.record(run.entity_type, entity_id)
@@ -65,7 +74,7 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
                 fetched.failed[entity_id] = missing
         except (RateLimitError, CircuitOpen, TokenUnavailable, NotConnected) as stopped:
             fetched.stopped = stopped
-        except ABOUT_ONE as failed:
+        except (*ABOUT_ONE, ForbiddenError) as failed:
             fetched.failed[entity_id] = failed
         except SoftProAPIError as refused:
             fetched.stopped = refused
@@ -75,6 +84,10 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
         _count(connection, run, client.requests_made - requests_before)
         if fetched.stopped is not None or time.monotonic() >= deadline:
             break
+    unasked = set(run.records or ()) - set(asked)
+    fetched.left = [each for each in run.records or () if each in unasked]
+    if fetched.stopped is not None:
+        fetched.left.insert(0, asked[-1])
     return fetched
 
 

@@ -16,38 +16,57 @@ from softpro.quality import holds, quarantine, results
 from softpro.store import leases, logs
 from softpro.store.database import Connection, without
 from softpro.store.leases import Run
-from softpro.sync.transform import clear, staged
+from softpro.sync import cursors
+from softpro.sync.transform import clear
 
 # Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody. What is looked up
 # for each record is a subquery with `offset 0`, as in transform.
 CLEAR_PENDING = """
-delete from raw.pending
-where ctid = any(array(
-    select p.place
-    from (
-        select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s
-        order by entity_id
-        offset 0
-    ) s
-    cross join lateral (
-        select p.ctid as place
-        from raw.pending p
-        where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
-          and p.entity_id = s.entity_id and p.payload_hash = s.payload_hash
-        for update
-    ) p
-))
+with cleared as (
+    delete from raw.pending
+    where ctid = any(array(
+        select p.place
+        from (
+            select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s
+            order by entity_id
+            offset 0
+        ) s
+        cross join lateral (
+            select p.ctid as place
+            from raw.pending p
+            where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+              and p.entity_id = s.entity_id and p.payload_hash = s.payload_hash
+            for update
+        ) p
+    ))
+    returning entity_id
+)
+select array(
+    select {key}
+    from {staged}
+    where log_id = %(log_id)s
+      and (select count(*) from cleared) < (select count(*) from {staged} where log_id = %(log_id)s)
+    except
+    select entity_id from cleared
+) as others
 """
 
-# What landed since it was staged is mapped anew by the next run.
-DROP_OUTDATED = """
-delete from {staged} s
-where s.log_id = %(log_id)s and s.payload_hash <> (
-    select r.payload_hash
+# Of what was not pending any more, as another run had settled it: what landed since it was staged is mapped anew by the
+# next run, and what was deleted since, or is being deleted now (its row is locked), stays so.
+CURRENT = """
+select s.{key} as entity_id
+from {staged} s
+cross join lateral (
+    select r.entity_id
     from raw.records r
     where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = s.{key}
-)
+      and r.payload_hash = s.payload_hash and r.deleted_at is null
+    for key share skip locked
+) r
+where s.log_id = %(log_id)s and s.{key} = any(%(others)s)
 """
+DROP_OUTDATED = "delete from {staged} where log_id = %(log_id)s and {key} = any(%(outdated)s)"
+DROP_THEIR_REJECTS = "delete from staging.rejects where log_id = %(log_id)s and entity_id = any(%(outdated)s)"
 
 DROP_REJECTED = """
 delete from {staged}
@@ -65,7 +84,8 @@ replaced as (
     from incoming i
     join {roi} o on o.organization_id = i.organization_id and o.{key} = i.{key}
     where t.id = o.id
-      and (o.softpro_updated_at <= i.softpro_updated_at or o.deleted_at is not null)
+      and ((o.softpro_updated_at, coalesce(o.mapping_version, 0))
+               <= (i.softpro_updated_at, coalesce(i.mapping_version, 0)) or o.deleted_at is not null)
       and (({old_columns}) is distinct from ({new_columns}) or o.deleted_at is not null)
     returning o.*, array_remove(array[{changes}, case when o.deleted_at is not null then 'deleted_at' end], null)
                    as changed_fields
@@ -164,6 +184,7 @@ def load(connection: Connection, run: Run) -> Loaded:
         logs.add_warnings(connection, run.log_id, warnings)
         if run.records is None:
             holds.settle(connection, run)
+        cursors.pay(connection, run.stream)
     return Loaded(counts["loaded"], counts["inserted"], counts["updated"], quarantined)
 
 
@@ -174,9 +195,13 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
         "staged": sql.Identifier("staging", run.entity_type.table),
         "key": sql.Identifier(run.entity_type.key),
     }
-    cleared = connection.execute(sql.SQL(CLEAR_PENDING).format(**names), parameters).rowcount
-    if cleared < staged(connection, run):
-        connection.execute(sql.SQL(DROP_OUTDATED).format(**names), parameters)
+    row = connection.execute(sql.SQL(CLEAR_PENDING).format(**names), parameters).fetchone()
+    assert row is not None
+    if others := row["others"]:
+        found = connection.execute(sql.SQL(CURRENT).format(**names), {**parameters, "others": others}).fetchall()
+        outdated = sorted({*others} - {each["entity_id"] for each in found})
+        connection.execute(sql.SQL(DROP_OUTDATED).format(**names), {**parameters, "outdated": outdated})
+        connection.execute(DROP_THEIR_REJECTS, {**parameters, "outdated": outdated})
     discarded = quarantine.leave_discarded(connection, run)
     with without(connection, "nestloop"):
         connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)

@@ -349,15 +349,6 @@ def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
             copy.write_row((run.log_id, run.organization_id, record.entity_id, record.payload_hash, Jsonb(reasons)))
 
 
-def staged(connection: Connection, run: Run) -> int:
-    """How many records a run has in staging, rejected ones included."""
-    row = connection.execute(
-        sql.SQL("select count(*) as n from {staging} where log_id = {log_id}").format(**_names(run))
-    ).fetchone()
-    assert row is not None
-    return int(row["n"])
-
-
 def _names(run: Run) -> dict[str, sql.Composable]:
     """The run's part of the statements. No parameters: texts of the mappings stand in them, which may hold a %."""
     return {

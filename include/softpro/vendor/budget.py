@@ -27,13 +27,14 @@ from softpro.vendor.contract import WINDOW_SECONDS
 class Slot:
     """The right to send one request in `wait` seconds; `left` more could follow at once, 0 where it had to wait.
 
-    `asked_at`: the database's time when it was asked for.
+    `known_at`: seconds of the monotonic clock at which the database's time was `asked_at`, or a little later.
     """
 
     ticket: UUID
     wait: float
     left: int
     asked_at: datetime
+    known_at: float
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Budget:
             ],
         ).fetchone()
         assert row is not None
-        slot = Slot(ticket, row["wait"].total_seconds(), row["left_over"], row["asked_at"])
+        slot = Slot(ticket, row["wait"].total_seconds(), row["left_over"], row["asked_at"], time.monotonic())
         if not row["taken"]:
             raise self._exhausted(slot.wait)
         return slot

@@ -177,7 +177,7 @@ class Caller:
             self.budget.give_back(slot)
             raise NetworkError(f"{call} was not sent: the time for it was over", sent=False)
         self.requests_made += 1
-        self.asked_at = slot.asked_at + timedelta(seconds=(began - asked) * SLOW_CLOCK)
+        self.asked_at = slot.asked_at + timedelta(seconds=(began - slot.known_at) * SLOW_CLOCK)
         said: dict[str, Any] = {
             "method": call.method,
             "route": call.route,

@@ -32,6 +32,15 @@ create index webhook_events_waiting on softpro.webhook_events (integration_id, e
     where not processed;
 create index webhook_events_due on softpro.webhook_events ((coalesce(next_retry_at, received_at)))
     where status in ('PENDING', 'RETRYING');
+create index webhook_events_failed on softpro.webhook_events (integration_id) where status = 'FAILED';
+create index webhook_events_settled on softpro.webhook_events (processed_at) where processed;
+create index webhook_events_deleted on softpro.webhook_events (integration_id, entity_type, processed_at)
+    where outcome = 'DELETED';
+
+alter table softpro.cursors add column load_due_at timestamptz;
+comment on column softpro.cursors.load_due_at is
+    'since when records that webhooks, or a person by name, had fetched may be pending, and are to be loaded';
+create index cursors_load_due on softpro.cursors (load_due_at) where load_due_at is not null;
 
 alter table softpro.sync_logs drop constraint sync_logs_mode_check,
     add constraint sync_logs_mode_check

@@ -1,0 +1,226 @@
+"""What is done about the hints of one stream: few records are fetched one by one; of many, what changed is listed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from softpro import pipeline
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.errors import LeaseHeld, RateLimitError, SoftProError
+from softpro.quality import holds
+from softpro.services import Services
+from softpro.store import integrations, logs
+from softpro.store.database import Connection
+from softpro.store.integrations import Integration
+from softpro.store.leases import Run
+from softpro.sync import cursors
+from softpro.sync.audits import Limit
+from softpro.sync.extract import Extracted
+from softpro.sync.fetch import Fetched
+from softpro.vendor.contract import LAG
+from softpro.webhooks import gone, waiting
+from softpro.webhooks.waiting import Hint, Stream
+
+FEW = 20
+"""Records of a stream that are fetched one by one, in a minute; of more, what changed is listed."""
+
+SHARE_OF_LIMIT = 0.2
+"""What single reads may take of the rate limit, after a list that did not return the records."""
+
+LIST_SECONDS, FETCH_SECONDS = 20.0, 20.0
+PAUSE_SECONDS = 3.0
+"""Between two lists of one stream: hints that come meanwhile are settled together."""
+
+PATIENCE = timedelta(seconds=15)
+"""So long records wait for another run's list to return them."""
+
+RATE_LIMIT_SECONDS, UNAVAILABLE_SECONDS = 5.0, 60.0
+BUSY_SECONDS, HELD_SECONDS = 5.0, 300.0
+
+
+@dataclass
+class Work:
+    """What a drain knows of its own: `parts` number its runs; `rests`, until when each stream is left
+    alone, of the monotonic clock."""
+
+    services: Services
+    run_id: str
+    limit: Limit
+    parts: Iterator[int]
+    rests: dict[tuple[UUID, str], float] = field(default_factory=dict)
+
+
+def work_off(connection: Connection, work: Work, stream: Stream) -> None:
+    integration = integrations.get(connection, stream.integration_id)
+    if why := _not_synced(integration, stream.entity_type):
+        waiting.ignore(connection, stream, why)
+        waiting.load_later(connection, stream, None)
+        return
+    integrations.require_connected(integration)
+    if stream.owed:
+        _load(connection, work, integration, stream)
+    waiting.settle_known(connection, stream)
+    hints, began = waiting.due_records(connection, stream), now(connection)
+    lately = waiting.fetched_lately(connection, stream)
+    if len(hints) + lately > FEW and _has_cursor(connection, stream):
+        _rest(work, stream)
+        try:
+            reached_end = _list(connection, work, integration, stream)
+            hints = _overdue(connection, stream, hints, began) if reached_end else []
+        except LeaseHeld:
+            hints = [hint for hint in hints if hint.received_at < began - PATIENCE]
+    allowed = max(FEW, int(work.services.vendor.rate_limit * SHARE_OF_LIMIT)) - lately
+    if allowed <= 0:
+        _rest(work, stream)
+    elif hints:
+        _fetch(connection, work, integration, stream, hints[:allowed])
+
+
+def _rest(work: Work, stream: Stream) -> None:
+    work.rests[stream.integration_id, stream.entity_type] = time.monotonic() + PAUSE_SECONDS
+
+
+def _load(connection: Connection, work: Work, integration: Integration, stream: Stream) -> None:
+    """Loads what was landed by a run that died, or failed after that."""
+    if cursors.pay(connection, stream.named):
+        return
+    try:
+        run = _begin(work, integration, stream, Mode.RECORDS, reason="loads what was fetched before")
+    except LeaseHeld:
+        waiting.load_later(connection, stream, BUSY_SECONDS)  # whoever has it loads it
+        return
+    ended = pipeline.through(work.services.database, run, lambda: _apply(connection, work, run, stream), clocked=False)
+    if not ended.succeeded:
+        waiting.load_later(connection, stream, UNAVAILABLE_SECONDS)
+
+
+def _list(connection: Connection, work: Work, integration: Integration, stream: Stream) -> bool:
+    """Has what changed listed and loaded, which settles the events of what is returned. Returns whether it came to the
+    end of the list. Raises LeaseHeld, and SoftProError where nothing could be listed."""
+    run = _begin(work, integration, stream, Mode.INCREMENTAL)
+    extracted: Extracted | None = None
+
+    def step() -> None:
+        nonlocal extracted
+        extracted = pipeline.extract(work.services, run, seconds=LIST_SECONDS, urgent=True)
+        _apply(connection, work, run, stream)
+
+    ended = pipeline.through(work.services.database, run, step, clocked=False)
+    if extracted is None:
+        raise SoftProError(ended.error_message or "The records could not be listed")
+    if not ended.succeeded:
+        waiting.load_later(connection, stream, UNAVAILABLE_SECONDS)
+    return not extracted.backlog
+
+
+def _apply(connection: Connection, work: Work, run: Run, stream: Stream) -> None:
+    """Loads what is landed, unless a batch of the stream is held: then that decides."""
+    if holds.is_waiting(connection, run):
+        logs.explain(connection, run.log_id, "fetches what webhooks hinted at; a held batch keeps it pending")
+        waiting.load_later(connection, stream, HELD_SECONDS)
+    else:
+        pipeline.apply(work.services.database, run)
+
+
+def _overdue(connection: Connection, stream: Stream, hints: list[Hint], began: datetime) -> list[Hint]:
+    """Those of the hints that the list has not settled, though their change had surfaced when it began; the others are
+    left to a later run."""
+    still_due = {hint.entity_id: hint for hint in waiting.due_records(connection, stream)}
+    left = [still_due[hint.entity_id] for hint in hints if hint.entity_id in still_due]
+    early = {hint.entity_id: began for hint in left if hint.received_at > began - LAG}
+    waiting.after_lag(connection, stream, early, LAG)
+    return [hint for hint in left if hint.entity_id not in early]
+
+
+def _fetch(connection: Connection, work: Work, integration: Integration, stream: Stream, hints: list[Hint]) -> None:
+    """Fetches these records one by one, and loads what came."""
+    run = _begin(work, integration, stream, Mode.RECORDS, [hint.entity_id for hint in hints])
+    fetched = Fetched()
+
+    def step() -> None:
+        nonlocal fetched
+        fetched = pipeline.fetch(work.services, run, seconds=FETCH_SECONDS)
+        _settle(connection, work, run, stream, fetched)
+        _apply(connection, work, run, stream)
+
+    ended = pipeline.through(work.services.database, run, step, clocked=False)
+    if not ended.succeeded:
+        waiting.load_later(connection, stream, UNAVAILABLE_SECONDS)
+    if fetched.stopped is not None:
+        raise fetched.stopped
+
+
+def _settle(connection: Connection, work: Work, run: Run, stream: Stream, fetched: Fetched) -> None:
+    """What becomes of events that were not settled as their record landed."""
+    waiting.after_lag(connection, stream, fetched.landed, LAG)
+    waiting.fail(connection, stream, {each: str(why) for each, why in fetched.failed.items()}, run.log_id)
+    certain = waiting.missing(connection, stream, fetched.missing, run.log_id, LAG) if fetched.missing else []
+    if certain:
+        gone.delete(connection, run, stream, certain, work.limit)
+
+
+def _begin(
+    work: Work,
+    integration: Integration,
+    stream: Stream,
+    mode: Mode,
+    records: list[str] | None = None,
+    reason: str | None = None,
+) -> Run:
+    return pipeline.begin(
+        work.services.database,
+        integration,
+        EntityType(stream.entity_type),
+        mode=mode,
+        sync_type=SyncType.WEBHOOK,
+        run_id=work.run_id,
+        reason=reason,
+        records=records,
+        part=next(work.parts),
+    )
+
+
+def _not_synced(integration: Integration, entity_type: str) -> str | None:
+    """Why events of this entity type are settled without a fetch, if they are."""
+    table = f"{entity_type.lower()}s"
+    if entity_type not in integration.entity_types():
+        return f"The sync of {table} is switched off"
+    if not integration.sync_enabled:
+        return "The sync is switched off"
+    if integration.status == "DISCONNECTED":
+        return "The integration is disconnected"
+    return None
+
+
+def _has_cursor(connection: Connection, stream: Stream) -> bool:
+    """Whether the stream was listed to its end before, so that a list holds but what changed; not while all of it is
+    being listed again."""
+    return bool(
+        connection.execute(
+            """
+            select from softpro.cursors
+            where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+              and last_synced_at is not null and sweep_mode is null
+            """,
+            stream.named,
+        ).rowcount
+    )
+
+
+def try_later(connection: Connection, stream: Stream, error: Exception) -> None:
+    """SoftPro, or the database, can't be asked now: that is no attempt at any event."""
+    usual = RATE_LIMIT_SECONDS if isinstance(error, RateLimitError) else UNAVAILABLE_SECONDS
+    seconds = getattr(error, "retry_after", None) or usual
+    waiting.postpone(connection, stream, seconds, str(error))
+    waiting.load_later(connection, stream, seconds)
+
+
+def now(connection: Connection) -> datetime:
+    row = connection.execute("select clock_timestamp() as now").fetchone()
+    assert row is not None
+    now: datetime = row["now"]
+    return now
