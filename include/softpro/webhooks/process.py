@@ -122,7 +122,7 @@ def _close_interrupted(session: Connection) -> None:
 def _sum_up(connection: Connection, began: datetime, run_id: str) -> Drained:
     row = connection.execute(
         """
-        select (select count(*) from softpro.webhook_events where processed_at >= %(began)s) as settled,
+        select (select count(*) from softpro.webhook_events where processed and processed_at >= %(began)s) as settled,
                (select count(*) from softpro.webhook_events where status in ('PENDING', 'RETRYING')) as left,
                (select count(*) from softpro.webhook_events where status = 'FAILED') as failed,
                (select coalesce(sum(api_requests), 0) from softpro.sync_logs where run_id = %(run_id)s) as requests
