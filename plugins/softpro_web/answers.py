@@ -108,6 +108,12 @@ def error(
     return JSONResponse(body, status_code, headers={**(headers or {}), "Cache-Control": "no-store"})
 
 
+def refusal(failed: HTTPException) -> JSONResponse:
+    """What FastAPI, Airflow or a route refused, in the envelope."""
+    code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
+    return error(failed.status_code, code, str(failed.detail), headers=failed.headers)
+
+
 async def _ours(_: Request, failed: Exception) -> JSONResponse:
     status_code, code = next((status, code) for kind, status, code in STATUS_CODES if isinstance(failed, kind))
     details: object = getattr(failed, "problems", None)
@@ -144,5 +150,4 @@ def _message(problem: dict[str, Any]) -> str:
 
 async def _http(_: Request, failed: Exception) -> JSONResponse:
     assert isinstance(failed, HTTPException)
-    code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
-    return error(failed.status_code, code, str(failed.detail), headers=failed.headers)
+    return refusal(failed)

@@ -11,6 +11,8 @@ from pydantic.alias_generators import to_camel
 
 from softpro_web.answers import DESCRIBED, install
 from softpro_web.bodies import BodyLimit
+from softpro_web.deps import recognize
+from softpro_web.door import Door
 from softpro_web.routes import (
     access,
     connection,
@@ -28,6 +30,9 @@ from softpro_web.routes import (
 )
 
 URL_PREFIX = "/api/v1/integrations/softpro"
+OPEN = (("GET", "/callback"), ("GET", "/health"), ("POST", "/webhooks/{integration_id}"))
+"""What asks for no login: each says why."""
+
 RESOURCES = (
     connection,
     settings,
@@ -60,6 +65,7 @@ def create_app() -> FastAPI:
     for resource in RESOURCES:
         app.include_router(resource.router, tags=[_module(resource.__name__)])
     app.add_middleware(BodyLimit)
+    app.add_middleware(Door, open_to_all=OPEN, recognize=recognize)
     app.openapi = lambda: _description(app)  # type: ignore[method-assign]
     install(app)
     return app

@@ -1,7 +1,7 @@
 """Who may: Airflow's auth manager decides. The one file of the web part that imports Airflow.
 
 Reading maps to reading the sync DAG's runs, operating to starting one, configuring to writing Variables: rights that
-every auth manager grants alike. A route is closed unless it says why it is open. What a caller may see is in `callers`.
+every auth manager grants alike. A route is closed unless `app` names it as open. What a caller may see is in `callers`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, oauth2_scheme
 from fastapi import Depends, HTTPException, Request
 
 from softpro import settings
@@ -28,6 +28,20 @@ CSRF_HEADER = "X-Requested-With"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 DatabaseDep = Annotated[Database, Depends(database)]
+
+
+async def recognize(request: Request) -> None:
+    """Notes whom Airflow takes the caller for, by token or cookie. Raises HTTPException: 401 where there is none, or
+    one that has expired; 403 where it was never good."""
+    request.state.softpro_user = await get_user(request, None, await bearer_scheme(request))
+
+
+def _user(
+    request: Request,
+    _oauth: Annotated[Any, Depends(oauth2_scheme)],  # both only describe the routes
+    _bearer: Annotated[Any, Depends(bearer_scheme)],
+) -> Any:
+    return request.state.softpro_user
 
 
 def _allowed(user: Any, right: str) -> bool:
@@ -53,8 +67,8 @@ def _teams(user: Any) -> list[str]:
 
 
 def _requires(right: str, *, limited: bool = False) -> Callable[..., Caller]:
-    def caller(request: Request, user: GetUserDep, where: DatabaseDep, _: Storable) -> Caller:
-        """The caller. 401 without a good token or cookie, 403 without the right, 429 for too many runs."""
+    def caller(request: Request, user: Annotated[Any, Depends(_user)], where: DatabaseDep, _: Storable) -> Caller:
+        """The caller. 403 without the right, 429 for too many runs."""
         _prove_origin(request)
         if not _allowed(user, right):
             raise HTTPException(403, f"Your role may not {right} here")

@@ -50,7 +50,8 @@ async def result(
         raise
     entry = await wait(request, database, log_id, seconds)
     if entry.status == "CANCELLED":
-        raise LeaseHeld(entry.error_message or "Another run works on this now")
+        other = await run_in_threadpool(_at_work, database, entry)
+        raise LeaseHeld(entry.error_message or "Another run works on this now", other)
     if entry.finished:
         return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
     response.status_code = 202
@@ -73,12 +74,12 @@ def announce(
 
     Raises NotFoundHere, UsageError, LeaseHeld.
     """
-    with database.connect() as connection:
+    with database.connect() as connection, connection.transaction():
         integration = user.integration(connection, integration_id)
         require(connection, integration)
         organization_streams(integration, [entity_type])
         if record is None:
-            leases.require_free(connection, integration.id, entity_type)
+            leases.lock_announcing(connection, integration.id, entity_type)
         log_id = logs.announce(
             connection,
             integration,
@@ -124,6 +125,12 @@ async def wait(request: Request, database: Database, log_id: UUID, seconds: floa
 def _read(database: Database, log_id: UUID) -> SyncLog:
     with database.connect() as connection:
         return logs.get(connection, log_id)
+
+
+def _at_work(database: Database, entry: SyncLog) -> UUID | None:
+    """The log of the run that works on the stream now, and was most likely in this one's way."""
+    with database.connect() as connection:
+        return leases.holder(connection, entry.integration_id, EntityType(entry.entity_type))
 
 
 def _give_up(database: Database, log_id: UUID, failed: BaseException) -> None:

@@ -214,6 +214,12 @@ def test_no_route_but_the_open_ones_answers_without_a_credential(
         for method, path in served
     }
     assert {route for route, code in status.items() if code != 401} <= OPEN
+    for method, path in served - OPEN:  # nothing is read of what nobody sends
+        for body in (b"{", b'{"a": 1e999}', b"[" * 100_000):
+            url, json_type = airflow.url + filled(path, theirs), {"Content-Type": "application/json"}
+            answer = requests.request(method, url, data=body, headers=json_type, timeout=30)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "AUTHENTICATION_ERROR"), path
+    assert requests.post(f"{airflow.url}/connect", data=b" " * 9_000_000, timeout=30).status_code == 401
     for path in ("/docs/oauth2-redirect", "/redoc", "/openapi.yaml", "/", ""):
         assert requests.get(airflow.url + path, timeout=30).status_code in (401, 404)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import requests
@@ -142,6 +143,55 @@ def test_a_stream_that_a_live_run_works_on_is_refused_with_that_runs_log(airflow
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "SYNC_RUNNING"
     assert answer.json()["error"]["details"] == {"logId": log_id}
+
+
+def test_of_two_runs_that_are_asked_for_at_once_the_second_is_told_the_firsts_log(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    integration = plugin.connect("twice-org", organization=airflow.vendor_organization())
+    airflow.query("update softpro.integrations set sync_enabled = false where id = %s", integration["id"])
+
+    def sync(wait: int) -> requests.Response:
+        return requests.post(
+            f"{airflow.url}/sync/contacts",
+            params={"wait": wait},
+            json={"integrationId": integration["id"]},
+            headers={"Authorization": f"Bearer {airflow.token()}"},
+            timeout=90,
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        begun, refused = sorted(pool.map(sync, (0, 0)), key=lambda answer: answer.status_code)
+
+    assert (begun.status_code, refused.status_code) == (202, 409)
+    assert refused.json()["error"]["code"] == "SYNC_RUNNING"
+    assert refused.json()["error"]["details"] == {"logId": begun.json()["data"]["logId"]}
+
+
+def test_a_run_that_finds_another_one_at_work_answers_that_ones_log(airflow: Airflow) -> None:
+    plugin = airflow.as_user()
+    integration = plugin.connect("late-org", organization=airflow.vendor_organization())
+    airflow.query("update softpro.integrations set sync_enabled = false where id = %s", integration["id"])
+    other = "11111111-2222-3333-4444-666666666666"
+    waiting = "select id from softpro.sync_logs where integration_id = %s and status = 'PENDING'"
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(
+            plugin.session.post, f"{airflow.url}/sync/contacts", json={"integrationId": integration["id"]}
+        )
+        while not airflow.query(waiting, integration["id"]):
+            assert not asked.done(), asked.result().text
+        airflow.query(
+            """
+            insert into softpro.leases (integration_id, entity_type, organization_id, log_id, expires_at)
+            values (%s, 'CONTACT', 'late-org', %s, now() + interval '10 minutes')
+            """,
+            integration["id"],
+            other,
+        )
+        answer = asked.result()
+
+    assert (answer.status_code, answer.json()["error"]["details"]) == (409, {"logId": other})
+    assert [log["status"] for log in plugin.logs(integration["id"])] == ["CANCELLED"]
 
 
 def test_a_backlog_goes_on_in_its_own_lane(airflow: Airflow) -> None:

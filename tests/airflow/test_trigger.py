@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import queue
+import random
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from softpro.store import inbox
 from softpro.store.database import Database
@@ -31,6 +37,7 @@ async def main():
 asyncio.run(main())
 """
 QUIET_SECONDS = 1.5
+SLOWEST_SECONDS = 0.1
 
 
 class Ear:
@@ -56,6 +63,13 @@ class Ear:
 
 @pytest.fixture
 def ear(database: Database, tmp_path: Path) -> Iterator[Ear]:
+    with listening(database, tmp_path) as heard:
+        yield heard
+
+
+@contextmanager
+def listening(database: Database, tmp_path: Path) -> Iterator[Ear]:
+    """The trigger, at work, and an ear for it."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "SOFTPRO"))},
         "AIRFLOW_HOME": str(tmp_path),
@@ -63,24 +77,57 @@ def ear(database: Database, tmp_path: Path) -> Iterator[Ear]:
     }
     command = [sys.executable, "-W", "ignore", "-c", LISTEN]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        heard = Ear(process)
-        assert heard.hears(60) == "ready"
-        yield heard
-        assert process.poll() is None, "it lets no exception escape"
-        process.kill()
+        try:
+            heard = Ear(process)
+            assert heard.hears(60) == "ready"
+            yield heard
+            assert process.poll() is None, "it lets no exception escape"
+        finally:
+            process.kill()
 
 
-def event(database: Database, *, due_in: float | None = None) -> UUID:
-    """An event that waits, and is told of."""
+@contextmanager
+def long_way(database: Database) -> Iterator[Database]:
+    """The same database behind a network on which one answer takes longer than another."""
+    with database.connect() as connection:
+        path = f"{connection.info.host}/.s.PGSQL.{connection.info.port}"
+
+    def pump(source: socket.socket, target: socket.socket, slowest: float) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                time.sleep(random.uniform(0, slowest))
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    class Way(BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as there:
+                there.connect(path)
+                threading.Thread(target=pump, args=(self.request, there, 0), daemon=True).start()
+                pump(there, self.request, SLOWEST_SECONDS)
+
+    class Network(ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Network(("127.0.0.1", 0), Way) as network:
+        threading.Thread(target=network.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield Database(make_conninfo(database.conninfo, host="127.0.0.1", port=network.server_address[1]))
+        network.shutdown()
+
+
+def event(database: Database, *, due_in: float | None = None, status: str = "CONNECTED") -> UUID:
+    """An event that waits, of an integration of its own, and is told of."""
     integration = uuid4()
     execute(
         database,
         """
-        insert into softpro.integrations (id, organization_id, client_id, client_secret, sync_frequency)
-        values (%s, %s, 'client', 'sealed', 300)
+        insert into softpro.integrations (id, organization_id, client_id, client_secret, sync_frequency, status)
+        values (%s, %s, 'client', 'sealed', 300, %s)
         """,
         integration,
         str(integration),
+        status,
     )
     execute(
         database,
@@ -112,6 +159,22 @@ def test_it_speaks_once_when_an_event_comes_and_again_when_the_next_one_does(dat
 
     settle(database, first)
     event(database)
+    assert ear.hears(5) == "due"
+
+
+def test_it_speaks_once_however_long_each_answer_of_the_database_takes(database: Database, tmp_path: Path) -> None:
+    with long_way(database) as far, listening(far, tmp_path) as ear:
+        event(database)
+        assert ear.hears(5) == "due"
+        assert ear.hears(2 * QUIET_SECONDS) is None, "a run is on its way"
+
+
+def test_it_says_nothing_of_an_organization_that_is_not_connected(database: Database, ear: Ear) -> None:
+    expired = event(database, status="EXPIRED")
+    assert ear.hears(QUIET_SECONDS) is None
+
+    execute(database, "update softpro.integrations set status = 'CONNECTED' where id = %s", expired)
+    execute(database, "select pg_notify(%s, '')", inbox.CHANNEL)
     assert ear.hears(5) == "due"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +19,7 @@ import requests
 from softpro.timestamps import format_milliseconds
 from softpro_demo import webhook
 from softpro_demo.plugin import Plugin
+from softpro_demo.stack import ROOT
 
 from .conftest import Airflow
 from .test_sync import until
@@ -26,6 +30,23 @@ FORGED = {
     "success": False,
     "error": {"code": "AUTHENTICATION_ERROR", "message": "The signature is missing or wrong", "details": None},
 }
+LIVE = """
+import asyncio
+from fastapi import FastAPI
+from airflow.api_fastapi.app import lifespan
+from softpro_web.app import URL_PREFIX, create_app
+from softpro_web.routes import webhooks
+
+async def main():
+    airflow = FastAPI()
+    airflow.mount(URL_PREFIX, create_app())
+    async with lifespan(airflow):
+        writer = webhooks._writers.here()
+        connection = await writer._connected()
+    print("closed:", connection.closed)
+
+asyncio.run(main())
+"""
 STORED, KNOWN = "The event is stored", "The event was stored before"
 
 
@@ -176,6 +197,17 @@ def test_a_body_whose_length_was_not_said_is_cut_off(receiver: Receiver) -> None
     parts = (b"x" * 100_000 for _ in range(20))
     answer = requests.post(f"{receiver.airflow.url}/webhooks/{receiver.integration_id}", data=parts, timeout=10)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "TOO_LARGE")
+
+
+def test_the_receivers_connection_ends_with_the_lifespan_of_a_mounted_app(
+    receiver: Receiver,
+) -> None:
+    environment = {**os.environ, **receiver.airflow.stack.environment}
+    environment["PYTHONPATH"] += f":{ROOT / 'plugins'}"
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LIVE], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert told.stdout.splitlines()[-1:] == ["closed: True"], told.stderr
 
 
 def test_a_failed_event_is_retried_by_a_person_and_counted(receiver: Receiver) -> None:

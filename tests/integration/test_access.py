@@ -98,7 +98,9 @@ def test_what_lies_outside_answers_as_what_does_not_exist(database: Database, co
 
 
 def test_the_command_line_confines_lists_and_releases(settings: dict[str, str], database: Database) -> None:
-    assert command(settings, "access", "confine", "bob", "globex", "acme").out == "user bob: acme, globex\n"
+    confined = command(settings, "access", "confine", "bob", "globex", "acme")
+    assert confined.out == "user bob: acme, globex\n"
+    assert "named exactly bob" in confined.err
     command(settings, "access", "confine", "west", "acme", "--team")
 
     listed = command(settings, "access", "list", "--json").out.splitlines()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from uuid import UUID
 
 import pytest
 
 from softpro import pipeline
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.services import Services
+from softpro.store import logs
 from softpro.store.database import Database
-from softpro.store.leases import keeping
+from softpro.store.integrations import Integration
+from softpro.store.leases import keeping, lock_announcing
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows
@@ -35,6 +40,56 @@ def test_a_live_lease_is_refused_and_the_refusal_leaves_no_trace(
         assert (answer.code, answer.out) == (1, "")
         assert answer.err.startswith("transactions: Another run syncs ")
         assert dump(services.database) == before
+
+
+def announced(services: Services, integration: Integration, run_id: str, barrier: Barrier | None = None) -> UUID:
+    """The log of a run that somebody announced, perhaps at the same moment as others."""
+    if barrier is not None:
+        barrier.wait()
+    with services.database.connect() as connection, connection.transaction():
+        lock_announcing(connection, integration.id, EntityType.TRANSACTION)
+        time.sleep(0.1)  # so that all of them are there
+        return logs.announce(
+            connection,
+            integration,
+            EntityType.TRANSACTION,
+            run_id=run_id,
+            mode=Mode.FULL,
+            sync_type=SyncType.MANUAL,
+        )
+
+
+def test_of_runs_that_are_announced_at_once_one_is_taken_and_the_others_are_told_its_log(
+    connected: Connected, services: Services
+) -> None:
+    integration, barrier = connected("acme"), Barrier(4)
+
+    def announce(number: int) -> UUID | LeaseHeld:
+        try:
+            return announced(services, integration, f"test__{number}", barrier)
+        except LeaseHeld as held:
+            return held
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(announce, range(4)))
+
+    [taken] = [each for each in told if isinstance(each, UUID)]
+    assert [each.log_id for each in told if isinstance(each, LeaseHeld)] == [taken] * 3
+
+
+def test_a_run_that_was_announced_and_did_not_begin_stands_in_the_way_for_two_minutes(
+    connected: Connected, services: Services
+) -> None:
+    integration = connected("acme")
+    log_id = announced(services, integration, "test__first")
+    with pytest.raises(LeaseHeld, match=f"about to begin: its log is {log_id}"):
+        announced(services, integration, "test__second")
+
+    execute(services.database, "update softpro.sync_logs set mode = 'records'")
+    assert announced(services, integration, "test__second"), "one over a single record stands in nobody's way"
+
+    execute(services.database, "update softpro.sync_logs set started_at = started_at - interval '121 s'")
+    assert announced(services, integration, "test__third")
 
 
 def test_another_entity_of_the_same_organization_is_another_stream(connected: Connected, services: Services) -> None:

@@ -18,7 +18,7 @@ app = typer.Typer(
     help="See and decide who is confined to which organizations.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A user's name in Airflow.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A user's name in Airflow, exactly.")]
 Team = Annotated[bool, typer.Option("--team", help="NAME is a team or role that Airflow's auth manager knows.")]
 
 
@@ -47,6 +47,7 @@ def confine(
     with database().connect() as connection:
         confined = access.confine(connection, _kind(team), name, organizations, by=operator())
     _print(context, confined, as_json)
+    say(f"This is about the {_kind(team).value.lower()} named exactly {name}; if there is one, only Airflow knows")
 
 
 @app.command()

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -35,6 +36,17 @@ PATIENCE_SECONDS = 5.0
 """So long the DAG may take to begin, before it is told again of the same events."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+# `due_at` tells whether it is the same event as before: exactly, whatever the way to the database and back takes.
+FIRST_DUE = """
+select coalesce(e.next_retry_at, e.received_at) as due_at,
+       extract(epoch from coalesce(e.next_retry_at, e.received_at) - clock_timestamp())::float8 as due_in
+from softpro.webhook_events e
+join softpro.integrations i on i.id = e.integration_id
+where e.status in ('PENDING', 'RETRYING') and i.status = 'CONNECTED'
+order by 1
+limit 1
+"""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +95,7 @@ async def _listening() -> Connection:
     connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
     try:
         await connection.execute(SQL("listen {}").format(Identifier(inbox.CHANNEL)))
-        await _value(connection, inbox.DUE_IN)  # raises here, not later, where the tables are not there
+        await _row(connection, FIRST_DUE)  # raises here, not later, where the tables are not there
     except BaseException:
         await connection.close()
         raise
@@ -93,24 +105,21 @@ async def _listening() -> Connection:
 async def _due(connection: Connection) -> AsyncGenerator[float]:
     """Whenever events are due and nobody works on them: for how many seconds the first one has been."""
     loop = asyncio.get_running_loop()
-    told_of, told_at = 0.0, -PATIENCE_SECONDS
+    told_of: datetime | None = None
+    told_at = 0.0
     while True:
-        if await _value(connection, inbox.BEING_DRAINED, [inbox.DRAIN_LOCK]):
-            told_at = -PATIENCE_SECONDS
+        drained = await _row(connection, inbox.BEING_DRAINED, [inbox.DRAIN_LOCK])
+        if drained and drained["drained"]:
+            told_of = None
             await asyncio.sleep(DRAINED_SECONDS)
             continue
-        due_in = await _value(connection, inbox.DUE_IN)
-        if due_in is None or due_in > 0:
-            await _told(connection, min(SWEEP_SECONDS, due_in or SWEEP_SECONDS))
-            await asyncio.sleep(WINDOW_SECONDS)
-            continue
-        now = loop.time()
-        first_due = now + due_in
-        if abs(first_due - told_of) < 0.01 and now - told_at < PATIENCE_SECONDS:
-            await asyncio.sleep(WINDOW_SECONDS)  # a run is on its way
-            continue
-        told_of, told_at = first_due, now
-        yield -due_in
+        first = await _row(connection, FIRST_DUE)
+        if first is None or first["due_in"] > 0:
+            await _told(connection, min(SWEEP_SECONDS, first["due_in"] if first else SWEEP_SECONDS))
+        elif first["due_at"] != told_of or loop.time() - told_at >= PATIENCE_SECONDS:
+            told_of, told_at = first["due_at"], loop.time()
+            yield -first["due_in"]
+        await asyncio.sleep(WINDOW_SECONDS)  # what comes meanwhile goes together; or a run is on its way
 
 
 async def _told(connection: Connection, seconds: float) -> None:
@@ -120,8 +129,5 @@ async def _told(connection: Connection, seconds: float) -> None:
             pass
 
 
-async def _value(connection: Connection, query: Any, parameters: list[Any] | None = None) -> Any:
-    row = await (await connection.execute(query, parameters)).fetchone()
-    assert row is not None
-    (value,) = row.values()
-    return value
+async def _row(connection: Connection, query: Any, parameters: list[Any] | None = None) -> DictRow | None:
+    return await (await connection.execute(query, parameters)).fetchone()

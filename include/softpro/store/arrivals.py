@@ -51,8 +51,16 @@ class Arrival:
         """What makes it one event: another integration's ids never matter, and one organization alone is right."""
         return self.integration_id, self.organization, self.event_id
 
+    @property
+    def size(self) -> int:
+        """Characters to send."""
+        return len(self.payload) + len(self.bare) + len(self.headers)
 
-# An event that is repeated is one row. Those of one statement are counted before: a row is updated once in it.
+
+# An event that is repeated is one row, and nobody waits for it: where it is locked, by whoever settles it, it is known
+# all the same, and only not counted. One that another server stores at this moment is waited for, to be told KNOWN: in
+# the order of ids, so that two servers never wait for each other. `limit` keeps to one look-up in the index for each,
+# however few rows there were when the plan was made.
 STORE = """
 with arrived as materialized (
     select *
@@ -63,14 +71,20 @@ with arrived as materialized (
          with ordinality a (integration_id, organization, event_id, event_type, entity_type, entity_id, priority,
                             record_updated_at, payload, bare, headers, signature, timely, deliveries, number)
 ),
-accepted as (
-    select a.*, i.organization_id
+accepted as materialized (
+    select a.*, i.organization_id, k.id as known
     from arrived a
     join softpro.integrations i on i.id = a.integration_id and i.softpro_organization_id = a.organization
+    left join lateral (
+        select e.id
+        from softpro.webhook_events e
+        where e.integration_id = a.integration_id and e.event_id = a.event_id
+        limit 1
+    ) k on true
     where i.webhooks_enabled and i.status <> 'DISCONNECTED' and i.deleted_at is null
 ),
 stored as (
-    insert into softpro.webhook_events as e
+    insert into softpro.webhook_events
         (integration_id, organization_id, event_type, event_id, entity_type, entity_id, payload, headers, signature,
          signature_verified, priority, record_updated_at, deliveries, max_attempts, received_at)
     select integration_id, organization_id, event_type, event_id, entity_type, entity_id,
@@ -78,29 +92,33 @@ stored as (
            headers::jsonb, signature, true, priority, record_updated_at, deliveries, %(max_attempts)s,
            clock_timestamp()
     from accepted
-    where timely
+    where timely and known is null
     order by integration_id, event_id
-    on conflict (integration_id, event_id) do update
-    set deliveries = e.deliveries + excluded.deliveries
-    returning e.integration_id, e.event_id, e.deliveries
+    on conflict (integration_id, event_id) do nothing
+    returning integration_id, event_id
 ),
-repeated as (
-    update softpro.webhook_events e
-    set deliveries = e.deliveries + a.deliveries
+free as materialized (
+    select e.id, a.deliveries
     from accepted a
-    where not a.timely and e.integration_id = a.integration_id and e.event_id = a.event_id
-    returning e.integration_id, e.event_id
+    join softpro.webhook_events e on e.id = a.known
+    order by a.integration_id, a.event_id
+    for no key update of e skip locked
+),
+counted as (
+    update softpro.webhook_events e
+    set deliveries = e.deliveries + f.deliveries
+    from free f
+    where e.id = f.id
 ),
 judged as (
     select a.number,
            case when c.number is null then 'REFUSED'
-                when s.deliveries = a.deliveries then 'STORED'
-                when s.deliveries is not null or r.event_id is not null then 'KNOWN'
+                when s.event_id is not null then 'STORED'
+                when c.timely or c.known is not null then 'KNOWN'
                 else 'STALE' end as verdict
     from arrived a
     left join accepted c on c.number = a.number
-    left join stored s on s.integration_id = a.integration_id and s.event_id = a.event_id
-    left join repeated r on r.integration_id = a.integration_id and r.event_id = a.event_id
+    left join stored s on s.integration_id = c.integration_id and s.event_id = c.event_id
 ),
 told as materialized (
     select pg_notify(%(channel)s, '')

@@ -23,6 +23,10 @@ from softpro.store.database import Connection, Database
 LIFETIME_SECONDS = 30
 HEARTBEAT_SECONDS = 10
 HANDOVER_SECONDS = 120
+ANNOUNCED_SECONDS = 120
+"""So long a run that was announced may take to begin, before another one is."""
+
+ANNOUNCING = "select pg_advisory_xact_lock(hashtextextended('softpro announce ' || %s, 0))"
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +95,8 @@ def acquire(
     return taken["epoch"], row["log_id"] if row["log_id"] != log_id else None
 
 
-def require_free(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
-    """Raises LeaseHeld, with the running log's id, while a live run works on the stream."""
+def holder(connection: Connection, integration_id: UUID, entity_type: EntityType) -> UUID | None:
+    """The log of the live run that works on the stream, if one does."""
     row = connection.execute(
         """
         select log_id from softpro.leases l
@@ -100,8 +104,32 @@ def require_free(connection: Connection, integration_id: UUID, entity_type: Enti
         """,
         [integration_id, entity_type.value],
     ).fetchone()
-    if row is not None:
-        raise _held(entity_type, row["log_id"])
+    log_id: UUID | None = row["log_id"] if row else None
+    return log_id
+
+
+def lock_announcing(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
+    """Lets nobody else announce a run over the stream until the surrounding transaction ends. Raises LeaseHeld, with
+    the log's id, while a live run works on the stream, or an announced one is about to begin."""
+    connection.execute(ANNOUNCING, [f"{integration_id} {entity_type.value}"])
+    # Looked at first: one that begins in between is at work when that is looked at.
+    waiting = connection.execute(
+        """
+        select id from softpro.sync_logs
+        where integration_id = %s and entity_type = %s and status = 'PENDING' and mode <> 'records'
+          and started_at > clock_timestamp() - make_interval(secs => %s)
+        order by started_at
+        limit 1
+        """,
+        [integration_id, entity_type.value, ANNOUNCED_SECONDS],
+    ).fetchone()
+    if waiting is not None:
+        raise LeaseHeld(
+            f"Another run over these {entity_type.table} is about to begin: its log is {waiting['id']}", waiting["id"]
+        )
+    working = holder(connection, integration_id, entity_type)
+    if working is not None:
+        raise _held(entity_type, working)
 
 
 def lock_free(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:

@@ -24,13 +24,22 @@ PATIENCE_SECONDS = 4.0
 """SoftPro waits 5 s for an answer."""
 
 MOST_AT_ONCE = 200
-"""Deliveries in one statement."""
+MOST_CHARACTERS = 4_000_000
+"""Deliveries in one statement, and what they may come to; one is always taken."""
 
 MOST_WAITING = 2_000
 """Deliveries that wait, before more are turned away."""
 
 RETRY_SECONDS = 0.2
-SETTINGS = {"synchronous_commit": "on", "statement_timeout": "3s", "lock_timeout": "2s"}
+# A statement that is in somebody's way leaves time for those that are in nobody's.
+SETTINGS = {"synchronous_commit": "on", "statement_timeout": "2s", "lock_timeout": "500ms"}
+IN_THE_WAY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+"""Of one statement only: the database is there, and the connection good."""
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +52,12 @@ class Waiting:
     verdict: asyncio.Future[Verdict]
 
 
+class Blocked(DatabaseUnavailable):
+    """The database is there, and something else that goes on in it keeps this delivery from being stored."""
+
+
 class Writer:
-    """Stores deliveries, on the event loop that `put` is called on. It works by itself while something waits.
+    """Stores deliveries, on the one event loop that `put` is called on. It works by itself while something waits.
 
     `find` says where the database is; it may block, and is asked once.
     """
@@ -83,8 +96,18 @@ class Writer:
     async def _drain(self) -> None:
         """Stores what waits until nothing does. What came meanwhile goes together."""
         while self._waiting:
-            self._waiting, now = self._waiting[MOST_AT_ONCE:], self._waiting[:MOST_AT_ONCE]
-            await self._store([waiting for waiting in now if not waiting.verdict.done()])
+            await self._store([waiting for waiting in self._next() if not waiting.verdict.done()])
+
+    def _next(self) -> list[Waiting]:
+        """Takes as many as go together from those that wait, those first that came first."""
+        count = characters = 0
+        for waiting in self._waiting[:MOST_AT_ONCE]:
+            characters += waiting.arrival.size
+            if count and characters > MOST_CHARACTERS:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
 
     async def _store(self, batch: Sequence[Waiting]) -> None:
         """Stores a batch and tells who waits. Where the database is away it is tried again, while anybody waits."""
@@ -92,13 +115,13 @@ class Writer:
             try:
                 verdicts = await self._execute([waiting.arrival for waiting in batch])
             except Exception as failed:  # noqa: BLE001 - whatever it is, whoever waits is told
-                await self._disconnect()
+                if not isinstance(failed, IN_THE_WAY):
+                    await self._disconnect()
                 if _is_gone(failed):
                     self._say_away(failed)
                     await asyncio.sleep(RETRY_SECONDS)
-                elif len(batch) > 1:  # one of them can't be stored: the others can
-                    for waiting in batch:
-                        await self._store([waiting])
+                elif len(batch) > 1:
+                    await self._store_each(batch)
                 else:
                     _fail(batch[0], failed)
             else:
@@ -106,6 +129,21 @@ class Writer:
                 for waiting, verdict in zip(batch, verdicts, strict=True):
                     if not waiting.verdict.done():
                         waiting.verdict.set_result(verdict)
+
+    async def _store_each(self, batch: Sequence[Waiting]) -> None:
+        """One of them can't be stored, or not now: the others can. Where somebody is in an integration's way, its
+        others are not tried: everybody else would wait for each."""
+        blocked: dict[UUID, BaseException] = {}
+        for waiting in batch:
+            integration_id = waiting.arrival.integration_id
+            if integration_id in blocked:
+                _fail(waiting, blocked[integration_id])
+                continue
+            await self._store([waiting])
+            if waiting.verdict.done() and not waiting.verdict.cancelled():
+                failed = waiting.verdict.exception()
+                if isinstance(failed, Blocked):
+                    blocked[integration_id] = failed
 
     async def _execute(self, arrivals: Sequence[Arrival]) -> list[Verdict]:
         """The verdict on each, committed. The same event twice among them is one row, which one of them made."""
@@ -151,15 +189,40 @@ class Writer:
         self._is_away = True
 
 
+class Writers:
+    """One writer for each event loop, made when it is first asked for: its connection lives no longer than the loop."""
+
+    def __init__(self, find: Callable[[], Database]) -> None:
+        self._find = find
+        self._of_loops: dict[asyncio.AbstractEventLoop, Writer] = {}
+
+    def here(self) -> Writer:
+        """The running loop's."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._of_loops:
+            self._of_loops[loop] = Writer(self._find)
+        return self._of_loops[loop]
+
+    async def close_here(self) -> None:
+        """Closes the running loop's; the loop may end then."""
+        writer = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if writer is not None:
+            await writer.close()
+
+
 def _is_gone(failed: Exception) -> bool:
-    """Whether the database is away, or has no room or time, or became a standby: no fault of what was to be stored."""
+    """Whether the database is away, or has no room, or became a standby: no fault of what was to be stored."""
+    if isinstance(failed, IN_THE_WAY):
+        return False
     if isinstance(failed, psycopg.OperationalError):
         return not (failed.sqlstate or "").startswith("54")  # JSON, say, that is nested deeper than PostgreSQL can read
     return isinstance(failed, DatabaseUnavailable | psycopg.errors.ReadOnlySqlTransaction)
 
 
-def _fail(waiting: Waiting, failed: Exception) -> None:
+def _fail(waiting: Waiting, failed: BaseException) -> None:
     if isinstance(failed, OLD_SCHEMA):
         failed = SchemaError("The database lacks the product's tables: run `python -m softpro migrate`")
+    if isinstance(failed, IN_THE_WAY):
+        failed = Blocked(f"The event can't be stored now, as something else in the database is in its way: {failed}")
     if not waiting.verdict.done():
         waiting.verdict.set_exception(failed)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 
 from softpro.errors import SettingsError, UsageError
 from softpro.orchestration.hook import database as find_database
@@ -19,7 +21,7 @@ from softpro.store.arrivals import MAX_ATTEMPTS, Arrival, Verdict
 from softpro.store.events import About, Event, Status, Wanted
 from softpro.webhooks import verify
 from softpro.webhooks.verify import LARGEST_BODY, LONGEST_TEXT, WINDOW
-from softpro.webhooks.writer import Writer
+from softpro.webhooks.writer import Writers
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
 from softpro_web.models import Answer, Done, ListAnswer, Meta
 from softpro_web.quarantine_models import WITHOUT_NUL
@@ -38,12 +40,23 @@ from softpro_web.webhook_models import (
 KEPT_HEADERS = ("content-type", "user-agent", "x-softpro-delivery")
 LONGEST_HEADER = 500
 
-router = APIRouter(prefix="/webhooks")
+_writers = Writers(find_database)
+
+
+@asynccontextmanager
+async def _closing(_: FastAPI) -> AsyncIterator[None]:
+    """Airflow's server goes through the lifespans of the apps that it mounts: at its end nothing is left open."""
+    try:
+        yield
+    finally:
+        await _writers.close_here()
+
+
+router = APIRouter(prefix="/webhooks", lifespan=_closing)
 log = logging.getLogger(__name__)
 
 IntegrationId = Annotated[UUID, Query(alias="integrationId")]
 
-_writer = Writer(find_database)
 _headers = msgspec.json.Encoder()
 _STORED = b'{"success":true,"message":"The event is stored"}'
 _KNOWN = b'{"success":true,"message":"The event was stored before"}'
@@ -174,7 +187,7 @@ async def receive(integration_id: str, request: Request) -> Response:
     except ValueError:
         raise HTTPException(404, "No such receiver") from None
     kept = {name: request.headers[name][:LONGEST_HEADER] for name in KEPT_HEADERS if name in request.headers}
-    verdict = await _writer.put(
+    verdict = await _writers.here().put(
         Arrival(
             integration_id=wanted,
             organization=event.organization,
