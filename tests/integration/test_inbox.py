@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +19,7 @@ from softpro.store import events, inbox
 from softpro.store.arrivals import STORE, Arrival, Verdict, parameters
 from softpro.store.database import Database
 from softpro.store.events import Wanted
-from softpro.webhooks.writer import Writer, Writers
+from softpro.webhooks.writer import SETTINGS, Writer, Writers
 
 from ..support.databases import Server, execute, one, rows
 
@@ -186,6 +187,28 @@ def test_two_servers_that_take_the_same_events_at_once_store_each_once(database:
 
     assert (told.count(STORED), told.count(KNOWN)) == (300, 300)
     assert one(database, "select count(*) from softpro.webhook_events where deliveries in (1, 2)") == 300
+
+
+@pytest.mark.parametrize("stored", [0, 1])
+def test_a_plan_made_while_there_are_few_events_reads_no_more_of_them_when_there_are_many(
+    database: Database, stored: int
+) -> None:
+    acme = integration(database)
+    if stored:
+        store(database, arrival(acme))
+        execute(database, "analyze softpro.webhook_events")
+    query = STORE
+    for number, name in enumerate(parameters({}), 1):
+        query = query.replace(f"%({name})s", f"${number}")
+
+    with database.set(**SETTINGS).connect() as connection:
+        plan = [row["QUERY PLAN"] for row in connection.execute(f"explain (generic_plan) {query}".encode())]
+
+    scans = [number for number, line in enumerate(plan) if " on webhook_events e" in line and "Scan" in line]
+    assert len(scans) == 3
+    for number in scans:
+        assert re.search(r"using webhook_events_(pkey|integration_id_event_id_key) ", plan[number])
+        assert re.search(r"Index Cond: .*\b(id = |event_id >= )", plan[number + 1])
 
 
 def test_who_comes_again_while_the_event_is_being_settled_waits_for_nobody(database: Database) -> None:

@@ -59,8 +59,10 @@ class Arrival:
 
 # An event that is repeated is one row, and nobody waits for it: where it is locked, by whoever settles it, it is known
 # all the same, and only not counted. One that another server stores at this moment is waited for, to be told KNOWN: in
-# the order of ids, so that two servers never wait for each other. `limit` keeps to one look-up in the index for each,
-# however few rows there were when the plan was made.
+# the order of ids, so that two servers never wait for each other.
+#
+# PostgreSQL keeps the plan, and where the table has no rows yet any plan is as good to it as another. So the first id
+# that is not below is asked for: only the index of ids has that order. And `any` names the rows that are updated.
 STORE = """
 with arrived as materialized (
     select *
@@ -76,11 +78,12 @@ accepted as materialized (
     from arrived a
     join softpro.integrations i on i.id = a.integration_id and i.softpro_organization_id = a.organization
     left join lateral (
-        select e.id
+        select e.id, e.event_id
         from softpro.webhook_events e
-        where e.integration_id = a.integration_id and e.event_id = a.event_id
+        where e.integration_id = a.integration_id and e.event_id >= a.event_id
+        order by e.event_id
         limit 1
-    ) k on true
+    ) k on k.event_id = a.event_id
     where i.webhooks_enabled and i.status <> 'DISCONNECTED' and i.deleted_at is null
 ),
 stored as (
@@ -101,6 +104,7 @@ free as materialized (
     select e.id, a.deliveries
     from accepted a
     join softpro.webhook_events e on e.id = a.known
+    where e.id = any (array(select known from accepted))
     order by a.integration_id, a.event_id
     for no key update of e skip locked
 ),
@@ -108,7 +112,7 @@ counted as (
     update softpro.webhook_events e
     set deliveries = e.deliveries + f.deliveries
     from free f
-    where e.id = f.id
+    where e.id = f.id and e.id = any (array(select id from free))
 ),
 judged as (
     select a.number,

@@ -31,8 +31,9 @@ MOST_WAITING = 2_000
 """Deliveries that wait, before more are turned away."""
 
 RETRY_SECONDS = 0.2
-# A statement that is in somebody's way leaves time for those that are in nobody's.
-SETTINGS = {"synchronous_commit": "on", "statement_timeout": "2s", "lock_timeout": "500ms"}
+# A statement that somebody is in the way of leaves time for the others. No plan may read all of a table that is small
+# now: it would be kept when it is large.
+SETTINGS = {"synchronous_commit": "on", "statement_timeout": "2s", "lock_timeout": "500ms", "enable_seqscan": "off"}
 IN_THE_WAY = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
