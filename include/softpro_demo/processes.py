@@ -10,12 +10,13 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 5
 
 
 class Processes:
@@ -68,7 +69,9 @@ def reap(children: IO[bytes], postgres: Path) -> None:
     for process in members:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    psutil.wait_procs(members, timeout=PATIENCE_SECONDS)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(map(_lives, members)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     for process in {*members, *_members(sessions)}:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -76,6 +79,14 @@ def reap(children: IO[bytes], postgres: Path) -> None:
         from softpro.store import embedded
 
         embedded.start(postgres)  # joins it; being the last to leave, this process stops it
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Not one that has ended and whose end its parent, which may wait for this process, has not seen yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _members(sessions: set[int]) -> list[psutil.Process]:

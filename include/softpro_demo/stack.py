@@ -51,12 +51,15 @@ class Stack:
         size: Size,
         say: Callable[[str], None] = lambda what: None,
         users: Mapping[str, str] = MappingProxyType({ADMIN: "admin"}),
+        port: int = 8080,
     ) -> None:
-        """`users`: {name: role} of Airflow's SimpleAuthManager; `say` is told what is being started."""
+        """`users`: {name: role} of Airflow's SimpleAuthManager; `say` is told what is being started. `port`: Airflow's,
+        unless it is taken; 0: any."""
         self.home = home.resolve()
         self.size = size
         self.say = say
         self.users = users
+        self.port = port
         self._started: Processes | None = None
         self._lock: IO[str] | None = None
         self._components: dict[str, subprocess.Popen[bytes]] = {}
@@ -86,7 +89,7 @@ class Stack:
         migrations.migrate(self.database)
         self.say(f"sandbox with {self.size.transactions:,} transactions and {self.size.contacts:,} contacts")
         self._start_sandbox()
-        port = free_port(8080)
+        port = free_port(self.port)
         self.airflow_url = f"http://127.0.0.1:{port}"
         self.environment = self._environment(port)
         self.say("Airflow's own tables")
@@ -179,6 +182,7 @@ class Stack:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__SECRET_KEY": kept["api_secret_key"],
             "AIRFLOW__API_AUTH__JWT_SECRET": kept["jwt_secret"],
+            "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",  # they were done just now
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres@/airflow?host={directory}",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(8793)),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port(8794)),

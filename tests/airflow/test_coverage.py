@@ -8,8 +8,7 @@ from .conftest import Airflow
 def test_coverage_is_answered_for_each_entity_type_after_a_look_at_the_records(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     integration_id = plugin.connect("coverage-org", organization=airflow.vendor_organization())["id"]
-    airflow.query("update softpro.integrations set sync_enabled = false where organization_id = 'coverage-org'")
-    plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration_id}).raise_for_status()
+    airflow.load("coverage-org", "--entity", "contacts")
 
     answer = airflow.as_user("reader").session.get(
         f"{airflow.url}/mappings/coverage", params={"integrationId": integration_id, "refresh": "true"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ..support.databases import lasting_directory
+from ..support.databases import quick_directory
 
 COMMAND = [sys.executable, "-m", "softpro_demo", "--transactions", "230", "--contacts", "70"]
 
@@ -33,7 +33,7 @@ def left_over(home: Path) -> list[str]:
 
 @pytest.fixture
 def home() -> Path:
-    return lasting_directory() / "demo"
+    return quick_directory() / "demo"
 
 
 def test_the_demo_shows_what_arrived_finds_it_again_and_leaves_nothing_however_it_ends(home: Path) -> None:

@@ -16,11 +16,8 @@ SOME_ID = "00000000-0000-0000-0000-000000000001"
 
 def loaded(airflow: Airflow, organization: str) -> str:
     """Connects the organization and loads its transactions. Its integration's id."""
-    plugin = airflow.as_user()
-    integration = plugin.connect(organization, organization=airflow.vendor_organization())
-    airflow.query("update softpro.integrations set sync_enabled = false where organization_id = %s", organization)
-    synced = sync(plugin, airflow, integration["id"])
-    assert synced["success"] is True, synced
+    integration = airflow.as_user().connect(organization, organization=airflow.vendor_organization())
+    airflow.load(organization, "--entity", "transactions")
     return str(integration["id"])
 
 

@@ -24,7 +24,6 @@ def connected(airflow: Airflow, organization: str, *records: str) -> tuple[Plugi
     """An organization whose vendor has these records too, synced; no schedule comes in between."""
     plugin, vendor = airflow.as_user(), airflow.vendor_organization()
     integration_id: str = plugin.connect(organization, organization=vendor)["id"]
-    airflow.query("update softpro.integrations set sync_enabled = false where organization_id = %s", organization)
     for each in records:
         requests.post(
             f"{airflow.stack.sandbox['url']}/sandbox/records",
@@ -32,8 +31,8 @@ def connected(airflow: Airflow, organization: str, *records: str) -> tuple[Plugi
             data=each.encode(),
             timeout=30,
         ).raise_for_status()
-    answer = plugin.session.post(f"{airflow.url}/sync/transactions", json={"integrationId": integration_id})
-    assert answer.json()["data"]["recordsFailed"] == len(records), answer.text
+    airflow.load(organization, "--entity", "transactions")
+    assert plugin.logs(integration_id)[0]["recordsFailed"] == len(records)
     return plugin, integration_id
 
 

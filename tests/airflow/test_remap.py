@@ -9,8 +9,7 @@ from .test_sync import until
 def test_a_run_applies_a_changed_mapping_to_all_rows_without_asking_softpro(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     integration = plugin.connect("remap-org", organization=airflow.vendor_organization())
-    airflow.query("update softpro.integrations set sync_enabled = false where organization_id = 'remap-org'")
-    plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration["id"]}).raise_for_status()
+    airflow.load("remap-org", "--entity", "contacts")
     url = f"{airflow.url}/mappings"
     [*contacts] = [
         {**mapping, "direction": "SOFTPRO_TO_ROI", "transformationRule": "'Dr. ' & $"}

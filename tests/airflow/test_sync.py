@@ -108,6 +108,7 @@ def test_the_scheduler_syncs_whoever_is_due_and_one_bad_tenant_stops_nobody(airf
             log["status"] == "FAILED" for log in plugin.logs(bad["id"])
         )
 
+    airflow.next_minute()
     until(120, ended)
 
     logs = {log["entityType"]: log for log in plugin.logs(good["id"])}
@@ -207,6 +208,7 @@ def test_a_backlog_goes_on_in_its_own_lane(airflow: Airflow) -> None:
         integration["id"],
     )
 
+    airflow.next_minute()
     until(120, lambda: any(log["status"] == "COMPLETED" for log in plugin.logs(integration["id"])))
 
     [log] = [log for log in plugin.logs(integration["id"]) if log["status"] == "COMPLETED"]

@@ -45,9 +45,7 @@ def acme(airflow: Airflow) -> Mappings:
     """An organization with its 50 contacts, which nobody syncs."""
     plugin = airflow.as_user()
     integration_id = plugin.connect("versions-org", organization=airflow.vendor_organization())["id"]
-    airflow.query("update softpro.integrations set sync_enabled = false where organization_id = 'versions-org'")
-    synced = plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration_id}, timeout=90)
-    assert synced.json()["data"]["recordsSucceeded"] == 50, synced.text
+    airflow.load("versions-org", "--entity", "contacts")
     return Mappings(plugin, f"{airflow.url}/mappings", integration_id)
 
 
