@@ -97,24 +97,28 @@ def _show(stack: Stack) -> bool:
             outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
     console.print()
     summary.show(console, stack.database, ORGANIZATION, outcomes)
-    if stack.size.transactions:
-        console.print(f"\n{_by_webhook(stack, api, status['id'])}")
+    arrived = not stack.size.transactions or _by_webhook(stack, api, status["id"])
     console.print(f"\nAirflow   {stack.airflow_url}   user [bold]{ADMIN}[/]   password [bold]{stack.password}[/]")
     console.print(f"Sandbox   {stack.sandbox['url']}")
     short = [outcome for outcome in outcomes if not outcome.complete]
     for outcome in short:
         message = outcome.log["errorMessage"] or f"{outcome.rows} of {outcome.at_vendor} arrived"
         console.print(f"[red]{outcome.entity_type.table} fell short:[/] {message}")
-    return not short
+    return arrived and not short
 
 
-def _by_webhook(stack: Stack, api: Plugin, integration_id: str) -> str:
-    """Lets a change at the sandbox come by webhook. How long that took."""
+def _by_webhook(stack: Stack, api: Plugin, integration_id: str) -> bool:
+    """Lets a change at the sandbox come by webhook, and says how long that took. Returns whether it came."""
     [vendor_organization] = stack.sandbox["organizationIds"]
     url = stack.sandbox["url"]
     webhook.register(api, url, integration_id, vendor_organization, stack.webhook_secret)
-    seconds = webhook.seconds_to_arrive(stack.database, url, ORGANIZATION, vendor_organization)
-    return f"A change at SoftPro was in roi {seconds:.1f} s later, by webhook"
+    try:
+        seconds = webhook.seconds_to_arrive(stack.database, url, ORGANIZATION, vendor_organization)
+    except TimeoutError as late:
+        console.print(f"\n[red]{late}:[/] is the DAG softpro_webhooks paused? It begins some minutes after it is not")
+        return False
+    console.print(f"\nA change at SoftPro was in roi {seconds:.1f} s later, by webhook")
+    return True
 
 
 def _tell_of_earlier_data(stack: Stack) -> None:

@@ -99,7 +99,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events of an integration to list; None leaves all in. `event_type` as stored, e.g. ORDER_CLOSED."""
+    """Which events of an integration to list; None leaves all in. `event_type` as stored, or as sent: ORDER_CLOSED or
+    order.closed."""
 
     status: str | None = None
     entity_type: str | None = None
@@ -186,7 +187,7 @@ def page(
     for column in Wanted.__dataclass_fields__:
         if (value := getattr(wanted, column)) is not None:
             conditions.append(sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder(column)))
-            parameters[column] = value
+            parameters[column] = value.replace(".", "_").upper() if column == "event_type" else value
     where = sql.SQL(" and ").join(conditions)
     found = (
         connection.cursor(row_factory=class_row(Event))

@@ -12,6 +12,7 @@ from softpro.store import migrations
 from softpro.store.database import Connection
 
 OVERDUE_MINUTES = 10
+LATE_SECONDS = 600
 
 QUERY = """
 with seen as materialized (
@@ -88,6 +89,9 @@ class Health:
             "streams are overdue": counts.streams_overdue,
             "circuit breakers are open": counts.breakers_open,
             "webhook events failed": counts.events_failed,
+            "webhook events wait, the oldest for more than 10 minutes": counts.events_waiting
+            if (counts.oldest_event_seconds or 0) > LATE_SECONDS
+            else 0,
             "batches are held": counts.holds_open,
         }
         return [f"{what}: {number}" for what, number in found.items() if number]
