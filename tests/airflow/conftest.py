@@ -107,7 +107,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def airflow() -> Iterator[Airflow]:
-    size = Size(transactions=120, contacts=50, organizations=32)
+    size = Size(transactions=120, contacts=50, organizations=48)
     stack = Stack(quick_directory(), size, users=ROLES, port=0)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in SETTINGS.items():
