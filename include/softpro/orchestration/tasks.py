@@ -26,6 +26,7 @@ from softpro.services import services
 from softpro.store import integrations, logs, schedule
 from softpro.store.database import Connection, Database
 from softpro.store.leases import Keeper, Run, keeping
+from softpro.store.logs import SyncLog
 from softpro.store.schedule import Lane, Stream
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
@@ -176,17 +177,7 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
             if not entry.finished:
                 logs.fail(connection, entry.id, SoftProError("A task of the run died; the next run goes on from there"))
         entries = logs.of_run(connection, run_id)
-    for entry in entries:
-        log.info(
-            "%s %s: %s, %d fetched, %d processed, %d failed, %d requests",
-            entry.organization_id,
-            entry.entity_type.lower(),
-            entry.status,
-            entry.records_fetched,
-            entry.records_processed,
-            entry.records_failed,
-            entry.api_requests,
-        )
+    say(entries)
     failed = [
         f"{entry.organization_id} {entry.entity_type.lower()}s: {entry.error_message}"
         for entry in entries
@@ -200,6 +191,21 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
         "processed": sum(entry.records_processed for entry in entries),
         "failed": sum(entry.records_failed for entry in entries),
     }
+
+
+def say(entries: Sequence[SyncLog]) -> None:
+    """A line in the task's log for each sync log."""
+    for entry in entries:
+        log.info(
+            "%s %s: %s, %d fetched, %d processed, %d failed, %d requests",
+            entry.organization_id,
+            entry.entity_type.lower(),
+            entry.status,
+            entry.records_fetched,
+            entry.records_processed,
+            entry.records_failed,
+            entry.api_requests,
+        )
 
 
 def _asked_for(connection: Connection, params: dict[str, Any]) -> list[Stream]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from softpro.orchestration.assets import tell
 from softpro.orchestration.hook import database
+from softpro.orchestration.tasks import say
 from softpro.services import services
 from softpro.store import logs
 from softpro.webhooks.process import drain
@@ -30,17 +31,7 @@ def process(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[
         log.info("Somebody else works on the events")
     with services_.database.connect() as connection:
         entries = logs.of_run(connection, run_id)
-    for entry in entries:
-        log.info(
-            "%s %s: %s, %d fetched, %d processed, %d failed, %d requests",
-            entry.organization_id,
-            entry.entity_type.lower(),
-            entry.status,
-            entry.records_fetched,
-            entry.records_processed,
-            entry.records_failed,
-            entry.api_requests,
-        )
+    say(entries)
     if drained.failed:
         log.warning("%d events are FAILED: see `python -m softpro webhooks list`", drained.failed)
     tell(outlet_events, entries)

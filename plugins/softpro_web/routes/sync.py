@@ -75,7 +75,7 @@ async def sync_transaction(
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
-    return await _sync_record(EntityType.TRANSACTION, order_id, body, user, request, response, database, wait)
+    return await _sync(EntityType.TRANSACTION, body, user, request, response, database, wait, order_id)
 
 
 @router.post("/contacts/{contact_id}", responses={202: {"model": Answer[Started]}})
@@ -89,7 +89,7 @@ async def sync_contact(
     wait: Wait = DEFAULT_WAIT_SECONDS,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
-    return await _sync_record(EntityType.CONTACT, contact_id, body, user, request, response, database, wait)
+    return await _sync(EntityType.CONTACT, body, user, request, response, database, wait, contact_id)
 
 
 @router.get("/logs")
@@ -120,14 +120,17 @@ def read_log(log_id: UUID, user: Reader, database: DatabaseDep) -> Answer[WholeL
 
 async def _sync(
     entity_type: EntityType,
-    body: SyncBody,
+    body: SyncBody | SyncRecordBody,
     user: Caller,
     request: Request,
     response: Response,
     database: Database,
     wait: float,
+    record: str | None = None,
 ) -> Answer[SyncResult] | Answer[Started]:
+    """Starts a run over the stream, or over one `record` of it."""
     run_id = f"api__{uuid4()}"
+    mode = body.mode if isinstance(body, SyncBody) else Mode.RECORDS
     integration, log_id = await run_in_threadpool(
         runs.announce,
         database,
@@ -135,41 +138,14 @@ async def _sync(
         body.integration_id,
         entity_type,
         run_id=run_id,
-        mode=body.mode,
-        require=lambda connection, integration: integrations.require_connected(integration),
-    )
-    conf = {"organization": integration.organization_id, "entity_types": [entity_type.table], "mode": body.mode.value}
-    return await runs.result(
-        request, response, database, wait, dag_id=SYNC_DAG, run_id=run_id, conf=conf, log_id=log_id
-    )
-
-
-async def _sync_record(
-    entity_type: EntityType,
-    record: str,
-    body: SyncRecordBody,
-    user: Caller,
-    request: Request,
-    response: Response,
-    database: Database,
-    wait: float,
-) -> Answer[SyncResult] | Answer[Started]:
-    run_id = f"api__{uuid4()}"
-    integration, log_id = await run_in_threadpool(
-        runs.announce,
-        database,
-        user,
-        body.integration_id,
-        entity_type,
-        run_id=run_id,
-        mode=Mode.RECORDS,
+        mode=mode,
         require=lambda connection, integration: integrations.require_connected(integration),
         record=record,
     )
-    conf = {
+    conf: dict[str, object] = {
         "organization": integration.organization_id,
         "entity_types": [entity_type.table],
-        "records": [record],
+        **({"mode": mode.value} if record is None else {"records": [record]}),
     }
     return await runs.result(
         request, response, database, wait, dag_id=SYNC_DAG, run_id=run_id, conf=conf, log_id=log_id
