@@ -7,7 +7,9 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 
 from softpro.errors import RulesUnavailable
 from softpro.mapping.rule_messages import NOT_TRIED, Asked, Rule
+from softpro.mapping.rule_watch import LONGEST_SECONDS as LONGEST_CPU_SECONDS
 from softpro.mapping.rules import MOST_STOPPED, evaluating, problems
 
 from ..support.hostile import DEEP, HOSTILE
@@ -124,6 +127,20 @@ def test_a_process_that_somebody_kills_costs_no_record_anything(seed: int) -> No
     assert killed == 3
     assert [each.results for each in found] == [[f'"value {number}!"'] for number in range(20_000)]
     assert not any(each.failures for each in found)
+
+
+def test_a_machine_that_stands_still_is_no_rules_fault() -> None:
+    """The clock on the wall goes on while the process does not."""
+    busy = "$count($filter([1..50000], function($v) { $v % 3 = 0 }))"
+    with evaluating([Rule(busy, 0, None, {})]) as rules, ThreadPoolExecutor(1) as other:
+        evaluated = other.submit(lambda: list(rules.evaluate(Asked([str(number)]) for number in range(40))))
+        for _ in range(2):
+            time.sleep(0.4)
+            for child in evaluators(psutil.Process()):
+                child.suspend()
+                time.sleep(LONGEST_CPU_SECONDS + 0.4)
+                child.resume()
+        assert [(each.results, each.failures) for each in evaluated.result()] == [(["16666"], {})] * 40
 
 
 def test_a_process_that_does_not_stay_alive_ends_the_run() -> None:

@@ -13,11 +13,14 @@ from contextlib import suppress
 from threading import Event, Thread
 
 import msgspec
+import psutil
 
 from softpro.mapping.rule_messages import COUNTER_BYTES, LENGTH, Answer, Request
 
 LONGEST_SECONDS = 0.7
-"""Of one rule on one record. JSONata's own functions look at no clock, so the process is ended."""
+"""Of the CPU, for one rule on one record. JSONata's own functions look at no clock, so the process is ended."""
+LONGEST_WAIT_SECONDS = 10.0
+"""By the clock on the wall: a busy machine is not the rule's fault."""
 WATCH_SECONDS = 0.05
 SHOWN_CHARACTERS = 200
 # jsonatapy's allocator, and the C library's, else map more address space than they need: no limit would tell.
@@ -108,12 +111,22 @@ class RuleProcess:
 
     def _watch(self) -> None:
         """Ends the process where one evaluation lasts too long: while it goes on, the counter is odd and stands."""
-        seen, since = 0, time.monotonic()
-        while not self._done.wait(WATCH_SECONDS):
-            count = self._counter[0]
-            if count != seen or count % 2 == 0:
-                seen, since = count, time.monotonic()
-            elif time.monotonic() - since > LONGEST_SECONDS:
-                self._stood_at = count
-                self._process.kill()
-                return
+        seen = 0
+        with suppress(psutil.NoSuchProcess):
+            watched = psutil.Process(self._process.pid)
+            since, worked = time.monotonic(), _cpu_seconds(watched)
+            while not self._done.wait(WATCH_SECONDS):
+                count = self._counter[0]
+                if count != seen or count % 2 == 0:
+                    seen, since, worked = count, time.monotonic(), _cpu_seconds(watched)
+                elif (
+                    _cpu_seconds(watched) - worked > LONGEST_SECONDS or time.monotonic() - since > LONGEST_WAIT_SECONDS
+                ):
+                    self._stood_at = count
+                    self._process.kill()
+                    return
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
