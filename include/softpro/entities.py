@@ -24,12 +24,17 @@ class EntityType(StrEnum):
         """The column that holds the vendor's id."""
         return {"TRANSACTION": "softpro_order_id", "CONTACT": "softpro_contact_id"}[self.value]
 
+    @property
+    def deletable(self) -> bool:
+        """SoftPro's API can delete it."""
+        return self is EntityType.TRANSACTION
+
 
 class Mode(StrEnum):
     """Incremental fetches what changed; delta lists all and maps what differs; full lists and maps all.
 
     Remap fetches nothing, and maps all that was ever fetched; replay, what of it is in quarantine. Records fetches the
-    ones that were named, one by one.
+    ones that were named, one by one. Push sends what was changed here.
     """
 
     INCREMENTAL = "incremental"
@@ -38,6 +43,7 @@ class Mode(StrEnum):
     REMAP = "remap"
     REPLAY = "replay"
     RECORDS = "records"
+    PUSH = "push"
 
     @property
     def lists(self) -> bool:
@@ -47,7 +53,7 @@ class Mode(StrEnum):
     @property
     def fetches(self) -> bool:
         """Whether it asks the vendor."""
-        return self.lists or self is Mode.RECORDS
+        return self.lists or self in (Mode.RECORDS, Mode.PUSH)
 
 
 LISTING = [mode for mode in Mode if mode.lists]

@@ -93,7 +93,7 @@ def begin(
         epoch = _take(connection, integration, entity_type, log_id) if records is None else None
         named = None if records is None else tuple(records)
         run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch, named)
-        if records is not None or sync_type is SyncType.WEBHOOK:
+        if mode is not Mode.PUSH and (records is not None or sync_type is SyncType.WEBHOOK):
             cursors.owe(connection, run)
         logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
     return run
@@ -211,9 +211,12 @@ def check(database: Database, run: Run) -> Checked:
 def load(database: Database, run: Run) -> Loaded:
     """See `softpro.sync.load`."""
     from softpro.sync.load import load as step
+    from softpro.writeback.agree import Agreement
+    from softpro.writeback.owners import Owners
 
     with database.connect() as connection:
-        return step(connection, run)
+        mappings = sets.current(connection, run.integration_id, run.entity_type).mappings
+        return step(connection, run, Agreement(connection, run), Owners.of(run.entity_type, mappings).kept)
 
 
 def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:

@@ -58,6 +58,7 @@ def test_migrating_twice_does_nothing_the_second_time(bare_database: Database) -
         "0011",
         "0012",
         "0013",
+        "0014",
     ]
     assert migrate(bare_database) == []
 
@@ -77,7 +78,7 @@ def test_what_was_granted_on_a_view_that_is_made_anew_stays(
     execute(bare_database, 'create role "an analyst"')
     execute(bare_database, 'grant select on roi.transactions_versions to "an analyst" with grant option')
     execute(bare_database, "grant select on roi.contacts_versions to public")
-    assert migrate(bare_database) == ["0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013"]
+    assert migrate(bare_database) == ["0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013", "0014"]
     granted = "select has_table_privilege('an analyst', %s, %s)"
     assert one(bare_database, granted, "roi.transactions_versions", "select with grant option")
     assert one(bare_database, granted, "roi.contacts_versions", "select")

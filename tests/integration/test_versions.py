@@ -21,7 +21,7 @@ from softpro.store.database import Connection
 from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
 
-from ..support.databases import dump, execute, one, rows
+from ..support.databases import dump, execute, load, one, rows
 from ..support.kinds import Connected
 from ..support.product import begin, sync
 
@@ -244,7 +244,7 @@ def test_of_a_run_in_parts_each_row_names_the_set_of_its_part_and_the_log_the_la
 ) -> None:
     acme, database = connected("acme"), services.database
     sync(services, acme, CONTACT)
-    execute(database, "update roi.contacts set last_name = 'stale', mapping_version = 0")
+    load(database, "update roi.contacts set last_name = 'stale', mapping_version = 0")
     ids = [row["id"] for row in rows(database, MADE_BY)]
     run = begin(services, acme, CONTACT, Mode.REMAP)
     pipeline.mark(database, run)

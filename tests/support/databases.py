@@ -16,7 +16,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from softpro.store import embedded
+from softpro.store import embedded, outbox
 from softpro.store.database import Connection, Database
 from softpro.store.migrations import migrate
 
@@ -113,6 +113,13 @@ def execute(database: Database, query: Any, *parameters: object, **named: object
     """Runs a statement and commits it."""
     with database.connect() as connection:
         connection.execute(query, named or parameters or None)
+
+
+def load(database: Database, query: Any, *parameters: object) -> None:
+    """Runs a statement as the loader does, whose changes are nobody's edits, and commits it."""
+    with database.connect() as connection, connection.transaction():
+        connection.execute(outbox.LOADING)
+        connection.execute(query, parameters or None)
 
 
 def tables(connection: Connection) -> list[tuple[str, str]]:

@@ -43,4 +43,5 @@ COLUMNS: dict[EntityType, dict[str, Type]] = {
     ),
 }
 
+CUSTOM = "custom"
 CUSTOM_PREFIX = "custom."

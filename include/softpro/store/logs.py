@@ -114,8 +114,9 @@ def announce(
     connection.execute(
         """
         insert into softpro.sync_logs
-            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, operation, entity_id, status)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
+            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, operation, entity_id, direction,
+             status)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
         on conflict (id) do nothing
         """,
         [
@@ -128,6 +129,7 @@ def announce(
             mode.value,
             operation,
             entity_id,
+            "ROI_TO_SOFTPRO" if mode is Mode.PUSH else "SOFTPRO_TO_ROI",
         ],
     )
     return log_id

@@ -49,6 +49,8 @@ class Options:
     sync_documents: bool
     webhooks_enabled: bool
     conflict_strategy: str
+    conflict_overrides: dict[str, str]
+    push_deletes: bool
     environment: str
     client_id: str
     next_environment: str | None
@@ -71,6 +73,8 @@ PLAIN = (
     "sync_contacts",
     "webhooks_enabled",
     "conflict_strategy",
+    "conflict_overrides",
+    "push_deletes",
     "next_environment",
 )
 """What `change` writes as it is given."""

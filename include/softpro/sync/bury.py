@@ -9,7 +9,7 @@ from psycopg import sql
 
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS
-from softpro.store import inbox, logs
+from softpro.store import inbox, logs, outbox
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.vendor.contract import LAG
@@ -38,11 +38,25 @@ with replaced as (
     set deleted_at = now(), updated_at = now()
     from {roi} o
     where t.id = o.id and o.organization_id = %(organization_id)s and o.{key} = any(%(ids)s) and o.deleted_at is null
+      and not exists (
+        select from softpro.outbox
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = o.id
+          and operation = 'UPDATE' and settled_at is null)
     returning o.*
 )
 insert into {history} ({columns}, valid_from, valid_to, changed_fields)
 select {columns}, updated_at, now(), array['deleted_at']
 from replaced
+"""
+BOTH_DELETED = """
+update softpro.outbox
+set settled_at = clock_timestamp(), outcome = 'AGREED', log_id = %(log_id)s
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
+  and roi_entity_id in (
+    select roi_entity_id
+    from softpro.outbox
+    where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
+      and operation = 'DELETE' and entity_id = any(%(ids)s))
 """
 RESOLVE = """
 update softpro.quarantine
@@ -58,7 +72,8 @@ def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) ->
     """Deletes the records of these ids, which the caller has locked in `raw.records`, in the order of ids, in the
     surrounding transaction. `confirmed`: when each was found gone, by the database's clock.
 
-    Their cases in quarantine, and the webhook events that wait for them, are closed with them.
+    Their cases in quarantine, and the webhook events that wait for them, are closed with them. A row that was changed
+    here, and not sent yet, is left to the next push.
     """
     ids = list(confirmed)
     parameters = {
@@ -66,7 +81,10 @@ def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) ->
         "organization_id": run.organization_id,
         "ids": ids,
         "confirmed": list(confirmed.values()),
+        "log_id": run.log_id,
     }
+    connection.execute(outbox.LOADING)
+    connection.execute(BOTH_DELETED, parameters)
     connection.execute(MARK, parameters)
     connection.execute(UNPEND, parameters)
     buried = connection.execute(_bury(run.entity_type), parameters).rowcount

@@ -142,6 +142,8 @@ def reason(cursor: Cursor, mode: Mode) -> str:
         return "maps again what is in quarantine"
     if mode is Mode.RECORDS:
         return "fetches the records that were named"
+    if mode is Mode.PUSH:
+        return "sends what was changed here"
     if cursor.sweep and (mode in (Mode.INCREMENTAL, cursor.sweep) or cursor.sweep is Mode.FULL):
         return f"goes on with the {cursor.sweep} sweep that an earlier run began"
     if mode is not Mode.INCREMENTAL:

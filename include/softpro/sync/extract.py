@@ -77,6 +77,8 @@ def extract(
                     run.entity_type, updated_from=asked.updated_from, limit=limit, offset=asked.offset
                 )
                 pages += 1
+                if pages == 1:
+                    capabilities.measure_clock(connection, run.integration_id, able, client.asked_at, page.answered_at)
                 turn = way.take(page, limit)
             except UnsortedList as told:
                 landed.wait()

@@ -6,14 +6,16 @@ a later run landed meanwhile is left to its own load.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 
 from psycopg import sql
 
 from softpro.entities import EntityType
-from softpro.mapping.columns import COLUMNS
+from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
 from softpro.quality import holds, quarantine, results
-from softpro.store import leases, logs
+from softpro.store import leases, logs, outbox
 from softpro.store.database import Connection, without
 from softpro.store.leases import Run
 from softpro.sync import cursors
@@ -76,17 +78,18 @@ where log_id = %(log_id)s
 
 MERGE = """
 with incoming as not materialized (
-    select * from {staging} where log_id = %(log_id)s
+    select * from {staging} where log_id = %(log_id)s {only}
 ),
 replaced as (
     update {roi} t
-    set ({columns}, mapping_version) = row({new_columns}, i.mapping_version), updated_at = now(), deleted_at = null
+    set ({columns}, mapping_version) = row({replacing_columns}, i.mapping_version),
+        updated_at = now(), deleted_at = null
     from incoming i
     join {roi} o on o.organization_id = i.organization_id and o.{key} = i.{key}
     where t.id = o.id
-      and ((o.softpro_updated_at, coalesce(o.mapping_version, 0))
+      and ((coalesce(o.softpro_updated_at, '-infinity'), coalesce(o.mapping_version, 0))
                <= (i.softpro_updated_at, coalesce(i.mapping_version, 0)) or o.deleted_at is not null)
-      and (({old_columns}) is distinct from ({new_columns}) or o.deleted_at is not null)
+      and (({old_columns}) is distinct from ({replacing_columns}) or o.deleted_at is not null)
     returning o.*, array_remove(array[{changes}, case when o.deleted_at is not null then 'deleted_at' end], null)
                    as changed_fields
 ),
@@ -150,6 +153,14 @@ select (select count(*) from incoming) as loaded,
 """
 
 
+ONLY = "and {key} = any(%(only)s)"
+KEEP = """
+case when jsonb_typeof(o.custom) = 'object' and o.custom ? {name}
+     then coalesce({custom}, '{{}}') || jsonb_build_object({name}, o.custom -> {name})
+     else {custom} end
+"""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """What became of the staged records: loaded (of which inserted, updated, the rest unchanged), or in quarantine,
@@ -161,22 +172,39 @@ class Loaded:
     quarantined: int
 
 
-def load(connection: Connection, run: Run) -> Loaded:
-    """Merges what the run staged into its roi table, writing only what changed, and settles it. Raises LeaseLost."""
+@dataclass(frozen=True)
+class Agreed:
+    """What was brought together with people's edits: the records that had some, and how many of them are not loaded."""
+
+    records: Sequence[str]
+    left_out: int
+
+
+Agree = Callable[[], Agreed]
+"""Brings what is staged together with what people changed here; called again, with what they changed meanwhile."""
+
+
+def load(connection: Connection, run: Run, agree: Agree, kept: Sequence[str] = ()) -> Loaded:
+    """Merges what the run staged into its roi table, writing only what changed, and settles it; `kept` are the fields
+    that SoftPro says nothing of. Raises LeaseLost."""
     with connection.transaction():
         leases.fence(connection, run)
+        connection.execute(outbox.LOADING)
         parameters = {**run.stream, "log_id": run.log_id}
         discarded = _clear_pending(connection, run, parameters)
-        with without(connection, "seqscan"):  # of a table that is empty when this is planned
-            counts = connection.execute(_compose(MERGE, run.entity_type), parameters).fetchone()
-        assert counts is not None
+        left_out = agree().left_out
+        counts = _merge(connection, run, parameters, kept)
+        # What somebody changed after it was looked at, and before its row was locked, is overwritten by now: it is in
+        # the outbox, and comes back.
+        while meanwhile := agree().records:
+            _merge(connection, run, {**parameters, "only": list(meanwhile)}, kept)
         quarantined = discarded + quarantine.settle(connection, run)
         warnings = results.keep(connection, run)
         clear(connection, run.entity_type, run.log_id)
         logs.add(
             connection,
             run.log_id,
-            records_processed=counts["loaded"] + quarantined,
+            records_processed=counts["loaded"] + left_out + quarantined,
             records_failed=quarantined,
             records_inserted=counts["inserted"],
             records_updated=counts["updated"],
@@ -186,6 +214,15 @@ def load(connection: Connection, run: Run) -> Loaded:
             holds.settle(connection, run)
         cursors.pay(connection, run.stream)
     return Loaded(counts["loaded"], counts["inserted"], counts["updated"], quarantined)
+
+
+def _merge(connection: Connection, run: Run, parameters: dict[str, object], kept: Sequence[str]) -> dict[str, int]:
+    """Merges what is staged, or of it only the records of the ids in `only`. Returns the counts."""
+    with without(connection, "seqscan"):  # of a table that is empty when this is planned
+        query = _compose(MERGE, run.entity_type, kept, ONLY if "only" in parameters else "")
+        counts = connection.execute(query, parameters).fetchone()
+    assert counts is not None
+    return counts
 
 
 def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> int:
@@ -208,14 +245,21 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
     return discarded
 
 
-def _compose(query: str, entity_type: EntityType) -> sql.Composed:
+def _compose(query: LiteralString, entity_type: EntityType, kept: Sequence[str], only: LiteralString) -> sql.Composed:
     columns = [*COLUMNS[entity_type], "softpro_created_at", "softpro_updated_at"]
 
-    def each(template: str) -> sql.Composed:
-        pieces = (sql.SQL(template).format(name=sql.Identifier(column), text=sql.Literal(column)) for column in columns)
+    def each(template: LiteralString) -> sql.Composed:
+        pieces = (
+            sql.SQL(template).format(
+                name=sql.Identifier(column), text=sql.Literal(column), replacing=_replacing(column, kept)
+            )
+            for column in columns
+        )
         return sql.SQL(", ").join(pieces)
 
     return sql.SQL(query).format(
+        only=sql.SQL(only).format(key=sql.Identifier(entity_type.key)),
+        replacing_columns=each("{replacing}"),
         staging=sql.Identifier("staging", entity_type.table),
         roi=sql.Identifier("roi", entity_type.table),
         history=sql.Identifier("roi", f"{entity_type.table}_history"),
@@ -223,5 +267,16 @@ def _compose(query: str, entity_type: EntityType) -> sql.Composed:
         columns=each("{name}"),
         new_columns=each("i.{name}"),
         old_columns=each("o.{name}"),
-        changes=each("case when o.{name} is distinct from i.{name} then {text} end"),
+        changes=each("case when o.{name} is distinct from {replacing} then {text} end"),
     )
+
+
+def _replacing(column: str, kept: Sequence[str]) -> sql.Composable:
+    """What a row's column becomes: the staged value, but for what is kept of the one before."""
+    if column != CUSTOM:
+        return sql.Identifier("o" if column in kept else "i", column)
+    custom: sql.Composable = sql.Identifier("o" if CUSTOM in kept else "i", CUSTOM)
+    for field in kept:
+        if field.startswith(CUSTOM_PREFIX):
+            custom = sql.SQL(KEEP).format(custom=custom, name=sql.Literal(field.removeprefix(CUSTOM_PREFIX)))
+    return custom

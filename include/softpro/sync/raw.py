@@ -35,6 +35,7 @@ RECORD = {
     "entity_id": "text",
     "payload_hash": "bytea",
     "softpro_updated_at": "timestamptz",
+    "etag": "text",
     "payload": "bytea",
 }
 JSONB_VERSION = b"\x01"
@@ -44,6 +45,7 @@ LANDING = {
     "payload": "bytea",
     "payload_hash": "bytea",
     "updated_at": "timestamptz",
+    "etag": "text",
 }
 
 # One that was deleted is alive again, whatever version comes, if it was asked for after the delete: that was confirmed
@@ -52,9 +54,10 @@ LANDING = {
 UPSERT = """
 with landed as (
     insert into raw.records as r
-        (integration_id, organization_id, entity_type, entity_id, payload, payload_hash, softpro_updated_at)
+        (integration_id, organization_id, entity_type, entity_id, payload, payload_hash, softpro_updated_at, etag)
     select distinct on (entity_id)
-           %(integration_id)s, %(organization_id)s, %(entity_type)s, entity_id, payload::jsonb, payload_hash, updated_at
+           %(integration_id)s, %(organization_id)s, %(entity_type)s, entity_id, payload::jsonb, payload_hash,
+           updated_at, etag
     from landing
     where {storable}
     order by entity_id, updated_at desc, place desc
@@ -62,7 +65,8 @@ with landed as (
     set payload = case excluded.payload_hash when r.corrects then r.payload else excluded.payload end,
         payload_hash = case excluded.payload_hash when r.corrects then r.payload_hash else excluded.payload_hash end,
         corrects = case excluded.payload_hash when r.corrects then r.corrects end,
-        softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now(), deleted_at = null
+        softpro_updated_at = excluded.softpro_updated_at, last_seen_at = now(), deleted_at = null,
+        etag = excluded.etag
     where r.deleted_at < coalesce(%(asked_at)s::timestamptz, 'infinity')
        or (r.deleted_at is null
            and excluded.softpro_updated_at >= r.softpro_updated_at
@@ -131,7 +135,14 @@ def _look_up(connection: Connection, run: Stream, records: Sequence[Record]) -> 
 def _add(connection: Connection, run: Stream, records: Sequence[Record]) -> None:
     stream = (run.stream["integration_id"], run.organization_id, run.stream["entity_type"])
     rows = (
-        (*stream, record.key.id, record.payload_hash, record.key.updated_at, JSONB_VERSION + record.payload)
+        (
+            *stream,
+            record.key.id,
+            record.payload_hash,
+            record.key.updated_at,
+            record.etag,
+            JSONB_VERSION + record.payload,
+        )
         for record in records
     )
     _copy(connection, "raw.records", RECORD, rows)
@@ -156,12 +167,12 @@ def _merge(
     connection.execute(
         """
         create temporary table if not exists landing
-            (place int, entity_id text, payload text, payload_hash bytea, updated_at timestamptz)
+            (place int, entity_id text, payload text, payload_hash bytea, updated_at timestamptz, etag text)
         on commit delete rows
         """
     )
     rows = (
-        (place, record.key.id, record.payload, record.payload_hash, record.key.updated_at)
+        (place, record.key.id, record.payload, record.payload_hash, record.key.updated_at, record.etag)
         for place, record in enumerate(records)
     )
     _copy(connection, "landing", LANDING, rows)

@@ -35,6 +35,7 @@ from softpro.mapping.step import Reason
 from softpro.store import leases, logs
 from softpro.store.database import Connection, without
 from softpro.store.leases import Run
+from softpro.vendor.records import Record
 
 CHUNK = 2_000
 """Records that are copied before those of them that were rejected are: these wait in memory."""
@@ -178,6 +179,19 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
             mapped, rejected = mapped + more, rejected + bad
         logs.map_by(writing, run.log_id, in_force.version)  # last: who lands meanwhile counts in the same row
     return Transformed(in_place + mapped - rejected, rejected)
+
+
+def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
+    """Stages these records, as they were sent, under the run's log id, in place of what it had there; in the
+    surrounding transaction. Raises RulesUnavailable."""
+    in_force = sets.current(connection, run.integration_id, run.entity_type)
+    compiled = compile_mappings(run.entity_type, in_force.mappings)
+    pending = [_Pending(each.key.id, each.payload, each.payload_hash, each.key.updated_at) for each in records]
+    clear(connection, run.entity_type, run.log_id)
+    with evaluating(compiled.asking.rules) as rules:
+        _, rejected = _stage(connection, _Mapping(run, in_force.version, compiled, rules), pending)
+    _reject(connection, run, rejected)
+    logs.map_by(connection, run.log_id, in_force.version)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:

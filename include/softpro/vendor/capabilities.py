@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import datetime
 from uuid import UUID
 
 from psycopg import sql
@@ -12,12 +13,14 @@ from softpro.store.database import Connection
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the vendor does; by default what the contract says. `page_limit`: the most records it gives a page."""
+    """What the vendor does; by default what the contract says. `page_limit`: the most records it gives a page.
+    `clock_ahead_seconds`: how far its clock is ahead of the database's."""
 
     filters_updated_from: bool = True
     sorts_by_updated_at: bool = True
     sends_etags: bool = True
     page_limit: int = 200
+    clock_ahead_seconds: float = 0.0
 
 
 COLUMNS = sql.SQL(", ").join(sql.Identifier(each.name) for each in fields(Capabilities))
@@ -30,6 +33,20 @@ def read(connection: Connection, integration_id: UUID) -> Capabilities:
     ).fetchone()
     known = {name: value for name, value in (row or {}).items() if value is not None}
     return Capabilities(**known)
+
+
+CLOCKS_DIFFER_SECONDS = 1.5
+"""A `Date` has whole seconds, and takes some time on its way."""
+
+
+def measure_clock(
+    connection: Connection, integration_id: UUID, known: Capabilities, asked_at: datetime, answered_at: datetime
+) -> None:
+    """Notes how far the vendor's clock is ahead, where that is not what is `known`: by an answer's `Date`, and by when
+    the database's clock says that it was asked for."""
+    ahead = (answered_at - asked_at).total_seconds() + 0.5
+    if abs(ahead - known.clock_ahead_seconds) > CLOCKS_DIFFER_SECONDS:
+        note(connection, integration_id, clock_ahead_seconds=ahead if abs(ahead) > CLOCKS_DIFFER_SECONDS else 0.0)
 
 
 def note(connection: Connection, integration_id: UUID, **facts: object) -> None:

@@ -51,14 +51,36 @@ class Wanted:
     seconds: float = EXCHANGE_SECONDS
 
 
+def listed(
+    entity_type: EntityType,
+    roi_systems_id: str,
+    fields: Fields,
+    answered: Callable[[Record | Unreadable], None] = lambda record: None,
+) -> Wanted:
+    """A record with these fields; `answered` is told what SoftPro answers to its making, unless that is lost."""
+    named = _named(roi_systems_id, fields)
+
+    def send(client: Client) -> str:
+        record = client.create(entity_type, named)
+        answered(record)
+        return str(record.key.id if isinstance(record, Record) else record.entity_id)
+
+    return Wanted(
+        entity_type.value,
+        roi_systems_id,
+        send=send,
+        find=lambda client: _found(client, entity_type, roi_systems_id),
+    )
+
+
 def transaction(roi_systems_id: str, fields: Fields) -> Wanted:
     """A transaction with these fields."""
-    return _listed(EntityType.TRANSACTION, roi_systems_id, fields)
+    return listed(EntityType.TRANSACTION, roi_systems_id, fields)
 
 
 def contact(roi_systems_id: str, fields: Fields) -> Wanted:
     """A contact with these fields."""
-    return _listed(EntityType.CONTACT, roi_systems_id, fields)
+    return listed(EntityType.CONTACT, roi_systems_id, fields)
 
 
 def party(order_id: str, roi_systems_id: str, fields: Fields) -> Wanted:
@@ -171,16 +193,6 @@ def _made(connection: Connection, claim: Create, *found: str) -> str:
     return softpro_id
 
 
-def _listed(entity_type: EntityType, roi_systems_id: str, fields: Fields) -> Wanted:
-    named = _named(roi_systems_id, fields)
-    return Wanted(
-        entity_type.value,
-        roi_systems_id,
-        send=lambda client: _id(client.create(entity_type, named)),
-        find=lambda client: _found(client, entity_type, roi_systems_id),
-    )
-
-
 def _found(client: Client, entity_type: EntityType, roi_systems_id: str) -> list[str]:
     """The search also answers what carries our id in its number or name: ours may be on any page."""
     found: list[str] = []
@@ -194,10 +206,6 @@ def _found(client: Client, entity_type: EntityType, roi_systems_id: str) -> list
         ]
         offset, more = offset + len(page.records), page.has_more
     return found
-
-
-def _id(record: Record | Unreadable) -> str:
-    return str(record.key.id if isinstance(record, Record) else record.entity_id)
 
 
 def _named(roi_systems_id: str, fields: Fields) -> Fields:

@@ -1,0 +1,110 @@
+"""Sends what was changed here to SoftPro: record by record, who was changed first, first, until nothing is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from uuid import UUID
+
+from softpro import settings
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.mapping import sets
+from softpro.pipeline import Stage, apply, begin, silent, through
+from softpro.services import Services
+from softpro.store import options, pushes
+from softpro.store.database import Connection
+from softpro.store.integrations import Integration
+from softpro.store.leases import Run
+from softpro.store.logs import SyncLog
+from softpro.sync.audits import Limit
+from softpro.writeback.deletes import guard, restore
+from softpro.writeback.gone import settle_gone
+from softpro.writeback.owners import Owners
+from softpro.writeback.send import Counts, Deletes, Load, Sender
+
+AT_ONCE = 50
+"""Records that are fetched, and brought together with what changed there, before the first of them is sent."""
+
+PATIENCE_SECONDS = 15.0
+"""A person who waits for a push waits so long for what is tried again soon: a lost answer shows within seconds."""
+
+
+def push(
+    services: Services,
+    integration: Integration,
+    entity_type: EntityType,
+    *,
+    sync_type: SyncType,
+    run_id: str,
+    records: Collection[UUID] | None = None,
+    seconds: float | None = None,
+    patience: float = PATIENCE_SECONDS,
+    stage: Stage = silent,
+) -> SyncLog:
+    """Sends what is due of an entity type, or of these records of ours, due or not; for at most `seconds`.
+
+    Returns the finished log, whose `records_failed` are those that could not be sent. Any error that keeps all records
+    from being sent ends the run as FAILED. `patience`: so long it waits for what is to be tried again.
+    """
+    database = services.database
+    run = begin(database, integration, entity_type, mode=Mode.PUSH, sync_type=sync_type, run_id=run_id, records=())
+
+    def work() -> None:
+        with database.connect() as connection, services.client(integration) as client:
+
+            def load(entity_ids: Collection[str]) -> None:
+                apply(database, replace(run, records=tuple(entity_ids)))
+
+            deletes = _deletes(connection, run, load)
+            sender = Sender(connection, client, run, load, deletes)
+            _push(connection, run, sender, records, seconds, patience, stage)
+
+    return through(database, run, work, clocked=False)
+
+
+def _push(
+    connection: Connection,
+    run: Run,
+    sender: Sender,
+    records: Collection[UUID] | None,
+    seconds: float | None,
+    patience: float,
+    stage: Stage,
+) -> None:
+    owners = Owners.of(run.entity_type, sets.current(connection, run.integration_id, run.entity_type).mappings)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    tried: set[UUID] = set()
+    stage("push", "")
+    while deadline is None or time.monotonic() < deadline:
+        settle_gone(connection, run)
+        ids = pushes.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=AT_ONCE)
+        if ids:
+            sender.send(ids)
+            tried.update(ids)
+            stage("push", told(sender.counts))
+            continue
+        again = pushes.next_due_in(connection, run.stream, sender.counts.waiting)
+        if again is None or again > patience:
+            break
+        time.sleep(again)
+        tried -= sender.counts.waiting
+    stage("", told(sender.counts))
+
+
+def told(counts: Counts) -> str:
+    """For a person who waits."""
+    return (
+        f"{counts.sent} sent, {counts.deleted} deleted, {counts.agreed} the same there, {len(counts.waiting)} wait, "
+        f"{len(counts.failed)} failed"
+    )
+
+
+def _deletes(connection: Connection, run: Run, load: Load) -> Deletes:
+    """Why a delete is not sent, of those that are: where deletes are not sent at all, the rows come back first."""
+    if not (options.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
+        if entity_ids := restore(connection, run):
+            load(entity_ids)
+        return lambda record: "Deletes of this kind are not sent to SoftPro"
+    (limits,) = settings.load(settings.ReconcileSettings)
+    return guard(connection, run, Limit(limits.percent, limits.records))

@@ -1,0 +1,102 @@
+"""What somebody other than the sync changed in `roi`, field by field, until both sides agree; triggers write it.
+
+A field's first open edit holds what both sides last agreed on, as its `old_value`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from softpro.store.database import Connection
+
+CHANNEL = "softpro_outbox"
+"""Notified with every edit."""
+
+LOADING = "select set_config('softpro.loading', 'on', true)"
+"""Until the surrounding transaction ends, what is written to `roi` is the sync's, and no edit."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One row of `softpro.outbox`; values as JSON, None where `custom.<name>` was not there."""
+
+    id: int
+    roi_entity_id: UUID
+    entity_id: str | None
+    operation: str
+    field: str | None
+    old_value: str | None
+    new_value: str | None
+    changed_by: str
+    changed_at: datetime
+    approved_by: str | None
+
+
+def open_edits(
+    connection: Connection, stream: Mapping[str, object], roi_ids: Collection[UUID]
+) -> dict[UUID, list[Edit]]:
+    """The open edits of these records, oldest first."""
+    found = connection.cursor(row_factory=class_row(Edit)).execute(
+        """
+        select id, roi_entity_id, entity_id, operation, field, old_value::text as old_value,
+               new_value::text as new_value, changed_by, changed_at, approved_by
+        from softpro.outbox
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
+          and roi_entity_id = any(%(ids)s)
+        order by id
+        """,
+        {**stream, "ids": list(roi_ids)},
+    )
+    edits: dict[UUID, list[Edit]] = {}
+    for edit in found:
+        edits.setdefault(edit.roi_entity_id, []).append(edit)
+    return edits
+
+
+def settle(connection: Connection, edits: Collection[int], outcome: str, log_id: UUID | None) -> None:
+    """Closes the edits of these ids that are still open."""
+    if edits:
+        connection.execute(
+            """
+            update softpro.outbox
+            set settled_at = clock_timestamp(), outcome = %(outcome)s, log_id = %(log_id)s
+            where id = any(%(ids)s) and settled_at is null
+            """,
+            {"ids": list(edits), "outcome": outcome, "log_id": log_id},
+        )
+
+
+def replace(
+    connection: Connection,
+    edits: Sequence[Edit],
+    old_value: str | None,
+    new_value: str | None,
+    log_id: UUID | None,
+    *,
+    changed_by: str | None = None,
+) -> int:
+    """Puts one edit, from `old_value` to `new_value`, in the place of these of one field (or deletes): SoftPro holds
+    the old value by now. It is of who changed the field last, and when, or of `changed_by`, now. Returns its id."""
+    last = edits[-1]
+    row = connection.execute(
+        """
+        insert into softpro.outbox
+            (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field, old_value,
+             new_value, changed_by, changed_at, approved_by)
+        select integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field,
+               %(old)s::jsonb, %(new)s::jsonb, coalesce(%(by)s, changed_by),
+               case when %(by)s::text is null then changed_at else clock_timestamp() end, approved_by
+        from softpro.outbox
+        where id = %(last)s
+        returning id
+        """,
+        {"last": last.id, "old": old_value, "new": new_value, "by": changed_by},
+    ).fetchone()
+    assert row is not None
+    settle(connection, [edit.id for edit in edits], "REPLACED", log_id)
+    return int(row["id"])

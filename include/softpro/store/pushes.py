@@ -1,0 +1,173 @@
+"""What of the outbox is due to be sent, and the records that could not be sent so far."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from softpro.store.database import Connection
+
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
+
+# A record that failed for good is tried again once it is edited again. `custom` stands for all its names.
+DUE = """
+select o.roi_entity_id
+from softpro.outbox o
+left join softpro.pushes p
+  on p.integration_id = o.integration_id and p.entity_type = o.entity_type and p.roi_entity_id = o.roi_entity_id
+where o.integration_id = %(integration_id)s and o.entity_type = %(entity_type)s and o.settled_at is null
+  and (%(ids)s::uuid[] is null or o.roi_entity_id = any(%(ids)s))
+  and not exists (
+    select from softpro.conflicts c
+    where c.integration_id = o.integration_id and c.entity_type = o.entity_type
+      and c.roi_entity_id = o.roi_entity_id and c.status = 'OPEN')
+group by o.roi_entity_id, p.next_attempt_at, p.last_id
+having o.roi_entity_id <> all(%(but)s)
+   and (bool_or(o.operation <> 'UPDATE' or o.field = any(%(fields)s)
+                or ('custom' = any(%(fields)s) and o.field like 'custom.%%')))
+   and (p.last_id is null or p.next_attempt_at <= clock_timestamp() or max(o.id) > p.last_id or %(ids)s is not null)
+order by min(o.id)
+limit %(limit)s
+"""
+
+
+@dataclass(frozen=True)
+class Push:
+    """One row of `softpro.pushes`: a record that could not be sent."""
+
+    roi_entity_id: UUID
+    attempts: int
+    next_attempt_at: datetime | None
+    missing_at: datetime | None
+    error: str
+    last_id: int
+
+
+def due(
+    connection: Connection,
+    stream: Mapping[str, object],
+    fields: Collection[str],
+    *,
+    ids: Collection[UUID] | None,
+    but: Collection[UUID],
+    limit: int,
+) -> list[UUID]:
+    """Our ids of records with open edits of these fields that may be sent now, who changed first, first; `ids`: of
+    these alone, due or not; `but` those."""
+    parameters = {
+        **stream,
+        "fields": list(fields),
+        "ids": None if ids is None else list(ids),
+        "but": list(but),
+        "limit": limit,
+    }
+    return [row["roi_entity_id"] for row in connection.execute(DUE, parameters)]
+
+
+def of(connection: Connection, stream: Mapping[str, object], ids: Sequence[UUID]) -> dict[UUID, Push]:
+    """Those of the records that could not be sent."""
+    found = connection.cursor(row_factory=class_row(Push)).execute(
+        """
+        select roi_entity_id, attempts, next_attempt_at, missing_at, error, last_id
+        from softpro.pushes
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = any(%(ids)s)
+        """,
+        {**stream, "ids": list(ids)},
+    )
+    return {push.roi_entity_id: push for push in found}
+
+
+def failed(
+    connection: Connection,
+    stream: Mapping[str, object],
+    organization_id: str,
+    roi_id: UUID,
+    error: str,
+    last_id: int,
+    *,
+    after: timedelta | None,
+    missing_at: datetime | None = None,
+) -> None:
+    """It could not be sent; `after`: so long it waits at least, each time longer; None: until it is edited again."""
+    connection.execute(
+        """
+        insert into softpro.pushes as p
+            (integration_id, organization_id, entity_type, roi_entity_id, attempts, next_attempt_at, missing_at, error,
+             last_id)
+        values (%(integration_id)s, %(organization_id)s, %(entity_type)s, %(roi_id)s, 1,
+                clock_timestamp() + %(after)s, %(missing_at)s, %(error)s, %(last_id)s)
+        on conflict (integration_id, entity_type, roi_entity_id) do update
+        set attempts = p.attempts + 1, error = excluded.error, last_id = excluded.last_id, updated_at = now(),
+            missing_at = excluded.missing_at,
+            next_attempt_at = clock_timestamp() + least(%(after)s * power(2, least(p.attempts, 20)), %(longest)s)
+        """,
+        {
+            **stream,
+            "organization_id": organization_id,
+            "roi_id": roi_id,
+            "after": after,
+            "longest": LONGEST_WAIT,
+            "missing_at": missing_at,
+            "error": error,
+            "last_id": last_id,
+        },
+    )
+
+
+def postpone(
+    connection: Connection,
+    stream: Mapping[str, object],
+    organization_id: str,
+    roi_id: UUID,
+    why: str,
+    until: datetime | timedelta,
+) -> None:
+    """It is not to be sent before then, though nothing is wrong with it."""
+    connection.execute(
+        """
+        insert into softpro.pushes as p
+            (integration_id, organization_id, entity_type, roi_entity_id, next_attempt_at, error, last_id)
+        values (%(integration_id)s, %(organization_id)s, %(entity_type)s, %(roi_id)s,
+                coalesce(%(at)s, clock_timestamp() + %(after)s), %(why)s, 9223372036854775807)
+        on conflict (integration_id, entity_type, roi_entity_id) do update
+        set next_attempt_at = excluded.next_attempt_at, error = excluded.error, last_id = excluded.last_id,
+            updated_at = now()
+        """,
+        {
+            **stream,
+            "organization_id": organization_id,
+            "roi_id": roi_id,
+            "at": until if isinstance(until, datetime) else None,
+            "after": until if isinstance(until, timedelta) else None,
+            "why": why,
+        },
+    )
+
+
+def forget(connection: Connection, stream: Mapping[str, object], ids: Collection[UUID]) -> None:
+    """They were sent, or there is nothing to send any more."""
+    connection.execute(
+        """
+        delete from softpro.pushes
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = any(%(ids)s)
+        """,
+        {**stream, "ids": list(ids)},
+    )
+
+
+def next_due_in(connection: Connection, stream: Mapping[str, object], ids: Collection[UUID]) -> float | None:
+    """Seconds until the first of these records may be tried again; None where none is to be."""
+    row = connection.execute(
+        """
+        select extract(epoch from min(next_attempt_at) - clock_timestamp())::float8 as seconds
+        from softpro.pushes
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = any(%(ids)s)
+        """,
+        {**stream, "ids": list(ids)},
+    ).fetchone()
+    assert row is not None
+    return None if row["seconds"] is None else max(0.0, float(row["seconds"]))

@@ -1,0 +1,390 @@
+"""Brings together what a run staged with what people changed here, before it is loaded.
+
+Field by field, against the last state that both sides agreed on: what one side alone changed stands. Where both did, a
+strategy decides, or a person. What is to be sent to SoftPro stays in the outbox; `softpro.sync.load` merges the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from softpro.mapping import sets
+from softpro.mapping.columns import COLUMNS
+from softpro.mapping.paths import MISSING
+from softpro.store import conflicts, logs, options, outbox
+from softpro.store.database import Connection, without
+from softpro.store.leases import Run
+from softpro.store.options import ConflictStrategy
+from softpro.store.outbox import Edit
+from softpro.sync.load import Agreed
+from softpro.vendor import capabilities
+from softpro.vendor.contract import ROI_SYSTEMS_ID
+from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Sides, Strategies, Times, decide
+from softpro.writeback.owners import Owners
+from softpro.writeback.values import Fields, decode, decoded, encode, fields_of, laid_over, same
+
+IN_REVIEW = "conflict: waits for a person"
+
+# What SoftPro holds of a record that was made here carries our id.
+ADOPT = """
+with made as (
+    select distinct on (t.id) t.id, s.{key} as entity_id
+    from {staged} s
+    join raw.records r
+      on r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = s.{key}
+    join {roi} t on t.organization_id = s.organization_id and t.{key} is null
+                and t.id::text = r.payload -> 'customFields' ->> %(roi_systems_id)s
+    where s.log_id = %(log_id)s
+      and not exists (select from {roi} o where o.organization_id = s.organization_id and o.{key} = s.{key})
+    order by t.id, s.softpro_created_at, s.{key}
+),
+adopted as (
+    update {roi} t set {key} = made.entity_id from made where t.id = made.id returning t.id, t.{key} as entity_id
+),
+known as (
+    update softpro.creates c
+    set softpro_id = a.entity_id, due_at = null, updated_at = now()
+    from adopted a
+    where c.integration_id = %(integration_id)s and c.entity_type = %(entity_type)s
+      and c.roi_systems_id = a.id::text and c.softpro_id is null
+)
+update softpro.outbox x
+set settled_at = clock_timestamp(), outcome = 'SENT', log_id = %(log_id)s
+from adopted a
+where x.integration_id = %(integration_id)s and x.entity_type = %(entity_type)s and x.roi_entity_id = a.id
+  and x.operation = 'CREATE' and x.settled_at is null
+"""
+THERE_IS = """
+select exists (select from {roi} where organization_id = %(organization_id)s and {key} is null) as made_here,
+       exists (select from softpro.outbox
+               where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+                 and settled_at is null) as edits
+"""
+
+# `offset 0`: each is looked up, whatever PostgreSQL knows of the tables.
+TOUCHED = """
+select e.roi_entity_id, e.entity_id, e.edits
+from (
+    select o.roi_entity_id, coalesce(t.{key}, max(o.entity_id)) as entity_id, array_agg(o.id) as edits
+    from softpro.outbox o
+    left join {roi} t on t.id = o.roi_entity_id
+    where o.integration_id = %(integration_id)s and o.entity_type = %(entity_type)s and o.settled_at is null
+    group by o.roi_entity_id, t.{key}
+    offset 0
+) e
+join {staged} s on s.log_id = %(log_id)s and s.{key} = e.entity_id
+where not e.edits <@ %(seen)s::bigint[]
+order by e.roi_entity_id
+"""
+STAGED = """
+select s.{key} as entity_id, to_jsonb(s)::text as staged, s.softpro_updated_at
+from {staged} s
+where s.log_id = %(log_id)s and s.{key} = any(%(entity_ids)s)
+"""
+LOCK = "select id, to_jsonb(t)::text as row from {roi} t where id = any(%(ids)s) order by id for update"
+RESTAGE = """
+update {staged} s
+set ({columns}) = (
+    select {new_columns}
+    from jsonb_populate_record(null::{staged}, to_jsonb(s) || u.changes) n)
+from unnest(%(entity_ids)s::text[], %(changes)s::jsonb[]) u (entity_id, changes)
+where s.log_id = %(log_id)s and s.{key} = u.entity_id
+"""
+LEAVE_OUT = "delete from {staged} where log_id = %(log_id)s and {key} = any(%(entity_ids)s)"
+# It was deleted after a load had looked at it, and that load has brought it back.
+STAYS_DELETED = """
+update {roi} set deleted_at = now()
+where organization_id = %(organization_id)s and {key} = any(%(entity_ids)s) and deleted_at is null
+"""
+# A row that was deleted as a whole comes back as what it was, with its id, and is then loaded like one marked deleted.
+BRING_BACK = """
+insert into {roi}
+select n.*
+from unnest(%(rows)s::jsonb[]) r (was)
+cross join lateral jsonb_populate_record(null::{roi}, r.was || jsonb_build_object('deleted_at', now())) n
+on conflict do nothing
+"""
+
+
+@dataclass
+class Agreement:
+    """Of one run's load. `just_sent`: where it loads what SoftPro answered to a push, the fields that were sent of each
+    record, which nobody else has changed there. `seen`: the edits that it has looked at; what comes meanwhile is looked
+    at once more."""
+
+    connection: Connection
+    run: Run
+    just_sent: Mapping[UUID, Collection[str | None]] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+
+    def __call__(self) -> Agreed:
+        """What is staged becomes what both sides come to; what a person is to decide about leaves staging, and so does
+        what was deleted here. Call it inside the transaction that loads."""
+        connection, run = self.connection, self.run
+        there_is = self._execute(THERE_IS).fetchone()
+        with without(connection, "nestloop"):
+            if there_is["made_here"]:
+                self._execute(ADOPT, roi_systems_id=ROI_SYSTEMS_ID)
+            touched = self._execute(TOUCHED, seen=list(self.seen)).fetchall() if there_is["edits"] else []
+        if not touched:
+            return Agreed([], 0)
+        ids = [row["roi_entity_id"] for row in touched]
+        entity_ids = {row["roi_entity_id"]: row["entity_id"] for row in touched}
+        rows = {row["id"]: decode(row["row"]) for row in self._execute(LOCK, ids=ids)}
+        edits = outbox.open_edits(connection, run.stream, ids)
+        staged = {
+            row["entity_id"]: (decode(row["staged"]), row["softpro_updated_at"])
+            for row in self._execute(STAGED, entity_ids=list(entity_ids.values()))
+        }
+        in_force = sets.current(connection, run.integration_id, run.entity_type)
+        chosen = options.read(connection, run.integration_id)
+        rules = _Rules(
+            Owners.of(run.entity_type, in_force.mappings),
+            Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides),
+            timedelta(seconds=capabilities.read(connection, run.integration_id).clock_ahead_seconds),
+            chosen.push_deletes and run.entity_type.deletable,
+        )
+        outcome = _Outcome()
+        for roi_id in ids:
+            softpro, updated_at = staged[entity_ids[roi_id]]
+            record = _Record(entity_ids[roi_id], roi_id, softpro, updated_at, rows.get(roi_id), edits.get(roi_id, []))
+            self.seen.update(edit.id for edit in record.edits)
+            if any(edit.operation == "DELETE" for edit in record.edits):
+                self._deleted_here(rules, record, outcome)
+            elif record.row is not None:
+                self._edited(rules, record, outcome)
+        self._write(outcome)
+        return Agreed([entity_id for entity_id in entity_ids.values() if entity_id is not None], len(outcome.left_out))
+
+    def _edited(self, rules: _Rules, record: _Record, outcome: _Outcome) -> None:
+        softpro = fields_of(self.run.entity_type, record.staged)
+        changes: Fields = {}
+        decisions: dict[str, Decision] = {}
+        sides: dict[str, Sides] = {}
+        agreed: list[tuple[str, list[Edit]]] = []
+        for name, edits in record.by_field().items():
+            # Not what the row holds: where somebody was quicker than this load's lock, that is SoftPro's by now.
+            three = Sides(decoded(edits[0].old_value), softpro.get(name, MISSING), decoded(edits[-1].new_value))
+            if rules.owners.softpro_owns(name):
+                agreed.append(("OVERRULED", edits))
+            elif rules.owners.roi_owns(name):
+                changes[name] = three.roi
+            elif same(three.softpro, three.roi):
+                agreed.append(("AGREED", edits))
+            elif name in self.just_sent.get(record.roi_id, ()):
+                changes |= self._start_from(three.softpro, edits, three.roi, name)
+            elif _unchanged(three, edits):
+                changes[name] = three.roi
+            else:
+                sides[name] = three
+                strategy = rules.strategies.of(self.run.entity_type, name)
+                decisions[name] = decide(three, strategy, rules.times(record.updated_at, edits))
+        in_review = [name for name, decision in decisions.items() if decision.winner is None]
+        if in_review:
+            self._note(record, "FIELDS", sides, decisions, in_review=True)
+            outcome.in_review += 1
+            outcome.left_out.append(record.entity_id)
+            return
+        for how, edits in agreed:
+            outbox.settle(self.connection, [edit.id for edit in edits], how, self.run.log_id)
+        for name, decision in decisions.items():
+            changes |= self._carry_out(record.by_field()[name], sides[name], decision, name)
+        if decisions:
+            self._note(record, "FIELDS", sides, decisions, in_review=False)
+        else:
+            conflicts.resolve(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
+        if changes:
+            outcome.changes[record.entity_id] = laid_over(record.staged, changes)
+
+    def _carry_out(self, edits: list[Edit], sides: Sides, decision: Decision, name: str) -> Fields:
+        """What stays of the edits in the outbox, and what of the staged record changes."""
+        if same(decision.result, sides.softpro):
+            outbox.settle(self.connection, [edit.id for edit in edits], "OVERRULED", self.run.log_id)
+            return {}
+        return self._start_from(sides.softpro, edits, decision.result, name)
+
+    def _start_from(self, softpro: Any, edits: list[Edit], result: Any, name: str) -> Fields:
+        """What SoftPro holds is what both sides agreed on last; the result is to be sent."""
+        self.seen.add(outbox.replace(self.connection, edits, encode(softpro), encode(result), self.run.log_id))
+        return {name: result}
+
+    def _deleted_here(self, rules: _Rules, record: _Record, outcome: _Outcome) -> None:
+        """The record was deleted here, and SoftPro has it, perhaps in another version."""
+        delete = [edit for edit in record.edits if edit.operation == "DELETE"]
+        was = decode(delete[-1].old_value or "{}")
+        if not rules.deletes:
+            self._bring_back(record, was, "RESTORED", outcome)
+            return
+        base = fields_of(self.run.entity_type, was) | {
+            name: decoded(edits[0].old_value) for name, edits in record.by_field().items()
+        }
+        softpro = fields_of(self.run.entity_type, record.staged)
+        changed = {
+            name: Sides(base.get(name, MISSING), softpro.get(name, MISSING), MISSING)
+            for name in dict.fromkeys([*softpro, *base])
+            if rules.owners.inbound(name) and not same(softpro.get(name, MISSING), base.get(name, MISSING))
+        }
+        if not changed:
+            outcome.stays_deleted(record)
+            return
+        strategy, times = rules.strategies.of(self.run.entity_type), rules.times(record.updated_at, delete)
+        wins = {
+            ConflictStrategy.SOFTPRO_WINS: SOFTPRO,
+            ConflictStrategy.ROI_WINS: ROI,
+            ConflictStrategy.NEWEST_WINS: times.newest,
+            ConflictStrategy.MERGE: SOFTPRO,
+            ConflictStrategy.MANUAL_REVIEW: None,
+        }[strategy]
+        why = (
+            "a change is kept rather than a delete"
+            if strategy is ConflictStrategy.MERGE
+            else ("a person is to decide" if wins is None else f"the strategy says so: {times}")
+        )
+        decisions = {
+            name: Decision(strategy, wins, three.softpro if wins == SOFTPRO else MISSING, why)
+            for name, three in changed.items()
+        }
+        self._note(record, "DELETED_IN_ROI", changed, decisions, in_review=wins is None)
+        outcome.in_review += wins is None
+        if wins == SOFTPRO:
+            self._bring_back(record, was, "OVERRULED", outcome)
+            return
+        outcome.stays_deleted(record)
+        if wins == ROI:  # by now SoftPro holds this: a later change there is a conflict anew
+            held = {**was, **{column: record.staged[column] for column in COLUMNS[self.run.entity_type]}}
+            outbox.settle(
+                self.connection,
+                [edit.id for edit in record.edits if edit.operation != "DELETE"],
+                "REPLACED",
+                self.run.log_id,
+            )
+            self.seen.add(outbox.replace(self.connection, delete, encode(held), None, self.run.log_id))
+
+    def _bring_back(self, record: _Record, was: dict[str, Any], how: str, outcome: _Outcome) -> None:
+        outbox.settle(self.connection, [edit.id for edit in record.edits], how, self.run.log_id)
+        if record.row is None:
+            outcome.brought_back.append(was)
+
+    def _note(
+        self,
+        record: _Record,
+        kind: str,
+        sides: Mapping[str, Sides],
+        decisions: Mapping[str, Decision],
+        *,
+        in_review: bool,
+    ) -> None:
+        last = record.edits[-1]
+        conflicts.note(
+            self.connection,
+            self.run.stream,
+            self.run.organization_id,
+            entity_id=record.entity_id,
+            roi_entity_id=record.roi_id,
+            kind=kind,
+            base=_object({name: three.base for name, three in sides.items()}),
+            softpro=_object({name: three.softpro for name, three in sides.items()}),
+            roi=_object({name: three.roi for name, three in sides.items()}),
+            result=None if in_review else _object({name: each.result for name, each in decisions.items()}),
+            decisions=encode({name: each.as_json() for name, each in decisions.items()}) or "{}",
+            softpro_updated_at=record.updated_at,
+            roi_changed_at=last.changed_at,
+            roi_changed_by=last.changed_by,
+            reason=None if in_review else "By the strategy",
+            log_id=self.run.log_id,
+        )
+
+    def _write(self, outcome: _Outcome) -> None:
+        if outcome.brought_back:
+            self._execute(BRING_BACK, rows=[encode(row) for row in outcome.brought_back])
+        if outcome.changes:
+            self._execute(
+                RESTAGE,
+                entity_ids=list(outcome.changes),
+                changes=[encode(changes) for changes in outcome.changes.values()],
+            )
+        if outcome.left_out:
+            self._execute(LEAVE_OUT, entity_ids=outcome.left_out)
+        if outcome.deleted:
+            self._execute(STAYS_DELETED, entity_ids=outcome.deleted)
+        if outcome.in_review:
+            logs.add_warnings(self.connection, self.run.log_id, {IN_REVIEW: outcome.in_review})
+
+    def _execute(self, query: str, **parameters: object) -> Any:
+        columns = COLUMNS[self.run.entity_type]
+        composed = sql.SQL(query).format(
+            staged=sql.Identifier("staging", self.run.entity_type.table),
+            roi=sql.Identifier("roi", self.run.entity_type.table),
+            key=sql.Identifier(self.run.entity_type.key),
+            columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+            new_columns=sql.SQL(", ").join(sql.Identifier("n", column) for column in columns),
+        )
+        known = {
+            **self.run.stream,
+            "organization_id": self.run.organization_id,
+            "log_id": self.run.log_id,
+        }
+        return self.connection.execute(composed, {**known, **parameters})
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What decides: who owns a field, the strategies, SoftPro's clock, and whether deletes are sent."""
+
+    owners: Owners
+    strategies: Strategies
+    clock_ahead: timedelta
+    deletes: bool
+
+    def times(self, softpro_updated_at: datetime, edits: Sequence[Edit]) -> Times:
+        return Times(softpro_updated_at - self.clock_ahead, edits[-1].changed_at)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A staged record that was edited here. `row`: as it stands; None: somebody deleted it."""
+
+    entity_id: str
+    roi_id: UUID
+    staged: dict[str, Any]
+    updated_at: datetime
+    row: dict[str, Any] | None
+    edits: list[Edit]
+
+    def by_field(self) -> dict[str, list[Edit]]:
+        found: dict[str, list[Edit]] = {}
+        for edit in self.edits:
+            if edit.field is not None:
+                found.setdefault(edit.field, []).append(edit)
+        return found
+
+
+@dataclass
+class _Outcome:
+    """What is to be written: columns of staged records, records that leave staging, rows that come back."""
+
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    in_review: int = 0
+    deleted: list[str] = field(default_factory=list)
+    brought_back: list[dict[str, Any]] = field(default_factory=list)
+
+    def stays_deleted(self, record: _Record) -> None:
+        self.left_out.append(record.entity_id)
+        self.deleted.append(record.entity_id)
+
+
+def _unchanged(sides: Sides, edits: Sequence[Edit]) -> bool:
+    """SoftPro holds what both sides agreed on, or what this field had here since: then we sent it ourselves, and the
+    answer was lost."""
+    return same(sides.softpro, sides.base) or any(same(sides.softpro, decoded(edit.new_value)) for edit in edits)
+
+
+def _object(fields: Fields) -> str:
+    return encode({name: value for name, value in fields.items() if value is not MISSING}) or "{}"

@@ -1,0 +1,142 @@
+"""Who wins where both sides changed a field since they last agreed: three-way, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from softpro.entities import EntityType
+from softpro.mapping.columns import CUSTOM_PREFIX
+from softpro.mapping.paths import MISSING
+from softpro.store.options import ConflictStrategy
+from softpro.timestamps import format_milliseconds
+from softpro.writeback.values import same
+
+SOFTPRO, ROI, MERGED = "SOFTPRO", "ROI", "MERGED"
+
+
+class Sides(NamedTuple):
+    """A field's three states: what both sides last agreed on, and what each has now."""
+
+    base: Any
+    softpro: Any
+    roi: Any
+
+
+class Decision(NamedTuple):
+    """What a field comes to. `winner` None: a person is to decide."""
+
+    strategy: ConflictStrategy
+    winner: str | None
+    result: Any
+    why: str
+
+    def as_json(self) -> dict[str, str | None]:
+        return {"strategy": self.strategy.value, "winner": self.winner, "why": self.why}
+
+
+@dataclass(frozen=True)
+class Times:
+    """When each side changed, both by the database's clock: SoftPro the record, ROI the field."""
+
+    softpro: datetime
+    roi: datetime
+
+    @property
+    def newest(self) -> str:
+        """SoftPro where nobody can tell."""
+        return ROI if self.roi > self.softpro else SOFTPRO
+
+    def __str__(self) -> str:
+        return f"SoftPro's at {format_milliseconds(self.softpro)}, ROI's at {format_milliseconds(self.roi)}"
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """What an integration chose: a strategy, and others for entity types (`transactions`) and their fields
+    (`transactions.notes`, `transactions.custom.vip`)."""
+
+    default: ConflictStrategy
+    overrides: Mapping[str, str]
+
+    def of(self, entity_type: EntityType, field: str | None = None) -> ConflictStrategy:
+        """The closest one: of the field, of `custom` as a whole, of the entity type, of the integration."""
+        names = [entity_type.table]
+        if field is not None:
+            if field.startswith(CUSTOM_PREFIX):
+                names.insert(0, f"{entity_type.table}.custom")
+            names.insert(0, f"{entity_type.table}.{field}")
+        return ConflictStrategy(next((self.overrides[name] for name in names if name in self.overrides), self.default))
+
+
+def decide(sides: Sides, strategy: ConflictStrategy, times: Times) -> Decision:
+    """What a strategy makes of a field that both sides changed, each to something else."""
+    match strategy:
+        case ConflictStrategy.SOFTPRO_WINS:
+            return Decision(strategy, SOFTPRO, sides.softpro, "the strategy says so")
+        case ConflictStrategy.ROI_WINS:
+            return Decision(strategy, ROI, sides.roi, "the strategy says so")
+        case ConflictStrategy.NEWEST_WINS:
+            result = sides.roi if times.newest == ROI else sides.softpro
+            return Decision(strategy, times.newest, result, f"it is the newest: {times}")
+        case ConflictStrategy.MERGE:
+            result = merged(*sides, newest=times.newest)
+            if same(result, sides.softpro) or same(result, sides.roi):
+                winner = SOFTPRO if same(result, sides.softpro) else ROI
+                return Decision(strategy, winner, result, f"it is the newest: {times}")
+            return Decision(strategy, MERGED, result, f"both sides' changes go together; where not: {times}")
+        case ConflictStrategy.MANUAL_REVIEW:
+            return Decision(strategy, None, MISSING, "a person is to decide")
+
+
+def merged(base: Any, softpro: Any, roi: Any, *, newest: str) -> Any:
+    """Both sides' changes together: objects deeply, lists united by their items' ids, anything else the newest."""
+    if same(softpro, roi) or same(roi, base):
+        return softpro
+    if same(softpro, base):
+        return roi
+    if isinstance(softpro, dict) and isinstance(roi, dict):
+        return _objects(base if isinstance(base, dict) else {}, softpro, roi, newest)
+    if isinstance(softpro, list) and isinstance(roi, list):
+        return _lists(base if isinstance(base, list) else [], softpro, roi, newest)
+    return roi if newest == ROI else softpro
+
+
+def _objects(base: Mapping[str, Any], softpro: Mapping[str, Any], roi: Mapping[str, Any], newest: str) -> Any:
+    found = {}
+    for name in dict.fromkeys([*softpro, *roi]):
+        value = merged(base.get(name, MISSING), softpro.get(name, MISSING), roi.get(name, MISSING), newest=newest)
+        if value is not MISSING:
+            found[name] = value
+    return found
+
+
+def _lists(base: Sequence[Any], softpro: Sequence[Any], roi: Sequence[Any], newest: str) -> list[Any]:
+    """SoftPro's order, then what ROI has besides. Items without an id are themselves what tells them apart."""
+    key = _key([*base, *softpro, *roi])
+    if key is None:
+        return [
+            *(item for item in softpro if _has(roi, item) or not _has(base, item)),
+            *(item for item in roi if not _has(softpro, item) and not _has(base, item)),
+        ]
+    by_id = [{item[key]: item for item in items} for items in (base, softpro, roi)]
+    ids = dict.fromkeys([*by_id[1], *by_id[2]])
+    united = (merged(*(items.get(each, MISSING) for items in by_id), newest=newest) for each in ids)
+    return [item for item in united if item is not MISSING]
+
+
+def _key(items: Sequence[Any]) -> str | None:
+    """The name of the items' id: `id`, or the first one that ends in `Id`; every item has it, as a text or number."""
+    if not items or not all(isinstance(item, dict) for item in items):
+        return None
+    names: list[str] = ["id", *(name for name in items[0] if name.endswith("Id"))]
+    for name in names:
+        if all(isinstance(item.get(name), (str, int)) for item in items):
+            return name
+    return None
+
+
+def _has(items: Sequence[Any], item: Any) -> bool:
+    return any(same(each, item) for each in items)

@@ -1,0 +1,157 @@
+"""Records that SoftPro deleted while their changes here were still to be sent.
+
+SoftPro can't take a delete back. So the row is deleted here too, and its edits are kept in the conflict; where ROI
+wins, the row is sent as a new record; under MANUAL_REVIEW a person decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg import sql
+
+from softpro.entities import EntityType
+from softpro.mapping.paths import MISSING
+from softpro.store import conflicts, options, outbox, pushes
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+from softpro.store.options import ConflictStrategy
+from softpro.store.outbox import Edit
+from softpro.sync.bury import bury
+from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Strategies, Times
+from softpro.writeback.values import decode, decoded, encode, fields_of
+
+FOUND = """
+select t.id as roi_id, r.entity_id, r.deleted_at
+from raw.records r
+join {roi} t on t.organization_id = r.organization_id and t.{key} = r.entity_id
+where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.deleted_at is not null
+  and t.id in (
+    select roi_entity_id
+    from softpro.outbox
+    where integration_id = %(integration_id)s and entity_type = %(entity_type)s and operation = 'UPDATE'
+      and settled_at is null)
+  and not exists (
+    select from softpro.conflicts c
+    where c.integration_id = r.integration_id and c.entity_type = r.entity_type and c.roi_entity_id = t.id
+      and c.status = 'OPEN' and c.kind = 'DELETED_IN_SOFTPRO')
+order by r.entity_id
+for update of r
+"""
+ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s for update"
+FORGET_CREATE = """
+delete from softpro.creates
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_systems_id = %(roi_id)s::text
+"""
+AS_NEW = "update {roi} set {key} = null, softpro_updated_at = null, deleted_at = null where id = %(roi_id)s"
+CREATE = """
+insert into softpro.outbox
+    (integration_id, organization_id, entity_type, roi_entity_id, operation, new_value, changed_by)
+select %(integration_id)s, organization_id, %(entity_type)s, id, 'CREATE', to_jsonb(t), %(by)s
+from {roi} t
+where id = %(roi_id)s
+"""
+
+
+def settle_gone(connection: Connection, run: Run) -> int:
+    """Decides about what SoftPro deleted and somebody had changed here. Returns how many records that were."""
+    chosen = options.read(connection, run.integration_id)
+    strategy = Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides).of(run.entity_type)
+    with connection.transaction():
+        connection.execute(outbox.LOADING)
+        found = connection.execute(_compose(FOUND, run.entity_type), run.stream).fetchall()
+        edits = outbox.open_edits(connection, run.stream, [row["roi_id"] for row in found])
+        for row in found:
+            mine = edits[row["roi_id"]]
+            winner, why = _winner(strategy, Times(row["deleted_at"], mine[-1].changed_at))
+            _note(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], mine, strategy, winner, why)
+            if winner == ROI:
+                make_anew(connection, run.stream, run.entity_type, row["roi_id"], mine[-1].changed_by, run.log_id)
+            elif winner == SOFTPRO:
+                delete_here(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"])
+    return len(found)
+
+
+def make_anew(
+    connection: Connection,
+    stream: Mapping[str, object],
+    entity_type: EntityType,
+    roi_id: UUID,
+    by: str,
+    log_id: UUID | None,
+) -> None:
+    """The row is to be sent as a new record; call it inside a transaction that is marked as loading."""
+    parameters = {**stream, "roi_id": roi_id, "by": by}
+    edits = outbox.open_edits(connection, stream, [roi_id]).get(roi_id, [])
+    outbox.settle(connection, [edit.id for edit in edits], "REPLACED", log_id)
+    connection.execute(FORGET_CREATE, parameters)
+    connection.execute(_compose(AS_NEW, entity_type), parameters)
+    connection.execute(_compose(CREATE, entity_type), parameters)
+    pushes.forget(connection, stream, [roi_id])
+
+
+def delete_here(connection: Connection, run: Run, roi_id: UUID, entity_id: str, deleted_at: datetime) -> None:
+    """The row is deleted as SoftPro's record is; call it inside a transaction that is marked as loading."""
+    edits = outbox.open_edits(connection, run.stream, [roi_id]).get(roi_id, [])
+    outbox.settle(connection, [edit.id for edit in edits], "OVERRULED", run.log_id)
+    pushes.forget(connection, run.stream, [roi_id])
+    bury(connection, run, {entity_id: deleted_at})
+
+
+def _winner(strategy: ConflictStrategy, times: Times) -> tuple[str | None, str]:
+    match strategy:
+        case ConflictStrategy.MANUAL_REVIEW:
+            return None, "a person is to decide"
+        case ConflictStrategy.ROI_WINS:
+            return ROI, "the strategy says so: it is sent as a new record"
+        case ConflictStrategy.NEWEST_WINS if times.newest == ROI:
+            return ROI, f"it is the newest, and is sent as a new record: {times}"
+        case ConflictStrategy.NEWEST_WINS:
+            return SOFTPRO, f"it is the newest: {times}"
+        case _:
+            return SOFTPRO, "SoftPro can't take a delete back"
+
+
+def _note(
+    connection: Connection,
+    run: Run,
+    roi_id: UUID,
+    entity_id: str,
+    deleted_at: datetime,
+    edits: Sequence[Edit],
+    strategy: ConflictStrategy,
+    winner: str | None,
+    why: str,
+) -> None:
+    row = connection.execute(_compose(ROW, run.entity_type), {"roi_id": roi_id}).fetchone()
+    assert row is not None
+    roi = fields_of(run.entity_type, decode(row["row"]))
+    names = {edit.field: edit for edit in reversed(edits) if edit.field is not None}
+    base = {name: decoded(edit.old_value) for name, edit in names.items()}
+    mine: dict[str, Any] = {name: roi[name] for name in names if name in roi}
+    decision = Decision(strategy, winner, MISSING, why).as_json()
+    conflicts.note(
+        connection,
+        run.stream,
+        run.organization_id,
+        entity_id=entity_id,
+        roi_entity_id=roi_id,
+        kind="DELETED_IN_SOFTPRO",
+        base=encode({name: value for name, value in base.items() if value is not MISSING}) or "{}",
+        softpro="{}",
+        roi=encode(mine) or "{}",
+        result=None if winner is None else (encode(mine) if winner == ROI else "{}"),
+        decisions=encode(dict.fromkeys(names, decision)) or "{}",
+        softpro_updated_at=deleted_at,
+        roi_changed_at=edits[-1].changed_at,
+        roi_changed_by=edits[-1].changed_by,
+        reason=None if winner is None else "By the strategy",
+        log_id=run.log_id,
+    )
+
+
+def _compose(query: LiteralString, entity_type: EntityType) -> sql.Composed:
+    return sql.SQL(query).format(roi=sql.Identifier("roi", entity_type.table), key=sql.Identifier(entity_type.key))

@@ -1,0 +1,228 @@
+"""What is to be sent to SoftPro of records that were changed here: the mapped fields that changed, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from softpro.entities import EntityType
+from softpro.mapping import paths, sets
+from softpro.mapping.columns import CUSTOM, CUSTOM_PREFIX
+from softpro.mapping.mapping import TO_SOFTPRO
+from softpro.mapping.mapping import Mapping as FieldMapping
+from softpro.mapping.outbound import Sent, outbound, sent
+from softpro.mapping.paths import MISSING
+from softpro.mapping.rules import evaluating
+from softpro.store import outbox
+from softpro.store.database import Connection
+from softpro.store.outbox import Edit
+from softpro.writeback.owners import Owners
+from softpro.writeback.values import decode, same
+
+ROWS = "select t.* from {roi} t where t.organization_id = %(organization_id)s and t.id = any(%(ids)s)"
+HELD = """
+select r.entity_id, r.payload::text as payload, r.payload_hash, r.softpro_updated_at, r.etag, r.deleted_at,
+       exists (
+           select from raw.pending p
+           where p.integration_id = r.integration_id and p.entity_type = r.entity_type
+             and p.entity_id = r.entity_id) as pending
+from raw.records r
+where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = any(%(entity_ids)s)
+"""
+
+
+@dataclass(frozen=True)
+class Held:
+    """SoftPro's record as it was last landed; `pending`: a version that was not loaded yet."""
+
+    payload: Any
+    payload_hash: bytes
+    updated_at: datetime
+    etag: str | None
+    deleted_at: datetime | None
+    pending: bool
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A record with open edits. `row`: as it stands, by column; None: it was deleted. `held`: None where SoftPro does
+    not know it, or nothing of it was landed."""
+
+    roi_id: UUID
+    entity_id: str | None
+    row: Mapping[str, Any] | None
+    held: Held | None
+    edits: Sequence[Edit]
+
+    @property
+    def operation(self) -> str:
+        if any(edit.operation == "DELETE" for edit in self.edits):
+            return "DELETE"
+        return "CREATE" if self.entity_id is None else "UPDATE"
+
+    @property
+    def edited(self) -> set[str]:
+        """The fields that were changed."""
+        return {edit.field for edit in self.edits if edit.field is not None}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a record's push is to send: `fields`, nested as in SoftPro's record, None clears. `changes`: the same by the
+    dotted path of the mapping, with what SoftPro holds now. `problem`: why it can't be sent."""
+
+    changed: Changed
+    fields: Mapping[str, Any]
+    changes: Mapping[str, tuple[Any, Any]]
+    problem: str | None = None
+
+
+def changed(
+    connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Sequence[UUID]
+) -> list[Changed]:
+    """The records of these ids that have open edits, in their order."""
+    entity_type = EntityType(str(stream["entity_type"]))
+    edits = outbox.open_edits(connection, stream, ids)
+    rows = {
+        row["id"]: row
+        for row in connection.execute(
+            sql.SQL(ROWS).format(roi=sql.Identifier("roi", entity_type.table)),
+            {"organization_id": organization_id, "ids": list(ids)},
+        )
+    }
+    entity_ids = {
+        roi_id: rows[roi_id][entity_type.key] if roi_id in rows else mine[-1].entity_id
+        for roi_id, mine in edits.items()
+    }
+    held = {
+        row["entity_id"]: Held(
+            decode(row["payload"]),
+            row["payload_hash"],
+            row["softpro_updated_at"],
+            row["etag"],
+            row["deleted_at"],
+            row["pending"],
+        )
+        for row in connection.execute(
+            HELD, {**stream, "entity_ids": [each for each in entity_ids.values() if each is not None]}
+        )
+    }
+    return [
+        Changed(roi_id, entity_ids[roi_id], rows.get(roi_id), held.get(entity_ids[roi_id] or ""), edits[roi_id])
+        for roi_id in ids
+        if roi_id in edits
+    ]
+
+
+def plans(
+    connection: Connection, stream: Mapping[str, object], entity_type: EntityType, records: Sequence[Changed]
+) -> list[Plan]:
+    """What of these records is to be sent, by the mappings in force. Raises RulesUnavailable."""
+    in_force = sets.current(connection, stream["integration_id"], entity_type)  # type: ignore[arg-type]
+    mappings = [mapping for mapping in in_force.mappings if mapping.outbound and mapping.entity_type is entity_type]
+    owners = Owners.of(entity_type, in_force.mappings)
+    with_rows = [record for record in records if record.row is not None]
+    back = outbound(entity_type, mappings)
+    with evaluating(back.asking.rules) as rules:
+        all_sent = dict(
+            zip(
+                (record.roi_id for record in with_rows),
+                sent(back, (record.row or {} for record in with_rows), rules),
+                strict=True,
+            )
+        )
+    return [_plan(record, mappings, owners, all_sent.get(record.roi_id)) for record in records]
+
+
+def _plan(record: Changed, mappings: Iterable[FieldMapping], owners: Owners, values: Sent | None) -> Plan:
+    if record.operation == "DELETE" or values is None:
+        return Plan(record, {}, {})
+    fields: dict[str, Any] = {}
+    changes: dict[str, tuple[Any, Any]] = {}
+    problems: list[str] = []
+    for mapping in mappings:
+        if record.operation == "UPDATE" and not _is_edited(mapping, record.edited):
+            continue
+        path = paths.parse(mapping.softpro_field)
+        there = MISSING if record.held is None else paths.look_up(record.held.payload, path)
+        try:
+            wanted = _wanted(mapping, record, owners, values, there)
+            if wanted is MISSING or same(wanted, there) or (wanted is None and there is MISSING):
+                continue
+            _put(fields, path, wanted)
+        except ValueError as wrong:
+            problems.append(f"{mapping.softpro_field}: {wrong}")
+        else:
+            changes[mapping.softpro_field] = there, wanted
+    return Plan(record, fields, changes, "; ".join(problems) or None)
+
+
+def _is_edited(mapping: FieldMapping, edited: set[str]) -> bool:
+    target = mapping.roi_systems_field
+    return target in edited or (target == CUSTOM and any(field.startswith(CUSTOM_PREFIX) for field in edited))
+
+
+def _wanted(mapping: FieldMapping, record: Changed, owners: Owners, values: Sent, there: Any) -> Any:
+    """What is to be sent for a mapping's field; MISSING: nothing. Of objects only what differs from what is `there`.
+
+    Raises ValueError where the rule fails, or has nothing to say of what was changed.
+    """
+    if mapping.softpro_field in values.failures:
+        raise ValueError(values.failures[mapping.softpro_field])
+    text = values.values.get(mapping.softpro_field)
+    if TO_SOFTPRO in mapping.rules:
+        if text is None:
+            if record.operation == "CREATE":
+                return MISSING
+            raise ValueError("toSoftPro comes to nothing for what was changed")
+        return _difference(there, decode(text), clearing=False)
+    wanted = None if text is None else decode(text)
+    if wanted is None and record.operation == "CREATE":
+        return MISSING
+    if mapping.roi_systems_field == CUSTOM and isinstance(wanted, dict | None):
+        return _custom(record, owners, wanted or {}, there)
+    return _difference(there, wanted, clearing=True)
+
+
+def _custom(record: Changed, owners: Owners, custom: Mapping[str, Any], there: Any) -> Any:
+    """Of `custom` as a whole: the names that were changed, but for those that have mappings of their own."""
+    own = {name for name in custom if CUSTOM_PREFIX + name in owners.loaded | owners.sent}
+    if record.operation == "CREATE":
+        wanted = {name: value for name, value in custom.items() if name not in own}
+        return wanted or MISSING
+    names = [field.removeprefix(CUSTOM_PREFIX) for field in record.edited if field.startswith(CUSTOM_PREFIX)]
+    held = there if isinstance(there, dict) else {}
+    wanted = {
+        name: _difference(held.get(name, MISSING), custom.get(name), clearing=True)
+        for name in sorted(names)
+        if CUSTOM_PREFIX + name not in owners.loaded | owners.sent and not same(held.get(name), custom.get(name))
+    }
+    return wanted or MISSING
+
+
+def _difference(there: Any, wanted: Any, *, clearing: bool) -> Any:
+    """What makes `wanted` of what is `there` when objects are merged and null clears (RFC 7396); MISSING: nothing."""
+    if not isinstance(there, dict) or not isinstance(wanted, dict):
+        return MISSING if same(there, wanted) else wanted
+    changes = {name: _difference(there.get(name, MISSING), value, clearing=clearing) for name, value in wanted.items()}
+    if clearing:
+        changes |= {name: None for name in there if name not in wanted}
+    return {name: value for name, value in changes.items() if value is not MISSING} or MISSING
+
+
+def _put(fields: dict[str, Any], path: paths.Path, value: Any) -> None:
+    """Raises ValueError for a path into a list, which can only be sent as a whole."""
+    *way, last = path
+    place = fields
+    for step in way:
+        if isinstance(step, int):
+            break
+        place = place.setdefault(step, {})
+    if isinstance(last, int) or any(isinstance(step, int) for step in way):
+        raise ValueError("it stands in a list, and can't be sent by itself")
+    place[last] = {**place[last], **value} if isinstance(place.get(last), dict) and isinstance(value, dict) else value

@@ -1,0 +1,295 @@
+"""Sends records that were changed here to SoftPro: each compared with what stands there now, and only where nobody else
+changed it meanwhile.
+
+A batch is fetched first, where the version that stands there is not known. What changed there is loaded, so that both
+sides are brought together before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from softpro.errors import (
+    ConflictError,
+    FateUnknown,
+    ForbiddenError,
+    NetworkError,
+    RecordNotFound,
+    ServerError,
+    UsageError,
+    ValidationError,
+)
+from softpro.store import conflicts, logs, outbox, pushes
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+from softpro.sync import cursors
+from softpro.sync.land import Batch, land
+from softpro.vendor import creates
+from softpro.vendor.calls import may_have_happened
+from softpro.vendor.client import Client
+from softpro.vendor.contract import LAG
+from softpro.vendor.creates import SURFACES_AFTER
+from softpro.vendor.records import Record, Unreadable
+from softpro.writeback.plan import Changed, Plan, changed, plans
+from softpro.writeback.settle import Answered, settle, settle_deleted, settle_missing
+
+SETTLED_TOGETHER = 25
+"""Answers that are settled in one transaction."""
+
+LOCK = "select pg_try_advisory_lock(hashtextextended('softpro push ' || %s, 0)) as mine"
+UNLOCK = "select pg_advisory_unlock(hashtextextended('softpro push ' || %s, 0))"
+
+ASKED_AGAIN = timedelta(minutes=5)
+"""What waits for a person is looked at so often."""
+
+T = TypeVar("T")
+
+Load = Callable[[Collection[str]], None]
+"""Maps, checks and loads what is pending of the records of these ids."""
+
+Deletes = Callable[[Changed], str | None]
+"""Why a delete is not sent; None where it is."""
+
+
+@dataclass
+class Counts:
+    """What became of the records of a push. `waiting`: they are tried again later; `failed`: not by themselves."""
+
+    sent: int = 0
+    agreed: int = 0
+    deleted: int = 0
+    waiting: set[UUID] = field(default_factory=set)
+    failed: set[UUID] = field(default_factory=set)
+
+
+@dataclass
+class Sender:
+    """Sends the records of one run. `connection`, in autocommit, holds a lock on each while it is sent; nobody else
+    sends it meanwhile."""
+
+    connection: Connection
+    client: Client
+    run: Run
+    load: Load
+    deletes: Deletes
+    counts: Counts = field(default_factory=Counts)
+    _answered: list[Answered] = field(default_factory=list)
+    _etags: dict[UUID, str | None] = field(default_factory=dict)
+
+    def send(self, ids: Sequence[UUID]) -> None:
+        """Sends what is to be sent of these records. Raises what keeps all of them from being sent; what was sent
+        before is settled."""
+        self.counts.waiting.difference_update(ids)
+        self.counts.failed.difference_update(ids)
+        mine = [roi_id for roi_id in ids if self._lock(roi_id)]
+        self.counts.waiting.update(set(ids) - set(mine))
+        try:
+            self._bring_together(mine)
+            for plan in self._plans(mine):
+                self._send(plan)
+                if len(self._answered) >= SETTLED_TOGETHER:
+                    self._settle()
+        finally:
+            self._settle()
+            for roi_id in mine:
+                self.connection.execute(UNLOCK, [str(roi_id)])
+
+    def _lock(self, roi_id: UUID) -> bool:
+        row = self.connection.execute(LOCK, [str(roi_id)]).fetchone()
+        return bool(row and row["mine"])
+
+    def _changed(self, ids: Sequence[UUID]) -> list[Changed]:
+        return changed(self.connection, self.run.stream, self.run.organization_id, ids)
+
+    def _bring_together(self, ids: Sequence[UUID]) -> None:
+        """Fetches what stands at SoftPro where that is not known, and loads what changed there."""
+        newer: list[str] = []
+        for record in self._changed(ids):
+            if record.operation != "UPDATE" or record.entity_id is None:
+                continue
+            held = record.held
+            if held is not None and (held.pending or held.deleted_at is not None):
+                newer.append(record.entity_id)
+            if (held is None or held.etag is None or held.pending) and self._fetch(record, record.entity_id):
+                newer.append(record.entity_id)
+        if newer:
+            self.load(newer)
+
+    def _fetch(self, changed: Changed, entity_id: str) -> bool:
+        """Asks for a record; one that differs from what we hold is landed. Returns whether it was."""
+        try:
+            record = self._asking(lambda: self.client.record(self.run.entity_type, entity_id))
+        except RecordNotFound as missing:
+            self._missing(changed, missing)
+            return False
+        except (ServerError, NetworkError, ForbiddenError) as failed:
+            self._failed(changed, failed)
+            return False
+        if isinstance(record, Unreadable):
+            self._failed(changed, UsageError(f"What SoftPro has of it can't be read: {record.reason}"))
+            return False
+        if changed.held is not None:
+            if record.key.updated_at < changed.held.updated_at:  # a replica that is behind
+                self._postpone(changed, "SoftPro does not show its latest version yet", LAG)
+                return False
+            if record.payload_hash == changed.held.payload_hash:
+                self._etags[changed.roi_id] = record.etag
+                return False
+        with self.connection.transaction():
+            cursors.owe(self.connection, self.run)
+            land(self.connection, self.run, Batch([record], None, self.client.asked_at, 1))
+        self._etags[changed.roi_id] = record.etag
+        return True
+
+    def _plans(self, ids: Sequence[UUID]) -> list[Plan]:
+        in_review = conflicts.open_of(self.connection, self.run.stream)
+        left = [
+            record
+            for record in self._changed(ids)
+            if record.roi_id not in in_review | self.counts.waiting | self.counts.failed
+        ]
+        settled = set(ids) - {record.roi_id for record in left} - self.counts.waiting - self.counts.failed
+        pushes.forget(self.connection, self.run.stream, settled - in_review)
+        self.counts.agreed += len(settled - in_review)
+        return plans(self.connection, self.run.stream, self.run.entity_type, left)
+
+    def _send(self, plan: Plan) -> None:
+        record = plan.changed
+        try:
+            if plan.problem is not None:
+                raise UsageError(plan.problem)
+            match record.operation:
+                case "DELETE":
+                    self._delete(record)
+                case "CREATE":
+                    self._create(plan)
+                case _:
+                    self._update(plan)
+        except FateUnknown as unknown:
+            self._postpone(record, str(unknown), unknown.due_at)
+        except RecordNotFound as missing:
+            self._missing(record, missing)
+        except ConflictError:
+            self._conflict(record)
+        except (ValidationError, ForbiddenError, UsageError) as refused:
+            self._failed(record, refused, for_good=not isinstance(refused, ForbiddenError))
+        except (ServerError, NetworkError) as failed:
+            if may_have_happened(failed):
+                self._postpone(record, f"{failed}: whether it was done will be seen", SURFACES_AFTER)
+            else:
+                self._failed(record, failed)
+
+    def _update(self, plan: Plan) -> None:
+        record, entity_id = plan.changed, plan.changed.entity_id
+        assert entity_id is not None
+        if record.held is None or record.held.deleted_at is not None or record.held.pending:
+            self._postpone(record, "what SoftPro has of it was not loaded", LAG)  # in quarantine, held, or gone
+            return
+        if not plan.fields:
+            self._agree(record)
+            return
+        etag = self._etags.get(record.roi_id, record.held.etag)
+        answer = self._asking(lambda: self.client.change(self.run.entity_type, entity_id, plan.fields, etag))
+        self._answer(record, entity_id, answer)
+
+    def _create(self, plan: Plan) -> None:
+        record, answers = plan.changed, list[Record | Unreadable]()
+        wanted = creates.listed(self.run.entity_type, str(record.roi_id), plan.fields, answers.append)
+        entity_id = self._asking(lambda: creates.create(self.connection, self.client, self.run.integration_id, wanted))
+        self._answer(record, entity_id, answers[0] if answers else None)
+
+    def _delete(self, record: Changed) -> None:
+        entity_id = record.entity_id
+        if entity_id is None:  # SoftPro never had it
+            self._agree(record)
+            return
+        if why := self.deletes(record):
+            self._postpone(record, why, ASKED_AGAIN)
+            return
+        try:
+            self._asking(lambda: self.client.delete(self.run.entity_type, entity_id))
+        except RecordNotFound as missing:
+            if not missing.error_code:
+                raise
+        settle_deleted(self.connection, self.run, record.roi_id, entity_id, record.edits, self.client.asked_at)
+        self.counts.deleted += 1
+
+    def _answer(self, record: Changed, entity_id: str, answer: Record | Unreadable | None) -> None:
+        told = answer if isinstance(answer, Record) else None
+        self._answered.append(Answered(record.roi_id, entity_id, record.edits, told, self.client.asked_at))
+        self.counts.sent += 1
+
+    def _agree(self, record: Changed) -> None:
+        """There is nothing to send: SoftPro holds it, or never had it."""
+        outbox.settle(self.connection, [edit.id for edit in record.edits], "AGREED", self.run.log_id)
+        pushes.forget(self.connection, self.run.stream, [record.roi_id])
+        self.counts.agreed += 1
+
+    def _settle(self) -> None:
+        answered, self._answered = self._answered, []
+        if answered:
+            settle(self.connection, self.run, answered)
+
+    def _conflict(self, record: Changed) -> None:
+        """Somebody changed it there since it was fetched: it is fetched again, once what changed must show."""
+        self.connection.execute(
+            """
+            update raw.records set etag = null
+            where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
+            """,
+            {**self.run.stream, "entity_id": record.entity_id},
+        )
+        self._postpone(record, "it changed at SoftPro meanwhile, and is fetched again", LAG)
+
+    def _missing(self, record: Changed, missing: RecordNotFound) -> None:
+        """A 404 is believed when it is repeated at least the vendor's lag later."""
+        if not missing.error_code:
+            self._failed(record, missing)
+            return
+        before = pushes.of(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
+        first = before.missing_at if before is not None else None
+        if first is not None and record.entity_id is not None and self.client.asked_at - first >= LAG:
+            settle_missing(self.connection, self.run, record.entity_id, self.client.asked_at)
+            self.counts.waiting.add(record.roi_id)
+            return
+        self._failed(record, missing, after=LAG, missing_at=first or self.client.asked_at)
+
+    def _postpone(self, record: Changed, why: str, until: datetime | timedelta | None) -> None:
+        self.counts.waiting.add(record.roi_id)
+        pushes.postpone(
+            self.connection, self.run.stream, self.run.organization_id, record.roi_id, why, until or SURFACES_AFTER
+        )
+
+    def _failed(
+        self,
+        record: Changed,
+        error: Exception,
+        *,
+        for_good: bool = False,
+        after: timedelta = pushes.FIRST_WAIT,
+        missing_at: datetime | None = None,
+    ) -> None:
+        (self.counts.failed if for_good else self.counts.waiting).add(record.roi_id)
+        pushes.failed(
+            self.connection,
+            self.run.stream,
+            self.run.organization_id,
+            record.roi_id,
+            str(error),
+            record.edits[-1].id,
+            after=None if for_good else after,
+            missing_at=missing_at,
+        )
+        if missing_at is None:
+            logs.add(self.connection, self.run.log_id, records_processed=1, records_failed=1)
+
+    def _asking(self, ask: Callable[[], T]) -> T:
+        before = self.client.requests_made
+        try:
+            return ask()
+        finally:
+            logs.add(self.connection, self.run.log_id, api_requests=self.client.requests_made - before)

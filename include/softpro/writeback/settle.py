@@ -1,0 +1,104 @@
+"""What SoftPro answered to what was sent: its record, what both sides agree on, and our row, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg import sql
+
+from softpro.mapping import sets
+from softpro.store import logs, outbox, pushes
+from softpro.store.database import Connection
+from softpro.store.leases import Run
+from softpro.store.outbox import Edit
+from softpro.sync.bury import bury
+from softpro.sync.load import load
+from softpro.sync.raw import store
+from softpro.sync.transform import stage
+from softpro.vendor.records import Record
+from softpro.writeback.agree import Agreement
+from softpro.writeback.owners import Owners
+
+# One that has the id already was loaded from a record that did not tell it was made here.
+TAKEN = "delete from {roi} where organization_id = %(organization_id)s and {key} = %(entity_id)s and id <> %(roi_id)s"
+LINK = """
+update {roi} set {key} = %(entity_id)s
+where organization_id = %(organization_id)s and id = %(roi_id)s and {key} is null
+"""
+LINK_EDITS = """
+update softpro.outbox set entity_id = %(entity_id)s
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = %(roi_id)s
+  and entity_id is null and settled_at is null
+"""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A record that was sent: the edits that went with it, and what SoftPro answered; None: it was made, and the answer
+    lost, or it can't be read."""
+
+    roi_id: UUID
+    entity_id: str
+    edits: Sequence[Edit]
+    record: Record | None
+    asked_at: datetime
+
+
+def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> None:
+    """Both sides agree on what was sent. What was changed here meanwhile stays in the outbox.
+
+    Raises RulesUnavailable.
+    """
+    mappings = sets.current(connection, run.integration_id, run.entity_type).mappings
+    just_sent = {each.roi_id: {edit.field for edit in each.edits} for each in answered}
+    records = [each.record for each in answered if each.record is not None]
+    with connection.transaction():
+        connection.execute(outbox.LOADING)
+        for each in answered:
+            _link(connection, run, each.roi_id, each.entity_id)
+        outbox.settle(connection, [edit.id for each in answered for edit in each.edits], "SENT", run.log_id)
+        pushes.forget(connection, run.stream, [each.roi_id for each in answered])
+        if unread := sum(each.record is None for each in answered):
+            logs.add(connection, run.log_id, records_processed=unread, records_updated=unread)
+        if records:
+            store(connection, run, records, frozenset(), asked_at=min(each.asked_at for each in answered))
+            stage(connection, run, records)
+            load(connection, run, Agreement(connection, run, just_sent), Owners.of(run.entity_type, mappings).kept)
+
+
+def settle_missing(connection: Connection, run: Run, entity_id: str, asked_at: datetime) -> None:
+    """SoftPro has deleted it."""
+    with connection.transaction():
+        connection.execute(
+            """
+            select from raw.records
+            where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
+            for update
+            """,
+            {**run.stream, "entity_id": entity_id},
+        )
+        bury(connection, run, {entity_id: asked_at})
+
+
+def settle_deleted(
+    connection: Connection, run: Run, roi_id: UUID, entity_id: str, edits: Sequence[Edit], asked_at: datetime
+) -> None:
+    """It is deleted on both sides."""
+    with connection.transaction():
+        outbox.settle(connection, [edit.id for edit in edits], "SENT", run.log_id)
+        pushes.forget(connection, run.stream, [roi_id])
+        settle_missing(connection, run, entity_id, asked_at)
+
+
+def _link(connection: Connection, run: Run, roi_id: UUID, entity_id: str) -> None:
+    """The row that was made here has SoftPro's id from now on."""
+    names = {"roi": sql.Identifier("roi", run.entity_type.table), "key": sql.Identifier(run.entity_type.key)}
+    parameters = {**run.stream, "organization_id": run.organization_id, "roi_id": roi_id, "entity_id": entity_id}
+    is_new = sql.SQL("select from {roi} where id = %(roi_id)s and {key} is null for update").format(**names)
+    if connection.execute(is_new, parameters).rowcount:
+        connection.execute(sql.SQL(TAKEN).format(**names), parameters)
+        connection.execute(sql.SQL(LINK).format(**names), parameters)
+        connection.execute(LINK_EDITS, parameters)
