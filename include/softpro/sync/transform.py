@@ -187,6 +187,7 @@ def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
     in_force = sets.current(connection, run.integration_id, run.entity_type)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
     pending = [_Pending(each.key.id, each.payload, each.payload_hash, each.key.updated_at) for each in records]
+    connection.adapters.register_dumper(None, _JsonText)
     clear(connection, run.entity_type, run.log_id)
     with evaluating(compiled.asking.rules) as rules:
         _, rejected = _stage(connection, _Mapping(run, in_force.version, compiled, rules), pending)
