@@ -11,6 +11,7 @@ from softpro.services import Services
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
 
+from ..support.both_ways import Office
 from ..support.cases import as_bytes
 from ..support.kinds import Connected, StartSandbox
 from ..support.product import between, sync
@@ -39,3 +40,8 @@ def loaded(start_sandbox: StartSandbox, database: Database) -> tuple[Services, I
     services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     assert sync(services, acme, EntityType.CONTACT).records_inserted == 150
     return services, acme, sandbox
+
+
+@pytest.fixture
+def office(services: Services, acme: Integration, sandbox: Sandbox, vendor_organization: str) -> Office:
+    return Office(services, acme, sandbox, vendor_organization)

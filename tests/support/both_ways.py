@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,14 +13,18 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from requests import Session
 
-from softpro.entities import EntityType, SyncType
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.mapping import sets
+from softpro.mapping.mapping import Mapping
 from softpro.pushing import push
 from softpro.services import Services
+from softpro.store import options
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
 
-from .databases import execute, one
+from .databases import execute, one, rows
+from .product import sync
 from .vendor import Json, Sandbox
 
 OPEN_EDITS = "select count(*) from softpro.outbox where settled_at is null"
@@ -124,3 +128,37 @@ def dying(act: Callable[[], object], after: int) -> bool:
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+class Office:
+    """An organization at both sides, its contacts loaded."""
+
+    def __init__(self, services: Services, integration: Integration, sandbox: Sandbox, organization: str) -> None:
+        self.services, self.database, self.integration = services, services.database, integration
+        self._sandbox, self._organization = sandbox, organization
+        sync(services, integration, EntityType.CONTACT)
+        self.key: str = one(self.database, "select min(softpro_contact_id) from roi.contacts")
+
+    def sync(self, entity_type: EntityType = EntityType.CONTACT, mode: Mode = Mode.INCREMENTAL) -> None:
+        assert sync(self.services, self.integration, entity_type, mode).succeeded
+
+    def edit_here(self, **columns: Any) -> None:
+        edit_here(self.database, EntityType.CONTACT, self.key, **columns)
+
+    def edit_there(self, **fields: Any) -> None:
+        edit_there(self._sandbox, self._organization, EntityType.CONTACT, self.key, **fields)
+
+    def here(self, *columns: str) -> tuple[Any, ...]:
+        [row] = rows(self.database, "select * from roi.contacts where softpro_contact_id = %s", self.key)
+        return tuple(row[column] for column in columns)
+
+    def there(self, entity_type: EntityType = EntityType.CONTACT) -> dict[str, Json]:
+        return self._sandbox.records(self._organization, entity_type.value)
+
+    def choose(self, **changes: Any) -> None:
+        with self.database.connect() as connection:
+            options.change(connection, self.integration.id, changes)
+
+    def map_by(self, mappings: Sequence[Mapping]) -> None:
+        with self.database.connect() as connection:
+            sets.replace(connection, self.integration.id, "acme", mappings, "a test")

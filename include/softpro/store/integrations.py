@@ -215,7 +215,7 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
                       and resolved_at is null) as quarantined,
                    (select max(completed_at) from softpro.sync_logs
                     where integration_id = %(integration)s and entity_type = %(entity_type)s
-                      and mode not in ('remap', 'replay', 'records')
+                      and mode in ('incremental', 'delta', 'full')
                       and status in ('COMPLETED', 'PARTIAL_SUCCESS')) as last_sync_at,
                    (select jsonb_build_object('id', id, 'status', status, 'findings', findings, 'records', records)
                     from softpro.holds

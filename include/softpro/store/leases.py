@@ -116,7 +116,7 @@ def lock_announcing(connection: Connection, integration_id: UUID, entity_type: E
     waiting = connection.execute(
         """
         select id from softpro.sync_logs
-        where integration_id = %s and entity_type = %s and status = 'PENDING' and mode <> 'records'
+        where integration_id = %s and entity_type = %s and status = 'PENDING' and mode not in ('records', 'push')
           and started_at > clock_timestamp() - make_interval(secs => %s)
         order by started_at
         limit 1

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from softpro.errors import UsageError
 from softpro.store.database import Connection
@@ -96,7 +97,8 @@ def change(connection: Connection, integration_id: UUID, changes: Mapping[str, A
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in PLAIN if name in changes
     )
     query = sql.SQL("update softpro.integrations set {}, updated_at = now() where id = %(id)s").format(sets)
-    connection.execute(query, {**changes, "id": integration_id})
+    values = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in changes.items()}
+    connection.execute(query, {**values, "id": integration_id})
 
 
 def change_client(

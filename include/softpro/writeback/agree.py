@@ -116,17 +116,19 @@ on conflict do nothing
 class Agreement:
     """Of one run's load. `just_sent`: where it loads what SoftPro answered to a push, the fields that were sent of each
     record, which nobody else has changed there. `seen`: the edits that it has looked at; what comes meanwhile is looked
-    at once more."""
+    at once more. `merged`: what was staged was merged since it was looked at first."""
 
     connection: Connection
     run: Run
     just_sent: Mapping[UUID, Collection[str | None]] = field(default_factory=dict)
+    merged: bool = False
     seen: set[int] = field(default_factory=set)
 
     def __call__(self) -> Agreed:
         """What is staged becomes what both sides come to; what a person is to decide about leaves staging, and so does
         what was deleted here. Call it inside the transaction that loads."""
         connection, run = self.connection, self.run
+        merged, self.merged = self.merged, True
         there_is = self._execute(THERE_IS).fetchone()
         with without(connection, "nestloop"):
             if there_is["made_here"]:
@@ -153,7 +155,9 @@ class Agreement:
         outcome = _Outcome()
         for roi_id in ids:
             softpro, updated_at = staged[entity_ids[roi_id]]
-            record = _Record(entity_ids[roi_id], roi_id, softpro, updated_at, rows.get(roi_id), edits.get(roi_id, []))
+            record = _Record(
+                entity_ids[roi_id], roi_id, softpro, updated_at, rows.get(roi_id), edits.get(roi_id, []), merged
+            )
             self.seen.update(edit.id for edit in record.edits)
             if any(edit.operation == "DELETE" for edit in record.edits):
                 self._deleted_here(rules, record, outcome)
@@ -177,10 +181,10 @@ class Agreement:
                 changes[name] = three.roi
             elif same(three.softpro, three.roi):
                 agreed.append(("AGREED", edits))
-            elif name in self.just_sent.get(record.roi_id, ()):
-                changes |= self._start_from(three.softpro, edits, three.roi, name)
             elif _unchanged(three, edits):
                 changes[name] = three.roi
+            elif name in self.just_sent.get(record.roi_id, ()) or record.is_same_version:
+                changes |= self._start_from(three.softpro, edits, three.roi, name)
             else:
                 sides[name] = three
                 strategy = rules.strategies.of(self.run.entity_type, name)
@@ -230,7 +234,7 @@ class Agreement:
             for name in dict.fromkeys([*softpro, *base])
             if rules.owners.inbound(name) and not same(softpro.get(name, MISSING), base.get(name, MISSING))
         }
-        if not changed:
+        if not changed or record.is_same_version:
             outcome.stays_deleted(record)
             return
         strategy, times = rules.strategies.of(self.run.entity_type), rules.times(record.updated_at, delete)
@@ -348,7 +352,8 @@ class _Rules:
 
 @dataclass(frozen=True)
 class _Record:
-    """A staged record that was edited here. `row`: as it stands; None: somebody deleted it."""
+    """A staged record that was edited here. `row`: as it stands; None: somebody deleted it. `merged`: it may be what is
+    staged already."""
 
     entity_id: str
     roi_id: UUID
@@ -356,6 +361,13 @@ class _Record:
     updated_at: datetime
     row: dict[str, Any] | None
     edits: list[Edit]
+    merged: bool
+
+    @property
+    def is_same_version(self) -> bool:
+        """SoftPro has not changed the record since it was loaded: what differs comes of another mapping."""
+        before = self.row or decode(self.edits[-1].old_value or "{}")
+        return not self.merged and bool(before.get("softpro_updated_at") == self.staged["softpro_updated_at"])
 
     def by_field(self) -> dict[str, list[Edit]]:
         found: dict[str, list[Edit]] = {}

@@ -1,0 +1,83 @@
+"""The outbox: what people change in `roi` is kept, what the loader writes is not."""
+
+from __future__ import annotations
+
+import time
+from threading import Thread
+
+import psycopg
+import pytest
+
+from softpro import pipeline
+from softpro.entities import EntityType, Mode, SyncType
+
+from ..support.both_ways import Office, pushed
+from ..support.databases import execute, load, one, rows
+
+TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
+WAITS = "select exists (select from pg_locks where not granted)"
+OUTCOMES = "select field, outcome from softpro.outbox order by id"
+
+
+def test_who_changed_what_is_kept_with_the_version_before(office: Office) -> None:
+    with office.database.connect() as connection, connection.transaction():
+        connection.execute("select set_config('softpro.user', 'ann', true)")
+        connection.execute(
+            "update roi.contacts set notes = 'one', fax = '1' where softpro_contact_id = %s", [office.key]
+        )
+    office.edit_here(notes="two")
+    edits = "select field, new_value, changed_by from softpro.outbox order by id"
+    user = one(office.database, "select session_user::text")
+    assert [tuple(row.values()) for row in rows(office.database, edits)] == [
+        ("fax", "1", "ann"),
+        ("notes", "one", "ann"),
+        ("notes", "two", user),
+    ]
+    versions = "select notes from roi.contacts_versions where softpro_contact_id = %s order by valid_from"
+    assert [row["notes"] for row in rows(office.database, versions, office.key)][-2:] == ["one", "two"]
+
+
+def test_what_the_loader_writes_is_no_edit(office: Office) -> None:
+    office.edit_there(notes="theirs")
+    office.sync()
+    office.sync(mode=Mode.FULL)
+    load(office.database, "update roi.contacts set notes = 'by the loader'")
+    assert rows(office.database, OUTCOMES) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update roi.contacts set softpro_contact_id = 'another'",
+        "update roi.contacts set organization_id = 'another'",
+        "insert into roi.contacts (organization_id, softpro_contact_id) values ('acme', 'con-mine')",
+    ],
+)
+def test_which_record_a_row_is_can_not_be_changed(office: Office, statement: str) -> None:
+    with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
+        execute(office.database, statement)
+
+
+def test_an_edit_made_while_its_row_is_loaded_is_not_lost(office: Office) -> None:
+    """It is not in what the load has looked at, and the row it was made in is overwritten by it."""
+    office.edit_there(company="Theirs")
+    run = pipeline.begin(
+        office.database, office.integration, CONTACT, mode=Mode.INCREMENTAL, sync_type=SyncType.MANUAL, run_id="race"
+    )
+    pipeline.extract(office.services, run)
+    pipeline.transform(office.database, run)
+    pipeline.check(office.database, run)
+    with office.database.connect() as person:
+        with person.transaction():
+            person.execute("update roi.contacts set notes = 'ours' where softpro_contact_id = %s", [office.key])
+            loading = Thread(target=pipeline.load, args=[office.database, run])
+            loading.start()
+            deadline = time.monotonic() + 60
+            while not one(office.database, WAITS):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        loading.join()
+    pipeline.finish(office.database, run)
+    assert office.here("notes", "company") == ("ours", "Theirs")
+    pushed(office.services, office.integration)
+    assert office.there()[office.key]["notes"] == "ours"
