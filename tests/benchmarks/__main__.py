@@ -12,6 +12,7 @@ first-load    the same list, in turn, by
                 floor          requests, orjson, COPY to a temporary table, one merge into roi.transactions
                 dlt            extract, normalize and merge by the dlt library
                 product        the whole pipeline, with the default mappings and suites
+loading       the load alone of it, with the triggers that watch over people's edits and without
 mapping       the mapping alone of what is loaded then, by the default set and with five rules in it
 no-change     the product once more: its requests, and its CPU beyond a process that only imports
 growth        the product's first load of some times as many
@@ -32,12 +33,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from ..support.vendor import Sandbox, running
-from . import first_load, growth, incremental, mapping, no_change, receiver, servers, stacks, targets, webhooks
+from . import first_load, growth, incremental, loading, mapping, no_change, receiver, servers, stacks, targets, webhooks
 from .measuring import say
 from .products import loaded
 from .targets import Target
 
-PARTS = ("first-load", "mapping", "no-change", "growth", "incremental", "receiver", "webhooks")
+PARTS = ("first-load", "mapping", "loading", "no-change", "growth", "incremental", "receiver", "webhooks")
 STACK_TRANSACTIONS = 3_000
 
 
@@ -64,7 +65,7 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
         return
     admin = servers.start()
     size, times, runs = wanted.transactions, wanted.growth, wanted.runs
-    if parts & {"first-load", "mapping", "no-change", "growth"}:
+    if parts & {"first-load", "mapping", "loading", "no-change", "growth"}:
         with sandbox_of(size) as sandbox:
             beside = list(first_load.PEERS) if "first-load" in parts else ["floor"] if "mapping" in parts else []
             loads, product = first_load.measure_loads(admin, sandbox, size, runs, beside)
@@ -76,6 +77,9 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
             if "no-change" in parts:
                 quiet = no_change.measure_quiet(product)
                 yield no_change.lines(quiet), no_change.targets(quiet)
+            if "loading" in parts:  # last: it changes the mappings
+                written = loading.measure_loading(product, size)
+                yield loading.lines(written, size), loading.targets(written)
         servers.drop(admin, product.name)
     if parts & {"growth", "incremental"}:
         with sandbox_of(size * times) as sandbox:

@@ -41,6 +41,7 @@ def load(job: Job) -> None:
     with psycopg.connect(job["conninfo"]) as connection:
         set_json_dumps(orjson.dumps, connection)
         connection.adapters.register_dumper(dict, JsonbDumper)
+        connection.execute("set softpro.loading = 'on'")  # else every row is an edit to the triggers
         connection.execute(_composed(INCOMING, names))
         with connection.cursor().copy("copy incoming from stdin") as copy:
             for body in pages(job):
