@@ -52,7 +52,7 @@ def sandbox() -> Iterator[Sandbox]:
     """A well-behaved sandbox for the session: take an organization with `untouched()`, leave its switches alone."""
     from .support.vendor import running
 
-    with running(organizations=280, transactions=45, contacts=12) as started:
+    with running(organizations=400, transactions=45, contacts=12) as started:
         yield started
 
 

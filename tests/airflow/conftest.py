@@ -76,7 +76,7 @@ class Airflow:
         """Syncs it, and from now on the scheduler does not: by the command, which takes less than a run of the DAG."""
         self.query("update softpro.integrations set sync_enabled = false where organization_id = %s", organization)
         settings = {**os.environ, **self.stack.environment, "SOFTPRO_DATABASE_URL": self.stack.database.conninfo}
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while (synced := command(settings, "sync", organization, *arguments)).code:  # the scheduler was there first
             assert "Another run" in synced.out + synced.err, synced.out + synced.err
             assert time.monotonic() < deadline, synced.out + synced.err

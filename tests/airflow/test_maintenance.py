@@ -23,7 +23,7 @@ def run(airflow: Airflow) -> tuple[str, dict[str, Any]]:
     """Runs the DAG to its end. Its state, and its tasks by name."""
     started = airflow.api("POST", "/dags/softpro_maintenance/dagRuns", json={"logical_date": None})
     path = f"/dags/softpro_maintenance/dagRuns/{started['dag_run_id']}"
-    until(90, lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
+    until(120, lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
     tasks = airflow.api("GET", f"{path}/taskInstances")["task_instances"]
     return airflow.api("GET", path)["state"], {task["task_id"]: {**task, "path": path} for task in tasks}
 

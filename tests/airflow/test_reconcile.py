@@ -93,7 +93,7 @@ def test_above_the_limit_it_waits_for_a_person_who_approves_one_delete_and_rejec
     # The report is there before anybody has answered, and nothing is deleted.
     asked = [("approval.approve", 0), ("approval.approve", 1)]
     until(120, lambda: [states(airflow, path).get(task) for task in asked] == ["awaiting_input"] * 2)
-    until(60, lambda: states(airflow, path)["report", -1] == "success")
+    until(120, lambda: states(airflow, path)["report", -1] == "success")
     assert deleted(airflow, "many-org") == []
     assert airflow.query("select from softpro.leases where organization_id = 'many-org' and log_id is not null") == []
 

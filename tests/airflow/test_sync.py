@@ -120,7 +120,7 @@ def test_the_scheduler_syncs_whoever_is_due_and_one_bad_tenant_stops_nobody(airf
     assert status["status"] == "EXPIRED"
     assert "connect" in status["lastErrorMessage"]
     [failed] = [log for log in plugin.logs(bad["id"]) if log["status"] == "FAILED" and log["entityType"] == "CONTACT"]
-    until(60, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{failed['runId']}")["state"] == "failed")
+    until(120, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{failed['runId']}")["state"] == "failed")
 
 
 def test_a_stream_that_a_live_run_works_on_is_refused_with_that_runs_log(airflow: Airflow) -> None:
@@ -230,7 +230,7 @@ def test_the_roi_tables_assets_change_only_when_rows_did(airflow: Airflow) -> No
         answer = plugin.session.post(f"{airflow.url}/sync/contacts", json={"integrationId": integration["id"]})
         assert answer.json()["data"]["success"], answer.text
         newest: str = plugin.logs(integration["id"])[0]["runId"]
-        until(60, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{newest}")["state"] == "success")
+        until(120, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{newest}")["state"] == "success")
         return newest
 
     first, second = run(), run()
@@ -245,7 +245,7 @@ def test_a_run_begun_in_the_airflow_ui_for_an_unknown_organization_says_so(airfl
     conf = {"organization": "nobody", "entity_types": ["contacts"], "mode": "incremental"}
     run = airflow.api("POST", "/dags/softpro_sync/dagRuns", json={"logical_date": None, "conf": conf})
 
-    until(60, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{run['dag_run_id']}")["state"] == "failed")
+    until(120, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{run['dag_run_id']}")["state"] == "failed")
 
     log = airflow.api("GET", f"/dags/softpro_sync/dagRuns/{run['dag_run_id']}/taskInstances/plan_fresh/logs/1")
     assert "nobody is not connected" in str(log)

@@ -37,6 +37,7 @@ async def main():
 asyncio.run(main())
 """
 QUIET_SECONDS = 1.5
+PATIENCE_SECONDS = 60
 SLOWEST_SECONDS = 0.1
 
 
@@ -79,7 +80,7 @@ def listening(database: Database, tmp_path: Path) -> Iterator[Ear]:
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             heard = Ear(process)
-            assert heard.hears(60) == "ready"
+            assert heard.hears(PATIENCE_SECONDS) == "ready"
             yield heard
             assert process.poll() is None, "it lets no exception escape"
         finally:
@@ -154,18 +155,18 @@ def test_it_speaks_once_when_an_event_comes_and_again_when_the_next_one_does(dat
     assert ear.hears(QUIET_SECONDS) is None, "nothing is due"
 
     first = event(database)
-    assert ear.hears(5) == "due"
+    assert ear.hears(PATIENCE_SECONDS) == "due"
     assert ear.hears(QUIET_SECONDS) is None, "a run is on its way"
 
     settle(database, first)
     event(database)
-    assert ear.hears(5) == "due"
+    assert ear.hears(PATIENCE_SECONDS) == "due"
 
 
 def test_it_speaks_once_however_long_each_answer_of_the_database_takes(database: Database, tmp_path: Path) -> None:
     with long_way(database) as far, listening(far, tmp_path) as ear:
         event(database)
-        assert ear.hears(5) == "due"
+        assert ear.hears(PATIENCE_SECONDS) == "due"
         assert ear.hears(2 * QUIET_SECONDS) is None, "a run is on its way"
 
 
@@ -175,7 +176,7 @@ def test_it_says_nothing_of_an_organization_that_is_not_connected(database: Data
 
     execute(database, "update softpro.integrations set status = 'CONNECTED' where id = %s", expired)
     execute(database, "select pg_notify(%s, '')", inbox.CHANNEL)
-    assert ear.hears(5) == "due"
+    assert ear.hears(PATIENCE_SECONDS) == "due"
 
 
 def test_it_waits_while_somebody_works_on_the_events(database: Database, ear: Ear) -> None:
@@ -183,13 +184,13 @@ def test_it_waits_while_somebody_works_on_the_events(database: Database, ear: Ea
         assert inbox.take_turn(worker)
         event(database)
         assert ear.hears(QUIET_SECONDS) is None
-    assert ear.hears(5) == "due"
+    assert ear.hears(PATIENCE_SECONDS) == "due"
 
 
 def test_it_speaks_when_a_retry_becomes_due_although_nobody_tells(database: Database, ear: Ear) -> None:
     event(database, due_in=2)
     assert ear.hears(1) is None
-    assert ear.hears(5) == "due"
+    assert ear.hears(PATIENCE_SECONDS) == "due"
 
 
 def test_what_came_while_the_database_was_away_is_found(database: Database, server: Server, ear: Ear) -> None:
@@ -198,4 +199,4 @@ def test_what_came_while_the_database_was_away_is_found(database: Database, serv
     server.restart("fast")
     event(database)  # before it listens again, perhaps
 
-    assert ear.hears(10) == "due"
+    assert ear.hears(PATIENCE_SECONDS) == "due"

@@ -47,7 +47,7 @@ RULED = Mapping(EntityType.TRANSACTION, "status", "custom.state", "SOFTPRO_TO_RO
 KILLS = int(os.environ.get("SOFTPRO_TEST_KILLS", "6"))
 ORGANIZATION = "acme"
 RANDOM_SECONDS = (0.3, 3.0)  # after the process was started: from its imports to its checks, which import for seconds
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 LEASE_SECONDS = 35  # a run that dies after taking its lease, before showing its session, is followed after 30 s
 
 Process = subprocess.Popen[str]

@@ -99,7 +99,7 @@ def test_a_process_killed_between_two_parts_loses_nothing(database: Database, sa
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while one(database, PARTS) < parts:
             assert process.poll() is None, process.stderr and process.stderr.read()
             assert time.monotonic() < deadline
@@ -115,7 +115,7 @@ def wait_for_the_lease(database: Database, acme: Integration) -> None:
     free = sql.SQL("select softpro.is_free(l) from softpro.leases l where entity_type = {}").format(
         sql.Literal(EntityType.TRANSACTION.value)
     )
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while not one(database, free):
         assert time.monotonic() < deadline
         time.sleep(0.05)

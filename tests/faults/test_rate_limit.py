@@ -130,7 +130,7 @@ def test_the_limit_is_kept_and_used_and_the_reserve_serves_the_others(
     in_time = waits["bulk and priority"]
     print(f"waits of the priority: at most {max(in_time)} ms of {len(in_time)} calls")
     assert len(in_time) == PRIORITY_CALLS * max(1, SECONDS // WINDOW) - 1
-    assert max(in_time) < 2000
+    assert max(in_time) < 5000
 
 
 def by_minute(moments: list[float]) -> list[int]:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 PROCESSES = 16
 TOKEN_SECONDS = 5  # refreshed at half of it
 SECONDS = float(os.environ.get("SOFTPRO_TEST_REFRESH_SECONDS", "10"))
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 IMPORTS = """
 import sys, time

@@ -144,8 +144,8 @@ def test_events_of_ids_alone_of_changes_that_surface_late_lead_to_what_is_true(s
                 sandbox.change(organization, count=rng.randint(1, 12))
                 sandbox.change(organization, "CONTACT")
                 time.sleep(rng.uniform(0, 0.6))
-            _wait(lambda: sandbox.webhooks_waiting(organization) == 0 and not one(database, UNSETTLED), 60)
-            _wait(lambda: not one(database, "select count(*) from raw.pending"), 30)
+            _wait(lambda: sandbox.webhooks_waiting(organization) == 0 and not one(database, UNSETTLED), 120)
+            _wait(lambda: not one(database, "select count(*) from raw.pending"), 120)
 
         gone = {row["id"] for row in rows(database, DELETED)}
         found = {key: row for key, row in actual_rows(database, "acme").items() if key not in gone}
@@ -195,8 +195,8 @@ def _deliver(
                         taking = stack.enter_context(receiver(settings, port))
             time.sleep(max(0.0, began + SECONDS_OF_CHANGES * events / EVENTS - time.monotonic()))
         _wait(lambda: sandbox.webhooks_waiting(organization) == 0 and not one(database, UNSETTLED), LONGEST_SECONDS)
-        _wait(lambda: not one(database, "select count(*) from raw.pending"), 30)
-        _wait(lambda: not one(database, "select count(*) from softpro.sync_logs where status = 'IN_PROGRESS'"), 30)
+        _wait(lambda: not one(database, "select count(*) from raw.pending"), 120)
+        _wait(lambda: not one(database, "select count(*) from softpro.sync_logs where status = 'IN_PROGRESS'"), 120)
     return stale, done
 
 
@@ -225,7 +225,7 @@ def _send_stale(rng: random.Random, address: str, organization: str, number: int
     }
     body = json.dumps(sent).encode()
     try:
-        answer = requests.post(address, data=body, headers=signed(body), timeout=10)
+        answer = requests.post(address, data=body, headers=signed(body), timeout=60)
     except requests.ConnectionError:
         return 0
     assert answer.status_code in (401, 503)

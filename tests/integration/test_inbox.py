@@ -19,7 +19,7 @@ from softpro.store import events, inbox
 from softpro.store.arrivals import STORE, Arrival, Verdict, parameters
 from softpro.store.database import Database
 from softpro.store.events import Wanted
-from softpro.webhooks.writer import SETTINGS, Writer, Writers
+from softpro.webhooks.writer import PATIENCE_SECONDS, SETTINGS, Writer, Writers
 
 from ..support.databases import Server, execute, one, rows
 
@@ -329,7 +329,7 @@ def test_a_database_that_is_away_is_one_clear_error_in_time() -> None:
         assert isinstance(failed, DatabaseUnavailable)
         return asyncio.get_running_loop().time() - began
 
-    assert asyncio.run(timed()) < 4.5
+    assert asyncio.run(timed()) < 2 * PATIENCE_SECONDS, "a busy machine is late"
 
 
 def test_a_database_without_the_tables_says_so(bare_database: Database) -> None:

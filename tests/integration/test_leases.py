@@ -113,7 +113,7 @@ def test_a_killed_run_is_followed_at_once_and_its_log_is_failed(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while one(database, "select count(*) from raw.records") < 7 and time.monotonic() < deadline:
         time.sleep(0.05)
     slow.kill()
@@ -127,7 +127,7 @@ def test_a_killed_run_is_followed_at_once_and_its_log_is_failed(
             log = sync(services, integration)
             break
         except LeaseHeld:
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20, "its lease would end after 30 s"
             time.sleep(0.1)
     assert log.records_fetched <= 40 - landed + 3
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(sandbox.organizations[0]))

@@ -257,7 +257,7 @@ def test_what_a_preview_that_was_killed_left_is_cleared_by_the_next_one(
         assert process.stdin is not None
         process.stdin.write(json.dumps(proposed).encode())
         process.stdin.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not staging(services.database)["transactions"] and time.monotonic() < deadline:
             time.sleep(0.01)
         process.kill()

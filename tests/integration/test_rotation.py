@@ -88,7 +88,7 @@ def test_a_token_stored_between_read_and_write_stays(services: Services, integra
             grants.store(refresher, services.vault, integration.id, Tokens("new access", "new refresh", 3600))
             rotation = threading.Thread(target=lambda: came.append(rotated(services.database)))
             rotation.start()
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while watcher.execute(WAITING).fetchone() != {"exists": True}:
                 assert time.monotonic() < deadline, "the rotation does not wait for the row"
                 time.sleep(0.01)

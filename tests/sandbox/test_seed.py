@@ -87,6 +87,6 @@ def test_some_changes_share_a_moment_and_some_text_is_not_latin(orders: list[dic
 
 
 def test_thousands_of_records_are_made_in_a_moment() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     bodies(EntityType.TRANSACTION, transactions=5000, contacts=100)
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
