@@ -62,7 +62,7 @@ def _swap(database: Database, integration: Integration) -> None:
     with database.connect() as connection:
         current = sets.current(connection, integration.id, KIND).mappings
         fields = {each.roi_systems_field: each.softpro_field for each in current}
-        swapped = {"property_street": fields["transaction_number"], "transaction_number": fields["property_street"]}
+        swapped = {"transaction_type": fields["transaction_number"], "transaction_number": fields["transaction_type"]}
         mappings = [
             replace(each, softpro_field=swapped.get(each.roi_systems_field, each.softpro_field))
             for each in current or default_mappings(KIND)
