@@ -233,7 +233,7 @@ def cancel(connection: Connection, log_id: UUID, why: BaseException | str) -> Sy
 
 def cancel_stale(connection: Connection) -> None:
     """Closes the logs of runs that were announced and never began, as whoever announced them died in between; and of
-    runs over named records that died, which no lease tells of."""
+    runs without a lease that died: over named records, and pushes."""
     connection.execute(
         """
         update softpro.sync_logs
@@ -246,7 +246,7 @@ def cancel_stale(connection: Connection) -> None:
         update softpro.sync_logs
         set status = 'FAILED', error_message = 'The run ended without a word', completed_at = now(),
             duration = round(extract(epoch from now() - started_at) * 1000)
-        where status = 'IN_PROGRESS' and mode = 'records' and started_at < now() - interval '1 hour'
+        where status = 'IN_PROGRESS' and mode in ('records', 'push') and started_at < now() - interval '1 hour'
         """
     )
 

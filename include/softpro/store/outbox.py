@@ -20,6 +20,9 @@ CHANNEL = "softpro_outbox"
 LOADING = "select set_config('softpro.loading', 'on', true)"
 """Until the surrounding transaction ends, what is written to `roi` is the sync's, and no edit."""
 
+FORGOTTEN_TOGETHER = 10_000
+"""Settled edits that are deleted in one transaction."""
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -100,3 +103,24 @@ def replace(
     assert row is not None
     settle(connection, [edit.id for edit in edits], "REPLACED", log_id)
     return int(row["id"])
+
+
+def forget(connection: Connection, days: int) -> int:
+    """Deletes the edits that were settled more than so many days ago, FORGOTTEN_TOGETHER at a time; call it in
+    autocommit. Returns how many."""
+    forgotten = 0
+    while True:
+        deleted = connection.execute(
+            """
+            delete from softpro.outbox
+            where id = any(array(
+                select id from softpro.outbox
+                where settled_at < now() - make_interval(days => %(days)s)
+                order by settled_at
+                limit %(limit)s))
+            """,
+            {"days": days, "limit": FORGOTTEN_TOGETHER},
+        ).rowcount
+        forgotten += deleted
+        if deleted < FORGOTTEN_TOGETHER:
+            return forgotten
