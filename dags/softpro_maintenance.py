@@ -33,7 +33,7 @@ def keep_alive() -> int:
 
 @task
 def tidy() -> int:
-    """Deletes authorizations that can't be finished any more, old results of checks, settled webhook events and edits."""
+    """Deletes unfinished authorizations, old results of checks, and settled webhook events and edits."""
     from softpro.orchestration import maintenance
 
     return maintenance.tidy()

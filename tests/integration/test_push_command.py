@@ -83,7 +83,7 @@ def test_one_record_goes_alone_and_json_is_a_sync_result_a_line(
     [
         (["--record", "00000000-0000-0000-0000-000000000001"], "--record takes an --entity"),
         (["--entity", "documents"], "--entity is one of transactions, contacts, or all"),
-        (["--entity", "contacts", "--record", "con-1"], "'con-1' is not a valid UUID"),
+        (["--entity", "contacts", "--record", "con-1"], "Invalid value for '--record'"),
     ],
 )
 def test_wrong_use_is_told(settings: dict[str, str], acme: Integration, arguments: list[str], said: str) -> None:

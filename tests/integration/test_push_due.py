@@ -65,9 +65,8 @@ def test_what_is_due_is_sent_of_all_and_a_stream_without_edits_has_no_run(
 def test_one_that_can_not_be_sent_keeps_nobody_else_waiting(
     services: Services, two: tuple[Integration, Integration], sandbox: Sandbox
 ) -> None:
-    acme, other = two
-    assert acme.softpro_organization_id is not None
-    sandbox.revoke(acme.softpro_organization_id)
+    assert two[0].softpro_organization_id is not None
+    sandbox.revoke(two[0].softpro_organization_id)
     for integration in two:
         execute(services.database, TURNED, integration.organization_id)
     logs = send_due(services)
