@@ -128,17 +128,14 @@ def _back(stack: Stack) -> bool:
     came."""
     [vendor_organization] = stack.sandbox["organizationIds"]
     try:
-        row_id, seconds = write_back.seconds_to_arrive(
-            stack.database, stack.sandbox["url"], ORGANIZATION, vendor_organization
-        )
+        seconds = write_back.seconds_to_arrive(stack.database, stack.sandbox["url"], ORGANIZATION, vendor_organization)
     except TimeoutError as late:
         console.print(f"\n[red]{late}:[/] is the DAG softpro_write_back paused?")
         return False
     console.print(f"A change in roi was at SoftPro {seconds:.1f} s later. Try it:")
     directory = conninfo_to_dict(stack.database.conninfo)["host"]
     console.print(
-        f'  psql "postgresql://postgres@/softpro?host={directory}" '
-        f"""-c "update roi.contacts set notes = 'From me' where id = '{row_id}'\"""",
+        f'  psql "postgresql://postgres@/softpro?host={directory}" -c "{write_back.TRY_IT}"',
         soft_wrap=True,
         markup=False,
     )
