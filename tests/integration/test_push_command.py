@@ -78,6 +78,43 @@ def test_one_record_goes_alone_and_json_is_a_sync_result_a_line(
     assert one(services.database, open_edits) == 11
 
 
+def test_a_dry_run_shows_what_would_be_sent_of_each_record_and_sends_nothing(
+    services: Services, settings: dict[str, str], acme: Integration, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    [first, second, *_] = rows(
+        services.database,
+        "select id, softpro_contact_id as key, email from roi.contacts where email is not null order by id",
+    )
+    with services.database.connect() as connection, connection.transaction():
+        connection.execute("select set_config('softpro.user', 'ann \x1b[31m', true)")
+        connection.execute("update roi.contacts set email = 'new@example.com' where id = %s", [first["id"]])
+    execute(services.database, "insert into roi.contacts (organization_id, last_name) values ('acme', 'Made here')")
+    execute(services.database, "update softpro.mappings set direction = 'SOFTPRO_TO_ROI' where softpro_field = 'fax'")
+    execute(services.database, "update roi.contacts set fax = '1' where id = %s", second["id"])
+    asked = sandbox.requests_of(vendor_organization)
+
+    shown = command(settings, "push", "acme", "--entity", "contacts", "--dry-run")
+
+    assert (shown.code, shown.err) == (0, "contacts: 3 were changed, 2 would be sent\n")
+    lines = shown.out.splitlines()
+    assert lines[0] == f"{first['id']} ({first['key']})  UPDATE  SEND"
+    assert lines[1] == f'  email  "{first["email"]}"  => "new@example.com"'
+    assert re.fullmatch(r"  email by ann \\x1b\[31m at \S+Z", lines[2])
+    assert re.fullmatch(r"\S+ \(unknown at SoftPro\)  CREATE  SEND", lines[3])
+    assert '  lastName  null  => "Made here"' in lines
+    assert lines[-3:-1] == [
+        f"{second['id']} ({second['key']})  UPDATE  NOTHING",
+        "  no mapping sends what was changed",
+    ]
+    assert sandbox.requests_of(vendor_organization) == asked
+    told = command(
+        settings, "push", "acme", "--dry-run", "--json", "--entity", "contacts", "--record", str(first["id"])
+    )
+    [record] = map(json.loads, told.out.splitlines())
+    assert (record["roiEntityId"], record["state"]) == (str(first["id"]), "SEND")
+    assert record["fields"] == [{"softproField": "email", "from": first["email"], "to": "new@example.com"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
