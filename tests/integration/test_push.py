@@ -43,3 +43,18 @@ def test_a_changed_field_is_sent_and_comes_back_as_no_change(
     again = sync(services, acme, CONTACT)
     assert (again.records_updated, again.records_inserted) == (0, 0)
     assert pushed(services, acme).api_requests == 0
+
+
+def test_what_people_wrote_where_no_mapping_names_a_column_stays(
+    services: Services, connected: Connected, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    acme, database = connected("acme"), services.database
+    execute(database, "delete from softpro.mappings where roi_systems_field in ('notes', 'fax')")
+    sync(services, acme, CONTACT)
+    execute(database, "update roi.contacts set notes = 'mine', email = 'new@example.com'")
+    execute(database, "update roi.contacts set fax = 'mine'")
+    assert pushed(services, acme).status == "COMPLETED"
+    sandbox.change(vendor_organization, "CONTACT", 12)
+    sync(services, acme, CONTACT)
+    assert rows(database, "select distinct notes, fax from roi.contacts") == [{"notes": "mine", "fax": "mine"}]
+    assert pushed(services, acme).api_requests == 0
