@@ -16,7 +16,7 @@ Once a day. The tasks do not wait for each other. *Trigger* runs them at once.
 | task | does |
 |---|---|
 | **keep_alive** | refreshes the grants that no sync has refreshed for 7 days: SoftPro ends them after 30 |
-| **tidy** | deletes what is too old: unfinished authorizations, results of checks, settled webhook events |
+| **tidy** | deletes what is too old: unfinished authorizations, results of checks, settled webhook events and edits |
 | **observe** | notes which fields and codes the records hold that landed since, for the coverage of the mappings |
 
 **keep_alive** is red where a grant could not be refreshed, and says whose; the others are done.
@@ -33,7 +33,7 @@ def keep_alive() -> int:
 
 @task
 def tidy() -> int:
-    """Deletes authorizations that can't be finished any more, old results of checks, and settled webhook events."""
+    """Deletes unfinished authorizations, old results of checks, and settled webhook events and edits."""
     from softpro.orchestration import maintenance
 
     return maintenance.tidy()

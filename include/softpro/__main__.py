@@ -12,7 +12,7 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import rotation_bar
-from softpro.commands import access, coverage, holds, mappings, quarantine, webhooks
+from softpro.commands import access, coverage, holds, mappings, push, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.entities import LISTING, EntityType, Mode, SyncType
@@ -37,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(push.push)
 app.add_typer(mappings.app, name="mappings")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(coverage.coverage)
@@ -280,6 +281,10 @@ def status_line(state: dict[str, Any]) -> str:
         f"{state['rows']} rows, {state['pending']} pending, {state['quarantined']} quarantined, last sync {last}"
     )
     line += f", grant ends {state['grantExpiresAt']}" if state["grantExpiresAt"] else ""
+    if state["editsWaiting"] or state["openConflicts"]:
+        line += (
+            f"\n  {state['editsWaiting']} edits wait to be sent to SoftPro, {state['openConflicts']} conflicts are open"
+        )
     if state["outage"]:
         line += "\n  not asked since {since}, next try at {nextTryAt}: {reason}".format_map(state["outage"])
     if hold := state["hold"]:

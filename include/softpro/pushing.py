@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -12,13 +13,16 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
 from softpro.pipeline import Stage, apply, begin, silent, through
 from softpro.services import Services
-from softpro.store import options, pushes
+from softpro.store import integrations, options, pushes, turns
 from softpro.store.database import Connection
 from softpro.store.integrations import Integration
 from softpro.store.leases import Run
 from softpro.store.logs import SyncLog
+from softpro.store.pushes import Due
+from softpro.store.turns import Queue
 from softpro.sync.audits import Limit
-from softpro.writeback.deletes import guard, restore
+from softpro.tenants import side_by_side
+from softpro.writeback.deletes import NOT_SENT, guard, restore
 from softpro.writeback.gone import settle_gone
 from softpro.writeback.owners import Owners
 from softpro.writeback.send import Counts, Deletes, Load, Sender
@@ -28,6 +32,11 @@ AT_ONCE = 50
 
 PATIENCE_SECONDS = 15.0
 """A person who waits for a push waits so long for what is tried again soon: a lost answer shows within seconds."""
+
+TURN_SECONDS = 20.0
+"""After so long an organization's other entity type has its turn."""
+
+log = logging.getLogger(__name__)
 
 
 def push(
@@ -61,6 +70,47 @@ def push(
             _push(connection, run, sender, records, seconds, patience, stage)
 
     return through(database, run, work, clocked=False)
+
+
+def push_due(services: Services, *, run_id: str, seconds: float) -> None:
+    """Sends what is due of all organizations that are connected and switched on, tenants side by side, for so many
+    seconds (what is under way is finished). What became of each stream stands in its log.
+
+    A stream is pushed again only where the push before has got something done, or something was edited meanwhile: what
+    is still due then is the next run's.
+    """
+    tried: dict[tuple[UUID, str], Due] = {}
+    with services.database.connect() as session:
+        turns.take(session, Queue.OUTBOX)  # so that nobody is woken meanwhile; records have locks of their own
+
+        def due() -> list[Due]:
+            found = pushes.due_streams(session)
+            return [stream for stream in found if tried.get((stream.integration_id, stream.entity_type)) != stream]
+
+        def work(streams: list[Due]) -> None:
+            for stream in streams:
+                tried[stream.integration_id, stream.entity_type] = stream
+                _push_stream(services, stream, run_id)
+
+        side_by_side(due, work, time.monotonic() + seconds)
+
+
+def _push_stream(services: Services, stream: Due, run_id: str) -> None:
+    """What goes wrong is this tenant's own; its edits stay where they are."""
+    try:
+        with services.database.connect() as connection:
+            integration = integrations.get(connection, stream.integration_id)
+        push(
+            services,
+            integration,
+            EntityType(stream.entity_type),
+            sync_type=SyncType.SCHEDULED,
+            run_id=run_id,
+            seconds=TURN_SECONDS,
+            patience=0,
+        )
+    except Exception:
+        log.exception("The edits of integration %s could not be sent", stream.integration_id)
 
 
 def _push(
@@ -105,6 +155,6 @@ def _deletes(connection: Connection, run: Run, load: Load) -> Deletes:
     if not (options.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
         if entity_ids := restore(connection, run):
             load(entity_ids)
-        return lambda record: "Deletes of this kind are not sent to SoftPro"
+        return lambda record: NOT_SENT
     (limits,) = settings.load(settings.ReconcileSettings)
-    return guard(connection, run, Limit(limits.percent, limits.records))
+    return guard(connection, run.stream, Limit(limits.percent, limits.records))

@@ -225,6 +225,12 @@ class WebhookSettings(Group):
         return parse_webhook_secrets(self.secret.get_secret_value()) if self.secret else ()
 
 
+class OutboxSettings(Group):
+    """How long people's edits are kept once both sides agree on them."""
+
+    days: int = Field(400, alias="SOFTPRO_OUTBOX_DAYS", ge=1, le=36_500, description="days, a whole number above 0")
+
+
 class CallSettings(Group):
     """How often a person may start runs over HTTP."""
 
@@ -254,6 +260,8 @@ E = TypeVar("E", bound=Group)
 def load(a: type[A], /) -> tuple[A]: ...
 @overload
 def load(a: type[A], b: type[B], /) -> tuple[A, B]: ...
+@overload
+def load(a: type[A], b: type[B], c: type[C], /) -> tuple[A, B, C]: ...
 @overload
 def load(a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
 @overload

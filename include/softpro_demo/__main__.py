@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from psycopg.conninfo import conninfo_to_dict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -18,7 +19,7 @@ from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
 from softpro.store import integrations
 from softpro.timestamps import format_milliseconds
-from softpro_demo import summary, webhook
+from softpro_demo import summary, webhook, write_back
 from softpro_demo.plugin import Failed, Plugin
 from softpro_demo.stack import ADMIN, DidNotStart, Size, Stack
 
@@ -98,6 +99,7 @@ def _show(stack: Stack) -> bool:
     console.print()
     summary.show(console, stack.database, ORGANIZATION, outcomes)
     arrived = not stack.size.transactions or _by_webhook(stack, api, status["id"])
+    arrived = (not stack.size.contacts or _back(stack)) and arrived
     console.print(f"\nAirflow   {stack.airflow_url}   user [bold]{ADMIN}[/]   password [bold]{stack.password}[/]")
     console.print(f"Sandbox   {stack.sandbox['url']}")
     short = [outcome for outcome in outcomes if not outcome.complete]
@@ -118,6 +120,25 @@ def _by_webhook(stack: Stack, api: Plugin, integration_id: str) -> bool:
         console.print(f"\n[red]{late}:[/] is the DAG softpro_webhooks paused? It begins some minutes after it is not")
         return False
     console.print(f"\nA change at SoftPro was in roi {seconds:.1f} s later, by webhook")
+    return True
+
+
+def _back(stack: Stack) -> bool:
+    """Changes a row of `roi`, says how long the sandbox had to wait for it, and how to try it. Returns whether it
+    came."""
+    [vendor_organization] = stack.sandbox["organizationIds"]
+    try:
+        seconds = write_back.seconds_to_arrive(stack.database, stack.sandbox["url"], ORGANIZATION, vendor_organization)
+    except TimeoutError as late:
+        console.print(f"\n[red]{late}:[/] is the DAG softpro_write_back paused?")
+        return False
+    console.print(f"A change in roi was at SoftPro {seconds:.1f} s later. Try it:")
+    directory = conninfo_to_dict(stack.database.conninfo)["host"]
+    console.print(
+        f'  psql "postgresql://postgres@/softpro?host={directory}" -c "{write_back.TRY_IT}"',
+        soft_wrap=True,
+        markup=False,
+    )
     return True
 
 

@@ -1,4 +1,4 @@
-"""The last thing the demo shows: a change at the sandbox that comes into `roi` by webhook."""
+"""What the demo shows after the sync: a change at the sandbox that comes into `roi` by webhook."""
 
 from __future__ import annotations
 

@@ -161,9 +161,10 @@ class SummaryOut(Model):
 
 
 class PreviewOut(Model):
-    """`mappingVersion`: of the set in force, which `before` is made by."""
+    """`mappingVersion`: of the set in force, which `before` is made by. `warnings`: what of the set will not work."""
 
     records: list[EffectOut]
     unknown_ids: list[str]
     mapping_version: int | None
+    warnings: list[str]
     summary: SummaryOut

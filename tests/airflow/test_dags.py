@@ -107,3 +107,9 @@ def test_the_form_asks_for_organization_entity_types_mode_and_records(parsed: di
     assert list(params) == ["organization", "entity_types", "mode", "records"]
     assert params["mode"]["enum"] == ["incremental", "delta", "full"]
     assert params["entity_types"]["items"]["enum"] == ["transactions", "contacts"]
+
+
+def test_the_write_back_runs_alone_and_its_form_names_rows(parsed: dict[str, Any]) -> None:
+    dag = parsed["dags"]["softpro_write_back"]
+    assert dag["max_active_runs"] == 1
+    assert list(dag["params"]) == ["organization", "entity_types", "records"]

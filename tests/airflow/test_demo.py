@@ -45,6 +45,7 @@ def test_the_demo_shows_what_arrived_finds_it_again_and_leaves_nothing_however_i
         fetched, loaded, quarantined, *_, in_roi, at_sandbox = counts[table]
         assert (fetched, loaded, quarantined, in_roi, at_sandbox) == (number, number, "0", number, number)
     assert re.search(r"A change at SoftPro was in roi \d+\.\d s later, by webhook\n", first.stdout)
+    assert re.search(r"A change in roi was at SoftPro \d+\.\d s later\. Try it:\n  psql ", first.stdout)
     assert left_over(home) == []
 
     with subprocess.Popen([*COMMAND, "--home", str(home)], stdout=subprocess.PIPE, text=True) as second:

@@ -1,4 +1,5 @@
-"""The trigger that wakes the webhooks DAG, by itself: it speaks when events are due and nobody works on them."""
+"""The triggers that wake the DAGs for webhooks and write-back, by themselves: each speaks when something is due and
+nobody works on it."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from uuid import UUID, uuid4
@@ -19,19 +21,21 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from softpro.store import inbox
+from softpro.store import inbox, outbox, pushes, turns
 from softpro.store.database import Database
+from softpro.store.turns import Queue
 
 from ..support.databases import Server, execute
 
 # A process of its own: Airflow reads its configuration, and makes its home, when it is imported.
 LISTEN = """
 import asyncio
-from softpro.orchestration.triggers import InboxTrigger
+import sys
+from softpro.orchestration import triggers
 
 async def main():
     print("ready", flush=True)
-    async for event in InboxTrigger().run():
+    async for event in getattr(triggers, sys.argv[1])().run():
         print("due", flush=True)
 
 asyncio.run(main())
@@ -68,15 +72,21 @@ def ear(database: Database, tmp_path: Path) -> Iterator[Ear]:
         yield heard
 
 
+@pytest.fixture
+def outbox_ear(database: Database, tmp_path: Path) -> Iterator[Ear]:
+    with listening(database, tmp_path, "OutboxTrigger") as heard:
+        yield heard
+
+
 @contextmanager
-def listening(database: Database, tmp_path: Path) -> Iterator[Ear]:
+def listening(database: Database, tmp_path: Path, trigger: str = "InboxTrigger") -> Iterator[Ear]:
     """The trigger, at work, and an ear for it."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "SOFTPRO"))},
         "AIRFLOW_HOME": str(tmp_path),
         "SOFTPRO_DATABASE_URL": database.conninfo,
     }
-    command = [sys.executable, "-W", "ignore", "-c", LISTEN]
+    command = [sys.executable, "-W", "ignore", "-c", LISTEN, trigger]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             heard = Ear(process)
@@ -117,8 +127,8 @@ def long_way(database: Database) -> Iterator[Database]:
         network.shutdown()
 
 
-def event(database: Database, *, due_in: float | None = None, status: str = "CONNECTED") -> UUID:
-    """An event that waits, of an integration of its own, and is told of."""
+def integrated(database: Database, status: str = "CONNECTED") -> UUID:
+    """An integration; its id is the organization's, too."""
     integration = uuid4()
     execute(
         database,
@@ -130,6 +140,12 @@ def event(database: Database, *, due_in: float | None = None, status: str = "CON
         str(integration),
         status,
     )
+    return integration
+
+
+def event(database: Database, *, due_in: float | None = None, status: str = "CONNECTED") -> UUID:
+    """An event that waits, of an integration of its own, and is told of."""
+    integration = integrated(database, status)
     execute(
         database,
         """
@@ -181,7 +197,7 @@ def test_it_says_nothing_of_an_organization_that_is_not_connected(database: Data
 
 def test_it_waits_while_somebody_works_on_the_events(database: Database, ear: Ear) -> None:
     with database.connect() as worker:
-        assert inbox.take_turn(worker)
+        assert turns.take(worker, Queue.INBOX)
         event(database)
         assert ear.hears(QUIET_SECONDS) is None
     assert ear.hears(PATIENCE_SECONDS) == "due"
@@ -200,3 +216,106 @@ def test_what_came_while_the_database_was_away_is_found(database: Database, serv
     event(database)  # before it listens again, perhaps
 
     assert ear.hears(PATIENCE_SECONDS) == "due"
+
+
+CONTACT = """
+insert into roi.contacts (organization_id, softpro_contact_id, softpro_updated_at, email)
+values (%s, %s, now(), 'old@example.com')
+"""
+
+
+def contact(database: Database, *, sent: str = "email", **integration: str) -> UUID:
+    """A contact that was loaded, of an organization of its own, one of whose columns is sent."""
+    organization = integrated(database, **integration)
+    execute(
+        database,
+        """
+        insert into softpro.mappings
+            (integration_id, organization_id, entity_type, softpro_field, roi_systems_field, direction, position)
+        values (%s, %s, 'CONTACT', 'field', %s, 'BIDIRECTIONAL', 1)
+        """,
+        organization,
+        str(organization),
+        sent,
+    )
+    with database.connect() as connection, connection.transaction():
+        connection.execute(outbox.LOADING)
+        connection.execute(CONTACT, [str(organization), f"con-{organization}"])
+    return organization
+
+
+def edit(database: Database, organization: UUID, email: str) -> None:
+    execute(database, "update roi.contacts set email = %s where organization_id = %s", email, str(organization))
+
+
+def test_it_speaks_once_when_a_row_is_edited_and_again_at_the_next_edit(database: Database, outbox_ear: Ear) -> None:
+    acme = contact(database)
+    assert outbox_ear.hears(QUIET_SECONDS) is None, "the loader's rows are no edits"
+
+    edit(database, acme, "new@example.com")
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+    assert outbox_ear.hears(QUIET_SECONDS) is None, "a run is on its way"
+
+    edit(database, acme, "newer@example.com")
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+
+
+def test_it_waits_longer_and_longer_where_what_is_due_stays_so(database: Database, outbox_ear: Ear) -> None:
+    edit(database, contact(database), "new@example.com")
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+    assert outbox_ear.hears(3) is None
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due", "perhaps the run did not begin"
+    assert outbox_ear.hears(7) is None
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+
+
+def test_it_waits_while_somebody_sends(database: Database, outbox_ear: Ear) -> None:
+    with database.connect() as worker:
+        assert turns.take(worker, Queue.OUTBOX)
+        edit(database, contact(database), "new@example.com")
+        assert outbox_ear.hears(QUIET_SECONDS) is None
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+
+
+def test_what_may_not_be_sent_wakes_nobody(database: Database, outbox_ear: Ear) -> None:
+    for off in ("sync_enabled = false", "sync_contacts = false", "deleted_at = now()"):
+        off_now = contact(database)
+        execute(database, f"update softpro.integrations set {off} where id = %s", off_now)
+        edit(database, off_now, "new@example.com")
+    for expired in (contact(database, status="EXPIRED"), contact(database, status="DISCONNECTED")):
+        edit(database, expired, "new@example.com")
+    edit(database, contact(database, sent="phone"), "new@example.com")
+    in_review, failed = contact(database), contact(database)
+    with database.connect() as connection, connection.transaction():
+        edit_in = "update roi.contacts set email = 'new@example.com' where organization_id = any(%s)"
+        connection.execute(edit_in, [[str(in_review), str(failed)]])
+        connection.execute(
+            """
+            insert into softpro.conflicts
+                (integration_id, organization_id, entity_type, entity_id, roi_entity_id, kind, base, softpro, roi)
+            select %s, organization_id, 'CONTACT', softpro_contact_id, id, 'FIELDS', '{}', '{}', '{}'
+            from roi.contacts
+            where organization_id = %s
+            """,
+            [in_review, str(in_review)],
+        )
+        stream = {"integration_id": failed, "entity_type": "CONTACT"}
+        found = connection.execute("select roi_entity_id, id from softpro.outbox where integration_id = %s", [failed])
+        [each] = found.fetchall()
+        pushes.failed(connection, stream, str(failed), each["roi_entity_id"], "refused", each["id"], after=None)
+    assert outbox_ear.hears(QUIET_SECONDS) is None
+
+    edit(database, failed, "newer@example.com")
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+
+
+def test_a_push_that_is_to_be_tried_again_wakes_when_that_is_due(database: Database, outbox_ear: Ear) -> None:
+    acme = contact(database)
+    with database.connect() as connection, connection.transaction():
+        connection.execute("update roi.contacts set email = null where organization_id = %s", [str(acme)])
+        [each] = connection.execute("select roi_entity_id from softpro.outbox where integration_id = %s", [acme])
+        stream = {"integration_id": acme, "entity_type": "CONTACT"}
+        later = timedelta(seconds=3)
+        pushes.postpone(connection, stream, str(acme), each["roi_entity_id"], "a lost answer", later)
+    assert outbox_ear.hears(1.5) is None
+    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"

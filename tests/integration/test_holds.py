@@ -214,7 +214,7 @@ def test_other_findings_are_another_hold_so_that_nobody_approves_what_he_has_not
     remap(services, acme)
     (first,) = all_holds(services, acme)
     approve(services, acme, first)
-    give(services, acme, email="nowhere", phone="nowhere")
+    give(services, acme, email="nowhere", phone="neither.here")
 
     assert sync(services, acme, CONTACT).status == "FAILED"
 
@@ -256,7 +256,7 @@ def test_a_custom_field_that_is_suddenly_null_is_found_too(
     loaded: tuple[Services, Integration, Sandbox],
 ) -> None:
     services, acme, _ = loaded
-    region = Mapping(CONTACT, "contactType", "custom.the {kind}")
+    region = Mapping(CONTACT, "contactType", "custom.the {kind}", "SOFTPRO_TO_ROI")
     with services.database.connect() as connection:
         sets.replace(connection, acme.id, "acme", [*default_mappings(CONTACT), region], "the test")
     assert remap(services, acme).status == "COMPLETED"

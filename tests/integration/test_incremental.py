@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,6 @@ from softpro import pipeline
 from softpro.entities import EntityType, Mode
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
-from softpro.mapping.mapping import Mapping
 from softpro.services import Services
 from softpro.store.integrations import Integration
 
@@ -91,7 +91,9 @@ def test_delta_finds_what_changed_without_its_timestamp_and_full_maps_everything
     delta = sync(services, acme, mode=Mode.DELTA)
     assert (delta.records_processed, delta.records_updated) == (1, 1)
     notes_from_number = [
-        Mapping(EntityType.TRANSACTION, "orderNumber", "notes") if mapping.roi_systems_field == "notes" else mapping
+        replace(mapping, softpro_field="orderNumber", direction="SOFTPRO_TO_ROI")
+        if mapping.roi_systems_field == "notes"
+        else mapping
         for mapping in default_mappings(EntityType.TRANSACTION)
     ]
     with services.database.connect() as connection:

@@ -126,7 +126,7 @@ def test_a_preview_shows_what_would_change_and_writes_nothing(
     proposed = loud(entries(settings, "--entity", "transactions"), "property_city")
     for each in proposed:
         if each["roiSystemsField"] == "purchase_price":
-            each["softproField"] = "notes"
+            each |= {"softproField": "notes", "direction": "SOFTPRO_TO_ROI"}
     file = in_file(tmp_path, proposed)
 
     shown = run(settings, "preview", acme, "--file", file, "--record", str(record))

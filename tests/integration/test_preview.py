@@ -142,7 +142,12 @@ def test_a_pasted_record_is_shown_with_all_its_digits(services: Services, acme: 
 @pytest.mark.parametrize(
     ("proposed", "target", "rule", "error"),
     [
-        (changed("purchase_price", softpro_field="notes"), "purchase_price", "type", 'notes: "yes" is not a number'),
+        (
+            changed("purchase_price", softpro_field="notes", direction="SOFTPRO_TO_ROI"),
+            "purchase_price",
+            "type",
+            'notes: "yes" is not a number',
+        ),
         (ruled("status", '$error("never")'), "status", "transformation", "never"),
         (changed("notes", softpro_field="remarks", required=True), "notes", "required", "remarks is missing or null"),
         (
@@ -158,7 +163,10 @@ def test_a_pasted_record_is_shown_with_all_its_digits(services: Services, acme: 
             "notes: validationRules.enum demands one of no, maybe, found yes",
         ),
         (
-            [*DEFAULTS, Mapping(TRANSACTION, "status", "custom.state", validation_rules={"length": 3})],
+            [
+                *DEFAULTS,
+                Mapping(TRANSACTION, "status", "custom.state", "SOFTPRO_TO_ROI", validation_rules={"length": 3}),
+            ],
             "custom.state",
             "validationRules.length",
             'status: validationRules.length demands 3 characters, found "OPENED"',

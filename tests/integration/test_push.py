@@ -123,12 +123,14 @@ def test_a_field_that_is_only_loaded_is_softpros_again_with_its_next_version(off
 
 def test_a_field_that_no_mapping_names_is_left_alone(office: Office) -> None:
     office.map_by([each for each in default_mappings(CONTACT) if each.roi_systems_field != "suffix"])
-    office.edit_here(suffix="Jr.")
+    office.edit_here(suffix="Jr.", fax="555")
     office.edit_there(notes="theirs")
     pushed(office.services, office.integration)
     office.sync(mode=Mode.FULL)
-    assert office.here("suffix", "notes") == ("Jr.", "theirs")
-    assert office.there()[office.key].get("suffix") != "Jr."
+    assert office.here("suffix", "fax", "notes") == ("Jr.", "555", "theirs")
+    there = office.there()[office.key]
+    assert (there.get("suffix") == "Jr.", there["fax"]) == (False, "555")
+    assert pushed(office.services, office.integration).api_requests == 0
 
 
 def test_another_mapping_is_no_change_at_softpro(office: Office) -> None:

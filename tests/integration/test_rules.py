@@ -141,7 +141,7 @@ def test_a_rule_that_has_to_be_stopped_costs_a_run_seconds_not_hours(connected: 
 
 def test_a_set_of_hundreds_of_names_and_rules_is_mapped(connected: Connected, services: Services) -> None:
     acme = connected("acme")
-    names = [Mapping(TRANSACTION, "orderNumber", f"custom.name_{number}") for number in range(300)]
+    names = [Mapping(TRANSACTION, "orderNumber", f"custom.name_{number}", "SOFTPRO_TO_ROI") for number in range(300)]
     ruled = [
         Mapping(TRANSACTION, "orderId", f"custom.rule_{number}", "SOFTPRO_TO_ROI", f"$ & '{number}'")
         for number in range(120)

@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 
 from softpro.services import Services
-from softpro.store import integrations
+from softpro.store import integrations, turns
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
+from softpro.store.turns import Queue
 from softpro.webhooks.process import Drained, drain
 
 from ..support.databases import execute, one, rows
@@ -279,10 +280,8 @@ def test_a_held_batch_keeps_what_webhooks_fetch_pending(
 
 
 def test_one_drain_at_a_time(acme: Integration, services: Services) -> None:
-    from softpro.store import inbox
-
     with services.database.connect() as session:
-        assert inbox.take_turn(session)
+        assert turns.take(session, Queue.INBOX)
         assert work_off(services) == Drained(busy=True)
     assert work_off(services) == Drained()
 

@@ -102,7 +102,7 @@ def test_what_a_run_over_records_staged_does_not_replace_what_newer_mappings_mad
     pipeline.fetch(services, run)
     pipeline.transform(services.database, run)
     with services.database.connect() as connection:
-        number = Mapping(TRANSACTION, "orderId", "transaction_number")
+        number = Mapping(TRANSACTION, "orderId", "transaction_number", "SOFTPRO_TO_ROI")
         sets.replace(connection, acme.id, "acme", [number], author="a test")
         current = integrations.get(connection, acme.id)
     pipeline.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")

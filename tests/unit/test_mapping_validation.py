@@ -9,8 +9,9 @@ import pytest
 from softpro.entities import EntityType
 from softpro.errors import MappingError
 from softpro.mapping.columns import COLUMNS
+from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.validate import validate
+from softpro.mapping.validate import validate, warnings
 
 
 def to(column: str, field: str = "field", entity: EntityType = EntityType.TRANSACTION, **how: Any) -> Mapping:
@@ -62,8 +63,8 @@ def test_every_problem_of_every_mapping_is_named_at_once() -> None:
     found = problems(
         to("notes"),
         to("status", "a..b", direction="SIDEWAYS", transformation_rule="$uppercase("),
-        to("purchase_price", default_value="a lot"),
-        to("opened_at", default_value="soon", transformation_rule={"type": "uppercase"}),
+        to("purchase_price", "price", default_value="a lot"),
+        to("opened_at", "opened", default_value="soon", transformation_rule={"type": "uppercase"}),
         to("notes", "other"),
     )
     assert [problem.partition(" ")[0] + " " + problem.split()[1] for problem in found] == [
@@ -91,6 +92,65 @@ def test_a_target_is_filled_by_one_mapping_that_takes_part() -> None:
     assert problems(to("custom.a"), to("custom.a", "b")) == [
         "mapping 2: roiSystemsField 'custom.a' is taken by mapping 1"
     ]
-    validate([to("notes"), to("notes", enabled=False), to("notes", direction="ROI_TO_SOFTPRO")])
+    validate([to("notes"), to("notes", enabled=False), to("notes", "remarks", direction="ROI_TO_SOFTPRO")])
     validate([to("notes"), to("notes", entity=EntityType.CONTACT)])
-    validate([to("custom"), to("custom.a"), to("custom.b")])
+    validate([to("custom", "a"), to("custom.a", "b"), to("custom.b", "c")])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("field", "field"), ("propertyAddress", "propertyAddress.city"), ("propertyAddress.city", "propertyAddress")],
+)
+def test_what_two_mappings_would_send_is_refused_with_both_numbers(one: str, other: str) -> None:
+    first, second = to("status", "status"), to("notes", one)
+    assert problems(first, second, to("custom.a", other)) == [
+        f"mapping 3: softproField {other!r} is sent by mapping 2 ({one!r}) already: "
+        "give one of them direction SOFTPRO_TO_ROI"
+    ]
+    validate([first, second, to("custom.a", other, direction="SOFTPRO_TO_ROI")])
+    validate([first, second, to("custom.a", other, enabled=False)])
+    validate([first, second, to("notes", other, entity=EntityType.CONTACT)])
+
+
+def test_a_name_that_only_begins_alike_is_another_field() -> None:
+    validate([to("notes", "note"), to("status", "notes"), to("custom.a", "a.note")])
+
+
+def test_custom_as_a_whole_goes_with_the_same_names_of_it() -> None:
+    whole = to("custom", "customFields")
+    validate([whole, to("custom.a", "customFields.a"), to("custom.b", "customFields.b")])
+    validate([to("custom.a", "customFields.a", direction="ROI_TO_SOFTPRO"), whole])
+    for other in (
+        to("custom.b", "customFields.a"),  # custom.a goes there too, with the whole
+        to("custom.a", "customFields.a.b"),
+        to("notes", "customFields.a"),
+    ):
+        assert len(problems(whole, other)) == 1
+    both_ways = {"fromSoftPro": "$", "toSoftPro": "$"}
+    by_a_rule = to("custom", "customFields", transformation_rule=both_ways)
+    assert len(problems(by_a_rule, to("custom.a", "customFields.a"))) == 1
+
+
+@pytest.mark.parametrize("entity", EntityType)
+def test_what_softpro_alone_writes_is_not_sent(entity: EntityType) -> None:
+    for field in (f"{'order' if entity is EntityType.TRANSACTION else 'contact'}Id", "createdAt", "updatedAt"):
+        assert problems(to("custom.a", field, entity)) == [
+            f"mapping 1: softproField {field!r} is written by SoftPro alone: its direction is SOFTPRO_TO_ROI"
+        ]
+        validate([to("custom.a", field, entity, direction="SOFTPRO_TO_ROI")])
+
+
+def test_sending_into_a_list_is_warned_of() -> None:
+    into_a_list = to("custom.buyer", "buyer[0].contactId")
+    validate([into_a_list])
+    [warning] = warnings([to("notes"), into_a_list])
+    assert warning.startswith("mapping 2: softproField 'buyer[0].contactId' stands in a list")
+    assert (
+        warnings([to("custom.buyer", "buyer[0].contactId", direction="SOFTPRO_TO_ROI"), to("custom.a", "buyer")]) == []
+    )
+
+
+@pytest.mark.parametrize("entity", EntityType)
+def test_the_default_sets_are_valid_and_send_all_they_load(entity: EntityType) -> None:
+    validate(default_mappings(entity))
+    assert warnings(default_mappings(entity)) == []

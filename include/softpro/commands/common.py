@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from getpass import getuser
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from softpro import settings
 from softpro.entities import EntityType
 from softpro.errors import UsageError
 from softpro.store.database import Database, open_database
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line and entity, instead of text.")]
 Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id in ROI Systems.")]
@@ -38,6 +41,11 @@ def entity_types(name: str) -> list[EntityType] | None:
     if name not in known:
         raise UsageError(f"--entity is one of {', '.join(known)}, or all")
     return [known[name]]
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def say(text: str) -> None:

@@ -71,6 +71,7 @@ def preview(entity_type: EntityType, shown: Preview) -> Iterator[str]:
     )
     if sums["changedFields"]:
         yield "  " + ", ".join(f"{target} {count}" for target, count in sums["changedFields"].items())
+    yield from (f"  {warning}" for warning in shown.warnings)
     yield from (f"  no record here has the id {entity_id}" for entity_id in shown.unknown)
     for effect in shown.effects:
         if effect.changed or effect.reasons or effect.failed_before:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +12,7 @@ from uuid import UUID
 import typer
 
 from softpro import pipeline
-from softpro.commands.common import Json, Organization, database, entity_types, operator, say
+from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
 from softpro.commands.streams import Came, of_log, run_streams
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from softpro.sync.extract import Progress
 
 LARGEST_PAGE = 200
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 app = typer.Typer(
     help="The records that were not loaded: list, show, edit, replay, discard.",
@@ -187,13 +185,11 @@ def text(case: Case, both: Payloads) -> str:
         lines.append(
             f"{each['at']}  {each['decision']} by {each['by']}" + (f": {each['reason']}" if each["reason"] else "")
         )
-    lines += ["", "SoftPro sent:", printable(both.payload)]
+    lines += ["", "SoftPro sent:", printable(both.payload.decode(errors="backslashreplace"))]
     if both.edited_payload is not None:
-        lines += ["", f"Corrected by {case.edited_by} at {told['editedAt']}:", printable(both.edited_payload)]
+        lines += [
+            "",
+            f"Corrected by {case.edited_by} at {told['editedAt']}:",
+            printable(both.edited_payload.decode(errors="backslashreplace")),
+        ]
     return "\n".join(lines)
-
-
-def printable(payload: bytes) -> str:
-    """The text without what a terminal would obey."""
-    shown = payload.decode(errors="backslashreplace")
-    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)

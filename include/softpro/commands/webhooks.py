@@ -9,8 +9,7 @@ from uuid import UUID, uuid4
 
 import typer
 
-from softpro.commands.common import Json, Organization, database, operator, say
-from softpro.commands.quarantine import CONTROL
+from softpro.commands.common import Json, Organization, database, operator, printable, say
 from softpro.errors import UsageError
 from softpro.services import services
 from softpro.store import events, integrations
@@ -61,7 +60,7 @@ def show(context: typer.Context, organization: Organization, event: EventId, as_
         print(shown)
         return
     whole = json.loads(shown)
-    print(_printable(found.line()))
+    print(printable(found.line()))
     came = f"came {found.deliveries} times, first" if found.deliveries > 1 else "came"
     print(f"{came} at {whole['receivedAt']}" + (f", settled at {whole['processedAt']}" if found.processed_at else ""))
     if found.next_retry_at:
@@ -70,8 +69,8 @@ def show(context: typer.Context, organization: Organization, event: EventId, as_
         print(f"last in the run of log {found.log_id}")
     for each in found.decisions:
         print(f"{each['at']}  {each['decision']} by {each['by']}")
-    print(f"\nHeaders:\n{_printable(json.dumps(whole['headers']))}")
-    print(f"\nSoftPro sent:\n{_printable(json.dumps(whole['payload'], ensure_ascii=False))}")
+    print(f"\nHeaders:\n{printable(json.dumps(whole['headers']))}")
+    print(f"\nSoftPro sent:\n{printable(json.dumps(whole['payload'], ensure_ascii=False))}")
 
 
 @app.command()
@@ -139,12 +138,7 @@ def _about(entity: str) -> About | None:
 
 
 def _print(context: typer.Context, event: Event, as_json: bool) -> None:
-    print(json.dumps(event.as_json()) if context.obj or as_json else _printable(event.line()))
-
-
-def _printable(text: str) -> str:
-    """The text without what a terminal would obey."""
-    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    print(json.dumps(event.as_json()) if context.obj or as_json else printable(event.line()))
 
 
 def _text(found: Stats) -> str:

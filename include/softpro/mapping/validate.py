@@ -8,11 +8,13 @@ from collections.abc import Mapping as Dict
 from dataclasses import asdict
 from typing import Any
 
+from softpro.entities import EntityType
 from softpro.errors import MappingError
 from softpro.mapping import paths, validation
-from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX, Type
+from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX, Type
 from softpro.mapping.convert import CONVERTERS, NUL
 from softpro.mapping.mapping import DIRECTIONS, FROM_SOFTPRO, TO_SOFTPRO, Mapping
+from softpro.mapping.paths import Path
 from softpro.mapping.rules import problems as rule_problems
 
 RULE = 'a JSONata text, or {"fromSoftPro": …, "toSoftPro": …}, or null'
@@ -26,6 +28,12 @@ ONE_WAY = (
     "transformationRule has one way only, and direction BIDIRECTIONAL needs both: "
     'give {"fromSoftPro": …, "toSoftPro": …}, or another direction'
 )
+
+READ_ONLY = {
+    EntityType.TRANSACTION: ("orderId", "createdAt", "updatedAt"),
+    EntityType.CONTACT: ("contactId", "createdAt", "updatedAt"),
+}
+"""What SoftPro alone writes."""
 
 
 def target_type(mapping: Mapping) -> Type:
@@ -54,8 +62,55 @@ def validate(mappings: Sequence[Mapping]) -> None:
                 problems.append(
                     f"mapping {number}: roiSystemsField {mapping.roi_systems_field!r} is taken by mapping {first}"
                 )
+    problems.extend(_sent_twice(mappings))
     if problems:
         raise MappingError(problems)
+
+
+def _sent_twice(mappings: Sequence[Mapping]) -> Iterator[str]:
+    """What two mappings would send: the same field, or one inside the other's."""
+    earlier: dict[EntityType, dict[Path, int]] = {}
+    for number, mapping in enumerate(mappings, start=1):
+        if not mapping.outbound:
+            continue
+        try:
+            path = paths.parse(mapping.softpro_field)
+        except ValueError:
+            continue  # which is told of as it is
+        others = earlier.setdefault(mapping.entity_type, {})
+        for other, first in others.items():
+            shorter = min(len(path), len(other))
+            if path[:shorter] != other[:shorter]:
+                continue
+            inner, whole = (number, first) if len(path) > len(other) else (first, number)
+            if not _leaves_out(mappings[whole - 1], mappings[inner - 1]):
+                yield (
+                    f"mapping {number}: softproField {mapping.softpro_field!r} is sent by mapping {first} "
+                    f"({mappings[first - 1].softpro_field!r}) already: give one of them direction SOFTPRO_TO_ROI"
+                )
+                break
+        others.setdefault(path, number)
+
+
+def _leaves_out(whole: Mapping, inner: Mapping) -> bool:
+    """Whether the mapping that sends `custom` as a whole leaves to the other what that sends: the same name of it."""
+    name = inner.roi_systems_field.removeprefix(CUSTOM_PREFIX)
+    return (
+        whole.roi_systems_field == CUSTOM
+        and TO_SOFTPRO not in whole.rules
+        and inner.roi_systems_field == CUSTOM_PREFIX + name
+        and paths.parse(inner.softpro_field) == (*paths.parse(whole.softpro_field), name)
+    )
+
+
+def warnings(mappings: Sequence[Mapping]) -> list[str]:
+    """What of a valid set will not work once it is to, each with its mapping's number: sending one item of a list."""
+    return [
+        f"mapping {number}: softproField {mapping.softpro_field!r} stands in a list, which can only be sent as a "
+        f"whole: what is changed in {mapping.roi_systems_field} is not sent. Its direction should be SOFTPRO_TO_ROI"
+        for number, mapping in enumerate(mappings, start=1)
+        if mapping.outbound and any(isinstance(step, int) for step in paths.parse(mapping.softpro_field))
+    ]
 
 
 def _uncompilable(mappings: Sequence[Mapping]) -> dict[str, str]:
@@ -81,9 +136,14 @@ def _problems(mapping: Mapping, uncompilable: Dict[str, str]) -> list[str]:
         return ["a NUL character can't be stored"]
     found = []
     try:
-        paths.parse(mapping.softpro_field)
+        path = paths.parse(mapping.softpro_field)
     except ValueError as wrong:
         found.append(f"softproField {wrong}")
+    else:
+        if mapping.outbound and path[0] in READ_ONLY[mapping.entity_type]:
+            found.append(
+                f"softproField {mapping.softpro_field!r} is written by SoftPro alone: its direction is SOFTPRO_TO_ROI"
+            )
     try:
         convert = CONVERTERS[target_type(mapping)]
     except ValueError as wrong:

@@ -10,8 +10,15 @@ from airflow.sdk.exceptions import AirflowFailException
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
 from softpro.quality import results
-from softpro.settings import EncryptionSettings, OAuthSettings, QualitySettings, WebhookSettings, load
-from softpro.store import events, integrations
+from softpro.settings import (
+    EncryptionSettings,
+    OAuthSettings,
+    OutboxSettings,
+    QualitySettings,
+    WebhookSettings,
+    load,
+)
+from softpro.store import events, integrations, outbox
 from softpro.store.encryption import Vault
 from softpro.sync.observe import refresh
 from softpro.vendor import consent, keepalive
@@ -35,14 +42,15 @@ def keep_alive() -> int:
 
 
 def tidy() -> int:
-    """Deletes the states of authorizations that can't be finished any more, and results of checks and settled webhook
-    events that are too old. Returns how many."""
-    quality, webhooks = load(QualitySettings, WebhookSettings)
+    """Deletes the states of authorizations that can't be finished any more, and results of checks, settled webhook
+    events and settled edits that are too old. Returns how many."""
+    quality, webhooks, edits = load(QualitySettings, WebhookSettings, OutboxSettings)
     with database().connect() as connection:
         return (
             consent.forget_states(connection)
             + results.forget(connection, quality.check_results_days)
             + events.forget(connection, webhooks.event_days)
+            + outbox.forget(connection, edits.days)
         )
 
 

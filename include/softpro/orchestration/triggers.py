@@ -1,6 +1,7 @@
-"""What starts the webhooks DAG: an asset whose trigger listens to PostgreSQL and speaks when events are due.
+"""What starts the DAGs for webhooks and write-back: assets whose triggers listen to PostgreSQL, and speak when there is
+something to do.
 
-It only wakes the DAG. Nothing is lost where it says too much, too little, or is away: the events stay in their table.
+They only wake a DAG. Nothing is lost where one says too much, too little, or is away: what is to do stays in its table.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, LiteralString
 
 import psycopg
 from airflow.sdk import Asset, AssetWatcher
@@ -21,7 +22,8 @@ from psycopg.sql import SQL, Identifier
 
 from softpro.errors import SoftProError
 from softpro.orchestration.hook import database_of_environment
-from softpro.store import inbox
+from softpro.store import inbox, outbox, pushes, turns
+from softpro.store.turns import Queue
 
 SWEEP_SECONDS = 30.0
 """At most between two looks, whatever is notified."""
@@ -29,28 +31,46 @@ SWEEP_SECONDS = 30.0
 WINDOW_SECONDS = 0.3
 """What comes meanwhile is worked off by the same run."""
 
-DRAINED_SECONDS = 0.5
-"""Between two looks while somebody works on the events."""
+WORKED_OFF_SECONDS = 0.5
+"""Between two looks while somebody is at work."""
 
 PATIENCE_SECONDS = 5.0
-"""So long the DAG may take to begin, before it is told again of the same events."""
+"""So long the DAG may take to begin, before it is told again of the same."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
-# `due_at` tells whether it is the same event as before: exactly, whatever the way to the database and back takes.
-FIRST_DUE = """
-select coalesce(e.next_retry_at, e.received_at) as due_at,
+FIRST_EVENT = """
+select coalesce(e.next_retry_at, e.received_at)::text as what,
        extract(epoch from coalesce(e.next_retry_at, e.received_at) - clock_timestamp())::float8 as due_in
 from softpro.webhook_events e
 join softpro.integrations i on i.id = e.integration_id
 where e.status in ('PENDING', 'RETRYING') and i.status = 'CONNECTED'
-order by 1
+order by coalesce(e.next_retry_at, e.received_at)
 limit 1
 """
 
 log = logging.getLogger(__name__)
 
 Connection = psycopg.AsyncConnection[DictRow]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A queue, and what to look at. `first_due` yields no row where nothing waits, else `due_in`, in how many seconds
+    the first may be worked off (below 0: for so long it has been due), and `what` waits: where that is the same as
+    before, exactly, the DAG is told again only after a while, at first PATIENCE_SECONDS and at last `longest`."""
+
+    name: LiteralString
+    queue: Queue
+    channel: str
+    first_due: LiteralString
+    longest: float
+
+
+WEBHOOK_EVENTS = Watched("webhook events", Queue.INBOX, inbox.CHANNEL, FIRST_EVENT, PATIENCE_SECONDS)
+
+# What is due although the DAG has just run could not be sent, and does not say when it can be.
+EDITS = Watched("edits", Queue.OUTBOX, outbox.CHANNEL, pushes.FIRST_DUE, 60.0)
 
 
 class InboxTrigger(BaseEventTrigger):
@@ -60,22 +80,21 @@ class InboxTrigger(BaseEventTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", {}
 
     async def run(self) -> AsyncGenerator[TriggerEvent]:
-        """Runs for good: where the database is away it waits, ever longer, and says so once."""
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                async with await _listening() as connection:
-                    if pause > FIRST_PAUSE_SECONDS:
-                        log.info("The webhook events are listened for again")
-                    pause = FIRST_PAUSE_SECONDS
-                    async with aclosing(_due(connection)) as moments:
-                        async for seconds in moments:
-                            yield TriggerEvent({"due_for_seconds": seconds})  # type: ignore[no-untyped-call]
-            except (psycopg.Error, SoftProError, OSError) as failed:
-                if pause == FIRST_PAUSE_SECONDS:
-                    log.warning("The webhook events can't be listened for, and it is tried again: %s", failed)
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+        """Runs for good."""
+        async for event in _spoken(WEBHOOK_EVENTS):
+            yield event
+
+
+class OutboxTrigger(BaseEventTrigger):
+    """Speaks when edits may be sent and nobody sends them."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", {}
+
+    async def run(self) -> AsyncGenerator[TriggerEvent]:
+        """Runs for good."""
+        async for event in _spoken(EDITS):
+            yield event
 
 
 # Not in `assets`, which every DAG imports: this takes longer.
@@ -85,40 +104,69 @@ WEBHOOKS = Asset(
     group="softpro",
     watchers=[AssetWatcher(name="inbox", trigger=InboxTrigger())],  # type: ignore[no-untyped-call]
 )
+OUTBOX = Asset(
+    name="softpro.outbox",
+    uri="softpro://outbox",
+    group="softpro",
+    watchers=[AssetWatcher(name="outbox", trigger=OutboxTrigger())],  # type: ignore[no-untyped-call]
+)
 
 
-async def _listening() -> Connection:
-    """A connection that is told of events from now on: those that came before have to be looked for."""
+async def _spoken(watched: Watched) -> AsyncGenerator[TriggerEvent]:
+    """Runs for good: where the database is away it waits, ever longer, and says so once."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            async with await _listening(watched) as connection:
+                if pause > FIRST_PAUSE_SECONDS:
+                    log.info("The %s are listened for again", watched.name)
+                pause = FIRST_PAUSE_SECONDS
+                async with aclosing(_due(connection, watched)) as moments:
+                    async for seconds in moments:
+                        yield TriggerEvent({"due_for_seconds": seconds})  # type: ignore[no-untyped-call]
+        except (psycopg.Error, SoftProError, OSError) as failed:
+            if pause == FIRST_PAUSE_SECONDS:
+                log.warning("The %s can't be listened for, and it is tried again: %s", watched.name, failed)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+
+
+async def _listening(watched: Watched) -> Connection:
+    """A connection that is told of what comes from now on: what came before has to be looked for."""
     found = await asyncio.to_thread(database_of_environment)
     # Where the network swallows what is sent, an answer would be waited for without end.
-    conninfo = make_conninfo(found.conninfo, application_name="softpro-inbox", tcp_user_timeout=10_000)
+    conninfo = make_conninfo(
+        found.conninfo, application_name=f"softpro-{watched.queue.name.lower()}", tcp_user_timeout=10_000
+    )
     connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
     try:
-        await connection.execute(SQL("listen {}").format(Identifier(inbox.CHANNEL)))
-        await _row(connection, FIRST_DUE)  # raises here, not later, where the tables are not there
+        await connection.execute(SQL("listen {}").format(Identifier(watched.channel)))
+        await _row(connection, watched.first_due)  # raises here, not later, where the tables are not there
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
-async def _due(connection: Connection) -> AsyncGenerator[float]:
-    """Whenever events are due and nobody works on them: for how many seconds the first one has been."""
+async def _due(connection: Connection, watched: Watched) -> AsyncGenerator[float]:
+    """Whenever something is due and nobody works on it: for how many seconds the first of it has been."""
     loop = asyncio.get_running_loop()
-    told_of: datetime | None = None
-    told_at = 0.0
+    told_of: str | None = None
+    told_at = patience = 0.0
     while True:
-        drained = await _row(connection, inbox.BEING_DRAINED, [inbox.DRAIN_LOCK])
-        if drained and drained["drained"]:
-            told_of = None
-            await asyncio.sleep(DRAINED_SECONDS)
+        worked_on = await _row(connection, turns.TAKEN, [watched.queue])
+        if worked_on and worked_on["taken"]:
+            await asyncio.sleep(WORKED_OFF_SECONDS)
             continue
-        first = await _row(connection, FIRST_DUE)
+        first = await _row(connection, watched.first_due)
         if first is None or first["due_in"] > 0:
             await _told(connection, min(SWEEP_SECONDS, first["due_in"] if first else SWEEP_SECONDS))
-        elif first["due_at"] != told_of or loop.time() - told_at >= PATIENCE_SECONDS:
-            told_of, told_at = first["due_at"], loop.time()
+        elif first["what"] != told_of or loop.time() - told_at >= patience:
+            patience = min(watched.longest, 2 * patience) if first["what"] == told_of else PATIENCE_SECONDS
+            told_of, told_at = first["what"], loop.time()
             yield -first["due_in"]
+        else:
+            await _told(connection, told_at + patience - loop.time())
         await asyncio.sleep(WINDOW_SECONDS)  # what comes meanwhile goes together; or a run is on its way
 
 

@@ -15,17 +15,6 @@ from softpro.store.database import Connection
 
 CHANNEL = "softpro_webhooks"
 """On which PostgreSQL notifies whoever listens that events came in."""
-
-DRAIN_LOCK = 360_001
-"""Of a session's advisory lock: whoever holds it works on the events, of all organizations."""
-
-BEING_DRAINED = """
-select exists (
-    select from pg_locks
-    where locktype = 'advisory' and objsubid = 1 and classid = 0 and objid = %s
-      and database = (select oid from pg_database where datname = current_database())
-) as drained
-"""
 # Who is to be connected again by a person waits for that. What is disconnected is settled as not synced.
 DUE_IN = """
 select extract(epoch from min(d.due_at) - clock_timestamp())::float8 as seconds
@@ -80,13 +69,6 @@ set processed = true, processed_at = clock_timestamp(), outcome = %(outcome)s, l
 from gone
 where e.id = gone.id
 """
-
-
-def take_turn(connection: Connection) -> bool:
-    """Whether this session is the one that works on the events from now on, until it ends."""
-    row = connection.execute("select pg_try_advisory_lock(%s) as taken", [DRAIN_LOCK]).fetchone()
-    assert row is not None
-    return bool(row["taken"])
 
 
 def waits(connection: Connection, stream: Mapping[str, object]) -> bool:

@@ -203,7 +203,7 @@ def outage(connection: Connection, integration_id: UUID) -> Outage | None:
 
 def stream_status(connection: Connection, integration: Integration, entity_type: EntityType) -> dict[str, Any]:
     """What an operator asks of a stream: its connection, its rows, what is pending or in quarantine, its last sync,
-    a batch that is held."""
+    a batch that is held; the edits that wait to be sent to SoftPro, and the conflicts that wait for a person."""
     counts = connection.execute(
         sql.SQL(
             """
@@ -220,7 +220,21 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
                    (select jsonb_build_object('id', id, 'status', status, 'findings', findings, 'records', records)
                     from softpro.holds
                     where integration_id = %(integration)s and entity_type = %(entity_type)s
-                      and status in ('WAITING', 'APPROVED')) as hold
+                      and status in ('WAITING', 'APPROVED')) as hold,
+                   (select count(*)
+                    from softpro.outbox o
+                    where o.integration_id = %(integration)s and o.entity_type = %(entity_type)s
+                      and o.settled_at is null
+                      and (o.operation <> 'UPDATE' or exists (
+                        select from softpro.mappings m
+                        where m.integration_id = o.integration_id and m.entity_type = o.entity_type
+                          and m.enabled and m.direction <> 'SOFTPRO_TO_ROI'
+                          and (m.roi_systems_field = o.field
+                               or (m.roi_systems_field = 'custom' and starts_with(o.field, 'custom.')))))
+                   ) as edits,
+                   (select count(*) from softpro.conflicts
+                    where integration_id = %(integration)s and entity_type = %(entity_type)s
+                      and status = 'OPEN') as conflicts
             """
         ).format(sql.Identifier("roi", entity_type.table)),
         {
@@ -246,4 +260,6 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
         "lastErrorMessage": integration.last_error_message if integration.consecutive_failures else None,
         "outage": away and away.as_json(),
         "hold": counts["hold"],
+        "editsWaiting": counts["edits"],
+        "openConflicts": counts["conflicts"],
     }

@@ -233,7 +233,7 @@ def cancel(connection: Connection, log_id: UUID, why: BaseException | str) -> Sy
 
 def cancel_stale(connection: Connection) -> None:
     """Closes the logs of runs that were announced and never began, as whoever announced them died in between; and of
-    runs over named records that died, which no lease tells of."""
+    runs without a lease that died: over named records, and pushes."""
     connection.execute(
         """
         update softpro.sync_logs

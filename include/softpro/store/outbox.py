@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from softpro.entities import EntityType
 from softpro.store.database import Connection
 
 CHANNEL = "softpro_outbox"
@@ -19,6 +20,9 @@ CHANNEL = "softpro_outbox"
 
 LOADING = "select set_config('softpro.loading', 'on', true)"
 """Until the surrounding transaction ends, what is written to `roi` is the sync's, and no edit."""
+
+FORGOTTEN_TOGETHER = 10_000
+"""Settled edits that are deleted in one transaction."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,47 @@ def open_edits(
     for edit in found:
         edits.setdefault(edit.roi_entity_id, []).append(edit)
     return edits
+
+
+def page(
+    connection: Connection,
+    integration_id: UUID,
+    entity_types: Collection[EntityType],
+    *,
+    records: Collection[UUID] | None = None,
+    limit: int,
+    offset: int = 0,
+) -> tuple[list[tuple[EntityType, UUID]], int]:
+    """Our ids of records with open edits, who was changed first, first; `records`: of these alone. And how many there
+    are in all."""
+    found = connection.execute(
+        """
+        with changed as (
+            select entity_type, roi_entity_id, min(id) as first
+            from softpro.outbox
+            where integration_id = %(integration_id)s and entity_type = any(%(entity_types)s) and settled_at is null
+              and (%(records)s::uuid[] is null or roi_entity_id = any(%(records)s))
+            group by entity_type, roi_entity_id
+        ),
+        shown as (
+            select entity_type, roi_entity_id, first from changed order by first limit %(limit)s offset %(offset)s
+        )
+        select s.entity_type, s.roi_entity_id, (select count(*) from changed) as total
+        from (select) always
+        left join shown s on true
+        order by s.first
+        """,
+        {
+            "integration_id": integration_id,
+            "entity_types": [entity_type.value for entity_type in entity_types],
+            "records": None if records is None else list(records),
+            "limit": limit,
+            "offset": offset,
+        },
+    ).fetchall()
+    return [
+        (EntityType(row["entity_type"]), row["roi_entity_id"]) for row in found if row["entity_type"] is not None
+    ], found[0]["total"]
 
 
 def settle(connection: Connection, edits: Collection[int], outcome: str, log_id: UUID | None) -> None:
@@ -100,3 +145,24 @@ def replace(
     assert row is not None
     settle(connection, [edit.id for edit in edits], "REPLACED", log_id)
     return int(row["id"])
+
+
+def forget(connection: Connection, days: int) -> int:
+    """Deletes the edits that were settled more than so many days ago, FORGOTTEN_TOGETHER at a time; call it in
+    autocommit. Returns how many."""
+    forgotten = 0
+    while True:
+        deleted = connection.execute(
+            """
+            delete from softpro.outbox
+            where id = any(array(
+                select id from softpro.outbox
+                where settled_at < now() - make_interval(days => %(days)s)
+                order by settled_at
+                limit %(limit)s))
+            """,
+            {"days": days, "limit": FORGOTTEN_TOGETHER},
+        ).rowcount
+        forgotten += deleted
+        if deleted < FORGOTTEN_TOGETHER:
+            return forgotten

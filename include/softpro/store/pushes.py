@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import LiteralString
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -33,6 +34,64 @@ having o.roi_entity_id <> all(%(but)s)
 order by min(o.id)
 limit %(limit)s
 """
+
+# As in DUE, by record, of all organizations that are connected and switched on.
+WAITING = """
+with sent as (
+    select integration_id, entity_type, array_agg(roi_systems_field) as fields
+    from softpro.mappings
+    where enabled and direction <> 'SOFTPRO_TO_ROI'
+    group by integration_id, entity_type
+),
+waiting as (
+    select o.integration_id, o.entity_type, count(*) as edits, max(o.id) as last_id,
+           case when p.last_id is null or max(o.id) > p.last_id then min(o.changed_at) else p.next_attempt_at
+           end as due_at
+    from softpro.outbox o
+    join softpro.integrations i on i.id = o.integration_id
+    left join sent s on s.integration_id = o.integration_id and s.entity_type = o.entity_type
+    left join softpro.pushes p
+      on p.integration_id = o.integration_id and p.entity_type = o.entity_type and p.roi_entity_id = o.roi_entity_id
+    where o.settled_at is null
+      and i.status = 'CONNECTED' and i.sync_enabled and i.deleted_at is null
+      and case o.entity_type when 'TRANSACTION' then i.sync_transactions when 'CONTACT' then i.sync_contacts end
+      and not exists (
+        select from softpro.conflicts c
+        where c.integration_id = o.integration_id and c.entity_type = o.entity_type
+          and c.roi_entity_id = o.roi_entity_id and c.status = 'OPEN')
+    group by o.integration_id, o.entity_type, o.roi_entity_id, p.next_attempt_at, p.last_id
+    having bool_or(o.operation <> 'UPDATE' or o.field = any(s.fields)
+                   or ('custom' = any(s.fields) and starts_with(o.field, 'custom.')))
+)
+"""
+DUE_STREAMS = """
+select integration_id, entity_type, sum(edits)::bigint as edits, max(last_id) as last_id
+from waiting
+group by integration_id, entity_type
+having min(due_at) <= clock_timestamp()
+order by min(due_at)
+"""
+
+# As long as it is the same that waits, to look again makes no sense.
+FIRST_DUE: LiteralString = (
+    WAITING
+    + """
+select sum(edits) || ' edits up to ' || max(last_id) as what,
+       extract(epoch from min(due_at) - clock_timestamp())::float8 as due_in
+from waiting
+having min(due_at) is not null
+"""
+)
+
+
+@dataclass(frozen=True)
+class Due:
+    """A stream with something that may be sent now: how many edits wait to be, and the last of them."""
+
+    integration_id: UUID
+    entity_type: str
+    edits: int
+    last_id: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +125,35 @@ def due(
         "limit": limit,
     }
     return [row["roi_entity_id"] for row in connection.execute(DUE, parameters)]
+
+
+def due_streams(connection: Connection) -> list[Due]:
+    """The streams with something to send now, of all organizations that are connected and switched on; who changed
+    something first, first."""
+    return connection.cursor(row_factory=class_row(Due)).execute(WAITING + DUE_STREAMS).fetchall()
+
+
+def stuck(
+    connection: Connection, stream: Mapping[str, object], ids: Collection[UUID] | None, limit: int
+) -> tuple[list[Push], int]:
+    """Those records (or of `ids` alone) with open edits that could not be sent, the one that is tried again next first
+    and those that are not last; and how many there are."""
+    found = connection.cursor(row_factory=class_row(Push)).execute(
+        """
+        select roi_entity_id, attempts, next_attempt_at, missing_at, error, last_id
+        from softpro.pushes p
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+          and (%(ids)s::uuid[] is null or roi_entity_id = any(%(ids)s))
+          and exists (
+            select from softpro.outbox o
+            where o.integration_id = p.integration_id and o.entity_type = p.entity_type
+              and o.roi_entity_id = p.roi_entity_id and o.settled_at is null)
+        order by next_attempt_at nulls last, roi_entity_id
+        """,
+        {**stream, "ids": None if ids is None else list(ids)},
+    )
+    every = found.fetchall()
+    return every[:limit], len(every)
 
 
 def of(connection: Connection, stream: Mapping[str, object], ids: Sequence[UUID]) -> dict[UUID, Push]:

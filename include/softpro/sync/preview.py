@@ -26,6 +26,7 @@ from softpro.mapping.mapping import Mapping
 from softpro.mapping.outbound import outbound, sent
 from softpro.mapping.rules import evaluating
 from softpro.mapping.step import Reason
+from softpro.mapping.validate import warnings
 from softpro.quality.check import judge_staged, reject
 from softpro.store import logs
 from softpro.store.database import Connection, Database
@@ -68,17 +69,20 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Preview:
-    """What becomes of each record; the ids that no record here has; the version that it is compared with."""
+    """What becomes of each record; the ids that no record here has; the version that it is compared with; what of the
+    set will not work although it is valid."""
 
     effects: list[Effect]
     unknown: list[str]
     version: int | None
+    warnings: list[str]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "records": [effect.as_json() for effect in self.effects],
             "unknownIds": self.unknown,
             "mappingVersion": self.version,
+            "warnings": self.warnings,
             "summary": summary(self.effects),
         }
 
@@ -136,7 +140,7 @@ def preview(
     ]
     found = {record.entity_id for record in records}
     unknown = [entity_id for entity_id in dict.fromkeys(chosen.ids or []) if entity_id not in found]
-    return Preview(effects, unknown, in_force.version)
+    return Preview(effects, unknown, in_force.version, warnings(proposed))
 
 
 def _records(

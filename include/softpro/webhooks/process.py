@@ -11,31 +11,24 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from uuid import UUID
 
 from softpro.entities import EntityType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.services import Services
 from softpro.settings import ReconcileSettings, load
-from softpro.store import inbox, integrations, logs
+from softpro.store import integrations, logs, turns
 from softpro.store.database import Connection
+from softpro.store.turns import Queue
 from softpro.sync.audits import Limit
 from softpro.sync.transform import clear
+from softpro.tenants import side_by_side
 from softpro.webhooks import waiting
 from softpro.webhooks.hints import Work, now, try_later, work_off
 from softpro.webhooks.waiting import Stream
 
-TENANTS = 8
-"""Organizations that are worked on at the same time."""
-
-MOST_LATE_SECONDS = 60.0
-"""So long after its time a drain begins work, while it waits for a slow organization."""
-
-LOOK_SECONDS = 0.2
 log = logging.getLogger(__name__)
 
 
@@ -58,39 +51,19 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
     (reconcile,) = load(ReconcileSettings)
     with services.database.connect() as session:
         only = integrations.find(session, organization).id if organization is not None else None
-        if not inbox.take_turn(session):
+        if not turns.take(session, Queue.INBOX):
             return Drained(busy=True)
         began = now(session)
         earlier = len(logs.of_run(session, run_id))  # of a try that died
         work = Work(services, run_id, Limit(reconcile.percent, reconcile.records), count(earlier + 1))
         _close_interrupted(session)
-        _work_off(session, work, only, time.monotonic() + seconds)
+        side_by_side(
+            lambda: waiting.due_streams(session, only),
+            lambda streams: _of_tenant(work, streams),
+            time.monotonic() + seconds,
+            lambda stream: time.monotonic() < work.rests.get((stream.integration_id, stream.entity_type), 0.0),
+        )
         return _sum_up(session, began, run_id)
-
-
-def _work_off(session: Connection, work: Work, only: UUID | None, deadline: float) -> None:
-    """Tenants side by side, a tenant's streams one after the other: nobody waits for a slow one, also once the time is
-    over, as long as a slow one is under way."""
-    under_way: dict[UUID, Future[None]] = {}
-    with ThreadPoolExecutor(TENANTS) as pool:
-        while True:
-            for integration_id in [each for each, future in under_way.items() if future.done()]:
-                under_way.pop(integration_id).result()
-            late = time.monotonic() - deadline
-            due = waiting.due_streams(session, only) if late < MOST_LATE_SECONDS else []
-            if not under_way and (not due or late >= 0):
-                return
-            tenants: dict[UUID, list[Stream]] = {}
-            for stream in due:
-                if stream.integration_id not in under_way and _turn_has_come(work, stream):
-                    tenants.setdefault(stream.integration_id, []).append(stream)
-            for integration_id, streams in list(tenants.items())[: TENANTS - len(under_way)]:
-                under_way[integration_id] = pool.submit(_of_tenant, work, streams)
-            time.sleep(LOOK_SECONDS)
-
-
-def _turn_has_come(work: Work, stream: Stream) -> bool:
-    return time.monotonic() >= work.rests.get((stream.integration_id, stream.entity_type), 0.0)
 
 
 def _of_tenant(work: Work, streams: list[Stream]) -> None:

@@ -74,11 +74,13 @@ class Changed:
 @dataclass(frozen=True)
 class Plan:
     """What a record's push is to send: `fields`, nested as in SoftPro's record, None clears. `changes`: the same by the
-    dotted path of the mapping, with what SoftPro holds now. `problem`: why it can't be sent."""
+    dotted path of the mapping, with what SoftPro holds now. `problem`: why it can't be sent. `edits`: those that are
+    settled by it, which are all but those of fields that no mapping names: they keep what people wrote."""
 
     changed: Changed
     fields: Mapping[str, Any]
     changes: Mapping[str, tuple[Any, Any]]
+    edits: Sequence[Edit]
     problem: str | None = None
 
 
@@ -141,7 +143,7 @@ def plans(
 
 def _plan(record: Changed, mappings: Iterable[FieldMapping], owners: Owners, values: Sent | None) -> Plan:
     if record.operation == "DELETE" or values is None:
-        return Plan(record, {}, {})
+        return Plan(record, {}, {}, record.edits)
     fields: dict[str, Any] = {}
     changes: dict[str, tuple[Any, Any]] = {}
     problems: list[str] = []
@@ -159,7 +161,10 @@ def _plan(record: Changed, mappings: Iterable[FieldMapping], owners: Owners, val
             problems.append(f"{mapping.softpro_field}: {wrong}")
         else:
             changes[mapping.softpro_field] = there, wanted
-    return Plan(record, fields, changes, "; ".join(problems) or None)
+    settled = [
+        edit for edit in record.edits if edit.field is None or owners.inbound(edit.field) or owners.outbound(edit.field)
+    ]
+    return Plan(record, fields, changes, settled, "; ".join(problems) or None)
 
 
 def _is_edited(mapping: FieldMapping, edited: set[str]) -> bool:

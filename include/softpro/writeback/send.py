@@ -164,7 +164,7 @@ class Sender:
                 raise UsageError(plan.problem)
             match record.operation:
                 case "DELETE":
-                    self._delete(record)
+                    self._delete(plan)
                 case "CREATE":
                     self._create(plan)
                 case _:
@@ -190,22 +190,22 @@ class Sender:
             self._postpone(record, "what SoftPro has of it was not loaded", LAG)  # in quarantine, held, or gone
             return
         if not plan.fields:
-            self._agree(record)
+            self._agree(plan)
             return
         etag = self._etags.get(record.roi_id, record.held.etag)
         answer = self._asking(lambda: self.client.change(self.run.entity_type, entity_id, plan.fields, etag))
-        self._answer(record, entity_id, answer)
+        self._answer(plan, entity_id, answer)
 
     def _create(self, plan: Plan) -> None:
         record, answers = plan.changed, list[Record | Unreadable]()
         wanted = creates.listed(self.run.entity_type, str(record.roi_id), plan.fields, answers.append)
         entity_id = self._asking(lambda: creates.create(self.connection, self.client, self.run.integration_id, wanted))
-        self._answer(record, entity_id, answers[0] if answers else None)
+        self._answer(plan, entity_id, answers[0] if answers else None)
 
-    def _delete(self, record: Changed) -> None:
-        entity_id = record.entity_id
+    def _delete(self, plan: Plan) -> None:
+        record, entity_id = plan.changed, plan.changed.entity_id
         if entity_id is None:  # SoftPro never had it
-            self._agree(record)
+            self._agree(plan)
             return
         if why := self.deletes(record):
             self._postpone(record, why, ASKED_AGAIN)
@@ -218,15 +218,15 @@ class Sender:
         settle_deleted(self.connection, self.run, record.roi_id, entity_id, record.edits, self.client.asked_at)
         self.counts.deleted += 1
 
-    def _answer(self, record: Changed, entity_id: str, answer: Record | Unreadable | None) -> None:
+    def _answer(self, plan: Plan, entity_id: str, answer: Record | Unreadable | None) -> None:
         told = answer if isinstance(answer, Record) else None
-        self._answered.append(Answered(record.roi_id, entity_id, record.edits, told, self.client.asked_at))
+        self._answered.append(Answered(plan.changed.roi_id, entity_id, plan.edits, told, self.client.asked_at))
         self.counts.sent += 1
 
-    def _agree(self, record: Changed) -> None:
+    def _agree(self, plan: Plan) -> None:
         """There is nothing to send: SoftPro holds it, or never had it."""
-        outbox.settle(self.connection, [edit.id for edit in record.edits], "AGREED", self.run.log_id)
-        pushes.forget(self.connection, self.run.stream, [record.roi_id])
+        outbox.settle(self.connection, [edit.id for edit in plan.edits], "AGREED", self.run.log_id)
+        pushes.forget(self.connection, self.run.stream, [plan.changed.roi_id])
         self.counts.agreed += 1
 
     def _settle(self) -> None:

@@ -1,0 +1,85 @@
+"""What the task of the write-back DAG does: it sends to SoftPro what was changed here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from airflow.sdk.exceptions import AirflowException
+
+from softpro.entities import EntityType, SyncType
+from softpro.errors import SoftProError
+from softpro.orchestration.assets import tell
+from softpro.orchestration.hook import database
+from softpro.orchestration.tasks import say
+from softpro.pushing import push, push_due
+from softpro.services import Services, services
+from softpro.store import integrations, logs, schedule
+
+PUSH_SECONDS = 60.0
+"""What is due then is the next run's."""
+
+log = logging.getLogger(__name__)
+
+
+def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[str, int]:
+    """Sends what is due, or what the form asks for, and tells the assets of the tables that changed. Returns the
+    counts.
+
+    What went wrong with an organization or a record stands in its log, and is tried again by itself. Raises
+    AirflowException for a form that asks for what there is not.
+    """
+    services_ = services(database())
+    if params["organization"] or params["records"]:
+        _push_asked(services_, params, run_id)
+    else:
+        push_due(services_, run_id=run_id, seconds=PUSH_SECONDS)
+    with services_.database.connect() as connection:
+        entries = logs.of_run(connection, run_id)
+    say(entries)
+    for entry in entries:
+        if entry.records_failed or not entry.succeeded:
+            log.warning(
+                "%s %s: %s; see `python -m softpro push %s --dry-run`",
+                entry.organization_id,
+                entry.entity_type.lower(),
+                entry.error_message or f"{entry.records_failed} could not be sent",
+                entry.organization_id,
+            )
+    tell(outlet_events, entries)
+    return {
+        "streams": len(entries),
+        "processed": sum(entry.records_processed for entry in entries),
+        "failed": sum(entry.records_failed for entry in entries),
+        "requests": sum(entry.api_requests for entry in entries),
+    }
+
+
+def _push_asked(services_: Services, params: Mapping[str, Any], run_id: str) -> None:
+    """One organization's edits, due as they are; or of some records, due or not."""
+    wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
+    if params["records"] and (not params["organization"] or len(wanted) != 1):
+        raise AirflowException("Records are those of one organization and one entity type: choose these as well")
+    with services_.database.connect() as connection:
+        streams = schedule.of_organization(connection, params["organization"], wanted)
+        if not streams:
+            raise AirflowException(
+                f"{params['organization']} is not connected, or these entity types are switched off for it"
+            )
+        integration = integrations.get(connection, streams[0].integration_id)
+    for stream in streams:
+        try:
+            push(
+                services_,
+                integration,
+                EntityType(stream.entity_type),
+                sync_type=SyncType.MANUAL,
+                run_id=run_id,
+                records=[UUID(record) for record in params["records"]] or None,
+                seconds=PUSH_SECONDS,
+                patience=0,
+            )
+        except SoftProError as refused:
+            raise AirflowException(str(refused)) from None

@@ -1,0 +1,30 @@
+"""Whose turn it is to work a queue off: one session's at a time, which an advisory lock shows to whoever asks."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from softpro.store.database import Connection
+
+
+class Queue(IntEnum):
+    """The key of the queue's lock: webhook events, or edits that are to be sent."""
+
+    INBOX = 360_001
+    OUTBOX = 360_002
+
+
+TAKEN = """
+select exists (
+    select from pg_locks
+    where locktype = 'advisory' and objsubid = 1 and classid = 0 and objid = %s
+      and database = (select oid from pg_database where datname = current_database())
+) as taken
+"""
+
+
+def take(connection: Connection, queue: Queue) -> bool:
+    """Whether this session is the one that works the queue off from now on, until it ends."""
+    row = connection.execute("select pg_try_advisory_lock(%s) as taken", [queue]).fetchone()
+    assert row is not None
+    return bool(row["taken"])

@@ -1,0 +1,54 @@
+"""The other way round: a row of `roi` that is changed, and is then so at the sandbox."""
+
+from __future__ import annotations
+
+import json
+import time
+from uuid import uuid4
+
+import requests
+
+from softpro.store.database import Database
+
+PATIENCE_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+
+TRY_IT = "update roi.contacts set notes = 'From me' where id = (select id from roi.contacts order by id limit 1)"
+
+
+def seconds_to_arrive(database: Database, sandbox_url: str, organization_id: str, vendor_organization: str) -> float:
+    """Changes a contact in `roi`, and waits until the sandbox holds the change. Raises TimeoutError."""
+    notes = f"Changed in ROI Systems by the demo {uuid4()}"
+    with database.connect() as connection:
+        row = connection.execute(
+            """
+            update roi.contacts
+            set notes = %(notes)s
+            where id = (
+                select id from roi.contacts
+                where organization_id = %(organization)s and deleted_at is null and softpro_contact_id is not null
+                order by id
+                limit 1)
+            returning softpro_contact_id
+            """,
+            {"notes": notes, "organization": organization_id},
+        ).fetchone()
+    assert row is not None
+    began = time.monotonic()
+    while _notes(sandbox_url, vendor_organization, row["softpro_contact_id"]) != notes:
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            raise TimeoutError(f"The change was not at SoftPro within {PATIENCE_SECONDS:.0f} s")
+        time.sleep(LOOK_SECONDS)
+    return time.monotonic() - began
+
+
+def _notes(sandbox_url: str, vendor_organization: str, contact_id: str) -> str | None:
+    """What the sandbox holds."""
+    answer = requests.get(
+        f"{sandbox_url}/sandbox/export",
+        params={"organizationId": vendor_organization, "entityType": "CONTACT"},
+        timeout=30,
+    )
+    answer.raise_for_status()
+    records = map(json.loads, answer.text.splitlines())
+    return next((record.get("notes") for record in records if record["contactId"] == contact_id), None)
