@@ -18,7 +18,7 @@ from softpro.store.integrations import Integration
 from softpro.store.leases import Run
 from softpro.store.logs import SyncLog
 from softpro.sync.audits import Limit
-from softpro.writeback.deletes import guard, restore
+from softpro.writeback.deletes import NOT_SENT, guard, restore
 from softpro.writeback.gone import settle_gone
 from softpro.writeback.owners import Owners
 from softpro.writeback.send import Counts, Deletes, Load, Sender
@@ -105,6 +105,6 @@ def _deletes(connection: Connection, run: Run, load: Load) -> Deletes:
     if not (options.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
         if entity_ids := restore(connection, run):
             load(entity_ids)
-        return lambda record: "Deletes of this kind are not sent to SoftPro"
+        return lambda record: NOT_SENT
     (limits,) = settings.load(settings.ReconcileSettings)
-    return guard(connection, run, Limit(limits.percent, limits.records))
+    return guard(connection, run.stream, Limit(limits.percent, limits.records))

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from softpro.entities import EntityType
 from softpro.store.database import Connection
 
 CHANNEL = "softpro_outbox"
@@ -56,6 +57,47 @@ def open_edits(
     for edit in found:
         edits.setdefault(edit.roi_entity_id, []).append(edit)
     return edits
+
+
+def page(
+    connection: Connection,
+    integration_id: UUID,
+    entity_types: Collection[EntityType],
+    *,
+    records: Collection[UUID] | None = None,
+    limit: int,
+    offset: int = 0,
+) -> tuple[list[tuple[EntityType, UUID]], int]:
+    """Our ids of records with open edits, who was changed first, first; `records`: of these alone. And how many there
+    are in all."""
+    found = connection.execute(
+        """
+        with changed as (
+            select entity_type, roi_entity_id, min(id) as first
+            from softpro.outbox
+            where integration_id = %(integration_id)s and entity_type = any(%(entity_types)s) and settled_at is null
+              and (%(records)s::uuid[] is null or roi_entity_id = any(%(records)s))
+            group by entity_type, roi_entity_id
+        ),
+        shown as (
+            select entity_type, roi_entity_id, first from changed order by first limit %(limit)s offset %(offset)s
+        )
+        select s.entity_type, s.roi_entity_id, (select count(*) from changed) as total
+        from (select) always
+        left join shown s on true
+        order by s.first
+        """,
+        {
+            "integration_id": integration_id,
+            "entity_types": [entity_type.value for entity_type in entity_types],
+            "records": None if records is None else list(records),
+            "limit": limit,
+            "offset": offset,
+        },
+    ).fetchall()
+    return [
+        (EntityType(row["entity_type"]), row["roi_entity_id"]) for row in found if row["entity_type"] is not None
+    ], found[0]["total"]
 
 
 def settle(connection: Connection, edits: Collection[int], outcome: str, log_id: UUID | None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from softpro.entities import EntityType
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync.audits import Limit
 from softpro.writeback.plan import Changed
+
+NOT_SENT = "Deletes of this kind are not sent to SoftPro"
 
 OPEN = """
 select count(*) filter (where approved_by is null) as unapproved,
@@ -36,13 +39,14 @@ returning entity_id
 """
 
 
-def guard(connection: Connection, run: Run, limit: Limit) -> Callable[[Changed], str | None]:
+def guard(connection: Connection, stream: Mapping[str, object], limit: Limit) -> Callable[[Changed], str | None]:
     """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
-    row = connection.execute(OPEN, run.stream).fetchone()
+    row = connection.execute(OPEN, stream).fetchone()
     assert row is not None
     passed = limit.is_passed_by(row["unapproved"], row["live"])
+    table = EntityType(str(stream["entity_type"])).table
     why = (
-        f"{row['unapproved']} of {row['live']} {run.entity_type.table} were deleted in ROI, and a person has to say "
+        f"{row['unapproved']} of {row['live']} {table} were deleted in ROI, and a person has to say "
         f"that this is meant: the limit is {limit.percent:g} % and {limit.records} records"
     )
 

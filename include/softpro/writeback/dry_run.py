@@ -1,0 +1,180 @@
+"""What a push would send now, and why, or why not: without sending anything, or asking SoftPro."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from softpro import settings
+from softpro.entities import EntityType
+from softpro.mapping import sets
+from softpro.mapping.paths import MISSING
+from softpro.store import conflicts, options, outbox, pushes
+from softpro.store.database import Connection
+from softpro.store.pushes import Push
+from softpro.sync.audits import Limit
+from softpro.timestamps import format_milliseconds
+from softpro.writeback.deletes import NOT_SENT, guard
+from softpro.writeback.owners import Owners
+from softpro.writeback.plan import Changed, Plan, changed, plans
+
+
+class State(StrEnum):
+    """What the next push would make of a record: SEND it; find NOTHING that is to be sent; not touch it as a person is
+    to decide (IN_REVIEW), as it is tried again LATER, or as it FAILED and nobody has changed it since; or leave its
+    delete unsent (HELD)."""
+
+    SEND = "SEND"
+    NOTHING = "NOTHING"
+    IN_REVIEW = "IN_REVIEW"
+    LATER = "LATER"
+    FAILED = "FAILED"
+    HELD = "HELD"
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A record that was changed here. `plan.changes`: what would be sent of it, by SoftPro's field. `why`: it is not
+    sent now; None where it is."""
+
+    entity_type: EntityType
+    plan: Plan
+    state: State
+    why: str | None
+    pushed: Push | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Times as the vendor writes them; numbers as `Decimal` (`writeback.values.encode` keeps their digits). In
+        `fields` a null is what SoftPro does not have, or is to clear."""
+        record, last = self.plan.changed, self.plan.changed.edits[-1]
+        again = self.pushed.next_attempt_at if self.pushed is not None and self.state is State.LATER else None
+        return {
+            "entityType": self.entity_type.value,
+            "roiEntityId": str(record.roi_id),
+            "entityId": record.entity_id,
+            "operation": record.operation,
+            "state": self.state.value,
+            "why": self.why,
+            "nextAttemptAt": None if again is None else format_milliseconds(again),
+            "attempts": self.pushed.attempts if self.pushed is not None else 0,
+            "fields": [
+                {"softproField": field, "from": _shown(there), "to": _shown(wanted)}
+                for field, (there, wanted) in self.plan.changes.items()
+            ],
+            "edits": [
+                {
+                    "field": edit.field,
+                    "operation": edit.operation,
+                    "changedBy": edit.changed_by,
+                    "changedAt": format_milliseconds(edit.changed_at),
+                }
+                for edit in {edit.field: edit for edit in record.edits}.values()
+            ],
+            "changedBy": last.changed_by,
+            "changedAt": format_milliseconds(last.changed_at),
+        }
+
+
+def dry_run(
+    connection: Connection,
+    integration_id: UUID,
+    organization_id: str,
+    entity_types: Collection[EntityType],
+    *,
+    records: Collection[UUID] | None = None,
+    limit: int,
+    offset: int = 0,
+) -> tuple[list[Outgoing], int]:
+    """The records with changes that are not settled, who was changed first, first, and how many there are in all.
+    `records`: these alone, by our ids, as a push of them would: due or not.
+
+    It goes by what was last loaded of SoftPro's; a push looks whether that still stands there. Raises RulesUnavailable.
+    """
+    page, total = outbox.page(connection, integration_id, entity_types, records=records, limit=limit, offset=offset)
+    found: dict[UUID, Outgoing] = {}
+    for entity_type in entity_types:
+        ids = [roi_id for kind, roi_id in page if kind is entity_type]
+        if ids:
+            found |= _of_stream(
+                connection, integration_id, organization_id, entity_type, ids, named=records is not None
+            )
+    return [found[roi_id] for _, roi_id in page if roi_id in found], total
+
+
+def _of_stream(
+    connection: Connection,
+    integration_id: UUID,
+    organization_id: str,
+    entity_type: EntityType,
+    ids: Sequence[UUID],
+    *,
+    named: bool,
+) -> dict[UUID, Outgoing]:
+    stream: dict[str, object] = {"integration_id": integration_id, "entity_type": entity_type.value}
+    owners = Owners.of(entity_type, sets.current(connection, integration_id, entity_type).mappings)
+    in_review = conflicts.open_of(connection, stream)
+    pushed = pushes.of(connection, stream, ids)
+    held_back = _held_back(connection, integration_id, entity_type, stream)
+    clock = connection.execute("select clock_timestamp() as now").fetchone()
+    assert clock is not None
+    found: dict[UUID, Outgoing] = {}
+    for plan in plans(connection, stream, entity_type, changed(connection, stream, organization_id, ids)):
+        record = plan.changed
+        before = pushed.get(record.roi_id)
+        why: str | None
+        if record.roi_id in in_review:
+            state, why = State.IN_REVIEW, "both sides changed it, and a person is to decide: see its conflict"
+        elif not named and before is not None and (waits := _waits(record, before, clock["now"])):
+            state, why = waits, before.error
+        else:
+            state, why = _would(plan, owners, held_back)
+        found[record.roi_id] = Outgoing(entity_type, plan, state, why, before)
+    return found
+
+
+def _waits(record: Changed, before: Push, now: datetime) -> State | None:
+    """Whether one that could not be sent before waits still: not once it is edited again, or its time has come."""
+    if record.edits[-1].id > before.last_id:
+        return None
+    if before.next_attempt_at is None:
+        return State.FAILED
+    return State.LATER if before.next_attempt_at > now else None
+
+
+def _would(plan: Plan, owners: Owners, held_back: Callable[[Changed], str | None]) -> tuple[State, str | None]:
+    """What a push would make of a record that is due."""
+    record = plan.changed
+    if record.operation == "DELETE":
+        if record.entity_id is None:
+            return State.NOTHING, "SoftPro never had it"
+        why = held_back(record)
+        return (State.SEND, None) if why is None else (State.HELD, why)
+    if plan.problem is not None:
+        return State.FAILED, plan.problem
+    if record.operation == "CREATE":
+        return State.SEND, None
+    if not any(owners.outbound(field) for field in record.edited):
+        return State.NOTHING, "no mapping sends what was changed"
+    if record.held is None or record.held.pending:
+        return State.LATER, "what SoftPro has of it is loaded first"
+    if record.held.deleted_at is not None:
+        return State.LATER, "SoftPro deleted it: what becomes of it is decided first"
+    return (State.SEND, None) if plan.fields else (State.NOTHING, "SoftPro holds the same")
+
+
+def _held_back(
+    connection: Connection, integration_id: UUID, entity_type: EntityType, stream: Mapping[str, object]
+) -> Callable[[Changed], str | None]:
+    """Why a delete would not be sent; None where it would."""
+    if not (options.read(connection, integration_id).push_deletes and entity_type.deletable):
+        return lambda record: f"{NOT_SENT}: the row comes back"
+    (limits,) = settings.load(settings.ReconcileSettings)
+    return guard(connection, stream, Limit(limits.percent, limits.records))
+
+
+def _shown(value: Any) -> Any:
+    return None if value is MISSING else value
