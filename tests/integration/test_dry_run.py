@@ -7,11 +7,13 @@ from softpro.services import Services
 from softpro.store.integrations import Integration
 from softpro.writeback.dry_run import Outgoing, dry_run
 
+from ..support.both_ways import pushed
 from ..support.databases import execute, rows
 from ..support.kinds import Connected
 from ..support.product import sync
 from ..support.vendor import Sandbox
-from .test_push import CONTACT, TRANSACTION, pushed
+
+TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
 
 
 def shown(
