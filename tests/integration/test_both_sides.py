@@ -74,7 +74,9 @@ def test_the_clocks_of_both_sides_are_compared(start_sandbox: StartSandbox, data
     office = Office(*between(database, sandbox), sandbox, sandbox.organizations[0])
     office.choose(conflict_strategy="NEWEST_WINS")
     there = office.there()[office.key]
-    hence = (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    hence = (
+        (datetime.now(UTC) + timedelta(hours=1, seconds=-10)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
     sandbox.put(sandbox.organizations[0], exact({**there, "notes": "theirs", "updatedAt": hence}), "CONTACT")
     office.edit_here(notes="ours")
     office.sync()
