@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -25,6 +26,9 @@ SETTINGS = {
     # How soon the scheduler sees that nobody answered a question in time: 15 s, unless told.
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
 }
+
+IDS = ("integration_id", "case_id", "hold_id", "log_id", "event_id")
+"""What the fixture `theirs` has ids of."""
 
 
 @dataclass
@@ -121,3 +125,63 @@ def airflow() -> Iterator[Airflow]:
             yield Airflow(stack, list(stack.sandbox["organizationIds"]))
         finally:
             stack.stop()
+
+
+@pytest.fixture(scope="session")
+def theirs(airflow: Airflow) -> dict[str, str]:
+    """The ids of what an organization has that the user `stranger` may not see."""
+    begin = airflow.as_user().session.post(f"{airflow.url}/connect", json={"organizationId": "their-org"})
+    begin.raise_for_status()
+    integration_id = airflow.as_user().status("their-org")["id"]
+    made = {name: str(uuid4()) for name in IDS} | {"integration_id": integration_id, "organization": "their-org"}
+    airflow.query(
+        """
+        insert into softpro.sync_logs
+            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, status)
+        values (%s, %s, 'their-org', 'made up', 'MANUAL', 'CONTACT', 'full', 'FAILED')
+        """,
+        made["log_id"],
+        integration_id,
+    )
+    airflow.query(
+        """
+        insert into softpro.quarantine
+            (id, integration_id, organization_id, entity_type, record_key, payload, payload_hash, reasons, log_id)
+        values (%s, %s, 'their-org', 'CONTACT', 'k', '{}', '', '[]', %s)
+        """,
+        made["case_id"],
+        integration_id,
+        made["log_id"],
+    )
+    airflow.query(
+        """
+        insert into softpro.holds (id, integration_id, organization_id, entity_type, log_id, findings, records)
+        values (%s, %s, 'their-org', 'CONTACT', %s, '[]', 1)
+        """,
+        made["hold_id"],
+        integration_id,
+        made["log_id"],
+    )
+    airflow.query(
+        """
+        insert into softpro.webhook_events
+            (id, integration_id, organization_id, event_type, event_id, entity_type, entity_id, payload,
+             signature_verified, attempts, max_attempts)
+        values (%s, %s, 'their-org', 'CONTACT_UPDATED', 'evt-1', 'CONTACT', 'con-1', '{}', true, 5, 5)
+        """,
+        made["event_id"],
+        integration_id,
+    )
+    confined = {"kind": "USER", "subject": "stranger", "organizations": ["their-own-org"]}
+    airflow.as_user().session.put(f"{airflow.url}/access", json=confined, timeout=30).raise_for_status()
+    return made
+
+
+def users(airflow: Airflow, user: str) -> requests.Session:
+    """A session of this user that the tests share."""
+    if user not in _sessions:
+        _sessions[user] = airflow.as_user(user).session
+    return _sessions[user]
+
+
+_sessions: dict[str, requests.Session] = {}

@@ -1,0 +1,277 @@
+"""The plugin over HTTP: who may, and whose they may."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import jwt
+import pytest
+import requests
+
+from softpro_demo.stack import ROOT
+
+from .conftest import IDS, Airflow, users
+
+SOME_ID = "00000000-0000-0000-0000-000000000001"
+RIGHTS = {
+    "admin": {"read", "operate", "configure"},
+    "operator": {"read", "operate", "configure"},
+    "syncer": {"read", "operate"},
+    "reader": {"read"},
+}
+FILLED = {"version": "1", "asset": "start.js", "order_id": "ord-1", "contact_id": "con-1"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route, the right it needs, and a request that would find something: ids in braces stand for what `Theirs` is.
+
+    Without ids it is about no organization.
+    """
+
+    method: str
+    path: str
+    right: str
+    query: str = ""
+    body: Mapping[str, object] | None = None
+
+    @property
+    def tenant(self) -> bool:
+        named = f"{self.path}{self.query}{json.dumps(self.body)}"
+        return any(f"{{{name}}}" in named for name in (*IDS, "organization"))
+
+
+OF_STREAM = "integrationId={integration_id}&entityType=CONTACT"
+IT = {"integrationId": "{integration_id}"}
+STREAM = {**IT, "entityType": "CONTACT"}
+MAPPING = {"entityType": "CONTACT", "softproField": "email", "roiSystemsField": "email"}
+ROUTES = [
+    Route("POST", "/connect", "configure", body={"organizationId": "{organization}"}),
+    Route("DELETE", "/disconnect/{integration_id}", "configure"),
+    Route("GET", "/status", "read", "organizationId={organization}"),
+    Route("GET", "/settings/{integration_id}", "read"),
+    Route("PATCH", "/settings/{integration_id}", "configure", body={"syncFrequency": 600}),
+    Route("GET", "/mappings", "read", "integrationId={integration_id}"),
+    Route("PUT", "/mappings", "configure", body={**IT, "mappings": [MAPPING]}),
+    Route("GET", "/mappings/versions", "read", OF_STREAM),
+    Route("GET", "/mappings/versions/{version}", "read", OF_STREAM),
+    Route("GET", "/mappings/diff", "read", f"{OF_STREAM}&from=1"),
+    Route("POST", "/mappings/rollback", "configure", body={**STREAM, "version": 1}),
+    Route("POST", "/mappings/preview", "operate", body={**STREAM, "mappings": [MAPPING]}),
+    Route("POST", "/mappings/remap", "operate", body=STREAM),
+    Route("GET", "/mappings/coverage", "read", "integrationId={integration_id}"),
+    Route("POST", "/sync/transactions", "operate", body=IT),
+    Route("POST", "/sync/contacts", "operate", body=IT),
+    Route("POST", "/sync/transactions/{order_id}", "operate", body=IT),
+    Route("POST", "/sync/contacts/{contact_id}", "operate", body=IT),
+    Route("GET", "/sync/logs", "read", "integrationId={integration_id}"),
+    Route("GET", "/sync/logs/{log_id}", "read"),
+    Route("GET", "/quarantine", "operate", "integrationId={integration_id}"),
+    Route("GET", "/quarantine/{case_id}", "operate"),
+    Route("PUT", "/quarantine/{case_id}", "operate", body={"record": {"id": "con-1"}}),
+    Route("POST", "/quarantine/replay", "operate", body=STREAM),
+    Route("POST", "/quarantine/{case_id}/discard", "operate", body={"reason": "none of ours"}),
+    Route("GET", "/holds", "read", "integrationId={integration_id}"),
+    Route("POST", "/holds/{hold_id}/approve", "operate", body=IT),
+    Route("POST", "/holds/{hold_id}/reject", "operate", body={**IT, "reason": "no"}),
+    Route("GET", "/webhooks/events", "read", "integrationId={integration_id}"),
+    Route("GET", "/webhooks/events/{event_id}", "operate", "integrationId={integration_id}"),
+    Route("POST", "/webhooks/events/{event_id}/retry", "operate", body=IT),
+    Route("POST", "/webhooks/events/retry", "operate", body=IT),
+    Route("GET", "/webhooks/stats", "read", "integrationId={integration_id}"),
+    Route("GET", "/webhooks/config", "read", "integrationId={integration_id}"),
+    Route("PATCH", "/webhooks/config", "configure", body={**IT, "webhooksEnabled": True}),
+    Route("GET", "/access", "configure"),
+    Route(
+        "PUT", "/access", "configure", body={"kind": "USER", "subject": "nobody", "organizations": ["{organization}"]}
+    ),
+    Route("GET", "/health/detail", "read"),
+    Route("GET", "/openapi.json", "read"),
+    Route("GET", "/docs", "read"),
+    Route("GET", "/docs/{asset}", "read"),
+]
+OPEN = {("GET", "/callback"), ("GET", "/health"), ("POST", "/webhooks/{integration_id}")}
+LIST_ROUTES = """
+import json
+from softpro_web.app import create_app
+def walk(routes, prefix=""):
+    for route in routes:
+        inner = getattr(route, "routes", None)
+        if inner is not None:
+            yield from walk(inner, prefix + getattr(route, "path", ""))
+        else:
+            for method in sorted(getattr(route, "methods", None) or ["GET"]):
+                yield method, prefix + route.path
+print("routes:" + json.dumps(list(walk(create_app().routes))))
+"""
+
+every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+
+
+@pytest.fixture(scope="module")
+def served(airflow: Airflow) -> set[tuple[str, str]]:
+    """Every method and path that the app has, in its description or not."""
+    environment = {**os.environ, **airflow.stack.environment}
+    environment["PYTHONPATH"] += f":{ROOT / 'plugins'}"
+    command = [sys.executable, "-W", "ignore", "-c", LIST_ROUTES]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    found = next(line for line in told.stdout.splitlines() if line.startswith("routes:"))
+    return {(method, path) for method, path in json.loads(found.removeprefix("routes:"))}
+
+
+def filled(text: str, ids: dict[str, str]) -> str:
+    for name, value in (FILLED | ids).items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def send(route: Route, session: requests.Session, airflow: Airflow, ids: dict[str, str]) -> requests.Response:
+    """The route's own request, about these ids."""
+    url = f"{airflow.url}{filled(route.path, ids)}?{filled(route.query, ids)}"
+    body = None if route.body is None else json.loads(filled(json.dumps(route.body), ids))
+    return session.request(route.method, url, json=body, timeout=60)
+
+
+def token(airflow: Airflow, user: str, **claims: object) -> str:
+    """A user's token with other claims in it, signed as Airflow signs its own."""
+    good = jwt.decode(airflow.stack.token(user), options={"verify_signature": False})
+    secret = airflow.stack.environment["AIRFLOW__API_AUTH__JWT_SECRET"]
+    with warnings.catch_warnings(action="ignore"):  # about the length of the secret
+        return jwt.encode({**good, **claims}, secret, algorithm="HS512")
+
+
+def test_the_table_of_routes_is_complete(served: set[tuple[str, str]]) -> None:
+    assert served - OPEN == {(route.method, route.path) for route in ROUTES}
+
+
+def test_no_route_but_the_open_ones_answers_without_a_credential(
+    airflow: Airflow, served: set[tuple[str, str]], theirs: dict[str, str]
+) -> None:
+    status = {
+        (method, path): requests.request(method, airflow.url + filled(path, theirs), json={}, timeout=30).status_code
+        for method, path in served
+    }
+    assert {route for route, code in status.items() if code != 401} <= OPEN
+    for method, path in served - OPEN:  # nothing is read of what nobody sends
+        for body in (b"{", b'{"a": 1e999}', b"[" * 100_000):
+            url, json_type = airflow.url + filled(path, theirs), {"Content-Type": "application/json"}
+            answer = requests.request(method, url, data=body, headers=json_type, timeout=30)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "AUTHENTICATION_ERROR"), path
+    assert requests.post(f"{airflow.url}/connect", data=b" " * 9_000_000, timeout=30).status_code == 401
+    for path in ("/docs/oauth2-redirect", "/redoc", "/openapi.yaml", "/", ""):
+        assert requests.get(airflow.url + path, timeout=30).status_code in (401, 404)
+
+
+@every_route
+def test_who_gets_which_status(airflow: Airflow, route: Route, theirs: dict[str, str]) -> None:
+    def status(**headers: str) -> int:
+        with requests.Session() as session:
+            session.headers.update(headers)
+            answer = send(route, session, airflow, theirs)
+        assert answer.json()["success"] is False
+        return answer.status_code
+
+    past = int(time.time()) - 3600
+    expired = token(airflow, "admin", iat=past - 60, nbf=past - 60, exp=past)
+    assert status() == 401
+    assert status(Authorization=f"Bearer {expired}") == 401
+    assert status(Cookie=f"_token={expired}", X_Requested_With="x") in (401, 403)
+    assert status(Authorization=f"Bearer {token(airflow, 'admin', role='admin')[:-6]}nosuch") in (401, 403)
+    for user, rights in RIGHTS.items():
+        if route.right in rights:
+            # what is asked for is not there, or the body is empty: let in, and nothing happens
+            nowhere = dict.fromkeys(IDS, SOME_ID) | {"organization": "no org"}
+            answer = send(replace(route, body={} if route.body else None), users(airflow, user), airflow, nowhere)
+            assert answer.status_code in ((400, 404) if route.tenant else (200,)), answer.text
+        else:
+            answer = send(route, users(airflow, user), airflow, theirs)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
+
+
+@every_route
+def test_what_is_another_organizations_answers_as_what_does_not_exist(
+    airflow: Airflow, route: Route, theirs: dict[str, str]
+) -> None:
+    absent = {name: str(uuid4()) for name in IDS} | {"organization": "no-such-org"}
+    stranger = users(airflow, "stranger")
+
+    outside, nowhere = send(route, stranger, airflow, theirs), send(route, stranger, airflow, absent)
+
+    if route.tenant:
+        assert outside.status_code == 404
+        seen, never = outside.text, nowhere.text
+        for name in absent:
+            seen, never = seen.replace(theirs[name], name), never.replace(absent[name], name)
+        assert seen == never
+    else:
+        assert "their-org" not in outside.text
+    if route.tenant and route.method == "GET":
+        found = send(route, users(airflow, "operator"), airflow, theirs)
+        assert found.status_code == (404 if "versions/" in route.path or "/diff" in route.path else 200), found.text
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.method != "GET"], ids=lambda route: route.path)
+def test_a_change_by_cookie_has_to_prove_that_it_is_ours(airflow: Airflow, route: Route) -> None:
+    own = f"http://{urlsplit(airflow.url).netloc}"
+    cookie = str(users(airflow, "admin").headers["Authorization"]).removeprefix("Bearer ")
+    url = airflow.url + filled(route.path, dict.fromkeys(IDS, SOME_ID))
+
+    def status(**headers: str) -> int:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return requests.request(
+            route.method, url, json={}, cookies={"_token": cookie}, headers=named, timeout=30
+        ).status_code
+
+    assert status() == 403
+    assert status(Origin="https://evil.example", X_Requested_With="x") == 403
+    assert status(Origin=own) == 403
+    assert status(Sec_Fetch_Site="cross-site", Origin=own, X_Requested_With="x") == 403
+    assert status(Origin=own, X_Requested_With="x") in (400, 404)
+    assert status(Sec_Fetch_Site="same-origin", X_Requested_With="x") in (400, 404)
+
+
+def test_who_starts_runs_too_often_is_told_when_to_come_again(airflow: Airflow) -> None:
+    syncer = users(airflow, "syncer")
+    allowed = int(os.environ["SOFTPRO_SYNC_CALLS_PER_MINUTE"])
+    airflow.query(
+        """
+        insert into softpro.sync_calls
+        select 'syncer', clock_timestamp() - interval '20 seconds' from generate_series(1, %s)
+        """,
+        allowed,
+    )
+
+    answer = syncer.post(f"{airflow.url}/sync/contacts", json={"integrationId": SOME_ID})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (429, "RATE_LIMITED")
+    assert answer.headers["Retry-After"] == str(error["details"]["retryAfter"])
+    assert error["details"] == {"limit": allowed, "retryAfter": pytest.approx(40, abs=4)}
+    other = users(airflow, "operator").post(f"{airflow.url}/sync/contacts", json={"integrationId": SOME_ID})
+    assert other.status_code == 404
+    assert syncer.get(f"{airflow.url}/sync/logs", params={"integrationId": SOME_ID}).status_code == 404
+    airflow.query("delete from softpro.sync_calls")
+
+
+def test_a_confined_configurer_works_on_his_own_organization_alone(airflow: Airflow, theirs: dict[str, str]) -> None:
+    stranger = users(airflow, "stranger")
+
+    begun = stranger.post(f"{airflow.url}/connect", json={"organizationId": "their-own-org"})
+    listed = stranger.get(f"{airflow.url}/access").json()["data"]
+    wider = stranger.put(f"{airflow.url}/access", json={**listed[0], "organizations": []})
+    other = stranger.put(f"{airflow.url}/access", json={**listed[0], "organizations": ["their-own-org", "their-org"]})
+
+    assert begun.status_code == 200
+    assert listed == [{"kind": "USER", "subject": "stranger", "organizations": ["their-own-org"]}]
+    assert (wider.status_code, other.status_code) == (403, 404)
+    health = stranger.get(f"{airflow.url}/health/detail").json()["data"]
+    assert sum(health["integrations"].values()) == 1
