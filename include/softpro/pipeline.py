@@ -94,7 +94,7 @@ def begin(
         named = None if records is None else tuple(records)
         run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch, named)
         if mode is not Mode.PUSH and (records is not None or sync_type is SyncType.WEBHOOK):
-            cursors.owe(connection, run)
+            cursors.owe(connection, run.stream, run.organization_id)
         logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
     return run
 

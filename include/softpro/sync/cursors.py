@@ -86,15 +86,16 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
     )
 
 
-def owe(connection: Connection, run: Run) -> None:
-    """Notes that what this run lands is to be loaded, if not by it: in the transaction that begins it."""
+def owe(connection: Connection, stream: Mapping[str, object], organization_id: str) -> None:
+    """Notes that what is landed of the stream, or about to be, is to be loaded, whoever does that: in the transaction
+    that lands it, or begins to."""
     connection.execute(
         """
         insert into softpro.cursors (integration_id, entity_type, organization_id, load_due_at)
         values (%(integration_id)s, %(entity_type)s, %(organization_id)s, clock_timestamp())
         on conflict (integration_id, entity_type) do update set load_due_at = excluded.load_due_at
         """,
-        {**run.stream, "organization_id": run.organization_id},
+        {**stream, "organization_id": organization_id},
     )
 
 

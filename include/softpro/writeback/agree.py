@@ -27,6 +27,7 @@ from softpro.vendor import capabilities
 from softpro.vendor.contract import ROI_SYSTEMS_ID
 from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Sides, Strategies, Times, decide
 from softpro.writeback.owners import Owners
+from softpro.writeback.rows import bring_back
 from softpro.writeback.values import Fields, decode, decoded, encode, fields_of, laid_over, same
 
 IN_REVIEW = "conflict: waits for a person"
@@ -102,15 +103,6 @@ STAYS_DELETED = """
 update {roi} set deleted_at = now()
 where organization_id = %(organization_id)s and {key} = any(%(entity_ids)s) and deleted_at is null
 """
-# A row that was deleted as a whole comes back as what it was, with its id, and is then loaded like one marked deleted.
-BRING_BACK = """
-insert into {roi}
-select n.*
-from unnest(%(rows)s::jsonb[]) r (was)
-cross join lateral jsonb_populate_record(null::{roi}, r.was || jsonb_build_object('deleted_at', now())) n
-on conflict do nothing
-"""
-
 
 @dataclass
 class Agreement:
@@ -181,6 +173,8 @@ class Agreement:
                 changes |= self._start_from(three.softpro, edits, three.roi, name)
             elif _unchanged(three, edits):
                 changes[name] = three.roi
+            elif same(three.roi, three.base):  # somebody changed it, and changed it back
+                agreed.append(("WITHDRAWN", edits))
             else:
                 sides[name] = three
                 strategy = rules.strategies.of(self.run.entity_type, name)
@@ -198,7 +192,7 @@ class Agreement:
         if decisions:
             self._note(record, "FIELDS", sides, decisions, in_review=False)
         else:
-            conflicts.resolve(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
+            self._settled(record)
         if changes:
             outcome.changes[record.entity_id] = laid_over(record.staged, changes)
 
@@ -219,6 +213,7 @@ class Agreement:
         delete = [edit for edit in record.edits if edit.operation == "DELETE"]
         was = decode(delete[-1].old_value or "{}")
         if not rules.deletes:
+            self._settled(record)
             self._bring_back(record, was, "RESTORED", outcome)
             return
         base = fields_of(self.run.entity_type, was) | {
@@ -231,6 +226,7 @@ class Agreement:
             if rules.owners.inbound(name) and not same(softpro.get(name, MISSING), base.get(name, MISSING))
         }
         if not changed:
+            self._settled(record)
             outcome.stays_deleted(record)
             return
         strategy, times = rules.strategies.of(self.run.entity_type), rules.times(record.updated_at, delete)
@@ -271,6 +267,10 @@ class Agreement:
         if record.row is None:
             outcome.brought_back.append(was)
 
+    def _settled(self, record: _Record) -> None:
+        """What was in review, if it was, is no conflict any more."""
+        conflicts.resolve(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
+
     def _note(
         self,
         record: _Record,
@@ -301,8 +301,7 @@ class Agreement:
         )
 
     def _write(self, outcome: _Outcome) -> None:
-        if outcome.brought_back:
-            self._execute(BRING_BACK, rows=[encode(row) for row in outcome.brought_back])
+        bring_back(self.connection, self.run.entity_type, outcome.brought_back)
         if outcome.changes:
             self._execute(
                 RESTAGE,

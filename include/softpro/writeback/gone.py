@@ -21,8 +21,9 @@ from softpro.store.leases import Run
 from softpro.store.options import ConflictStrategy
 from softpro.store.outbox import Edit
 from softpro.sync.bury import bury
+from softpro.writeback import rows
 from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Strategies, Times
-from softpro.writeback.values import decode, decoded, encode, fields_of
+from softpro.writeback.values import decoded, encode, fields_of
 
 FOUND = """
 select t.id as roi_id, r.entity_id, r.deleted_at
@@ -41,7 +42,6 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
 order by r.entity_id
 for update of r
 """
-ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s for update"
 FORGET_CREATE = """
 delete from softpro.creates
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_systems_id = %(roi_id)s::text
@@ -126,9 +126,9 @@ def _note(
     winner: str | None,
     why: str,
 ) -> None:
-    row = connection.execute(_compose(ROW, run.entity_type), {"roi_id": roi_id}).fetchone()
+    row = rows.read(connection, run.entity_type, roi_id, lock=True)
     assert row is not None
-    roi = fields_of(run.entity_type, decode(row["row"]))
+    roi = fields_of(run.entity_type, row)
     names = {edit.field: edit for edit in reversed(edits) if edit.field is not None}
     base = {name: decoded(edit.old_value) for name, edit in names.items()}
     mine: dict[str, Any] = {name: roi[name] for name in names if name in roi}

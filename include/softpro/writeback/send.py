@@ -140,7 +140,7 @@ class Sender:
                 self._etags[changed.roi_id] = record.etag
                 return False
         with self.connection.transaction():
-            cursors.owe(self.connection, self.run)
+            cursors.owe(self.connection, self.run.stream, self.run.organization_id)
             land(self.connection, self.run, Batch([record], None, self.client.asked_at, 1))
         self._etags[changed.roi_id] = record.etag
         return True

@@ -1,0 +1,89 @@
+"""Rows of `roi`, one at a time: locked, edited in a person's name, brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from softpro.entities import EntityType
+from softpro.errors import UsageError
+from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
+from softpro.mapping.convert import CONVERTERS, to_json
+from softpro.mapping.paths import MISSING
+from softpro.store.database import Connection
+from softpro.writeback.values import Fields, decode, encode, laid_over
+
+ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s"
+EDITED_BY = "select set_config('softpro.loading', '', true), set_config('softpro.user', %(by)s, true)"
+EDIT = """
+update {roi} t
+set ({columns}) = (select {new_columns} from jsonb_populate_record(t, %(changes)s::jsonb) n)
+where id = %(roi_id)s
+"""
+# A row that was deleted as a whole comes back as what it was, with its id, and is then loaded like one marked deleted.
+BRING_BACK = """
+insert into {roi}
+select n.*
+from unnest(%(rows)s::jsonb[]) r (was)
+cross join lateral jsonb_populate_record(null::{roi}, r.was || jsonb_build_object('deleted_at', now())) n
+on conflict do nothing
+"""
+
+
+def read(connection: Connection, entity_type: EntityType, roi_id: UUID, *, lock: bool = False) -> dict[str, Any] | None:
+    """The row by column, as JSON has it; None where there is none. `lock`: until the transaction ends."""
+    query = _compose(ROW, entity_type) + sql.SQL(" for update" if lock else "")
+    found = connection.execute(query, {"roi_id": roi_id}).fetchone()
+    return None if found is None else dict(decode(found["row"]))
+
+
+def edit(
+    connection: Connection, entity_type: EntityType, roi_id: UUID, row: Mapping[str, Any], changes: Fields, by: str
+) -> None:
+    """Changes fields of the row as a person would who edits it: the trigger writes its history, and notes it in the
+    outbox. MISSING takes a `custom.<name>` away. Call it in a transaction, with the `row` as it was locked.
+
+    Raises UsageError where a column can't hold a value.
+    """
+    columns = laid_over(row, {field: checked(entity_type, field, value) for field, value in changes.items()})
+    query = _compose(EDIT, entity_type, list(columns))
+    connection.execute(EDITED_BY, {"by": by})
+    try:
+        connection.execute(query, {"roi_id": roi_id, "changes": encode(columns)})
+    except (psycopg.DataError, psycopg.IntegrityError) as refused:
+        raise UsageError(f"The row can't hold that: {refused.diag.message_primary}") from None
+
+
+def checked(entity_type: EntityType, field: str, value: Any) -> Any:
+    """The value as its column holds it, MISSING as it is. Raises UsageError where it can't."""
+    if value is MISSING:
+        return value
+    kind = COLUMNS[entity_type].get(field)
+    try:
+        if field == CUSTOM or field.startswith(CUSTOM_PREFIX):
+            to_json(value)
+            return value
+        if kind is None:
+            raise ValueError("there is no such column")
+        return None if value is None else CONVERTERS[kind](value)
+    except ValueError as wrong:
+        raise UsageError(f"{field}: {wrong}") from None
+
+
+def bring_back(connection: Connection, entity_type: EntityType, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows that were deleted as wholes stand there again, marked deleted, until they are loaded. Call it inside a
+    transaction that is marked as loading."""
+    if rows:
+        connection.execute(_compose(BRING_BACK, entity_type), {"rows": [encode(row) for row in rows]})
+
+
+def _compose(query: LiteralString, entity_type: EntityType, columns: Sequence[str] = ()) -> sql.Composed:
+    return sql.SQL(query).format(
+        roi=sql.Identifier("roi", entity_type.table),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        new_columns=sql.SQL(", ").join(sql.Identifier("n", column) for column in columns),
+    )
