@@ -153,7 +153,7 @@ def told(counts: Counts) -> str:
 def _deletes(connection: Connection, run: Run, load: Load) -> Deletes:
     """Why a delete is not sent, of those that are: where deletes are not sent at all, the rows come back first."""
     if not (options.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
-        if entity_ids := restore(connection, run):
+        if entity_ids := restore(connection, run.stream):
             load(entity_ids)
         return lambda record: NOT_SENT
     (limits,) = settings.load(settings.ReconcileSettings)

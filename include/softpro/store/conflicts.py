@@ -5,14 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, LiteralString
 from uuid import UUID
 
+import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
+from softpro.entities import EntityType
 from softpro.errors import NotFoundHere
 from softpro.store.database import Connection
+from softpro.timestamps import format_milliseconds, format_time
+
+
+class Status(StrEnum):
+    """OPEN: a person is to decide."""
+
+    OPEN = "OPEN"
+    RESOLVED = "RESOLVED"
+
+
+class Kind(StrEnum):
+    """Both sides changed fields; or one side deleted what the other one changed."""
+
+    FIELDS = "FIELDS"
+    DELETED_IN_SOFTPRO = "DELETED_IN_SOFTPRO"
+    DELETED_IN_ROI = "DELETED_IN_ROI"
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,42 @@ class Conflict:
     log_id: UUID | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def stream(self) -> dict[str, object]:
+        """The parameters that name the stream in a query."""
+        return {"integration_id": self.integration_id, "entity_type": self.entity_type}
+
+    def as_json(self) -> dict[str, Any]:
+        """What a list shows of it, for msgspec's encoder, which leaves the values of fields as they are; times as the
+        vendor writes them. `updatedAt` has all its digits: it tells whether the conflict is still the one that was
+        looked at."""
+        return {
+            "id": str(self.id),
+            "integrationId": str(self.integration_id),
+            "organizationId": self.organization_id,
+            "entityType": self.entity_type,
+            "entityId": self.entity_id,
+            "roiEntityId": str(self.roi_entity_id),
+            "kind": self.kind,
+            "status": self.status,
+            "base": msgspec.Raw(self.base.encode()),
+            "softpro": msgspec.Raw(self.softpro.encode()),
+            "roi": msgspec.Raw(self.roi.encode()),
+            "result": None if self.result is None else msgspec.Raw(self.result.encode()),
+            "decisions": self.decisions,
+            "softproUpdatedAt": _time(self.softpro_updated_at),
+            "roiChangedAt": _time(self.roi_changed_at),
+            "roiChangedBy": self.roi_changed_by,
+            "resolvedBy": self.resolved_by,
+            "resolvedAt": _time(self.resolved_at),
+            "reason": self.reason,
+            "reversedBy": self.reversed_by,
+            "reversedAt": _time(self.reversed_at),
+            "logId": None if self.log_id is None else str(self.log_id),
+            "createdAt": format_milliseconds(self.created_at),
+            "updatedAt": format_time(self.updated_at),
+        }
 
 
 TEXTS = ("base", "softpro", "roi", "result")
@@ -145,6 +201,85 @@ def get(connection: Connection, integration_id: UUID, conflict_id: UUID, *, lock
     return found
 
 
+def page(
+    connection: Connection,
+    integration_id: UUID,
+    *,
+    status: Status | None,
+    entity_type: EntityType | None,
+    limit: int,
+    offset: int,
+) -> tuple[list[Conflict], int]:
+    """The integration's conflicts, newest first, of one status and entity type or all; and how many there are."""
+    parameters = {
+        "integration_id": integration_id,
+        "status": None if status is None else status.value,
+        "entity_type": None if entity_type is None else entity_type.value,
+        "limit": limit,
+        "offset": offset,
+    }
+    wanted = sql.SQL(
+        """
+        from softpro.conflicts
+        where integration_id = %(integration_id)s
+          and (%(status)s::text is null or status = %(status)s)
+          and (%(entity_type)s::text is null or entity_type = %(entity_type)s)
+        """
+    )
+    order = sql.SQL("order by created_at desc, id limit %(limit)s offset %(offset)s")
+    found = connection.cursor(row_factory=class_row(Conflict)).execute(
+        sql.SQL("select {} {} {}").format(COLUMNS, wanted, order), parameters
+    )
+    total = connection.execute(sql.SQL("select count(*) as n {}").format(wanted), parameters).fetchone()
+    assert total is not None
+    return found.fetchall(), total["n"]
+
+
+def decide(
+    connection: Connection,
+    conflict_id: UUID,
+    *,
+    result: str,
+    decisions: Mapping[str, Mapping[str, str | None]],
+    by: str,
+    reason: str | None,
+) -> None:
+    """A person has decided about an open conflict, which the caller has locked."""
+    connection.execute(
+        """
+        update softpro.conflicts
+        set status = 'RESOLVED', resolved_at = now(), updated_at = clock_timestamp(), resolved_by = %(by)s,
+            reason = %(reason)s, result = %(result)s, decisions = %(decisions)s
+        where id = %(id)s
+        """,
+        {"id": conflict_id, "result": result, "decisions": Jsonb(dict(decisions)), "by": by, "reason": reason},
+    )
+
+
+def refresh(connection: Connection, conflict_id: UUID, *, roi: str, changed_at: datetime, changed_by: str) -> None:
+    """An open conflict's fields were changed here once more."""
+    connection.execute(
+        """
+        update softpro.conflicts
+        set roi = %(roi)s, roi_changed_at = %(at)s, roi_changed_by = %(by)s, updated_at = clock_timestamp()
+        where id = %(id)s
+        """,
+        {"id": conflict_id, "roi": roi, "at": changed_at, "by": changed_by},
+    )
+
+
+def note_reversed(connection: Connection, conflict_id: UUID, by: str) -> None:
+    """What was decided was changed back by a new edit."""
+    connection.execute(
+        """
+        update softpro.conflicts
+        set reversed_by = %(by)s, reversed_at = now(), updated_at = clock_timestamp()
+        where id = %(id)s
+        """,
+        {"id": conflict_id, "by": by},
+    )
+
+
 def open_of(connection: Connection, stream: Mapping[str, Any]) -> set[UUID]:
     """Our ids of the stream's records that are in review."""
     found = connection.execute(
@@ -155,3 +290,7 @@ def open_of(connection: Connection, stream: Mapping[str, Any]) -> set[UUID]:
         stream,
     )
     return {row["roi_entity_id"] for row in found}
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else format_milliseconds(moment)

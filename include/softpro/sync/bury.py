@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from psycopg import sql
@@ -49,14 +49,21 @@ select {columns}, updated_at, now(), array['deleted_at']
 from replaced
 """
 BOTH_DELETED = """
-update softpro.outbox
-set settled_at = clock_timestamp(), outcome = 'AGREED', log_id = %(log_id)s
-where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
-  and roi_entity_id in (
-    select roi_entity_id
-    from softpro.outbox
+with agreed as (
+    update softpro.outbox
+    set settled_at = clock_timestamp(), outcome = 'AGREED', log_id = %(log_id)s
     where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
-      and operation = 'DELETE' and entity_id = any(%(ids)s))
+      and roi_entity_id in (
+        select roi_entity_id
+        from softpro.outbox
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
+          and operation = 'DELETE' and entity_id = any(%(ids)s))
+    returning roi_entity_id
+)
+update softpro.conflicts
+set status = 'RESOLVED', resolved_at = now(), updated_at = now(), reason = 'Both sides deleted it'
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = 'OPEN'
+  and roi_entity_id in (select roi_entity_id from agreed)
 """
 RESOLVE = """
 update softpro.quarantine
@@ -87,10 +94,17 @@ def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) ->
     connection.execute(BOTH_DELETED, parameters)
     connection.execute(MARK, parameters)
     connection.execute(UNPEND, parameters)
-    buried = connection.execute(_bury(run.entity_type), parameters).rowcount
+    buried = bury_rows(connection, run.stream, run.organization_id, ids)
     connection.execute(RESOLVE, parameters)
     inbox.settle_gone(connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG)
     logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+
+
+def bury_rows(connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Collection[str]) -> int:
+    """Marks the rows of these records deleted, but for those that were changed here, and writes their history. Call it
+    inside a transaction that is marked as loading. Returns how many that were."""
+    query = _bury(EntityType(str(stream["entity_type"])))
+    return connection.execute(query, {**stream, "organization_id": organization_id, "ids": list(ids)}).rowcount
 
 
 def _bury(entity_type: EntityType) -> sql.Composed:

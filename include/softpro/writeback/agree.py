@@ -104,6 +104,7 @@ update {roi} set deleted_at = now()
 where organization_id = %(organization_id)s and {key} = any(%(entity_ids)s) and deleted_at is null
 """
 
+
 @dataclass
 class Agreement:
     """Of one run's load. `just_sent`: where it loads what SoftPro answered to a push, the fields that were sent of each

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from softpro.entities import EntityType
+from softpro.errors import OutOfDate, UsageError
+from softpro.store import conflicts, options, outbox, pushes
 from softpro.store.database import Connection
-from softpro.store.leases import Run
+from softpro.store.integrations import Integration
+from softpro.sync import cursors
 from softpro.sync.audits import Limit
+from softpro.writeback import rows
 from softpro.writeback.plan import Changed
+from softpro.writeback.values import decode
 
 NOT_SENT = "Deletes of this kind are not sent to SoftPro"
 
@@ -39,6 +45,17 @@ returning entity_id
 """
 
 
+WAITING = """
+select id, roi_entity_id, old_value::text as was
+from softpro.outbox
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
+  and operation = 'DELETE' and entity_id is not null and approved_by is null
+order by id
+for update
+"""
+APPROVE = "update softpro.outbox set approved_by = %(by)s where id = any(%(ids)s)"
+
+
 def guard(connection: Connection, stream: Mapping[str, object], limit: Limit) -> Callable[[Changed], str | None]:
     """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
     row = connection.execute(OPEN, stream).fetchone()
@@ -56,6 +73,49 @@ def guard(connection: Connection, stream: Mapping[str, object], limit: Limit) ->
     return waits
 
 
-def restore(connection: Connection, run: Run) -> list[str]:
+def restore(connection: Connection, stream: Mapping[str, object]) -> list[str]:
     """Has what was deleted here loaded again. Returns SoftPro's ids of it."""
-    return [row["entity_id"] for row in connection.execute(PENDING, run.stream)]
+    return [row["entity_id"] for row in connection.execute(PENDING, stream)]
+
+
+def approve(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
+    """Lets the deletes pass that wait as they are too many: `count` of them, as the person has seen. Returns it.
+
+    Raises UsageError where deletes are not sent, OutOfDate where others wait by now.
+    """
+    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    if not (options.read(connection, integration.id).push_deletes and entity_type.deletable):
+        raise UsageError(f"{NOT_SENT}: pushDeletes is off, or SoftPro can't delete {entity_type.table}")
+    with connection.transaction():
+        waiting = _waiting(connection, stream, entity_type, count)
+        connection.execute(APPROVE, {"ids": [edit["id"] for edit in waiting], "by": by})
+        pushes.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
+        connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
+    return len(waiting)
+
+
+def withdraw(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
+    """Takes the deletes back that wait: `count` of them, as the person has seen. Their rows are loaded again, whoever
+    does that next. Returns the count. Raises OutOfDate where others wait by now."""
+    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    with connection.transaction():
+        restore(connection, stream)
+        cursors.owe(connection, stream, integration.organization_id)
+        waiting = _waiting(connection, stream, entity_type, count)
+        connection.execute(outbox.LOADING)
+        rows.bring_back(connection, entity_type, [decode(edit["was"]) for edit in waiting])
+        for edit in waiting:
+            conflicts.resolve(connection, stream, edit["roi_entity_id"], "The delete was withdrawn", by)
+        outbox.settle(connection, [edit["id"] for edit in waiting], "WITHDRAWN", None)
+        pushes.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
+    return len(waiting)
+
+
+def _waiting(
+    connection: Connection, stream: Mapping[str, object], entity_type: EntityType, count: int
+) -> list[dict[str, Any]]:
+    """The deletes that nobody has let pass, locked. Raises OutOfDate where they are not so many."""
+    found = connection.execute(WAITING, stream).fetchall()
+    if len(found) != count:
+        raise OutOfDate(f"{len(found)} deletes of {entity_type.table} wait now, not {count}: look again")
+    return found
