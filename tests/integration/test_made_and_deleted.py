@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from softpro.entities import EntityType, Mode
+from softpro.mapping.defaults import default_mappings
 
-from ..support.both_ways import Office, create_here, edit_here, edit_there, open_edits, pushed, time_passes
+from ..support.both_ways import Office, create_here, dying, edit_here, edit_there, open_edits, pushed, time_passes
 from ..support.databases import execute, one, rows
 from ..support.vendor import Sandbox
 
@@ -28,6 +29,22 @@ def test_a_record_that_was_made_here_is_made_there_and_is_one(office: Office) ->
     pushed(office.services, office.integration)
     assert office.there()[key]["notes"] == "later"
     assert office.there()[key]["customFields"] == {"roiSystemsId": str(made)}
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_no_mapping_names_of_a_record_that_was_made_here_stays(
+    office: Office, sandbox: Sandbox, answered: bool
+) -> None:
+    office.map_by([each for each in default_mappings(CONTACT) if each.roi_systems_field != "suffix"])
+    made = create_here(office.database, CONTACT, "acme", contact_type="INDIVIDUAL", last_name="Made", suffix="Jr.")
+    if answered:
+        pushed(office.services, office.integration)
+    else:
+        dying(lambda: pushed(office.services, office.integration), 1)
+    for mode in (Mode.INCREMENTAL, Mode.FULL):
+        office.sync(mode=mode)
+    row = "select suffix, softpro_contact_id is not null as known from roi.contacts where id = %s"
+    assert rows(office.database, row, made) == [{"suffix": "Jr.", "known": True}]
 
 
 def test_a_record_whose_making_was_not_answered_is_adopted_when_it_is_loaded(

@@ -103,6 +103,31 @@ def page(
     ], found[0]["total"]
 
 
+def keep_unnamed(connection: Connection, creates: Collection[int], key: str, named: Collection[str]) -> None:
+    """Of records that were made here, the creates' ids: what they hold in fields that no mapping names, of which
+    SoftPro is not told, stays what it is, as any later edit of these fields does."""
+    if creates:
+        connection.execute(
+            """
+            insert into softpro.outbox
+                (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field, old_value,
+                 new_value, changed_by, changed_at)
+            select o.integration_id, o.organization_id, o.entity_type, o.roi_entity_id, o.entity_id, 'UPDATE', f.field,
+                   'null', f.value, o.changed_by, o.changed_at
+            from softpro.outbox o
+            cross join softpro.fields_of(o.new_value, %(key)s) f
+            where o.id = any(%(creates)s) and o.operation = 'CREATE' and f.value <> 'null'
+              and f.field <> all(%(named)s)
+              and not ('custom' = any(%(named)s) and starts_with(f.field, 'custom.'))
+              and not exists (
+                select from softpro.outbox e
+                where e.integration_id = o.integration_id and e.entity_type = o.entity_type
+                  and e.roi_entity_id = o.roi_entity_id and e.field = f.field and e.settled_at is null)
+            """,
+            {"creates": list(creates), "key": key, "named": list(named)},
+        )
+
+
 def settle(connection: Connection, edits: Collection[int], outcome: str, log_id: UUID | None) -> None:
     """Closes the edits of these ids that are still open."""
     if edits:

@@ -60,6 +60,7 @@ set settled_at = clock_timestamp(), outcome = 'SENT', log_id = %(log_id)s
 from adopted a
 where x.integration_id = %(integration_id)s and x.entity_type = %(entity_type)s and x.roi_entity_id = a.id
   and x.operation = 'CREATE' and x.settled_at is null
+returning x.id
 """
 THERE_IS = """
 select exists (select from {roi} where organization_id = %(organization_id)s and {key} is null) as made_here,
@@ -125,7 +126,7 @@ class Agreement:
         there_is = self._execute(THERE_IS).fetchone()
         with without(connection, "nestloop"):
             if there_is["made_here"]:
-                self._execute(ADOPT, roi_systems_id=ROI_SYSTEMS_ID)
+                self._adopt()
             touched = self._execute(TOUCHED, seen=list(self.seen)).fetchall() if there_is["edits"] else []
         if not touched:
             return Agreed([], 0)
@@ -158,6 +159,15 @@ class Agreement:
                 self._edited(rules, record, outcome)
         self._write(outcome)
         return Agreed([entity_id for entity_id in entity_ids.values() if entity_id is not None], len(outcome.left_out))
+
+    def _adopt(self) -> None:
+        """What was made here, and is loaded for the first time, is one record."""
+        creates = [row["id"] for row in self._execute(ADOPT, roi_systems_id=ROI_SYSTEMS_ID)]
+        owners = Owners.of(
+            self.run.entity_type,
+            sets.current(self.connection, self.run.integration_id, self.run.entity_type).mappings,
+        )
+        outbox.keep_unnamed(self.connection, creates, self.run.entity_type.key, owners.named)
 
     def _edited(self, rules: _Rules, record: _Record, outcome: _Outcome) -> None:
         softpro = fields_of(self.run.entity_type, record.staged)

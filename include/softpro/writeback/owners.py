@@ -39,6 +39,11 @@ class Owners:
         return self.inbound(field) and not self.outbound(field)
 
     @property
+    def named(self) -> frozenset[str]:
+        """The targets of all mappings."""
+        return self.loaded | self.sent
+
+    @property
     def kept(self) -> list[str]:
         """What only ROI says anything of, and SoftPro is sent: loading leaves it alone."""
         return sorted(field for field in self.sent if not self.inbound(field))

@@ -196,7 +196,7 @@ def _wanted(mapping: FieldMapping, record: Changed, owners: Owners, values: Sent
 
 def _custom(record: Changed, owners: Owners, custom: Mapping[str, Any], there: Any) -> Any:
     """Of `custom` as a whole: the names that were changed, but for those that have mappings of their own."""
-    own = {name for name in custom if CUSTOM_PREFIX + name in owners.loaded | owners.sent}
+    own = {name for name in custom if CUSTOM_PREFIX + name in owners.named}
     if record.operation == "CREATE":
         wanted = {name: value for name, value in custom.items() if name not in own}
         return wanted or MISSING
@@ -205,7 +205,7 @@ def _custom(record: Changed, owners: Owners, custom: Mapping[str, Any], there: A
     wanted = {
         name: _difference(held.get(name, MISSING), custom.get(name), clearing=True)
         for name in sorted(names)
-        if CUSTOM_PREFIX + name not in owners.loaded | owners.sent and not same(held.get(name), custom.get(name))
+        if CUSTOM_PREFIX + name not in owners.named and not same(held.get(name), custom.get(name))
     }
     return wanted or MISSING
 

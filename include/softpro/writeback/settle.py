@@ -53,6 +53,8 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
     Raises RulesUnavailable.
     """
     mappings = sets.current(connection, run.integration_id, run.entity_type).mappings
+    owners = Owners.of(run.entity_type, mappings)
+    creates = [edit.id for each in answered for edit in each.edits if edit.operation == "CREATE"]
     just_sent = {each.roi_id: {edit.field for edit in each.edits} for each in answered}
     records = [each.record for each in answered if each.record is not None]
     with connection.transaction():
@@ -60,13 +62,14 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
         for each in answered:
             _link(connection, run, each.roi_id, each.entity_id)
         outbox.settle(connection, [edit.id for each in answered for edit in each.edits], "SENT", run.log_id)
+        outbox.keep_unnamed(connection, creates, run.entity_type.key, owners.named)
         pushes.forget(connection, run.stream, [each.roi_id for each in answered])
         if unread := sum(each.record is None for each in answered):
             logs.add(connection, run.log_id, records_processed=unread, records_updated=unread)
         if records:
             store(connection, run, records, frozenset(), asked_at=min(each.asked_at for each in answered))
             stage(connection, run, records)
-            load(connection, run, Agreement(connection, run, just_sent), Owners.of(run.entity_type, mappings).kept)
+            load(connection, run, Agreement(connection, run, just_sent), owners.kept)
 
 
 def settle_missing(connection: Connection, run: Run, entity_id: str, asked_at: datetime) -> None:
