@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -92,6 +93,9 @@ DESCRIBED: dict[int | str, dict[str, Any]] = {
 """What any route may answer beside its own answer."""
 
 
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
 def install(app: FastAPI) -> None:
     """Every error of the app leaves it in the envelope."""
     app.add_exception_handler(SoftProError, _ours)
@@ -106,6 +110,11 @@ def error(
     """The specification's error envelope."""
     body = {"success": False, "error": {"code": code, "message": message, "details": details}}
     return JSONResponse(body, status_code, headers={**(headers or {}), "Cache-Control": "no-store"})
+
+
+def exactly(answer: object) -> Response:
+    """An answer whose numbers keep all their digits, and whose JSON texts stand in it as they are (`msgspec.Raw`)."""
+    return Response(_encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def refusal(failed: HTTPException) -> JSONResponse:

@@ -15,6 +15,7 @@ from softpro_web.deps import recognize
 from softpro_web.door import Door
 from softpro_web.routes import (
     access,
+    conflicts,
     connection,
     coverage,
     docs,
@@ -27,6 +28,7 @@ from softpro_web.routes import (
     sync,
     versions,
     webhooks,
+    write_back,
 )
 
 URL_PREFIX = "/api/v1/integrations/softpro"
@@ -43,6 +45,8 @@ RESOURCES = (
     sync,
     quarantine,
     holds,
+    conflicts,
+    write_back,
     webhooks,
     access,
     health,

@@ -23,7 +23,7 @@ from softpro.store.database import Database
 from softpro_web.callers import Caller
 from softpro_web.storable import Storable
 
-SYNC_DAG, REMAP_DAG = "softpro_sync", "softpro_remap"
+SYNC_DAG, REMAP_DAG, PUSH_DAG = "softpro_sync", "softpro_remap", "softpro_write_back"
 CSRF_HEADER = "X-Requested-With"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 

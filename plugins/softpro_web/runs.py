@@ -78,7 +78,7 @@ def announce(
         integration = user.integration(connection, integration_id)
         require(connection, integration)
         organization_streams(integration, [entity_type])
-        if record is None:
+        if record is None and mode is not Mode.PUSH:  # which goes on beside others
             leases.lock_announcing(connection, integration.id, entity_type)
         log_id = logs.announce(
             connection,

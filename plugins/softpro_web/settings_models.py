@@ -9,7 +9,10 @@ from pydantic import Field, SecretStr, model_validator
 
 from softpro.store.access import LONGEST_SUBJECT, MOST_ORGANIZATIONS, Kind
 from softpro.store.options import LONGEST_SECONDS, SHORTEST_SECONDS, ConflictStrategy
+from softpro.writeback.conflict import is_overridable
 from softpro_web.models import Model
+
+MOST_OVERRIDES = 200
 
 Environment = Literal["SANDBOX", "PRODUCTION"]
 
@@ -26,6 +29,8 @@ class SettingsOut(Model):
     sync_documents: bool
     webhooks_enabled: bool
     conflict_strategy: ConflictStrategy
+    conflict_overrides: dict[str, ConflictStrategy]
+    push_deletes: bool
     environment: Environment
     client_id: str
     next_environment: Environment | None
@@ -42,6 +47,11 @@ class SettingsBody(Model):
     sync_documents: bool = Field(False, description="Only false: documents are not synced yet.")
     webhooks_enabled: bool = Field(False)
     conflict_strategy: ConflictStrategy = Field(ConflictStrategy.SOFTPRO_WINS)
+    conflict_overrides: Annotated[dict[str, ConflictStrategy], Field(max_length=MOST_OVERRIDES)] = Field(
+        default_factory=dict,
+        description="Strategies of entity types and fields, e.g. `transactions` or `transactions.notes`; all of them.",
+    )
+    push_deletes: bool = Field(False, description="What is deleted in roi.transactions is deleted at SoftPro.")
     environment: Environment | None = Field(None, description="null: as it is in force.")
     client_id: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
         None, description="An OAuth client of the organization's own, with `clientSecret`; null: the one of all."
@@ -53,6 +63,11 @@ class SettingsBody(Model):
         sent = self.model_fields_set
         if not sent:
             raise ValueError("name at least one setting")
+        if wrong := [name for name in self.conflict_overrides if not is_overridable(name)]:
+            raise ValueError(
+                f"conflictOverrides: {', '.join(wrong)} is neither transactions nor contacts, nor a column of theirs "
+                "that can be mapped, such as transactions.notes or contacts.custom.vip"
+            )
         if self.sync_documents:
             raise ValueError("syncDocuments: documents are not synced yet, so it can only be false")
         if ("client_id" in sent) != ("client_secret" in sent) or (self.client_id is None) != (

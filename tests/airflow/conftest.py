@@ -27,7 +27,7 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
 }
 
-IDS = ("integration_id", "case_id", "hold_id", "log_id", "event_id")
+IDS = ("integration_id", "case_id", "hold_id", "log_id", "event_id", "conflict_id")
 """What the fixture `theirs` has ids of."""
 
 
@@ -170,6 +170,15 @@ def theirs(airflow: Airflow) -> dict[str, str]:
         values (%s, %s, 'their-org', 'CONTACT_UPDATED', 'evt-1', 'CONTACT', 'con-1', '{}', true, 5, 5)
         """,
         made["event_id"],
+        integration_id,
+    )
+    airflow.query(
+        """
+        insert into softpro.conflicts
+            (id, integration_id, organization_id, entity_type, entity_id, roi_entity_id, kind, base, softpro, roi)
+        values (%s, %s, 'their-org', 'CONTACT', 'con-1', gen_random_uuid(), 'FIELDS', '{}', '{}', '{}')
+        """,
+        made["conflict_id"],
         integration_id,
     )
     confined = {"kind": "USER", "subject": "stranger", "organizations": ["their-own-org"]}

@@ -28,7 +28,7 @@ RIGHTS = {
     "syncer": {"read", "operate"},
     "reader": {"read"},
 }
-FILLED = {"version": "1", "asset": "start.js", "order_id": "ord-1", "contact_id": "con-1"}
+FILLED = {"roi_id": SOME_ID, "version": "1", "asset": "start.js", "order_id": "ord-1", "contact_id": "con-1"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,18 @@ ROUTES = [
     Route("GET", "/holds", "read", "integrationId={integration_id}"),
     Route("POST", "/holds/{hold_id}/approve", "operate", body=IT),
     Route("POST", "/holds/{hold_id}/reject", "operate", body={**IT, "reason": "no"}),
+    Route("GET", "/conflicts", "operate", "integrationId={integration_id}"),
+    Route("GET", "/conflicts/{conflict_id}", "operate", "integrationId={integration_id}"),
+    Route("POST", "/conflicts/{conflict_id}/resolve", "operate", body={**IT, "winner": "ROI"}),
+    Route("POST", "/conflicts/resolve", "operate", body={**IT, "ids": [SOME_ID], "winner": "ROI"}),
+    Route("POST", "/conflicts/{conflict_id}/reverse", "operate", body=IT),
+    Route("GET", "/outbox", "operate", "integrationId={integration_id}"),
+    Route("POST", "/outbox/deletes/approve", "operate", body={**STREAM, "deletes": 1}),
+    Route("POST", "/outbox/deletes/withdraw", "operate", body={**STREAM, "deletes": 1}),
+    Route("POST", "/push/transactions", "operate", body=IT),
+    Route("POST", "/push/contacts", "operate", body=IT),
+    Route("POST", "/push/transactions/{roi_id}", "operate", body=IT),
+    Route("POST", "/push/contacts/{roi_id}", "operate", body=IT),
     Route("GET", "/webhooks/events", "read", "integrationId={integration_id}"),
     Route("GET", "/webhooks/events/{event_id}", "operate", "integrationId={integration_id}"),
     Route("POST", "/webhooks/events/{event_id}/retry", "operate", body=IT),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from softpro.entities import EntityType
-from softpro.mapping.columns import CUSTOM_PREFIX
+from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
 from softpro.mapping.paths import MISSING
 from softpro.store.options import ConflictStrategy
 from softpro.timestamps import format_milliseconds
@@ -69,6 +69,15 @@ class Strategies:
                 names.insert(0, f"{entity_type.table}.custom")
             names.insert(0, f"{entity_type.table}.{field}")
         return ConflictStrategy(next((self.overrides[name] for name in names if name in self.overrides), self.default))
+
+
+def is_overridable(name: str) -> bool:
+    """Whether it is an entity type's table, or one with a field of it, as `Strategies` has them."""
+    table, dot, field = name.partition(".")
+    entity_type = next((each for each in EntityType if each.table == table), None)
+    if entity_type is None or not dot:
+        return entity_type is not None and not dot
+    return field in COLUMNS[entity_type] or (field.startswith(CUSTOM_PREFIX) and field != CUSTOM_PREFIX)
 
 
 def decide(sides: Sides, strategy: ConflictStrategy, times: Times) -> Decision:

@@ -1,0 +1,118 @@
+"""What both sides changed: listed, looked at, decided, and taken back.
+
+They show records of persons, so that reading is not enough.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from softpro.entities import EntityType
+from softpro.errors import UsageError
+from softpro.mapping.paths import MISSING
+from softpro.store import conflicts
+from softpro.store.conflicts import Conflict, Status
+from softpro.timestamps import parse_time
+from softpro.writeback.resolve import resolve, resolve_some
+from softpro.writeback.reverse import reversal, reverse
+from softpro.writeback.review import Choices, Value
+from softpro_web.answers import exactly
+from softpro_web.conflict_models import (
+    ConflictOut,
+    EndedOut,
+    ResolveBody,
+    ResolveSomeBody,
+    ReverseBody,
+    WholeConflict,
+)
+from softpro_web.deps import DatabaseDep, Operator
+from softpro_web.models import Answer, ListAnswer, Meta
+from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+
+router = APIRouter(prefix="/conflicts")
+
+IntegrationId = Annotated[UUID, Query(alias="integrationId")]
+
+
+@router.get("", responses={200: {"model": ListAnswer[ConflictOut]}})
+def list_conflicts(
+    user: Operator,
+    database: DatabaseDep,
+    integration_id: IntegrationId,
+    status: Status | None = None,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+) -> Response:
+    """The integration's conflicts, newest first: all of them, or those that are open, or were resolved."""
+    with database.connect() as connection:
+        user.integration(connection, integration_id)
+        found, total = conflicts.page(
+            connection, integration_id, status=status, entity_type=entity_type, limit=limit, offset=offset
+        )
+    meta = Meta(total=total, limit=limit, offset=offset).model_dump(by_alias=True)
+    return exactly({"success": True, "data": [each.as_json() for each in found], "meta": meta})
+
+
+@router.get("/{conflict_id}", responses={200: {"model": Answer[WholeConflict]}})
+def show(conflict_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
+    """One conflict: the three states of each field, how it was decided, and the edit that takes that back."""
+    with database.connect() as connection:
+        user.integration(connection, integration_id)
+        return _whole(conflicts.get(connection, integration_id, conflict_id))
+
+
+@router.post("/{conflict_id}/resolve", responses={200: {"model": Answer[WholeConflict]}})
+def decide(conflict_id: UUID, body: ResolveBody, user: Operator, database: DatabaseDep) -> Response:
+    """Decides about an open conflict, for one side or field by field. What ROI wins is sent with the next push."""
+    with database.connect() as connection:
+        user.integration(connection, body.integration_id)
+        decided = resolve(
+            connection,
+            body.integration_id,
+            conflict_id,
+            _choices(body),
+            by=user.name,
+            reason=body.reason,
+            seen=_moment(body.seen_at),
+        )
+    return _whole(decided)
+
+
+@router.post("/resolve")
+def decide_some(body: ResolveSomeBody, user: Operator, database: DatabaseDep) -> Answer[list[EndedOut]]:
+    """Decides about several open conflicts for one side, whatever becomes of the others."""
+    with database.connect() as connection:
+        user.integration(connection, body.integration_id)
+        ended = resolve_some(connection, body.integration_id, body.ids, body.winner, by=user.name, reason=body.reason)
+    return Answer(data=[EndedOut(id=each.conflict_id, error=None if each.error is None else str(each.error)) for each in ended])
+
+
+@router.post("/{conflict_id}/reverse", responses={200: {"model": Answer[WholeConflict]}})
+def take_back(conflict_id: UUID, body: ReverseBody, user: Operator, database: DatabaseDep) -> Response:
+    """Makes the edit that takes a decision about fields back; it is sent as any other."""
+    with database.connect() as connection:
+        user.integration(connection, body.integration_id)
+        return _whole(reverse(connection, body.integration_id, conflict_id, by=user.name))
+
+
+def _choices(body: ResolveBody) -> Choices:
+    if body.winner is not None:
+        return body.winner
+    return {**body.fields, **{field: Value(value) for field, value in body.values.items()}}
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_time(text)
+    except (ValueError, OverflowError):
+        raise UsageError("seenAt should be the conflict's updatedAt, such as 2025-01-01T00:00:05.123456Z") from None
+
+
+def _whole(conflict: Conflict) -> Response:
+    back = {field: None if value is MISSING else value for field, value in reversal(conflict).items()}
+    return exactly({"success": True, "data": {**conflict.as_json(), "reversal": back}})

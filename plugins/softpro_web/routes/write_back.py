@@ -1,0 +1,161 @@
+"""Changes on their way to SoftPro: what would be sent, sending it, and deletes that wait for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from softpro.entities import EntityType, Mode
+from softpro.store import integrations
+from softpro.store.database import Connection, Database
+from softpro.store.integrations import Integration
+from softpro.writeback import deletes
+from softpro.writeback.dry_run import dry_run
+from softpro_web import runs
+from softpro_web.answers import exactly
+from softpro_web.callers import Caller
+from softpro_web.deps import PUSH_DAG, DatabaseDep, Operator, Starter
+from softpro_web.models import Answer, ListAnswer, Meta, Started, SyncResult
+from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
+from softpro_web.write_back_models import DeletesBody, DeletesOut, OutgoingOut, PushBody
+
+router = APIRouter()
+
+
+@router.get("/outbox", responses={200: {"model": ListAnswer[OutgoingOut]}})
+def list_outbox(
+    user: Operator,
+    database: DatabaseDep,
+    integration_id: Annotated[UUID, Query(alias="integrationId")],
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+) -> Response:
+    """What a push would send now of each record that was changed here, and why, or why not: a dry run, which sends
+    nothing.
+
+    It shows records of persons, so that reading is not enough.
+    """
+    with database.connect() as connection:
+        integration = user.integration(connection, integration_id)
+        wanted = list(EntityType) if entity_type is None else [entity_type]
+        found, total = dry_run(
+            connection, integration.id, integration.organization_id, wanted, limit=limit, offset=offset
+        )
+    meta = Meta(total=total, limit=limit, offset=offset).model_dump(by_alias=True)
+    return exactly({"success": True, "data": [each.as_json() for each in found], "meta": meta})
+
+
+@router.post("/push/transactions", responses={202: {"model": Answer[Started]}})
+async def push_transactions(
+    body: PushBody,
+    request: Request,
+    response: Response,
+    user: Starter,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Sends the changes of transactions that are due: the result when it ends within the wait, else 202."""
+    return await _push(EntityType.TRANSACTION, body, user, request, response, database, wait)
+
+
+@router.post("/push/contacts", responses={202: {"model": Answer[Started]}})
+async def push_contacts(
+    body: PushBody,
+    request: Request,
+    response: Response,
+    user: Starter,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Sends the changes of contacts that are due: the result when it ends within the wait, else 202."""
+    return await _push(EntityType.CONTACT, body, user, request, response, database, wait)
+
+
+@router.post("/push/transactions/{roi_id}", responses={202: {"model": Answer[Started]}})
+async def push_transaction(
+    roi_id: UUID,
+    body: PushBody,
+    request: Request,
+    response: Response,
+    user: Starter,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Sends the changes of one transaction, by its id in roi.transactions, due or not."""
+    return await _push(EntityType.TRANSACTION, body, user, request, response, database, wait, roi_id)
+
+
+@router.post("/push/contacts/{roi_id}", responses={202: {"model": Answer[Started]}})
+async def push_contact(
+    roi_id: UUID,
+    body: PushBody,
+    request: Request,
+    response: Response,
+    user: Starter,
+    database: DatabaseDep,
+    wait: Wait = DEFAULT_WAIT_SECONDS,
+) -> Answer[SyncResult] | Answer[Started]:
+    """Sends the changes of one contact, by its id in roi.contacts, due or not."""
+    return await _push(EntityType.CONTACT, body, user, request, response, database, wait, roi_id)
+
+
+@router.post("/outbox/deletes/approve")
+def approve_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> Answer[DeletesOut]:
+    """Lets deletes pass that wait as they are too many: the next push sends them."""
+    return _decide(deletes.approve, body, user, database)
+
+
+@router.post("/outbox/deletes/withdraw")
+def withdraw_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> Answer[DeletesOut]:
+    """Takes deletes back that wait: their rows are loaded again."""
+    return _decide(deletes.withdraw, body, user, database)
+
+
+def _decide(
+    decide: Callable[[Connection, Integration, EntityType, int, str], int],
+    body: DeletesBody,
+    user: Caller,
+    database: Database,
+) -> Answer[DeletesOut]:
+    with database.connect() as connection:
+        integration = user.integration(connection, body.integration_id)
+        return Answer(
+            data=DeletesOut(deletes=decide(connection, integration, body.entity_type, body.deletes, user.name))
+        )
+
+
+async def _push(
+    entity_type: EntityType,
+    body: PushBody,
+    user: Caller,
+    request: Request,
+    response: Response,
+    database: Database,
+    wait: float,
+    roi_id: UUID | None = None,
+) -> Answer[SyncResult] | Answer[Started]:
+    run_id = f"api__{uuid4()}"
+    integration, log_id = await run_in_threadpool(
+        runs.announce,
+        database,
+        user,
+        body.integration_id,
+        entity_type,
+        run_id=run_id,
+        mode=Mode.PUSH,
+        require=lambda connection, integration: integrations.require_connected(integration),
+    )
+    conf = {
+        "organization": integration.organization_id,
+        "entity_types": [entity_type.table],
+        "records": [] if roi_id is None else [str(roi_id)],
+    }
+    return await runs.result(
+        request, response, database, wait, dag_id=PUSH_DAG, run_id=run_id, conf=conf, log_id=log_id
+    )
