@@ -12,7 +12,7 @@ import typer
 
 from softpro import connecting, pipeline, reconciling, settings
 from softpro.bars import rotation_bar
-from softpro.commands import access, coverage, holds, mappings, push, quarantine, webhooks
+from softpro.commands import access, conflicts, coverage, holds, mappings, push, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.entities import LISTING, EntityType, Mode, SyncType
@@ -38,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(push.push)
+app.add_typer(conflicts.app, name="conflicts")
 app.add_typer(mappings.app, name="mappings")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(coverage.coverage)

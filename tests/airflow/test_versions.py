@@ -205,7 +205,10 @@ def test_a_pasted_record_keeps_all_digits_and_says_why_it_would_not_load(acme: M
 
 def test_what_can_not_be_is_refused_and_says_why(acme: Mappings) -> None:
     some = [{"entityType": "CONTACT", "softproField": "email", "roiSystemsField": "email"}]
-    bad = [{**some[0], "roiSystemsField": "no_such_column"}, {**some[0], "transformationRule": "(("}]
+    bad = [
+        {**some[0], "softproField": "phone", "roiSystemsField": "no_such_column"},
+        {**some[0], "transformationRule": "(("},
+    ]
 
     def refused(answer: requests.Response) -> tuple[int, str]:
         return answer.status_code, answer.json()["error"]["code"]

@@ -74,7 +74,7 @@ def test_whatever_setting_is_wrong_the_message_says_what_it_should_be(monkeypatc
         for field in group.model_fields.values():
             monkeypatch.setenv(str(field.alias), " ")
     problems = [problem for group in groups for problem in problems_of(group)]
-    assert len(problems) == 20
+    assert len(problems) == 21
     assert all(" is wrong: it should " in problem and "None" not in problem for problem in problems)
 
 

@@ -93,7 +93,7 @@ def _left(
     if total > len(found):
         lines.append(f"  … and {total - len(found)} more")
     if waiting := len(in_review if records is None else in_review & set(records)):
-        lines.append(f"  {waiting} wait for a person, as both sides changed them")
+        lines.append(f"  {waiting} wait for a person, as both sides changed them: see `conflicts list`")
     return lines
 
 
