@@ -181,9 +181,8 @@ def test_a_strategy_of_what_there_is_not_is_refused(office: Office, name: str) -
     body = {"conflictOverrides": {name: "MERGE"}}
     refused = office.call("PATCH", f"/settings/{office.integration_id}", body, user="admin", status=400)
     assert name in str(refused["error"])
-    body = {
-        "conflictOverrides": {"contacts": "ROI_WINS", "contacts.notes": "MERGE", "transactions.custom.a.b": "MERGE"}
-    }
+    overrides = {"contacts": "ROI_WINS", "contacts.notes": "MERGE", "transactions.custom.a.b": "MERGE"}
+    body = {"conflictOverrides": overrides}
     answer = office.call("PATCH", f"/settings/{office.integration_id}", body, user="admin")
     assert answer["data"]["conflictOverrides"] == overrides
     office.call("PATCH", f"/settings/{office.integration_id}", {"conflictOverrides": {}}, user="admin")

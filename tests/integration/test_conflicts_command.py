@@ -11,11 +11,11 @@ from softpro.entities import EntityType
 from softpro.services import Services
 from softpro.store.integrations import Integration
 
+from ..support.both_ways import pushed
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected
 from ..support.product import command, sync
 from ..support.vendor import Sandbox
-from .test_push import pushed
 
 CONTACT = EntityType.CONTACT
 EMAIL = "select email from roi.contacts where id = %s"

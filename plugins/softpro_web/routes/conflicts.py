@@ -89,7 +89,9 @@ def decide_some(body: ResolveSomeBody, user: Operator, database: DatabaseDep) ->
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         ended = resolve_some(connection, body.integration_id, body.ids, body.winner, by=user.name, reason=body.reason)
-    return Answer(data=[EndedOut(id=each.conflict_id, error=None if each.error is None else str(each.error)) for each in ended])
+    return Answer(
+        data=[EndedOut(id=each.conflict_id, error=None if each.error is None else str(each.error)) for each in ended]
+    )
 
 
 @router.post("/{conflict_id}/reverse", responses={200: {"model": Answer[WholeConflict]}})
