@@ -135,8 +135,9 @@ def _deleted_here(record: Review, winners: Mapping[str, Side | Value], by: str) 
     others = [edit.id for edit in record.edits if edit.operation != "DELETE"]
     connection.execute(outbox.LOADING)
     if wins_here:
+        held = {**was, **laid_over(was, {**record.base, **softpro})}
         outbox.settle(connection, others, "REPLACED", None)
-        outbox.replace(connection, record.deletes, encode({**was, **laid_over(was, softpro)}), None, None)
+        outbox.replace(connection, record.deletes, encode(held), None, None)
         return dict.fromkeys(softpro, MISSING)
     outbox.settle(connection, [edit.id for edit in record.edits], "OVERRULED", None)
     if record.row is None:

@@ -79,6 +79,11 @@ class Review:
         return [edit for edit in self.edits if edit.field == field]
 
     @property
+    def base(self) -> Fields:
+        """What both sides last agreed on of the fields that were changed here."""
+        return {edit.field: decoded(edit.old_value) for edit in reversed(self.edits) if edit.field is not None}
+
+    @property
     def both_deleted(self) -> bool:
         return self.gone is not None and not self.alive
 
