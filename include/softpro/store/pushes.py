@@ -191,7 +191,8 @@ def failed(
         on conflict (integration_id, entity_type, roi_entity_id) do update
         set attempts = p.attempts + 1, error = excluded.error, last_id = excluded.last_id, updated_at = now(),
             missing_at = excluded.missing_at,
-            next_attempt_at = clock_timestamp() + least(%(after)s * power(2, least(p.attempts, 20)), %(longest)s)
+            next_attempt_at = case when %(after)s::interval is not null then
+                clock_timestamp() + least(%(after)s * power(2, least(p.attempts, 20)), %(longest)s) end
         """,
         {
             **stream,

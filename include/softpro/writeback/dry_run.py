@@ -161,6 +161,8 @@ def _would(plan: Plan, owners: Owners, held_back: Callable[[Changed], str | None
         return State.NOTHING, "no mapping sends what was changed"
     if record.held is None or record.held.pending:
         return State.LATER, "what SoftPro has of it is loaded first"
+    if record.held.quarantined:
+        return State.LATER, "what SoftPro has of it is in quarantine, so nobody can tell what it changed"
     if record.held.deleted_at is not None:
         return State.LATER, "SoftPro deleted it: what becomes of it is decided first"
     return (State.SEND, None) if plan.fields else (State.NOTHING, "SoftPro holds the same")

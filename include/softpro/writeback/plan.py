@@ -30,7 +30,11 @@ select r.entity_id, r.payload::text as payload, r.payload_hash, r.softpro_update
        exists (
            select from raw.pending p
            where p.integration_id = r.integration_id and p.entity_type = r.entity_type
-             and p.entity_id = r.entity_id) as pending
+             and p.entity_id = r.entity_id) as pending,
+       exists (
+           select from softpro.quarantine q
+           where q.integration_id = r.integration_id and q.entity_type = r.entity_type
+             and q.record_key = r.entity_id and q.resolved_at is null) as quarantined
 from raw.records r
 where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = any(%(entity_ids)s)
 """
@@ -38,7 +42,8 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
 
 @dataclass(frozen=True)
 class Held:
-    """SoftPro's record as it was last landed; `pending`: a version that was not loaded yet."""
+    """SoftPro's record as it was last landed; `pending`: a version that was not loaded yet; `quarantined`: one that can't
+    be."""
 
     payload: Any
     payload_hash: bytes
@@ -46,6 +51,7 @@ class Held:
     etag: str | None
     deleted_at: datetime | None
     pending: bool
+    quarantined: bool
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def changed(
             row["etag"],
             row["deleted_at"],
             row["pending"],
+            row["quarantined"],
         )
         for row in connection.execute(
             HELD, {**stream, "entity_ids": [each for each in entity_ids.values() if each is not None]}

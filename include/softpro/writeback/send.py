@@ -186,8 +186,12 @@ class Sender:
     def _update(self, plan: Plan) -> None:
         record, entity_id = plan.changed, plan.changed.entity_id
         assert entity_id is not None
-        if record.held is None or record.held.deleted_at is not None or record.held.pending:
-            self._postpone(record, "what SoftPro has of it was not loaded", LAG)  # in quarantine, held, or gone
+        if record.held is None or record.held.deleted_at is not None:
+            self._postpone(record, "what SoftPro has of it was not loaded", LAG)
+            return
+        if record.held.pending or record.held.quarantined:
+            why = "is in quarantine" if record.held.quarantined else "was not loaded"
+            self._postpone(record, f"What SoftPro has of it {why}, so nobody can tell what it changed", ASKED_AGAIN)
             return
         if not plan.fields:
             self._agree(plan)
