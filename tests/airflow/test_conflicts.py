@@ -120,6 +120,25 @@ def test_several_are_decided_at_once_whatever_becomes_of_the_others(office: Offi
     assert [office.there(contact)["notes"] for contact, _ in both] == ["theirs", "ours"]
 
 
+def test_an_amount_is_decided_to_the_cent(office: Office) -> None:
+    order = office.airflow.query(
+        "select id::text, softpro_order_id as key from roi.transactions where organization_id = %s order by id limit 1",
+        ORGANIZATION,
+    )[0]
+    office.airflow.query("update roi.transactions set purchase_price = 1 where id = %s", order["id"])
+    edit_there(office.sandbox, office.vendor, TRANSACTION, order["key"], purchasePrice=2)
+    office.airflow.load(ORGANIZATION, "--entity", "transactions")
+    [conflict] = office.listed("/conflicts", entityType="TRANSACTION")
+
+    body = office.about(values={"purchase_price": 450_000.05})
+    office.call("POST", f"/conflicts/{conflict['id']}/resolve", body)
+
+    price = "select purchase_price::text as price from roi.transactions where id = %s"
+    assert office.airflow.query(price, order["id"]) == [{"price": "450000.05"}]
+    office.call("POST", f"/push/transactions/{order['id']}", office.about())
+    assert str(office.sandbox.records(office.vendor)[order["key"]]["purchasePrice"]) == "450000.05"
+
+
 def test_all_that_is_due_is_pushed_beside_a_sync(office: Office) -> None:
     contact = next(office.contacts)
     office.edit(contact, notes="due")

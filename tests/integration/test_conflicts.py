@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import sql
 
-from softpro.entities import EntityType, Mode
+from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import DecidedAlready, NotFoundHere, OutOfDate, UsageError
+from softpro.pushing import push
 from softpro.services import Services
 from softpro.store import conflicts
 from softpro.store.conflicts import Conflict
@@ -28,9 +29,9 @@ from ..support.databases import execute, one, rows
 from ..support.kinds import Connected
 from ..support.product import sync
 from ..support.vendor import Sandbox
-from .test_push import OPEN, pushed
 
 TRANSACTION = EntityType.TRANSACTION
+OPEN = "select count(*) from softpro.outbox where settled_at is null"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Both:
         assert sync(self.services, self.integration, TRANSACTION).succeeded
 
     def push(self) -> None:
-        log = pushed(self.services, self.integration, TRANSACTION)
+        log = push(self.services, self.integration, TRANSACTION, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
         assert (log.status, log.records_failed) == ("COMPLETED", 0), log.error_message
 
     @property

@@ -5,11 +5,14 @@ They show records of persons, so that reading is not enough.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from softpro.entities import EntityType
 from softpro.errors import UsageError
@@ -36,6 +39,21 @@ from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
 router = APIRouter(prefix="/conflicts")
 
 IntegrationId = Annotated[UUID, Query(alias="integrationId")]
+
+
+class _Sent(msgspec.Struct):
+    values: dict[str, Any] = {}
+
+
+_exact = msgspec.json.Decoder(_Sent, float_hook=Decimal).decode
+
+
+async def _values(request: Request) -> dict[str, Any] | None:
+    """The body's `values`, numbers with all their digits; None where only a patient reader can tell."""
+    try:
+        return _exact(await request.body()).values
+    except msgspec.DecodeError:
+        return None
 
 
 @router.get("", responses={200: {"model": ListAnswer[ConflictOut]}})
@@ -67,7 +85,13 @@ def show(conflict_id: UUID, user: Operator, database: DatabaseDep, integration_i
 
 
 @router.post("/{conflict_id}/resolve", responses={200: {"model": Answer[WholeConflict]}})
-def decide(conflict_id: UUID, body: ResolveBody, user: Operator, database: DatabaseDep) -> Response:
+def decide(
+    conflict_id: UUID,
+    body: ResolveBody,
+    user: Operator,
+    database: DatabaseDep,
+    values: Annotated[dict[str, Any] | None, Depends(_values)],
+) -> Response:
     """Decides about an open conflict, for one side or field by field. What ROI wins is sent with the next push."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
@@ -75,7 +99,7 @@ def decide(conflict_id: UUID, body: ResolveBody, user: Operator, database: Datab
             connection,
             body.integration_id,
             conflict_id,
-            _choices(body),
+            _choices(body, body.values if values is None else values),
             by=user.name,
             reason=body.reason,
             seen=_moment(body.seen_at),
@@ -102,10 +126,10 @@ def take_back(conflict_id: UUID, body: ReverseBody, user: Operator, database: Da
         return _whole(reverse(connection, body.integration_id, conflict_id, by=user.name))
 
 
-def _choices(body: ResolveBody) -> Choices:
+def _choices(body: ResolveBody, values: Mapping[str, Any]) -> Choices:
     if body.winner is not None:
         return body.winner
-    return {**body.fields, **{field: Value(value) for field, value in body.values.items()}}
+    return {**body.fields, **{field: Value(value) for field, value in values.items()}}
 
 
 def _moment(text: str | None) -> datetime | None:
