@@ -15,7 +15,7 @@ BENCH_INSTALLED := $(BENCH)/.installed
 FAB := .venv-fab
 FAB_INSTALLED := $(FAB)/.installed
 
-.PHONY: help compose-command install demo sandbox test checks lint unit integration faults stress fab bench airflow lock clean
+.PHONY: help compose-command install demo sandbox test lint unit integration faults stress fab bench airflow lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,8 +36,9 @@ demo: $(INSTALLED) ## Start everything, connect an organization, sync it (ARGS=-
 sandbox: $(INSTALLED) ## A local SoftPro 360 alone (ARGS=--help lists its switches)
 	@$(BIN)/python -m softpro_sandbox $(ARGS)
 
+# The longest first, as these wait for much of their time; the others use what is left of the processors.
 test: $(INSTALLED) ## Run all checks and tests
-	$(MAKE) --jobs=4 --output-sync=target checks integration-a-h integration-i-z airflow
+	$(MAKE) --jobs=4 --keep-going --output-sync=target airflow faults integration-a-h integration-i-z lint unit
 
 lint: $(INSTALLED) ## Style, types, import rules
 	$(BIN)/ruff check .
@@ -63,10 +64,6 @@ integration-%: $(INSTALLED)
 
 faults: $(INSTALLED) ## Processes killed at every step of a sync
 	$(BIN)/pytest tests/faults
-
-# One after the other, beside each other: all of them wait for much of their time.
-checks:
-	$(MAKE) lint unit faults
 
 stress: $(INSTALLED) fab ## The tests that break promises on purpose, at sizes that take minutes
 	SOFTPRO_TEST_KILLS=204 SOFTPRO_TEST_REFRESH_SECONDS=120 SOFTPRO_TEST_RATE_SECONDS=180 SOFTPRO_TEST_CREATES=1000 \

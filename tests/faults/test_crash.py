@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -73,5 +74,6 @@ def kill_server(directory: Path) -> None:
     server = psutil.Process(int((directory / "postmaster.pid").read_text(encoding="utf-8").split()[0]))
     processes = [server, *server.children(recursive=True)]
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ended by itself, or with the server
+            process.kill()
     psutil.wait_procs(processes, timeout=10)

@@ -15,6 +15,7 @@ from softpro.store.integrations import Integration
 from ..support.databases import execute, one
 from ..support.expected import actual_rows, expected_rows
 from ..support.kinds import StartSandbox
+from ..support.moments import until
 from ..support.product import between, environment, racer, sync
 from ..support.state import left_over, unsound_logs
 from ..support.vendor import Sandbox
@@ -23,6 +24,19 @@ RECORDS, PAGE, PART = 600, 20, 40
 SETTINGS = {"SOFTPRO_SYNC_BATCH_SIZE": str(PAGE)}
 # Each part is loaded in a transaction of its own.
 PARTS = "select count(distinct created_at) from roi.transactions"
+# So many parts are loaded; the next one waits until nobody holds the lock.
+LOCK = 360
+HOLD_AFTER = """
+create function hold() returns trigger language plpgsql as $$
+begin
+    if (select count(distinct created_at) from roi.transactions) >= {parts} then
+        perform pg_advisory_xact_lock({lock});
+    end if;
+    return null;
+end $$;
+create trigger hold before insert on roi.transactions for each statement execute function hold();
+"""
+WAITS = "select exists (select from pg_locks where locktype = 'advisory' and objid = %s and not granted)"
 SYNC = f"""
 import sys
 from softpro import beside
@@ -73,6 +87,7 @@ def test_a_part_that_fails_ends_the_run_with_its_error_and_the_next_run_loads_al
     database: Database, sandbox: Sandbox
 ) -> None:
     services, acme = between(database, sandbox, **SETTINGS)
+    sandbox.switch(slowSeconds=0.5)  # there is much to fetch yet
     execute(
         database,
         """
@@ -88,6 +103,7 @@ def test_a_part_that_fails_ends_the_run_with_its_error_and_the_next_run_loads_al
     assert "no more today" in (log.error_message or "")
     assert log.records_fetched < RECORDS  # it did not go on to the end first
     execute(database, "drop trigger refuse on roi.transactions")
+    sandbox.switch(slow=0)
     assert sync(services, acme).status == "COMPLETED"
     assert_whole(database, sandbox)
 
@@ -95,18 +111,17 @@ def test_a_part_that_fails_ends_the_run_with_its_error_and_the_next_run_loads_al
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_process_killed_between_two_parts_loses_nothing(database: Database, sandbox: Sandbox, parts: int) -> None:
     services, acme = between(database, sandbox, **SETTINGS)
-    with racer(environment(database, sandbox, **SETTINGS), SYNC) as process:
+    execute(database, HOLD_AFTER.format(parts=parts, lock=LOCK))
+    with database.connect() as holder, racer(environment(database, sandbox, **SETTINGS), SYNC) as process:
+        holder.execute("select pg_advisory_lock(%s)", [LOCK])
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        deadline = time.monotonic() + 120
-        while one(database, PARTS) < parts:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(process, lambda: one(database, WAITS, LOCK), f"the part after {parts}")
         process.kill()
-    assert 0 < one(database, "select count(*) from roi.transactions") < RECORDS
     wait_for_the_lease(database, acme)
+    assert one(database, PARTS) == parts
+    execute(database, "drop trigger hold on roi.transactions")
     assert sync(services, acme).status == "COMPLETED"
     assert_whole(database, sandbox)
 

@@ -17,7 +17,7 @@ from psycopg import sql
 from softpro.entities import EntityType
 from softpro.store.database import Database
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 
 
 @dataclass(frozen=True)
