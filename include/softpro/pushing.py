@@ -30,8 +30,15 @@ from softpro.writeback.send import Counts, Deletes, Load, Sender
 AT_ONCE = 50
 """Records that are fetched, and brought together with what changed there, before the first of them is sent."""
 
-PATIENCE_SECONDS = 15.0
-"""A person who waits for a push waits so long for what is tried again soon: a lost answer shows within seconds."""
+LOOKED_FOR = 20 * AT_ONCE
+"""Records that are looked for at once: that goes through all that is to be sent."""
+
+PATIENCE_SECONDS = 30.0
+"""A person who waits for a push waits so long, in all, for what is tried again soon: a lost answer shows within
+seconds."""
+
+LEAST_WAIT_SECONDS = 0.1
+"""What a wait counts at least."""
 
 TURN_SECONDS = 20.0
 """After so long an organization's other entity type has its turn."""
@@ -128,15 +135,19 @@ def _push(
     stage("push", "")
     while deadline is None or time.monotonic() < deadline:
         settle_gone(connection, run)
-        ids = pushes.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=AT_ONCE)
-        if ids:
-            sender.send(ids)
-            tried.update(ids)
+        ids = pushes.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=LOOKED_FOR)
+        for some in (ids[number : number + AT_ONCE] for number in range(0, len(ids), AT_ONCE)):
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            sender.send(some)
+            tried.update(some)
             stage("push", told(sender.counts))
+        if ids:
             continue
         again = pushes.next_due_in(connection, run.stream, sender.counts.waiting)
         if again is None or again > patience:
             break
+        patience -= max(again, LEAST_WAIT_SECONDS)
         time.sleep(again)
         tried -= sender.counts.waiting
     stage("", told(sender.counts))

@@ -11,7 +11,7 @@ import pytest
 from softpro import pipeline
 from softpro.entities import EntityType, Mode, SyncType
 
-from ..support.both_ways import Office, pushed
+from ..support.both_ways import Office, edit_here, pushed
 from ..support.databases import execute, load, one, rows
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
@@ -81,3 +81,42 @@ def test_an_edit_made_while_its_row_is_loaded_is_not_lost(office: Office) -> Non
     assert office.here("notes", "company") == ("ours", "Theirs")
     pushed(office.services, office.integration)
     assert office.there()[office.key]["notes"] == "ours"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "estimated_closing_at = 'infinity'",
+        "estimated_closing_at = '12000-01-01'",
+        "estimated_closing_at = '0044-03-15 BC'",
+        "custom = '[1, 2]'",
+        "custom = '\"x\"'",
+        "custom = '{\"a\": 1e5000}'",
+        "custom = jsonb_build_object('a', (repeat('[', 1500) || repeat(']', 1500))::jsonb)",
+    ],
+)
+def test_what_can_not_be_sent_is_refused_where_it_is_written(office: Office, change: str) -> None:
+    office.sync(TRANSACTION)
+    with pytest.raises(psycopg.DataError):
+        execute(office.database, f"update roi.transactions set {change}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "purchase_price = 'NaN'",
+        "custom = 'null'",
+        "custom = '{\"a\": 123456789012345678901234567890}'",
+        'custom = \'{"a.b\\"c\'\'d[0] %s {x}": 1, "": 2, "n": null}\'',
+        "notes = repeat('x', 10000000)",
+    ],
+)
+def test_an_odd_row_keeps_no_other_record_waiting(office: Office, change: str) -> None:
+    office.sync(TRANSACTION)
+    keys = "select softpro_order_id as key from roi.transactions order by 1 limit 2"
+    odd, good = (row["key"] for row in rows(office.database, keys))
+    with office.database.connect() as connection:
+        connection.execute(f"update roi.transactions set {change} where softpro_order_id = '{odd}'")
+    edit_here(office.database, TRANSACTION, good, notes="ours")
+    pushed(office.services, office.integration, TRANSACTION)
+    assert office.there(TRANSACTION)[good]["notes"] == "ours"

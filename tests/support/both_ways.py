@@ -135,7 +135,7 @@ class Office:
 
     def __init__(self, services: Services, integration: Integration, sandbox: Sandbox, organization: str) -> None:
         self.services, self.database, self.integration = services, services.database, integration
-        self._sandbox, self._organization = sandbox, organization
+        self.sandbox, self.organization = sandbox, organization
         sync(services, integration, EntityType.CONTACT)
         self.key: str = one(self.database, "select min(softpro_contact_id) from roi.contacts")
 
@@ -146,14 +146,14 @@ class Office:
         edit_here(self.database, EntityType.CONTACT, self.key, **columns)
 
     def edit_there(self, **fields: Any) -> None:
-        edit_there(self._sandbox, self._organization, EntityType.CONTACT, self.key, **fields)
+        edit_there(self.sandbox, self.organization, EntityType.CONTACT, self.key, **fields)
 
     def here(self, *columns: str) -> tuple[Any, ...]:
         [row] = rows(self.database, "select * from roi.contacts where softpro_contact_id = %s", self.key)
         return tuple(row[column] for column in columns)
 
     def there(self, entity_type: EntityType = EntityType.CONTACT) -> dict[str, Json]:
-        return self._sandbox.records(self._organization, entity_type.value)
+        return self.sandbox.records(self.organization, entity_type.value)
 
     def choose(self, **changes: Any) -> None:
         with self.database.connect() as connection:

@@ -149,6 +149,21 @@ def forget(connection: Connection, claim: Create) -> None:
     )
 
 
+def find(connection: Connection, integration_id: UUID, entity_type: str, roi_systems_id: str) -> Create | None:
+    """The create of this id of ours; None where none was begun."""
+    query: LiteralString = """
+        select {} from softpro.creates
+        where integration_id = %s and entity_type = %s and roi_systems_id = %s
+    """
+    return _creates(connection, query, [integration_id, entity_type, roi_systems_id]).fetchone()
+
+
+def is_due(connection: Connection, claim: Create) -> bool:
+    """Whether what was sent for it is over, and has surfaced."""
+    row = connection.execute("select %s <= now() as due", [claim.due_at]).fetchone()
+    return bool(row and row["due"])
+
+
 def due(connection: Connection, integration_id: UUID) -> list[Create]:
     """The creates of unknown fate whose time has come, longest due first."""
     query: LiteralString = """

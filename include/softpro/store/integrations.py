@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 
 from softpro.entities import EntityType
 from softpro.errors import NotConnected, NotFoundHere, UsageError
+from softpro.store import outbox
 from softpro.store.database import Connection
 from softpro.store.encryption import Place, Vault
 from softpro.timestamps import format_milliseconds
@@ -130,7 +131,10 @@ def ensure(
             "frequency": sync_frequency,
         },
     )
-    return find(connection, organization_id)
+    integration = find(connection, organization_id)
+    if integration.id == integration_id:
+        outbox.note_made_before(connection, integration_id, organization_id)
+    return integration
 
 
 def adopt(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from softpro.entities import EntityType
@@ -101,6 +102,29 @@ def page(
     return [
         (EntityType(row["entity_type"]), row["roi_entity_id"]) for row in found if row["entity_type"] is not None
     ], found[0]["total"]
+
+
+def note_made_before(connection: Connection, integration_id: UUID, organization_id: str) -> None:
+    """What was made in `roi` before the organization was known is to be sent as well."""
+    for entity_type in EntityType:
+        connection.execute(
+            sql.SQL(
+                """
+                insert into softpro.outbox
+                    (integration_id, organization_id, entity_type, roi_entity_id, operation, new_value, changed_by,
+                     changed_at)
+                select %(integration_id)s, organization_id, %(entity_type)s, id, 'CREATE', to_jsonb(t), session_user,
+                       updated_at
+                from {roi} t
+                where organization_id = %(organization_id)s and {key} is null and deleted_at is null
+                """
+            ).format(roi=sql.Identifier("roi", entity_type.table), key=sql.Identifier(entity_type.key)),
+            {
+                "integration_id": integration_id,
+                "organization_id": organization_id,
+                "entity_type": entity_type.value,
+            },
+        )
 
 
 def keep_unnamed(connection: Connection, creates: Collection[int], key: str, named: Collection[str]) -> None:

@@ -35,7 +35,7 @@ where p.ctid = settled.place
 BURY = """
 with replaced as (
     update {roi} t
-    set deleted_at = now(), updated_at = now()
+    set deleted_at = now(), updated_at = greatest(now(), o.updated_at)
     from {roi} o
     where t.id = o.id and o.organization_id = %(organization_id)s and o.{key} = any(%(ids)s) and o.deleted_at is null
       and not exists (
@@ -45,7 +45,7 @@ with replaced as (
     returning o.*
 )
 insert into {history} ({columns}, valid_from, valid_to, changed_fields)
-select {columns}, updated_at, now(), array['deleted_at']
+select {columns}, updated_at, greatest(now(), updated_at), array['deleted_at']
 from replaced
 """
 BOTH_DELETED = """
@@ -88,16 +88,21 @@ def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) ->
         "organization_id": run.organization_id,
         "ids": ids,
         "confirmed": list(confirmed.values()),
-        "log_id": run.log_id,
     }
     connection.execute(outbox.LOADING)
-    connection.execute(BOTH_DELETED, parameters)
+    agree_about_deletes(connection, run, ids)
     connection.execute(MARK, parameters)
     connection.execute(UNPEND, parameters)
     buried = bury_rows(connection, run.stream, run.organization_id, ids)
     connection.execute(RESOLVE, parameters)
     inbox.settle_gone(connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG)
     logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+
+
+def agree_about_deletes(connection: Connection, run: Run, ids: Collection[str]) -> None:
+    """What SoftPro has deleted of what was deleted here is not to be sent any more."""
+    if ids:
+        connection.execute(BOTH_DELETED, {**run.stream, "log_id": run.log_id, "ids": list(ids)})
 
 
 def bury_rows(connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Collection[str]) -> int:

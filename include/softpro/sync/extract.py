@@ -29,6 +29,9 @@ from softpro.vendor.contract import WINDOW_SECONDS
 LEAST_PATIENCE_SECONDS = 10.0
 """Even at the end of a slice the client may wait this long between two tries."""
 
+PROMPT_SECONDS = 1.0
+"""An answer that takes longer says little about SoftPro's clock."""
+
 Progress = Callable[[int, int], None]
 """Called after each page with the records fetched in this slice and the length of the list that is left."""
 
@@ -73,11 +76,12 @@ def extract(
         while True:
             asked = way.position
             try:
+                began = time.monotonic()
                 page = client.list_page(
                     run.entity_type, updated_from=asked.updated_from, limit=limit, offset=asked.offset
                 )
                 pages += 1
-                if pages == 1:
+                if pages == 1 and time.monotonic() - began < PROMPT_SECONDS:
                     capabilities.measure_clock(connection, run.integration_id, able, client.asked_at, page.answered_at)
                 turn = way.take(page, limit)
             except UnsortedList as told:

@@ -83,7 +83,7 @@ with incoming as not materialized (
 replaced as (
     update {roi} t
     set ({columns}, mapping_version) = row({replacing_columns}, i.mapping_version),
-        updated_at = now(), deleted_at = null
+        updated_at = greatest(now(), o.updated_at), deleted_at = null
     from incoming i
     join {roi} o on o.organization_id = i.organization_id and o.{key} = i.{key}
     where t.id = o.id
@@ -98,7 +98,7 @@ history as (
         (id, organization_id, {key}, {columns}, mapping_version, created_at, updated_at, deleted_at,
          valid_from, valid_to, changed_fields)
     select id, organization_id, {key}, {columns}, mapping_version, created_at, updated_at, deleted_at,
-           updated_at, now(), changed_fields
+           updated_at, greatest(now(), updated_at), changed_fields
     from replaced
 ),
 added as (

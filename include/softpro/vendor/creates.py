@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from softpro.entities import EntityType
-from softpro.errors import SoftProAPIError, SoftProError
+from softpro.errors import SoftProAPIError, SoftProError, UsageError
 from softpro.store import creates
 from softpro.store.creates import Create
 from softpro.store.database import Connection
@@ -147,6 +147,27 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
         return _send(connection, client, renewed, wanted)
 
 
+def made_before(
+    connection: Connection, client: Client, integration_id: UUID, entity_type: EntityType, roi_systems_id: str
+) -> str | None:
+    """SoftPro's id of a record whose making was begun, and which is not wanted any more; None where it was not made.
+
+    Raises FateUnknown while nobody can tell.
+    """
+    claim = creates.find(connection, integration_id, entity_type.value, roi_systems_id)
+    if claim is None:
+        return None
+    if claim.softpro_id is not None:
+        return claim.softpro_id
+    if not creates.is_due(connection, claim):
+        return claim.known()
+    found = _found(client, entity_type, roi_systems_id)
+    if found:
+        return creates.made(connection, claim, found[0])
+    creates.forget(connection, claim)
+    return None
+
+
 @contextmanager
 def _patience(client: Client) -> Iterator[None]:
     """Within it nothing is sent later than PATIENCE_SECONDS from now; a claim made in it outlasts what is sent."""
@@ -209,6 +230,8 @@ def _found(client: Client, entity_type: EntityType, roi_systems_id: str) -> list
 
 
 def _named(roi_systems_id: str, fields: Fields) -> Fields:
+    if not isinstance(fields.get("customFields") or {}, Mapping):
+        raise UsageError("customFields should be an object")
     return {**fields, "customFields": {**(fields.get("customFields") or {}), ROI_SYSTEMS_ID: roi_systems_id}}
 
 

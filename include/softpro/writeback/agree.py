@@ -69,20 +69,24 @@ select exists (select from {roi} where organization_id = %(organization_id)s and
                  and settled_at is null) as edits
 """
 
-# `offset 0`: each is looked up, whatever PostgreSQL knows of the tables.
+# From what is staged, which is little mostly, however much is to be sent; of a deleted row only its edits tell.
 TOUCHED = """
-select e.roi_entity_id, e.entity_id, e.edits
-from (
-    select o.roi_entity_id, coalesce(t.{key}, max(o.entity_id)) as entity_id, array_agg(o.id) as edits
-    from softpro.outbox o
-    left join {roi} t on t.id = o.roi_entity_id
-    where o.integration_id = %(integration_id)s and o.entity_type = %(entity_type)s and o.settled_at is null
-    group by o.roi_entity_id, t.{key}
-    offset 0
-) e
-join {staged} s on s.log_id = %(log_id)s and s.{key} = e.entity_id
-where not e.edits <@ %(seen)s::bigint[]
-order by e.roi_entity_id
+select t.id as roi_entity_id, s.{key} as entity_id
+from {staged} s
+join {roi} t on t.organization_id = s.organization_id and t.{key} = s.{key}
+where s.log_id = %(log_id)s
+  and exists (
+    select from softpro.outbox o
+    where o.integration_id = %(integration_id)s and o.entity_type = %(entity_type)s and o.roi_entity_id = t.id
+      and o.settled_at is null and o.id <> all(%(seen)s::bigint[]))
+union
+select o.roi_entity_id, s.{key}
+from {staged} s
+join softpro.outbox o
+  on o.integration_id = %(integration_id)s and o.entity_type = %(entity_type)s and o.entity_id = s.{key}
+ and o.settled_at is null and o.operation = 'DELETE' and o.id <> all(%(seen)s::bigint[])
+where s.log_id = %(log_id)s
+order by 1
 """
 STAGED = """
 select s.{key} as entity_id, to_jsonb(s)::text as staged, s.softpro_updated_at
@@ -124,10 +128,10 @@ class Agreement:
         connection, run = self.connection, self.run
         merged, self.merged = self.merged, True
         there_is = self._execute(THERE_IS).fetchone()
-        with without(connection, "nestloop"):
-            if there_is["made_here"]:
+        if there_is["made_here"]:
+            with without(connection, "nestloop"):
                 self._adopt()
-            touched = self._execute(TOUCHED, seen=list(self.seen)).fetchall() if there_is["edits"] else []
+        touched = self._execute(TOUCHED, seen=list(self.seen)).fetchall() if there_is["edits"] else []
         if not touched:
             return Agreed([], 0)
         ids = [row["roi_entity_id"] for row in touched]
@@ -182,6 +186,8 @@ class Agreement:
                 agreed.append(("OVERRULED", edits))
             elif rules.owners.roi_owns(name):
                 changes[name] = three.roi
+                if len(edits) > 1 and not rules.owners.outbound(name):  # it is never sent: one entry says what it is
+                    self._start_from(three.base, edits, three.roi, name)
             elif same(three.softpro, three.roi):
                 agreed.append(("AGREED", edits))
             elif _unchanged(three, edits):

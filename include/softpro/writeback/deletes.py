@@ -19,12 +19,15 @@ from softpro.writeback.values import decode
 NOT_SENT = "Deletes of this kind are not sent to SoftPro"
 
 OPEN = """
-select count(*) filter (where approved_by is null) as unapproved,
-       (select count(*) from raw.records
-        where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null) as live
+select count(*) as unapproved
 from softpro.outbox
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
-  and operation = 'DELETE' and entity_id is not null
+  and operation = 'DELETE' and entity_id is not null and approved_by is null
+"""
+LIVE = """
+select count(*) as records
+from raw.records
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
 """
 PENDING = """
 with deleted as (
@@ -58,17 +61,21 @@ APPROVE = "update softpro.outbox set approved_by = %(by)s where id = any(%(ids)s
 
 def guard(connection: Connection, stream: Mapping[str, object], limit: Limit) -> Callable[[Changed], str | None]:
     """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
-    row = connection.execute(OPEN, stream).fetchone()
-    assert row is not None
-    passed = limit.is_passed_by(row["unapproved"], row["live"])
+    live = connection.execute(LIVE, stream).fetchone()
+    assert live is not None
     table = EntityType(str(stream["entity_type"])).table
-    why = (
-        f"{row['unapproved']} of {row['live']} {table} were deleted in ROI, and a person has to say "
-        f"that this is meant: the limit is {limit.percent:g} % and {limit.records} records"
-    )
 
     def waits(record: Changed) -> str | None:
-        return why if passed and not any(edit.approved_by for edit in record.edits) else None
+        if any(edit.approved_by for edit in record.edits):
+            return None
+        open_ = connection.execute(OPEN, stream).fetchone()  # each time: more may be deleted while others are sent
+        assert open_ is not None
+        if not limit.is_passed_by(open_["unapproved"], live["records"]):
+            return None
+        return (
+            f"{open_['unapproved']} of {live['records']} {table} were deleted in ROI, and a person has to say "
+            f"that this is meant: the limit is {limit.percent:g} % and {limit.records} records"
+        )
 
     return waits
 

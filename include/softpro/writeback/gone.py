@@ -20,7 +20,7 @@ from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.store.options import ConflictStrategy
 from softpro.store.outbox import Edit
-from softpro.sync.bury import bury
+from softpro.sync.bury import agree_about_deletes, bury
 from softpro.writeback import rows
 from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Strategies, Times
 from softpro.writeback.values import decoded, encode, fields_of
@@ -30,6 +30,7 @@ select t.id as roi_id, r.entity_id, r.deleted_at
 from raw.records r
 join {roi} t on t.organization_id = r.organization_id and t.{key} = r.entity_id
 where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.deleted_at is not null
+  and t.deleted_at is null
   and t.id in (
     select roi_entity_id
     from softpro.outbox
@@ -41,6 +42,16 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
       and c.status = 'OPEN' and c.kind = 'DELETED_IN_SOFTPRO')
 order by r.entity_id
 for update of r
+"""
+# Two pushes of a stream decide one after the other.
+ALONE = "select pg_advisory_xact_lock(hashtextextended('softpro gone ' || %(integration_id)s || %(entity_type)s, 0))"
+BOTH_DELETED = """
+select distinct o.entity_id
+from softpro.outbox o
+join raw.records r
+  on r.integration_id = o.integration_id and r.entity_type = o.entity_type and r.entity_id = o.entity_id
+where o.integration_id = %(integration_id)s and o.entity_type = %(entity_type)s and o.operation = 'DELETE'
+  and o.settled_at is null and r.deleted_at is not null
 """
 FORGET_CREATE = """
 delete from softpro.creates
@@ -61,11 +72,14 @@ def settle_gone(connection: Connection, run: Run) -> int:
     chosen = options.read(connection, run.integration_id)
     strategy = Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides).of(run.entity_type)
     with connection.transaction():
+        connection.execute(ALONE, run.stream)
         connection.execute(outbox.LOADING)
+        deleted = [row["entity_id"] for row in connection.execute(BOTH_DELETED, run.stream)]
+        agree_about_deletes(connection, run, deleted)
         found = connection.execute(_compose(FOUND, run.entity_type), run.stream).fetchall()
         edits = outbox.open_edits(connection, run.stream, [row["roi_id"] for row in found])
         for row in found:
-            mine = edits[row["roi_id"]]
+            mine = edits[row["roi_id"]]  # nobody else settles them while its record is locked
             winner, why = _winner(strategy, Times(row["deleted_at"], mine[-1].changed_at))
             _note(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], mine, strategy, winner, why)
             if winner == ROI:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import sql
+from psycopg.types.json import set_json_loads
 
 from softpro.entities import EntityType
 from softpro.mapping import paths, sets
@@ -42,8 +43,7 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
 
 @dataclass(frozen=True)
 class Held:
-    """SoftPro's record as it was last landed; `pending`: a version that was not loaded yet; `quarantined`: one that can't
-    be."""
+    """SoftPro's record as it was last landed; `pending`: it was not loaded yet; `quarantined`: it can't be."""
 
     payload: Any
     payload_hash: bytes
@@ -96,9 +96,11 @@ def changed(
     """The records of these ids that have open edits, in their order."""
     entity_type = EntityType(str(stream["entity_type"]))
     edits = outbox.open_edits(connection, stream, ids)
+    exact = connection.cursor()
+    set_json_loads(decode, exact)
     rows = {
         row["id"]: row
-        for row in connection.execute(
+        for row in exact.execute(
             sql.SQL(ROWS).format(roi=sql.Identifier("roi", entity_type.table)),
             {"organization_id": organization_id, "ids": list(ids)},
         )

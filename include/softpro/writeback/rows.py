@@ -29,7 +29,8 @@ BRING_BACK = """
 insert into {roi}
 select n.*
 from unnest(%(rows)s::jsonb[]) r (was)
-cross join lateral jsonb_populate_record(null::{roi}, r.was || jsonb_build_object('deleted_at', now())) n
+cross join lateral jsonb_populate_record(
+    null::{roi}, r.was || jsonb_build_object('deleted_at', now(), 'updated_at', now())) n
 on conflict do nothing
 """
 

@@ -26,6 +26,7 @@ from softpro.errors import (
 from softpro.store import conflicts, logs, outbox, pushes
 from softpro.store.database import Connection
 from softpro.store.leases import Run
+from softpro.store.outbox import Edit
 from softpro.sync import cursors
 from softpro.sync.land import Batch, land
 from softpro.vendor import creates
@@ -175,7 +176,7 @@ class Sender:
             self._missing(record, missing)
         except ConflictError:
             self._conflict(record)
-        except (ValidationError, ForbiddenError, UsageError) as refused:
+        except (ValidationError, ForbiddenError, UsageError, ValueError, TypeError) as refused:
             self._failed(record, refused, for_good=not isinstance(refused, ForbiddenError))
         except (ServerError, NetworkError) as failed:
             if may_have_happened(failed):
@@ -204,10 +205,19 @@ class Sender:
         record, answers = plan.changed, list[Record | Unreadable]()
         wanted = creates.listed(self.run.entity_type, str(record.roi_id), plan.fields, answers.append)
         entity_id = self._asking(lambda: creates.create(self.connection, self.client, self.run.integration_id, wanted))
-        self._answer(plan, entity_id, answers[0] if answers else None)
+        # Where it was made before, and the answer lost, nobody knows what of the later edits went with it.
+        edits = plan.edits if answers else [edit for edit in plan.edits if edit.operation == "CREATE"]
+        self._answer(plan, entity_id, answers[0] if answers else None, edits)
 
     def _delete(self, plan: Plan) -> None:
         record, entity_id = plan.changed, plan.changed.entity_id
+        if entity_id is None:
+            integration_id = self.run.integration_id
+            entity_id = self._asking(
+                lambda: creates.made_before(
+                    self.connection, self.client, integration_id, self.run.entity_type, str(record.roi_id)
+                )
+            )
         if entity_id is None:  # SoftPro never had it
             self._agree(plan)
             return
@@ -222,9 +232,12 @@ class Sender:
         settle_deleted(self.connection, self.run, record.roi_id, entity_id, record.edits, self.client.asked_at)
         self.counts.deleted += 1
 
-    def _answer(self, plan: Plan, entity_id: str, answer: Record | Unreadable | None) -> None:
+    def _answer(
+        self, plan: Plan, entity_id: str, answer: Record | Unreadable | None, edits: Sequence[Edit] | None = None
+    ) -> None:
         told = answer if isinstance(answer, Record) else None
-        self._answered.append(Answered(plan.changed.roi_id, entity_id, plan.edits, told, self.client.asked_at))
+        sent = plan.edits if edits is None else edits
+        self._answered.append(Answered(plan.changed.roi_id, entity_id, sent, told, self.client.asked_at))
         self.counts.sent += 1
 
     def _agree(self, plan: Plan) -> None:
@@ -257,8 +270,8 @@ class Sender:
         before = pushes.of(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
         first = before.missing_at if before is not None else None
         if first is not None and record.entity_id is not None and self.client.asked_at - first >= LAG:
+            self._postpone(record, "SoftPro has deleted it", ASKED_AGAIN)  # unless that is decided about now
             settle_missing(self.connection, self.run, record.entity_id, self.client.asked_at)
-            self.counts.waiting.add(record.roi_id)
             return
         self._failed(record, missing, after=LAG, missing_at=first or self.client.asked_at)
 

@@ -24,6 +24,13 @@ from softpro.writeback.owners import Owners
 
 # One that has the id already was loaded from a record that did not tell it was made here.
 TAKEN = "delete from {roi} where organization_id = %(organization_id)s and {key} = %(entity_id)s and id <> %(roi_id)s"
+LOCK_ROWS = "select from {roi} where id = any(%(ids)s) order by id for update"
+LOCK_PENDING = """
+select from raw.pending
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(entity_ids)s)
+order by entity_id
+for update
+"""
 LINK = """
 update {roi} set {key} = %(entity_id)s
 where organization_id = %(organization_id)s and id = %(roi_id)s and {key} is null
@@ -59,6 +66,12 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
     records = [each.record for each in answered if each.record is not None]
     with connection.transaction():
         connection.execute(outbox.LOADING)
+        if records:
+            store(connection, run, records, frozenset(), asked_at=min(each.asked_at for each in answered))
+        # In the order in which a load locks, which may be at work on the webhooks that these very answers caused.
+        connection.execute(LOCK_PENDING, {**run.stream, "entity_ids": [each.entity_id for each in answered]})
+        lock_rows = sql.SQL(LOCK_ROWS).format(roi=sql.Identifier("roi", run.entity_type.table))
+        connection.execute(lock_rows, {"ids": [each.roi_id for each in answered]})
         for each in answered:
             _link(connection, run, each.roi_id, each.entity_id)
         outbox.settle(connection, [edit.id for each in answered for edit in each.edits], "SENT", run.log_id)
@@ -67,7 +80,6 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
         if unread := sum(each.record is None for each in answered):
             logs.add(connection, run.log_id, records_processed=unread, records_updated=unread)
         if records:
-            store(connection, run, records, frozenset(), asked_at=min(each.asked_at for each in answered))
             stage(connection, run, records)
             load(connection, run, Agreement(connection, run, just_sent), owners.kept)
 

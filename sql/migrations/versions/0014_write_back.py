@@ -43,6 +43,8 @@ person; RESTORED: deletes are not sent, and the row is back';
 comment on column softpro.outbox.log_id is 'the sync log of the run that settled it';
 create index outbox_open on softpro.outbox (integration_id, entity_type, roi_entity_id, id) where settled_at is null;
 create index outbox_recent on softpro.outbox (integration_id, changed_at desc, id);
+create index outbox_deleted on softpro.outbox (integration_id, entity_type, entity_id)
+    where settled_at is null and operation = 'DELETE';
 create index outbox_settled on softpro.outbox (settled_at) where settled_at is not null;
 
 create table softpro.pushes (
@@ -146,145 +148,181 @@ begin atomic
 end;
 comment on function softpro.fields_of is
     'a roi row''s fields as mappings name them; not the id of ours that SoftPro holds for us';
+"""
 
-create function softpro.before_edit() returns trigger
-    language plpgsql
+
+# Of one table each: what runs for every row is planned once.
+WATCH = r"""
+create function softpro.before_edit_of_{table}() returns trigger
+    language plpgsql security definer
+    set search_path = pg_catalog, pg_temp
 as $$
-declare
-    key text := tg_argv[1];
 begin
     if tg_op = 'INSERT' then
-        if to_jsonb(new) ->> key is not null then
+        if new.{key} is not null then
             raise integrity_constraint_violation using message =
-                key || ' is SoftPro''s id: leave it empty, and it is filled in once the record was sent there';
+                '{key} is SoftPro''s id: leave it empty, and it is filled in once the record was sent there';
         end if;
-        return new;
-    end if;
-    if (to_jsonb(new) -> key, new.organization_id, new.id) is distinct from
-       (to_jsonb(old) -> key, old.organization_id, old.id) then
+    elsif (new.{key}, new.organization_id, new.id) is distinct from (old.{key}, old.organization_id, old.id) then
         raise integrity_constraint_violation using message =
-            'id, organization_id and ' || key || ' tell which record it is, and can''t be changed';
+            'id, organization_id and {key} tell which record it is, and can''t be changed';
+    elsif old.deleted_at is not null and new.deleted_at is null and exists (
+        select from raw.records r
+        join softpro.integrations i on i.id = r.integration_id
+        where i.organization_id = new.organization_id and r.entity_type = '{kind}' and r.entity_id = new.{key}
+          and r.deleted_at is not null)
+    then
+        raise integrity_constraint_violation using message =
+            'SoftPro has deleted this record, and can''t take that back: insert a new row';
     end if;
-    if new is distinct from old and new.updated_at = old.updated_at then
-        new.updated_at := now();
+    if {odd_times} then
+        raise datetime_field_overflow using message = 'a time is infinite, or not in the years 1 to 9999';
+    end if;
+    if tg_op = 'INSERT' or new.custom is distinct from old.custom then
+        if jsonb_typeof(new.custom) not in ('object', 'null') then
+            raise invalid_parameter_value using message = 'custom should be a JSON object';
+        elsif jsonb_path_exists(new.custom, '$.**{{100 to last}}') then
+            raise invalid_parameter_value using message = 'custom nests more than 100 levels';
+        elsif jsonb_path_exists(new.custom, '$.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))') then
+            raise numeric_value_out_of_range using message = 'custom holds a number beyond 1e300';
+        end if;
+    end if;
+    if tg_op = 'UPDATE' and new is distinct from old and new.updated_at = old.updated_at then
+        new.updated_at := greatest(now(), old.updated_at);
     end if;
     return new;
 end
 $$;
-comment on function softpro.before_edit is 'refuses what would make another record of a roi row; keeps updated_at';
+comment on function softpro.before_edit_of_{table} is
+    'refuses what would make another record of a row, and what SoftPro can''t be sent; keeps updated_at';
 
-create function softpro.note_edit() returns trigger
+create function softpro.note_edit_of_{table}() returns trigger
     language plpgsql security definer
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $$
 declare
-    kind text := tg_argv[0];
-    key text := tg_argv[1];
     was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
     is_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
-    row_now jsonb := coalesce(is_now, was);
     integration uuid;
     who text := coalesce(nullif(current_setting('softpro.user', true), ''), session_user);
-    changed text[];
-    history text;
+    changed text[] := array['deleted_at'];
 begin
     if tg_op = 'UPDATE' then
-        select array_agg(coalesce(n.field, o.field) order by 1)
+        select array_agg(distinct split_part(coalesce(n.field, o.field), '.', 1))
         into changed
-        from softpro.fields_of(was, key) o
-        full join softpro.fields_of(is_now, key) n on n.field = o.field
+        from softpro.fields_of(was, '{key}') o
+        full join softpro.fields_of(is_now, '{key}') n on n.field = o.field
         where n.value is distinct from o.value;
-        if was ->> 'deleted_at' is distinct from is_now ->> 'deleted_at' then
+        if old.deleted_at is distinct from new.deleted_at then
             changed := array_append(changed, 'deleted_at');
         end if;
         if changed is null then
             return null;
         end if;
-    else
-        changed := array['deleted_at'];
     end if;
-    -- What stood for no time at all, inside one transaction, was no version.
-    if tg_op <> 'INSERT' and old.updated_at < now() then
-        history := quote_ident(tg_table_name || '_history');
-        execute 'insert into roi.' || history || ' select v.* from jsonb_populate_record(null::roi.' || history
-            || ', $1) v'
-        using was || jsonb_build_object(
-            'valid_from', was -> 'updated_at', 'valid_to', now(),
-            'changed_fields', (select jsonb_agg(distinct split_part(name, '.', 1)) from unnest(changed) name));
+    -- What stood inside this very transaction only was no version.
+    if tg_op <> 'INSERT' and old.updated_at <> now() then
+        insert into roi.{table}_history ({columns}, valid_from, valid_to, changed_fields)
+        values ({old_columns}, old.updated_at, greatest(now(), old.updated_at), changed);
     end if;
-    select id into integration from softpro.integrations where organization_id = row_now ->> 'organization_id';
+    select id into integration from softpro.integrations
+    where organization_id = case when tg_op = 'DELETE' then old.organization_id else new.organization_id end;
     if integration is null then
         return null;
     end if;
-    if tg_op = 'INSERT' then
-        if is_now ->> 'deleted_at' is null then
+    if tg_op = 'INSERT' or (tg_op = 'UPDATE' and old.deleted_at is not null and new.deleted_at is null) then
+        if tg_op = 'UPDATE' then
+            update softpro.outbox
+            set settled_at = clock_timestamp(), outcome = 'WITHDRAWN'
+            where integration_id = integration and entity_type = '{kind}' and roi_entity_id = new.id
+              and operation = 'DELETE' and settled_at is null;
+            -- What SoftPro changed meanwhile was not loaded.
+            insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
+            select integration_id, organization_id, entity_type, entity_id, payload_hash
+            from raw.records
+            where integration_id = integration and entity_type = '{kind}' and entity_id = new.{key}
+            on conflict do nothing;
+            update softpro.cursors set load_due_at = clock_timestamp()
+            where integration_id = integration and entity_type = '{kind}' and new.{key} is not null;
+        end if;
+        if new.{key} is null and new.deleted_at is null and not exists (
+            select from softpro.outbox
+            where integration_id = integration and entity_type = '{kind}' and roi_entity_id = new.id
+              and operation = 'CREATE' and settled_at is null)
+        then
             insert into softpro.outbox
                 (integration_id, organization_id, entity_type, roi_entity_id, operation, new_value, changed_by)
-            values (integration, new.organization_id, kind, new.id, 'CREATE', is_now, who);
+            values (integration, new.organization_id, '{kind}', new.id, 'CREATE', is_now, who);
         end if;
-    elsif tg_op = 'DELETE' or (was ->> 'deleted_at' is null and is_now ->> 'deleted_at' is not null) then
-        if was ->> 'deleted_at' is null then
+    end if;
+    if tg_op = 'DELETE' or (tg_op = 'UPDATE' and old.deleted_at is null and new.deleted_at is not null) then
+        if old.deleted_at is null then
             insert into softpro.outbox
                 (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, old_value,
                  changed_by)
-            values (integration, old.organization_id, kind, old.id, was ->> key, 'DELETE', was, who);
+            values (integration, old.organization_id, '{kind}', old.id, old.{key}, 'DELETE', was, who);
         end if;
-    else
-        if was ->> 'deleted_at' is not null and is_now ->> 'deleted_at' is null then
-            update softpro.outbox
-            set settled_at = clock_timestamp(), outcome = 'WITHDRAWN'
-            where integration_id = integration and entity_type = kind and roi_entity_id = new.id
-              and operation = 'DELETE' and settled_at is null;
-        end if;
+    elsif tg_op = 'UPDATE' and new.deleted_at is null then
         insert into softpro.outbox
             (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field, old_value,
              new_value, changed_by)
-        select integration, new.organization_id, kind, new.id, is_now ->> key, 'UPDATE', coalesce(n.field, o.field),
+        select integration, new.organization_id, '{kind}', new.id, new.{key}, 'UPDATE', coalesce(n.field, o.field),
                o.value, n.value, who
-        from softpro.fields_of(was, key) o
-        full join softpro.fields_of(is_now, key) n on n.field = o.field
+        from softpro.fields_of(was, '{key}') o
+        full join softpro.fields_of(is_now, '{key}') n on n.field = o.field
         where n.value is distinct from o.value;
     end if;
-    perform pg_notify('softpro_outbox', '');
+    notify softpro_outbox;
     return null;
 end
 $$;
-comment on function softpro.note_edit is
+comment on function softpro.note_edit_of_{table} is
     'what somebody other than the sync changes in roi: the replaced version to the history, the change to the outbox';
 
-create function softpro.note_truncate() returns trigger
+create function softpro.note_truncate_of_{table}() returns trigger
     language plpgsql security definer
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $$
 begin
-    execute
-        'insert into softpro.outbox
-             (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, old_value, changed_by)
-         select i.id, t.organization_id, $1, t.id, t.' || quote_ident(tg_argv[1]) || ', ''DELETE'', to_jsonb(t), $2
-         from roi.' || quote_ident(tg_table_name) || ' t
-         join softpro.integrations i on i.organization_id = t.organization_id
-         where t.deleted_at is null'
-    using tg_argv[0], coalesce(nullif(current_setting('softpro.user', true), ''), session_user);
-    perform pg_notify('softpro_outbox', '');
+    insert into roi.{table}_history ({columns}, valid_from, valid_to, changed_fields)
+    select {t_columns}, t.updated_at, greatest(now(), t.updated_at), array['deleted_at']
+    from roi.{table} t
+    where t.deleted_at is null;
+    insert into softpro.outbox
+        (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, old_value, changed_by)
+    select i.id, t.organization_id, '{kind}', t.id, t.{key}, 'DELETE', to_jsonb(t),
+           coalesce(nullif(current_setting('softpro.user', true), ''), session_user)
+    from roi.{table} t
+    join softpro.integrations i on i.organization_id = t.organization_id
+    where t.deleted_at is null;
+    notify softpro_outbox;
     return null;
 end
 $$;
-comment on function softpro.note_truncate is 'a table that is emptied is a delete of each of its rows';
-"""
+comment on function softpro.note_truncate_of_{table} is 'a table that is emptied is a delete of each of its rows';
 
-TRIGGERS = """
 create trigger before_edit before insert or update on roi.{table}
     for each row when (current_setting('softpro.loading', true) is distinct from 'on')
-    execute function softpro.before_edit('{kind}', '{key}');
+    execute function softpro.before_edit_of_{table}();
 create trigger note_edit after insert or update or delete on roi.{table}
     for each row when (current_setting('softpro.loading', true) is distinct from 'on')
-    execute function softpro.note_edit('{kind}', '{key}');
+    execute function softpro.note_edit_of_{table}();
 create trigger note_truncate before truncate on roi.{table}
     for each statement when (current_setting('softpro.loading', true) is distinct from 'on')
-    execute function softpro.note_truncate('{kind}', '{key}');
+    execute function softpro.note_truncate_of_{table}();
 """
+COLUMNS = """
+select array_agg(quote_ident(attname) order by attnum)
+from pg_attribute
+where attrelid = 'roi.{table}'::regclass and attnum > 0 and not attisdropped
+"""
+TIMES = {
+    "transactions": ("opened_at", "estimated_closing_at", "actual_closing_at"),
+    "contacts": (),
+}
+ODD = "coalesce(new.{column} not between '0001-01-02' and '9999-12-30', false)"
 
 
 def upgrade() -> None:
@@ -296,4 +334,15 @@ def upgrade() -> None:
         ("CONTACT", "contacts", "softpro_contact_id"),
     ):
         execute(KEYLESS.format(table=table, key=key))
-        execute(TRIGGERS.format(kind=kind, table=table, key=key))
+        columns = execute(COLUMNS.format(table=table)).scalar_one()
+        execute(
+            WATCH.format(
+                kind=kind,
+                table=table,
+                key=key,
+                columns=", ".join(columns),
+                old_columns=", ".join(f"old.{column}" for column in columns),
+                t_columns=", ".join(f"t.{column}" for column in columns),
+                odd_times=" or ".join(ODD.format(column=column) for column in TIMES[table]) or "false",
+            )
+        )
