@@ -6,9 +6,9 @@ strategy decides, or a person. What is to be sent to SoftPro stays in the outbox
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,9 +25,10 @@ from softpro.store.outbox import Edit
 from softpro.sync.load import Agreed
 from softpro.vendor import capabilities
 from softpro.vendor.contract import ROI_SYSTEMS_ID
-from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Sides, Strategies, Times, decide
+from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Sides, Strategies, decide
 from softpro.writeback.owners import Owners
 from softpro.writeback.rows import bring_back
+from softpro.writeback.touched import Outcome, Rules, Touched, is_unchanged
 from softpro.writeback.values import Fields, decode, decoded, encode, fields_of, laid_over, same
 
 IN_REVIEW = "conflict: waits for a person"
@@ -144,16 +145,16 @@ class Agreement:
         }
         in_force = sets.current(connection, run.integration_id, run.entity_type)
         chosen = options.read(connection, run.integration_id)
-        rules = _Rules(
+        rules = Rules(
             Owners.of(run.entity_type, in_force.mappings),
             Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides),
             timedelta(seconds=capabilities.read(connection, run.integration_id).clock_ahead_seconds),
             chosen.push_deletes and run.entity_type.deletable,
         )
-        outcome = _Outcome()
+        outcome = Outcome()
         for roi_id in ids:
             softpro, updated_at = staged[entity_ids[roi_id]]
-            record = _Record(
+            record = Touched(
                 entity_ids[roi_id], roi_id, softpro, updated_at, rows.get(roi_id), edits.get(roi_id, []), merged
             )
             self.seen.update(edit.id for edit in record.edits)
@@ -173,7 +174,7 @@ class Agreement:
         )
         outbox.keep_unnamed(self.connection, creates, self.run.entity_type.key, owners.named)
 
-    def _edited(self, rules: _Rules, record: _Record, outcome: _Outcome) -> None:
+    def _edited(self, rules: Rules, record: Touched, outcome: Outcome) -> None:
         softpro = fields_of(self.run.entity_type, record.staged)
         changes: Fields = {}
         decisions: dict[str, Decision] = {}
@@ -190,7 +191,7 @@ class Agreement:
                     self._start_from(three.base, edits, three.roi, name)
             elif same(three.softpro, three.roi):
                 agreed.append(("AGREED", edits))
-            elif _unchanged(three, edits):
+            elif is_unchanged(three, edits):
                 changes[name] = three.roi
             elif same(three.roi, three.base):  # somebody changed it, and changed it back
                 agreed.append(("WITHDRAWN", edits))
@@ -229,7 +230,7 @@ class Agreement:
         self.seen.add(outbox.replace(self.connection, edits, encode(softpro), encode(result), self.run.log_id))
         return {name: result}
 
-    def _deleted_here(self, rules: _Rules, record: _Record, outcome: _Outcome) -> None:
+    def _deleted_here(self, rules: Rules, record: Touched, outcome: Outcome) -> None:
         """The record was deleted here, and SoftPro has it, perhaps in another version."""
         delete = [edit for edit in record.edits if edit.operation == "DELETE"]
         was = decode(delete[-1].old_value or "{}")
@@ -283,18 +284,18 @@ class Agreement:
             )
             self.seen.add(outbox.replace(self.connection, delete, encode(held), None, self.run.log_id))
 
-    def _bring_back(self, record: _Record, was: dict[str, Any], how: str, outcome: _Outcome) -> None:
+    def _bring_back(self, record: Touched, was: dict[str, Any], how: str, outcome: Outcome) -> None:
         outbox.settle(self.connection, [edit.id for edit in record.edits], how, self.run.log_id)
         if record.row is None:
             outcome.brought_back.append(was)
 
-    def _settled(self, record: _Record) -> None:
+    def _settled(self, record: Touched) -> None:
         """What was in review, if it was, is no conflict any more."""
         conflicts.resolve(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
 
     def _note(
         self,
-        record: _Record,
+        record: Touched,
         kind: str,
         sides: Mapping[str, Sides],
         decisions: Mapping[str, Decision],
@@ -321,7 +322,7 @@ class Agreement:
             log_id=self.run.log_id,
         )
 
-    def _write(self, outcome: _Outcome) -> None:
+    def _write(self, outcome: Outcome) -> None:
         bring_back(self.connection, self.run.entity_type, outcome.brought_back)
         if outcome.changes:
             self._execute(
@@ -351,67 +352,6 @@ class Agreement:
             "log_id": self.run.log_id,
         }
         return self.connection.execute(composed, {**known, **parameters})
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What decides: who owns a field, the strategies, SoftPro's clock, and whether deletes are sent."""
-
-    owners: Owners
-    strategies: Strategies
-    clock_ahead: timedelta
-    deletes: bool
-
-    def times(self, softpro_updated_at: datetime, edits: Sequence[Edit]) -> Times:
-        return Times(softpro_updated_at - self.clock_ahead, edits[-1].changed_at)
-
-
-@dataclass(frozen=True)
-class _Record:
-    """A staged record that was edited here. `row`: as it stands; None: somebody deleted it. `merged`: it may be what is
-    staged already."""
-
-    entity_id: str
-    roi_id: UUID
-    staged: dict[str, Any]
-    updated_at: datetime
-    row: dict[str, Any] | None
-    edits: list[Edit]
-    merged: bool
-
-    @property
-    def is_same_version(self) -> bool:
-        """SoftPro has not changed the record since it was loaded: what differs comes of another mapping."""
-        before = self.row or decode(self.edits[-1].old_value or "{}")
-        return not self.merged and bool(before.get("softpro_updated_at") == self.staged["softpro_updated_at"])
-
-    def by_field(self) -> dict[str, list[Edit]]:
-        found: dict[str, list[Edit]] = {}
-        for edit in self.edits:
-            if edit.field is not None:
-                found.setdefault(edit.field, []).append(edit)
-        return found
-
-
-@dataclass
-class _Outcome:
-    """What is to be written: columns of staged records, records that leave staging, rows that come back."""
-
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-    in_review: int = 0
-    deleted: list[str] = field(default_factory=list)
-    brought_back: list[dict[str, Any]] = field(default_factory=list)
-
-    def stays_deleted(self, record: _Record) -> None:
-        self.left_out.append(record.entity_id)
-        self.deleted.append(record.entity_id)
-
-
-def _unchanged(sides: Sides, edits: Sequence[Edit]) -> bool:
-    """SoftPro holds what both sides agreed on, or what this field had here since: then we sent it ourselves, and the
-    answer was lost."""
-    return same(sides.softpro, sides.base) or any(same(sides.softpro, decoded(edit.new_value)) for edit in edits)
 
 
 def _object(fields: Fields) -> str:
