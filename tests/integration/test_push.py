@@ -134,11 +134,14 @@ def test_a_field_that_no_mapping_names_is_left_alone(office: Office) -> None:
 
 
 def test_another_mapping_is_no_change_at_softpro(office: Office) -> None:
+    office.edit_there(email="as.it.was@example.com")
+    office.sync()
     office.edit_here(notes="ours", email="ours@example.com")
     office.map_by(but("email", transformation_rule={"fromSoftPro": "$uppercase($)", "toSoftPro": "$lowercase($)"}))
     pipeline.remap(office.database, office.integration, CONTACT, sync_type=SyncType.MANUAL, run_id="remap")
     assert office.here("notes", "email") == ("ours", "ours@example.com")
-    pushed(office.services, office.integration)
+    log = pushed(office.services, office.integration)
+    assert (log.status, log.records_processed, log.error_message) == ("COMPLETED", 1, None)
     there = office.there()[office.key]
     assert (there["notes"], there["email"]) == ("ours", "ours@example.com")
     assert office.here("email") == ("OURS@EXAMPLE.COM",)
