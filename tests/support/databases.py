@@ -89,7 +89,9 @@ class Server:
         with self._admin.connect() as connection:
             while self._left:
                 connection.execute(sql.SQL("drop database {} with (force)").format(self._left.pop()))
-            connection.execute(sql.SQL("create database {} template {}").format(name, sql.Identifier(template)))
+            # A copy of the files takes two thirds of the time that a log of all pages does.
+            create = sql.SQL("create database {} template {} strategy file_copy")
+            connection.execute(create.format(name, sql.Identifier(template)))
         try:
             yield self.named(name._obj[0])
         finally:
