@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
-from softpro import connecting, pipeline, reconciling, settings
+from softpro import connecting, reconciling, settings, syncing
 from softpro.bars import rotation_bar
 from softpro.commands import access, conflicts, coverage, holds, mappings, push, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
@@ -133,7 +133,7 @@ def sync(
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
         if record:
             return of_log(
-                pipeline.sync_records(
+                syncing.sync_records(
                     services_,
                     integration,
                     entity_type,
@@ -143,7 +143,7 @@ def sync(
                     stage=stage,
                 )
             )
-        log = pipeline.sync(
+        log = syncing.sync(
             services_,
             integration,
             entity_type,
@@ -170,7 +170,7 @@ def remap(
 
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
         return of_log(
-            pipeline.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
+            syncing.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
         )
 
     run_streams(database_, organization, entity_types(entity), run, context.obj or as_json)

@@ -2,7 +2,7 @@
 
     begin → extract → transform → check → load → … → finish
 
-`sync` runs them one after the other, slice by slice, to the end of the list; the DAG runs the same functions as tasks.
+`softpro.syncing` makes whole runs of them; the DAG runs the same functions as tasks.
 Rows travel through PostgreSQL, so any step can be run again at any time:
 
 * begin      takes the stream's lease and opens the sync log
@@ -13,8 +13,8 @@ Rows travel through PostgreSQL, so any step can be run again at any time:
 * load       merges staging into `roi`, writes history, quarantines what was rejected, settles what was loaded
 * finish     closes the log and frees the stream; `fail` does so when a step raised
 
-`remap` has `mark` in place of `extract`: it makes everything pending that is in `raw`; `replay` what is in quarantine.
-`sync_records` has `fetch`: it asks for a few records, one by one.
+A remap has `mark` in place of `extract`: it makes everything pending that is in `raw`; a replay what is in quarantine.
+A run over a few records has `fetch`: it asks for them one by one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from collections.abc import Callable, Collection, Sequence
 from uuid import UUID
 
 from softpro import settings
-from softpro.beside import beside
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.errors import LeaseLost, SoftProError, UsageError
+from softpro.errors import LeaseLost, SoftProError
 from softpro.mapping import sets
 from softpro.quality.batch import Standard
 from softpro.quality.check import Checked
@@ -253,128 +252,6 @@ def fail(database: Database, run: Run, error: BaseException, *, clocked: bool = 
     return log
 
 
-def sync(
-    services: Services,
-    integration: Integration,
-    entity_type: EntityType,
-    *,
-    mode: Mode,
-    sync_type: SyncType,
-    run_id: str,
-    progress: Progress = lambda fetched, total: None,
-    stage: Stage = lambda name, came_to: None,
-) -> SyncLog:
-    """Runs all steps, slice by slice, until the stream is up to date. Returns the finished log.
-
-    After a slice, and wherever there is much, what is pending is transformed, checked and loaded on a thread of its
-    own, while this one fetches more.
-
-    Raises LeaseHeld. Any other error ends the run as FAILED, in the log that is returned.
-    """
-    database = services.database
-    run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
-
-    def work() -> None:
-        with beside(lambda: apply(database, run)) as parts:
-            fetched, first, backlog = 0, True, True
-
-            def advanced(in_slice: int, total: int) -> None:
-                parts.follow(fetched + in_slice, fetched + total)
-                progress(in_slice, total)
-
-            while backlog:
-                stage("extract", "")
-                extracted = extract(
-                    services,
-                    run,
-                    first_slice=first,
-                    progress=advanced,
-                    waiting=lambda seconds: stage("extract", f"{seconds:.0f} s until the rate limit lets more through"),
-                )
-                fetched, first, backlog = fetched + extracted.fetched, False, extracted.backlog
-                if backlog:
-                    parts.begin(fetched)
-            stage("transform", f"{fetched} fetched")
-            parts.wait()
-        apply(database, run, stage)
-
-    return through(database, run, work)
-
-
-def sync_records(
-    services: Services,
-    integration: Integration,
-    entity_type: EntityType,
-    records: Sequence[str],
-    *,
-    sync_type: SyncType,
-    run_id: str,
-    stage: Stage = silent,
-) -> SyncLog:
-    """Fetches the records of these ids, and maps, checks and loads them, changed or not, beside whatever else goes on.
-
-    Ends as `sync` does.
-    """
-    database = services.database
-    run = begin(
-        database, integration, entity_type, mode=Mode.RECORDS, sync_type=sync_type, run_id=run_id, records=records
-    )
-
-    def work() -> None:
-        stage("fetch", "")
-        fetched = fetch_all(services, run, seconds=SLICE_SECONDS * max(1, len(records) // 50))
-        stage("transform", f"{len(fetched.landed)} fetched")
-        apply(database, run, stage)
-
-    return through(database, run, work)
-
-
-def remap(
-    database: Database,
-    integration: Integration,
-    entity_type: EntityType,
-    *,
-    sync_type: SyncType,
-    run_id: str,
-    stage: Stage = lambda name, came_to: None,
-) -> SyncLog:
-    """Maps, checks and loads again everything that was ever fetched, without asking SoftPro. Ends as `sync` does."""
-    run = begin(database, integration, entity_type, mode=Mode.REMAP, sync_type=sync_type, run_id=run_id)
-
-    def work() -> None:
-        stage("mark", "")
-        marked = mark(database, run)
-        stage("transform", f"{marked.records} marked")
-        apply(database, run, stage)
-
-    return through(database, run, work)
-
-
-def replay(
-    database: Database,
-    integration: Integration,
-    entity_type: EntityType,
-    *,
-    cases: Collection[UUID] | None = None,
-    sync_type: SyncType,
-    run_id: str,
-    stage: Stage = silent,
-) -> SyncLog:
-    """Maps, checks and loads again the records of the open cases, of all or of these, without asking SoftPro.
-
-    Ends as `sync` does; the log's reason says how many cases were left, as their records could not land.
-    """
-    run = begin(database, integration, entity_type, mode=Mode.REPLAY, sync_type=sync_type, run_id=run_id)
-
-    def work() -> None:
-        stage("mark", "")
-        marked = mark_cases(database, run, cases)
-        stage("transform", f"{marked.records} marked")
-        apply(database, run, stage)
-
-    return through(database, run, work)
-
-
 def apply(database: Database, run: Run, stage: Stage = silent) -> None:
     """Takes what is pending through transform, check and load; `stage` was told of the first."""
     transformed = transform(database, run)
@@ -400,12 +277,3 @@ def through(database: Database, run: Run, work: Callable[[], None], *, clocked: 
     except BaseException as error:
         fail(database, run, error, clocked=clocked)
         raise
-
-
-def organization_streams(integration: Integration, wanted: list[EntityType] | None) -> list[EntityType]:
-    """The entity types to sync: the wanted ones, or all that are switched on. Raises UsageError for one that is off."""
-    on = integration.entity_types()
-    off = [entity_type.table for entity_type in wanted or [] if entity_type not in on]
-    if off:
-        raise UsageError(f"The sync of {', '.join(off)} is switched off for {integration.organization_id}")
-    return [entity_type for entity_type in on if wanted is None or entity_type in wanted]

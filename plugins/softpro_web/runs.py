@@ -13,11 +13,11 @@ from fastapi.concurrency import run_in_threadpool
 
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.pipeline import organization_streams
 from softpro.store import leases, logs
 from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
+from softpro.syncing import organization_streams
 from softpro_web.callers import Caller
 from softpro_web.deps import airflow_app
 from softpro_web.models import Answer, Started, SyncResult

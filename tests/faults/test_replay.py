@@ -9,7 +9,7 @@ import os
 import time
 from dataclasses import replace
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
@@ -48,7 +48,7 @@ def test_all_that_a_wrong_mapping_quarantined_loads_by_a_replay_without_a_call(
     with database.connect() as connection:
         sets.replace(connection, acme.id, "acme", right, "the test")
     began = time.monotonic()
-    log = pipeline.replay(database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="replay")
+    log = syncing.replay(database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="replay")
 
     print(f"{RECORDS} records replayed in {time.monotonic() - began:.1f} s")
     assert (log.status, log.records_processed, log.records_failed) == ("COMPLETED", RECORDS, 0)

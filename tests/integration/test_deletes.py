@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from softpro import pipeline, reconciling
+from softpro import reconciling, syncing
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseLost, ServerError
 from softpro.services import Services
@@ -251,7 +251,7 @@ def test_a_deleted_record_comes_back_only_when_softpro_sends_it_again(
     assert reconcile(services, acme).deleted == 2
 
     sync(services, acme, mode=Mode.FULL)
-    pipeline.remap(database, acme, EntityType.TRANSACTION, sync_type=MANUAL, run_id="remap")
+    syncing.remap(database, acme, EntityType.TRANSACTION, sync_type=MANUAL, run_id="remap")
     assert ids(database, DELETED) == ids(database, IN_RAW) == [changed, same]
 
     newer = {**json.loads(kept[changed]), "notes": "alive", "updatedAt": "2025-12-01T00:00:00.000Z"}

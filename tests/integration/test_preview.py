@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.entities import EntityType, SyncType
 from softpro.errors import MappingError
 from softpro.mapping import sets
@@ -191,7 +191,7 @@ def test_the_preview_and_the_remap_that_follows_say_the_same(services: Services,
 
     with services.database.connect() as connection:
         sets.replace(connection, acme.id, "acme", proposed, "me")
-    pipeline.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="remap")
+    syncing.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="remap")
 
     cases = rows(services.database, "select entity_id, reasons from softpro.quarantine")
     assert {case["entity_id"]: case["reasons"] for case in cases} == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
@@ -27,7 +27,7 @@ def give(services: Services, integration: Integration, mappings: list[Mapping]) 
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
-    return pipeline.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
+    return syncing.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
 
 
 def in_capitals(column: str) -> list[Mapping]:

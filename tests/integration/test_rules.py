@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
@@ -146,7 +146,7 @@ def test_a_set_of_hundreds_of_names_and_rules_is_mapped(connected: Connected, se
     for more in (names, names[:150] + ruled[:40], ruled):
         give(services, acme, default_mappings(TRANSACTION) + more)
         log = (
-            pipeline.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+            syncing.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
             if one(services.database, "select count(*) from raw.records")
             else sync(services, acme)
         )

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from softpro import pipeline
+from softpro import pipeline, syncing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
 from softpro.mapping import sets
@@ -51,7 +51,7 @@ def restore(services: Services, integration: Integration, number: int) -> Replac
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
-    return pipeline.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
+    return syncing.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
 
 
 def listed(

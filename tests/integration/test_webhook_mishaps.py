@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from softpro import pipeline
+from softpro import pipeline, syncing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
 from softpro.mapping.mapping import Mapping
@@ -105,7 +105,7 @@ def test_what_a_run_over_records_staged_does_not_replace_what_newer_mappings_mad
         number = Mapping(TRANSACTION, "orderId", "transaction_number", "SOFTPRO_TO_ROI")
         sets.replace(connection, acme.id, "acme", [number], author="a test")
         current = integrations.get(connection, acme.id)
-    pipeline.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")
+    syncing.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")
 
     pipeline.check(services.database, run)
     pipeline.load(services.database, run)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.quality import cases
@@ -71,7 +71,7 @@ def discard(services: Services, case: Case, reason: str = "a test of the vendor'
 
 
 def replay(services: Services, integration: Integration, *chosen: UUID) -> SyncLog:
-    return pipeline.replay(
+    return syncing.replay(
         services.database,
         integration,
         EntityType.TRANSACTION,
@@ -82,7 +82,7 @@ def replay(services: Services, integration: Integration, *chosen: UUID) -> SyncL
 
 
 def remap(services: Services, integration: Integration) -> SyncLog:
-    return pipeline.remap(
+    return syncing.remap(
         services.database,
         integration,
         EntityType.TRANSACTION,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import uuid4
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
@@ -39,11 +39,11 @@ def give(services: Services, acme: Integration, **fields: str) -> None:
 
 
 def remap(services: Services, acme: Integration) -> SyncLog:
-    return pipeline.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+    return syncing.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
 
 
 def replay(services: Services, acme: Integration) -> SyncLog:
-    return pipeline.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+    return syncing.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
 
 
 def all_holds(services: Services, acme: Integration) -> list[Hold]:

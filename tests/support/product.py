@@ -12,7 +12,7 @@ from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-from softpro import connecting, pipeline
+from softpro import connecting, pipeline, syncing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.services import Services
 from softpro.services import services as read_services
@@ -129,9 +129,7 @@ def sync(
     """A run of one stream from begin to finish, with the integration as it stands now."""
     with services.database.connect() as connection:
         current = integrations.get(connection, integration.id)
-    return pipeline.sync(
-        services, current, entity_type, mode=mode, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}"
-    )
+    return syncing.sync(services, current, entity_type, mode=mode, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
 
 
 def begin(

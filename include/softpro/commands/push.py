@@ -16,9 +16,9 @@ from softpro.commands.lines import table, value
 from softpro.commands.streams import Came, of_log, run_streams
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
-from softpro.pipeline import organization_streams
 from softpro.services import services
 from softpro.store import conflicts, integrations, pushes
+from softpro.syncing import organization_streams
 from softpro.timestamps import format_milliseconds
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
 from softpro.commands.streams import Came, of_log, run_streams
 from softpro.entities import EntityType, SyncType
@@ -145,7 +145,7 @@ def run_replay(
     """Replays the organization's open cases, or those that are chosen, and prints what became of each stream's."""
 
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
-        log = pipeline.replay(
+        log = syncing.replay(
             database_, integration, entity_type, cases=chosen, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
         )
         with database_.connect() as connection:

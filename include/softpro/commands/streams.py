@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import typer
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.bars import progress_bar
 from softpro.commands.common import say
 from softpro.entities import EntityType
@@ -48,7 +48,7 @@ def run_streams(
     with database.connect() as connection:
         integration = integrations.find(connection, organization)
     run_id, ended_well = f"cli__{uuid4()}", True
-    for entity_type in pipeline.organization_streams(integration, wanted):
+    for entity_type in syncing.organization_streams(integration, wanted):
         try:
             with progress_bar(entity_type) as (progress, stage):
                 came = run(integration, entity_type, run_id, progress, stage)

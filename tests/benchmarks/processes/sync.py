@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from softpro import pipeline
+from softpro import syncing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.services import services
 from softpro.settings import DatabaseSettings, load
@@ -19,7 +19,7 @@ def sync(job: Job) -> None:
     made = services(open_database(*load(DatabaseSettings)))
     with made.database.connect() as connection:
         integration = integrations.find(connection, job["organization"])
-    log = pipeline.sync(
+    log = syncing.sync(
         made,
         integration,
         EntityType.TRANSACTION,
