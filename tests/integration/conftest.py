@@ -13,6 +13,8 @@ from softpro.store.integrations import Integration
 
 from ..support.both_ways import Office
 from ..support.cases import as_bytes
+from ..support.databases import execute, rows
+from ..support.in_review import TRANSACTION, Both
 from ..support.kinds import Connected, StartSandbox
 from ..support.product import between, sync
 from ..support.vendor import Sandbox
@@ -45,3 +47,28 @@ def loaded(start_sandbox: StartSandbox, database: Database) -> tuple[Services, I
 @pytest.fixture
 def office(services: Services, acme: Integration, sandbox: Sandbox, vendor_organization: str) -> Office:
     return Office(services, acme, sandbox, vendor_organization)
+
+
+@pytest.fixture
+def both(services: Services, connected: Connected, sandbox: Sandbox, vendor_organization: str) -> Both:
+    acme = connected("acme")
+    sync(services, acme, TRANSACTION)
+    execute(
+        services.database, "update softpro.integrations set conflict_strategy = 'MANUAL_REVIEW', push_deletes = true"
+    )
+    [first] = rows(
+        services.database, "select id, softpro_order_id from roi.transactions order by softpro_order_id limit 1"
+    )
+    made = Both(services, acme, sandbox, vendor_organization, first["id"], first["softpro_order_id"])
+    made.change(notes="as it was", purchasePrice=400_000, loanAmount=200_000)
+    made.sync()
+    return made
+
+
+@pytest.fixture
+def in_review(both: Both) -> Both:
+    """Both changed `notes`; ROI the price, too, and SoftPro the loan."""
+    both.edit(notes="ours", purchase_price=500_000)
+    both.change(notes="theirs", loanAmount=300_000)
+    both.sync()
+    return both

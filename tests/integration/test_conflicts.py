@@ -3,151 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
-from psycopg import sql
 
-from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import DecidedAlready, NotFoundHere, OutOfDate, UsageError
-from softpro.pushing import push
-from softpro.services import Services
-from softpro.store import conflicts
-from softpro.store.conflicts import Conflict
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run
-from softpro.writeback import deletes
 from softpro.writeback.resolve import resolve, resolve_some
-from softpro.writeback.reverse import reversal, reverse
+from softpro.writeback.reverse import reversal
 from softpro.writeback.review import Choices, Value
-from softpro.writeback.settle import settle_missing
 from softpro.writeback.values import decode
 
-from ..support.databases import execute, one, rows
-from ..support.kinds import Connected
-from ..support.product import sync
-from ..support.vendor import Sandbox
-
-TRANSACTION = EntityType.TRANSACTION
-OPEN = "select count(*) from softpro.outbox where settled_at is null"
-
-
-@dataclass(frozen=True)
-class Both:
-    """An organization under MANUAL_REVIEW that sends deletes, its transactions loaded, and one of them."""
-
-    services: Services
-    integration: Integration
-    sandbox: Sandbox
-    organization: str
-    roi_id: UUID
-    entity_id: str
-
-    def edit(self, **values: object) -> None:
-        """Somebody changes the row."""
-        query = sql.SQL("update roi.transactions set {} where id = {}").format(
-            sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in values.items()
-            ),
-            self.roi_id,
-        )
-        execute(self.services.database, query)
-
-    def delete_there(self) -> None:
-        """SoftPro deletes the record, and a push finds out."""
-        self.sandbox.delete(self.organization, self.entity_id)
-        with self.services.database.connect() as connection:
-            [log] = connection.execute("select id, clock_timestamp() as now from softpro.sync_logs limit 1").fetchall()
-            stream = (self.integration.id, self.integration.organization_id, TRANSACTION)
-            settle_missing(connection, Run(log["id"], *stream, Mode.PUSH, None, ()), self.entity_id, log["now"])
-
-    def delete(self) -> None:
-        execute(self.services.database, "delete from roi.transactions where id = %s", self.roi_id)
-
-    def change(self, **fields: object) -> None:
-        """Somebody changes the record at SoftPro."""
-        with self.services.client(self.integration) as client:
-            client.change(TRANSACTION, self.entity_id, fields, None)
-
-    def sync(self) -> None:
-        assert sync(self.services, self.integration, TRANSACTION).succeeded
-
-    def push(self) -> None:
-        log = push(self.services, self.integration, TRANSACTION, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
-        assert (log.status, log.records_failed) == ("COMPLETED", 0), log.error_message
-
-    @property
-    def row(self) -> dict[str, Any] | None:
-        found = rows(self.services.database, "select * from roi.transactions where id = %s", self.roi_id)
-        return found[0] if found and found[0]["deleted_at"] is None else None
-
-    @property
-    def there(self) -> dict[str, Any] | None:
-        return self.sandbox.records(self.organization).get(self.entity_id)
-
-    @property
-    def notes(self) -> tuple[Any, Any]:
-        """The field on both sides."""
-        assert self.row is not None
-        assert self.there is not None
-        return self.row["notes"], self.there["notes"]
-
-    def conflicts(self) -> list[Conflict]:
-        with self.services.database.connect() as connection:
-            found, total = conflicts.page(
-                connection, self.integration.id, status=None, entity_type=None, limit=50, offset=0
-            )
-        assert total == len(found)
-        return found
-
-    @property
-    def conflict(self) -> Conflict:
-        [found] = self.conflicts()
-        return found
-
-    def resolve(self, choices: Choices, **more: Any) -> Conflict:
-        with self.services.database.connect() as connection:
-            return resolve(connection, self.integration.id, self.conflict.id, choices, by="ada", **more)
-
-    def reverse(self) -> Conflict:
-        with self.services.database.connect() as connection:
-            return reverse(connection, self.integration.id, self.conflict.id, by="grace")
-
-    def rests(self) -> None:
-        """Nothing is left to be done on either side."""
-        self.sync()
-        self.push()
-        assert one(self.services.database, OPEN) == 0
-        asked = self.sandbox.requests_of(self.organization)
-        self.push()
-        assert self.sandbox.requests_of(self.organization) == asked
-
-
-@pytest.fixture
-def both(services: Services, connected: Connected, sandbox: Sandbox, vendor_organization: str) -> Both:
-    acme = connected("acme")
-    sync(services, acme, TRANSACTION)
-    execute(
-        services.database, "update softpro.integrations set conflict_strategy = 'MANUAL_REVIEW', push_deletes = true"
-    )
-    [first] = rows(
-        services.database, "select id, softpro_order_id from roi.transactions order by softpro_order_id limit 1"
-    )
-    made = Both(services, acme, sandbox, vendor_organization, first["id"], first["softpro_order_id"])
-    made.change(notes="as it was", purchasePrice=400_000, loanAmount=200_000)
-    made.sync()
-    return made
-
-
-@pytest.fixture
-def in_review(both: Both) -> Both:
-    """Both changed `notes`; ROI the price, too, and SoftPro the loan."""
-    both.edit(notes="ours", purchase_price=500_000)
-    both.change(notes="theirs", loanAmount=300_000)
-    both.sync()
-    return both
+from ..support.databases import one
+from ..support.in_review import Both
 
 
 def test_nothing_of_a_record_in_review_moves(in_review: Both) -> None:
@@ -307,78 +174,6 @@ def test_a_record_that_softpro_deleted_meanwhile_is_another_conflict(in_review: 
     assert (in_review.row, in_review.there) == (None, None)
 
 
-@pytest.fixture
-def deleted(both: Both) -> Both:
-    """Deleted in ROI, changed at SoftPro."""
-    both.delete()
-    both.change(notes="theirs")
-    both.sync()
-    assert (both.conflict.kind, both.conflict.status, both.row) == ("DELETED_IN_ROI", "OPEN", None)
-    return both
-
-
-def test_a_delete_that_softpro_wins_over_brings_the_row_back_as_it_is_there(deleted: Both) -> None:
-    deleted.resolve("SOFTPRO")
-    deleted.rests()
-    assert deleted.notes == ("theirs", "theirs")
-
-
-def test_a_delete_that_roi_wins_with_is_sent(deleted: Both) -> None:
-    deleted.resolve("ROI")
-    deleted.rests()
-    assert (deleted.row, deleted.there) == (None, None)
-
-
-def test_a_delete_that_would_not_be_sent_cannot_win(deleted: Both) -> None:
-    execute(deleted.services.database, "update softpro.integrations set push_deletes = false")
-    with pytest.raises(UsageError, match="not sent to SoftPro"):
-        deleted.resolve("ROI")
-    with pytest.raises(UsageError, match="as a whole"):
-        deleted.resolve({"notes": "SOFTPRO"})
-    assert deleted.conflict.status == "OPEN"
-
-
-def test_what_is_gone_on_both_sides_is_no_conflict_any_more(deleted: Both) -> None:
-    deleted.delete_there()
-    assert (deleted.conflict.status, deleted.conflict.reason) == ("RESOLVED", "Both sides deleted it")
-    deleted.rests()
-
-
-@pytest.fixture
-def gone(both: Both) -> Both:
-    """Changed in ROI, deleted at SoftPro."""
-    both.edit(notes="ours")
-    both.delete_there()
-    both.push()
-    assert (both.conflict.kind, both.conflict.status) == ("DELETED_IN_SOFTPRO", "OPEN")
-    assert both.row is not None
-    return both
-
-
-def test_a_row_that_softpro_deleted_is_deleted_where_softpro_wins(gone: Both) -> None:
-    gone.resolve("SOFTPRO")
-    assert gone.row is None
-    gone.rests()
-
-
-def test_a_row_that_softpro_deleted_is_sent_as_a_new_record_where_roi_wins(gone: Both) -> None:
-    gone.resolve("ROI")
-    gone.rests()
-    row = gone.row
-    assert row is not None
-    assert row["softpro_order_id"] != gone.entity_id
-    assert gone.sandbox.records(gone.organization)[row["softpro_order_id"]]["notes"] == "ours"
-
-
-def test_a_row_that_softpro_deleted_and_that_was_edited_meanwhile_is_looked_at_again(gone: Both) -> None:
-    gone.edit(property_city="Springfield")
-    with pytest.raises(OutOfDate, match="property_city"):
-        gone.resolve("SOFTPRO")
-    assert decode(gone.conflict.roi) == {"notes": "ours", "property_city": "Springfield"}
-    gone.resolve("SOFTPRO")
-    assert gone.row is None
-
-
 def test_many_are_decided_for_one_side_each_by_itself(in_review: Both) -> None:
     nobodys = uuid4()
     with in_review.services.database.connect() as connection:
@@ -440,40 +235,3 @@ def test_what_is_open_or_not_loaded_yet_is_not_taken_back(in_review: Both) -> No
     in_review.resolve("SOFTPRO")
     with pytest.raises(OutOfDate, match="not loaded yet"):
         in_review.reverse()
-
-
-@pytest.fixture
-def too_many(both: Both) -> Both:
-    """So many are deleted at once that they wait for a person."""
-    execute(both.services.database, "delete from roi.transactions")
-    both.push()
-    return both
-
-
-def waiting(both: Both) -> int:
-    query = "select count(*) from softpro.outbox where operation = 'DELETE' and settled_at is null"
-    return int(one(both.services.database, query))
-
-
-def test_deletes_that_are_too_many_are_sent_once_a_person_lets_them_pass(too_many: Both) -> None:
-    many = waiting(too_many)
-    assert many == len(too_many.sandbox.records(too_many.organization))
-    with too_many.services.database.connect() as connection:
-        with pytest.raises(OutOfDate, match=f"{many} deletes of transactions wait now, not 1"):
-            deletes.approve(connection, too_many.integration, TRANSACTION, 1, "ada")
-        assert deletes.approve(connection, too_many.integration, TRANSACTION, many, "ada") == many
-        with pytest.raises(OutOfDate, match="0 deletes"):
-            deletes.approve(connection, too_many.integration, TRANSACTION, many, "ada")
-    too_many.push()
-    assert too_many.sandbox.records(too_many.organization) == {}
-    too_many.rests()
-
-
-def test_deletes_that_are_withdrawn_bring_their_rows_back(too_many: Both) -> None:
-    many = waiting(too_many)
-    with too_many.services.database.connect() as connection:
-        assert deletes.withdraw(connection, too_many.integration, TRANSACTION, many, "ada") == many
-    too_many.rests()
-    alive = "select count(*) from roi.transactions where deleted_at is null"
-    assert one(too_many.services.database, alive) == many == len(too_many.sandbox.records(too_many.organization))
-    assert too_many.row is not None  # by the id that it had
