@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from softpro.entities import EntityType, Mode, SyncType
@@ -19,7 +19,7 @@ from softpro.store.integrations import Integration
 from softpro.store.logs import SyncLog
 from softpro.syncing import organization_streams
 from softpro_web.callers import Caller
-from softpro_web.deps import airflow_app
+from softpro_web.deps import DatabaseDep, Starter, airflow_app
 from softpro_web.models import Answer, Started, SyncResult
 
 POLL_SECONDS = 0.5
@@ -29,33 +29,65 @@ LONGEST_WAIT_SECONDS = 300
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for the result")]
 
 
-async def result(
-    request: Request,
-    response: Response,
-    database: Database,
-    seconds: float,
-    *,
-    dag_id: str,
-    run_id: str,
-    conf: dict[str, Any],
-    log_id: UUID,
-) -> Answer[SyncResult] | Answer[Started]:
-    """Starts a run over one stream whose log was announced: its result when it ends within so many seconds, else 202
-    and where to look. Raises LeaseHeld where another run works on the stream, SoftProError as `trigger` does.
-    """
-    try:
-        await trigger(request, dag_id, run_id, conf)
-    except BaseException as failed:
-        await run_in_threadpool(_give_up, database, log_id, failed)
-        raise
-    entry = await wait(request, database, log_id, seconds)
-    if entry.status == "CANCELLED":
-        other = await run_in_threadpool(_at_work, database, entry)
-        raise LeaseHeld(entry.error_message or "Another run works on this now", other)
-    if entry.finished:
-        return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
-    response.status_code = 202
-    return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+class _Launch:
+    """A request that starts a run, by somebody who may, and waits for its result: what every such route takes."""
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response,
+        user: Starter,
+        database: DatabaseDep,
+        wait: Wait = DEFAULT_WAIT_SECONDS,
+    ) -> None:
+        self.request, self.user, self.database = request, user, database
+        self._response, self._seconds = response, wait
+
+    async def run(
+        self,
+        integration_id: UUID,
+        entity_type: EntityType,
+        *,
+        dag_id: str,
+        mode: Mode,
+        conf: Mapping[str, object],
+        require: Callable[[Connection, Integration], object] = lambda connection, integration: None,
+        record: str | None = None,
+    ) -> Answer[SyncResult] | Answer[Started]:
+        """Starts a run over one stream: its result when it ends within the wait, else 202 and where to look. `conf` is
+        what the DAG is told beside the stream; `require` and `record` are those of `announce`.
+
+        Raises what `announce` does; LeaseHeld where another run works on the stream, SoftProError as `trigger` does.
+        """
+        run_id = f"api__{uuid4()}"
+        integration, log_id = await run_in_threadpool(
+            announce,
+            self.database,
+            self.user,
+            integration_id,
+            entity_type,
+            run_id=run_id,
+            mode=mode,
+            require=require,
+            record=record,
+        )
+        stream = {"organization": integration.organization_id, "entity_types": [entity_type.table]}
+        try:
+            await trigger(self.request, dag_id, run_id, {**stream, **conf})
+        except BaseException as failed:
+            await run_in_threadpool(_give_up, self.database, log_id, failed)
+            raise
+        entry = await wait(self.request, self.database, log_id, self._seconds)
+        if entry.status == "CANCELLED":
+            other = await run_in_threadpool(_at_work, self.database, entry)
+            raise LeaseHeld(entry.error_message or "Another run works on this now", other)
+        if entry.finished:
+            return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
+        self._response.status_code = 202
+        return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+
+
+Launch = Annotated[_Launch, Depends()]
 
 
 def announce(

@@ -32,7 +32,8 @@ def connected(airflow: Airflow, organization: str, *records: str) -> tuple[Plugi
             timeout=30,
         ).raise_for_status()
     airflow.load(organization, "--entity", "transactions")
-    assert plugin.logs(integration_id)[0]["recordsFailed"] == len(records)
+    # By this run, or by the scheduler's, if that came first.
+    assert sum(log["recordsFailed"] for log in plugin.logs(integration_id)) == len(records)
     return plugin, integration_id
 
 

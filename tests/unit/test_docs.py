@@ -32,7 +32,7 @@ SQL_TYPES = {
 }
 BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 OTHER_WORDS = {"SOFTPRO_TO_ROI", "SOFTPRO_WINS", "SOFTPRO_ERROR"}  # a direction, a strategy, an error code
-RIGHTS = {"Reader": "read", "Operator": "operate", "Starter": "operate", "Configurer": "configure"}
+RIGHTS = {"Reader": "read", "Operator": "operate", "Starter": "operate", "Launch": "operate", "Configurer": "configure"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

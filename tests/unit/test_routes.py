@@ -33,16 +33,17 @@ def calls(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def test_whoever_starts_a_run_is_counted() -> None:
-    """Every route that may wait for a run takes a `Starter`."""
-    uncounted = [
-        f"{path.name}: {function.name}"
-        for path in WEB.glob("routes/*.py")
+    """Whatever a request's wait for a run is given to, is given a `Starter`, too."""
+    waiting = {
+        f"{path.name}: {function.name}": takes
+        for path in FILES
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(function, ast.AsyncFunctionDef) and function.decorator_list
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for takes in [{ast.unparse(each.annotation) for each in function.args.args if each.annotation}]
-        if "Wait" in takes and "Starter" not in takes
-    ]
-    assert uncounted == []
+        if "Wait" in takes
+    }
+    assert [name for name, takes in waiting.items() if "Starter" not in takes] == []
+    assert waiting
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

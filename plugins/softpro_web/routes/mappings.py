@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping as Dict
 from dataclasses import asdict
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query
 
 from softpro.entities import EntityType, Mode
 from softpro.mapping import sets
@@ -16,11 +15,10 @@ from softpro.mapping.sets import Replaced
 from softpro.store.database import Connection
 from softpro.store.integrations import Integration
 from softpro.sync import remap as remapping
-from softpro_web import runs
-from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader, Starter
+from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader
 from softpro_web.mapping_models import Change, InForce, RemapBody, RemapOffer, Updated
 from softpro_web.models import Answer, MappingOut, MappingsBody, Started, SyncResult
-from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
+from softpro_web.runs import Launch
 
 UPDATED, NO_CHANGE = "Mappings updated successfully", "Mappings are as they were"
 
@@ -57,21 +55,10 @@ def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Upda
 @router.post("/mappings/remap", responses={202: {"model": Answer[Started]}})
 async def remap(
     body: RemapBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
-    run_id = f"api__{uuid4()}"
-    integration, log_id = await run_in_threadpool(
-        runs.announce, database, user, body.integration_id, body.entity_type, run_id=run_id, mode=Mode.REMAP
-    )
-    conf = _conf(integration, [body.entity_type])
-    return await runs.result(
-        request, response, database, wait, dag_id=REMAP_DAG, run_id=run_id, conf=conf, log_id=log_id
-    )
+    return await launch.run(body.integration_id, body.entity_type, dag_id=REMAP_DAG, mode=Mode.REMAP, conf={})
 
 
 def updated(connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced]) -> Updated:

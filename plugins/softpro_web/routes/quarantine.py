@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from softpro.entities import EntityType, Mode
@@ -17,9 +17,8 @@ from softpro.quality.cases import Case, Resolution, Wanted
 from softpro.store.database import Database
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
-from softpro_web import runs
 from softpro_web.callers import Caller
-from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator, Starter
+from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator
 from softpro_web.models import Answer, ListAnswer, Meta, SyncResult
 from softpro_web.quarantine_models import (
     WITHOUT_NUL,
@@ -32,7 +31,7 @@ from softpro_web.quarantine_models import (
     WholeCase,
 )
 from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
-from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
+from softpro_web.runs import Launch
 
 router = APIRouter(prefix="/quarantine")
 Text = Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)]
@@ -83,17 +82,14 @@ def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
 async def edit(
     case_id: UUID,
     body: EditBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
     """Corrects the case's record and replays it. Where another run works on the stream, the next one loads it."""
-    case = await run_in_threadpool(_correct, database, case_id, _record(await request.body()), user)
+    record = _record(await launch.request.body())
+    case = await run_in_threadpool(_correct, launch.database, case_id, record, launch.user)
     replay = ReplayBody(integration_id=case.integration_id, entity_type=EntityType(case.entity_type), ids=[case.id])
     try:
-        return await _replay(replay, user, request, response, database, wait)
+        return await _replay(replay, launch)
     except LeaseHeld as held:
         raise LeaseHeld(f"The correction is stored, and the next run loads it. {held}", held.log_id) from held
 
@@ -101,14 +97,10 @@ async def edit(
 @router.post("/replay", responses={202: {"model": Answer[ReplayStarted]}})
 async def replay(
     body: ReplayBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
     """Maps, checks and loads the records of open cases again: the result when it ends within the wait, else 202."""
-    return await _replay(body, user, request, response, database, wait)
+    return await _replay(body, launch)
 
 
 @router.post("/{case_id}/discard")
@@ -119,32 +111,18 @@ def discard(case_id: UUID, body: DiscardBody, user: Operator, database: Database
         return Answer(data=_case_out(cases.discard(connection, case.id, body.reason, user.name)))
 
 
-async def _replay(
-    body: ReplayBody, user: Caller, request: Request, response: Response, database: Database, wait: float
-) -> Answer[ReplayResult] | Answer[ReplayStarted]:
-    run_id = f"api__{uuid4()}"
-    integration, log_id = await run_in_threadpool(
-        runs.announce,
-        database,
-        user,
+async def _replay(body: ReplayBody, launch: Launch) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+    answer = await launch.run(
         body.integration_id,
         body.entity_type,
-        run_id=run_id,
+        dag_id=REMAP_DAG,
         mode=Mode.REPLAY,
+        conf={"records": "quarantined", "cases": [str(case_id) for case_id in body.ids or []]},
         require=lambda connection, integration: cases.require_open(
             connection, integration.id, body.entity_type, body.ids or []
         ),
     )
-    conf = {
-        "organization": integration.organization_id,
-        "entity_types": [body.entity_type.table],
-        "records": "quarantined",
-        "cases": [str(case_id) for case_id in body.ids or []],
-    }
-    answer = await runs.result(
-        request, response, database, wait, dag_id=REMAP_DAG, run_id=run_id, conf=conf, log_id=log_id
-    )
-    left = await run_in_threadpool(_left, database, body.integration_id, body.entity_type, body.ids)
+    left = await run_in_threadpool(_left, launch.database, body.integration_id, body.entity_type, body.ids)
     if isinstance(answer.data, SyncResult):
         return Answer(data=ReplayResult(**answer.data.model_dump(), left=left))
     return Answer(data=ReplayStarted(**answer.data.model_dump(), left=left))

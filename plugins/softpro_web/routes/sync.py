@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from typing import Annotated, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Path, Query
 
 from softpro.entities import LONGEST_ID, EntityType, Mode
 from softpro.store import integrations, logs
-from softpro.store.database import Database
 from softpro.store.logs import Status, SyncLog
 from softpro.timestamps import format_milliseconds
-from softpro_web import runs
-from softpro_web.callers import Caller
-from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader, Starter
+from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader
 from softpro_web.models import (
     Answer,
     ListAnswer,
@@ -27,7 +23,7 @@ from softpro_web.models import (
     SyncResult,
     WholeLogOut,
 )
-from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
+from softpro_web.runs import Launch
 
 LARGEST_PAGE = 200
 LARGEST_OFFSET = 1_000_000_000
@@ -41,55 +37,39 @@ router = APIRouter(prefix="/sync")
 @router.post("/transactions", responses={202: {"model": Answer[Started]}})
 async def sync_transactions(
     body: SyncBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Syncs the integration's transactions: the result when it ends within the wait, else 202 and where to look."""
-    return await _sync(EntityType.TRANSACTION, body, user, request, response, database, wait)
+    return await _sync(EntityType.TRANSACTION, body, launch)
 
 
 @router.post("/contacts", responses={202: {"model": Answer[Started]}})
 async def sync_contacts(
     body: SyncBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
-    return await _sync(EntityType.CONTACT, body, user, request, response, database, wait)
+    return await _sync(EntityType.CONTACT, body, launch)
 
 
 @router.post("/transactions/{order_id}", responses={202: {"model": Answer[Started]}})
 async def sync_transaction(
     order_id: RecordId,
     body: SyncRecordBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
-    return await _sync(EntityType.TRANSACTION, body, user, request, response, database, wait, order_id)
+    return await _sync(EntityType.TRANSACTION, body, launch, order_id)
 
 
 @router.post("/contacts/{contact_id}", responses={202: {"model": Answer[Started]}})
 async def sync_contact(
     contact_id: RecordId,
     body: SyncRecordBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
-    return await _sync(EntityType.CONTACT, body, user, request, response, database, wait, contact_id)
+    return await _sync(EntityType.CONTACT, body, launch, contact_id)
 
 
 @router.get("/logs")
@@ -119,36 +99,18 @@ def read_log(log_id: UUID, user: Reader, database: DatabaseDep) -> Answer[WholeL
 
 
 async def _sync(
-    entity_type: EntityType,
-    body: SyncBody | SyncRecordBody,
-    user: Caller,
-    request: Request,
-    response: Response,
-    database: Database,
-    wait: float,
-    record: str | None = None,
+    entity_type: EntityType, body: SyncBody | SyncRecordBody, launch: Launch, record: str | None = None
 ) -> Answer[SyncResult] | Answer[Started]:
     """Starts a run over the stream, or over one `record` of it."""
-    run_id = f"api__{uuid4()}"
     mode = body.mode if isinstance(body, SyncBody) else Mode.RECORDS
-    integration, log_id = await run_in_threadpool(
-        runs.announce,
-        database,
-        user,
+    return await launch.run(
         body.integration_id,
         entity_type,
-        run_id=run_id,
+        dag_id=SYNC_DAG,
         mode=mode,
+        conf={"mode": mode.value} if record is None else {"records": [record]},
         require=lambda connection, integration: integrations.require_connected(integration),
         record=record,
-    )
-    conf: dict[str, object] = {
-        "organization": integration.organization_id,
-        "entity_types": [entity_type.table],
-        **({"mode": mode.value} if record is None else {"records": [record]}),
-    }
-    return await runs.result(
-        request, response, database, wait, dag_id=SYNC_DAG, run_id=run_id, conf=conf, log_id=log_id
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query, Response
 
 from softpro.entities import EntityType, Mode
 from softpro.store import integrations
@@ -15,13 +14,12 @@ from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
 from softpro.writeback import deletes
 from softpro.writeback.dry_run import dry_run
-from softpro_web import runs
 from softpro_web.answers import exactly
 from softpro_web.callers import Caller
-from softpro_web.deps import PUSH_DAG, DatabaseDep, Operator, Starter
+from softpro_web.deps import PUSH_DAG, DatabaseDep, Operator
 from softpro_web.models import Answer, ListAnswer, Meta, Started, SyncResult
 from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
-from softpro_web.runs import DEFAULT_WAIT_SECONDS, Wait
+from softpro_web.runs import Launch
 from softpro_web.write_back_models import DeletesBody, DeletesOut, OutgoingOut, PushBody
 
 router = APIRouter()
@@ -54,55 +52,39 @@ def list_outbox(
 @router.post("/push/transactions", responses={202: {"model": Answer[Started]}})
 async def push_transactions(
     body: PushBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of transactions that are due: the result when it ends within the wait, else 202."""
-    return await _push(EntityType.TRANSACTION, body, user, request, response, database, wait)
+    return await _push(EntityType.TRANSACTION, body, launch)
 
 
 @router.post("/push/contacts", responses={202: {"model": Answer[Started]}})
 async def push_contacts(
     body: PushBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of contacts that are due: the result when it ends within the wait, else 202."""
-    return await _push(EntityType.CONTACT, body, user, request, response, database, wait)
+    return await _push(EntityType.CONTACT, body, launch)
 
 
 @router.post("/push/transactions/{roi_id}", responses={202: {"model": Answer[Started]}})
 async def push_transaction(
     roi_id: UUID,
     body: PushBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of one transaction, by its id in roi.transactions, due or not."""
-    return await _push(EntityType.TRANSACTION, body, user, request, response, database, wait, roi_id)
+    return await _push(EntityType.TRANSACTION, body, launch, roi_id)
 
 
 @router.post("/push/contacts/{roi_id}", responses={202: {"model": Answer[Started]}})
 async def push_contact(
     roi_id: UUID,
     body: PushBody,
-    request: Request,
-    response: Response,
-    user: Starter,
-    database: DatabaseDep,
-    wait: Wait = DEFAULT_WAIT_SECONDS,
+    launch: Launch,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of one contact, by its id in roi.contacts, due or not."""
-    return await _push(EntityType.CONTACT, body, user, request, response, database, wait, roi_id)
+    return await _push(EntityType.CONTACT, body, launch, roi_id)
 
 
 @router.post("/outbox/deletes/approve")
@@ -131,31 +113,13 @@ def _decide(
 
 
 async def _push(
-    entity_type: EntityType,
-    body: PushBody,
-    user: Caller,
-    request: Request,
-    response: Response,
-    database: Database,
-    wait: float,
-    roi_id: UUID | None = None,
+    entity_type: EntityType, body: PushBody, launch: Launch, roi_id: UUID | None = None
 ) -> Answer[SyncResult] | Answer[Started]:
-    run_id = f"api__{uuid4()}"
-    integration, log_id = await run_in_threadpool(
-        runs.announce,
-        database,
-        user,
+    return await launch.run(
         body.integration_id,
         entity_type,
-        run_id=run_id,
+        dag_id=PUSH_DAG,
         mode=Mode.PUSH,
+        conf={"records": [] if roi_id is None else [str(roi_id)]},
         require=lambda connection, integration: integrations.require_connected(integration),
-    )
-    conf = {
-        "organization": integration.organization_id,
-        "entity_types": [entity_type.table],
-        "records": [] if roi_id is None else [str(roi_id)],
-    }
-    return await runs.result(
-        request, response, database, wait, dag_id=PUSH_DAG, run_id=run_id, conf=conf, log_id=log_id
     )
