@@ -18,13 +18,14 @@ from uuid import uuid4
 
 import pytest
 
+from softpro.entities import EntityType
 from softpro.errors import FateUnknown, NetworkError, NotFoundHere, SoftProAPIError, ValidationError
 from softpro.services import Services
 from softpro.store import creates
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
 from softpro.vendor.client import Client
-from softpro.vendor.creates import PATIENCE_SECONDS, Wanted, contact, create, document, party, transaction
+from softpro.vendor.creates import PATIENCE_SECONDS, Wanted, create, document, listed, party
 from softpro.vendor.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
 from ..support.databases import execute, one, rows
@@ -65,7 +66,7 @@ def ask(services: Services, acme: Integration, wanted: Wanted) -> str:
 
 
 def sale(roi_id: str) -> Wanted:
-    return transaction(roi_id, {"orderType": "SALE", "notes": f"for {roi_id}"})
+    return listed(EntityType.TRANSACTION, roi_id, {"orderType": "SALE", "notes": f"for {roi_id}"})
 
 
 def test_as_many_records_are_made_as_were_asked_for_with_half_the_answers_lost(
@@ -106,7 +107,7 @@ def test_as_many_records_are_made_as_were_asked_for_with_half_the_answers_lost(
 def test_parties_documents_and_contacts_are_made_once_too(services: Services, acme: Integration, own: Sandbox) -> None:
     (order,) = own.records(own.organizations[0])
     wanted = [
-        contact("roi-contact", {"contactType": "INDIVIDUAL", "lastName": "Núñez"}),
+        listed(EntityType.CONTACT, "roi-contact", {"contactType": "INDIVIDUAL", "lastName": "Núñez"}),
         party(order, "roi-party", {"partyType": "BUYER", "entityName": "Núñez LLC"}),
         document(order, "roi-document", io.BytesIO(b"signed"), "deed.pdf", "application/pdf", {"documentType": "DEED"}),
     ]
@@ -165,7 +166,7 @@ def test_what_the_vendor_refuses_is_forgotten_and_can_be_mended(
     services: Services, acme: Integration, own: Sandbox
 ) -> None:
     with pytest.raises(ValidationError):
-        ask(services, acme, transaction("roi-1", {"orderType": "SALE", "purchasePrice": "a lot"}))
+        ask(services, acme, listed(EntityType.TRANSACTION, "roi-1", {"orderType": "SALE", "purchasePrice": "a lot"}))
     assert rows(services.database, "select * from softpro.creates") == []
     ask(services, acme, sale("roi-1"))
     assert made(own) == {"roi-1": 1}
@@ -177,12 +178,14 @@ from softpro.services import services
 from softpro.settings import DatabaseSettings
 from softpro.store import integrations
 from softpro.store.database import open_database
-from softpro.vendor.creates import create, transaction
+from softpro.entities import EntityType
+from softpro.vendor.creates import create, listed
 found = services(open_database(DatabaseSettings()))
 with found.database.connect() as connection:
     integration = integrations.get(connection, UUID("{id}"))
     with found.client(integration) as client:
-        create(connection, client, integration.id, transaction("roi-1", {{"orderType": "SALE", "notes": "for roi-1"}}))
+        fields = {{"orderType": "SALE", "notes": "for roi-1"}}
+        create(connection, client, integration.id, listed(EntityType.TRANSACTION, "roi-1", fields))
 """
 
 

@@ -14,9 +14,7 @@ from ..support.databases import one, rows
 from ..support.kinds import StartSandbox
 from ..support.product import between
 
-TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
-WAITS = "select exists (select from pg_locks where not granted)"
-OUTCOMES = "select field, outcome from softpro.outbox order by id"
+CONTACT = EntityType.CONTACT
 
 
 def test_what_each_side_changed_alone_stands_on_both(office: Office) -> None:

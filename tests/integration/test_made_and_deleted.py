@@ -12,7 +12,6 @@ from ..support.databases import execute, one, rows
 from ..support.vendor import Sandbox
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
-WAITS = "select exists (select from pg_locks where not granted)"
 OUTCOMES = "select field, outcome from softpro.outbox order by id"
 
 

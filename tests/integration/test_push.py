@@ -14,8 +14,7 @@ from ..support.both_ways import Office, edit_here, open_edits, pushed
 from ..support.databases import one, rows
 from ..support.product import sync
 
-TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
-WAITS = "select exists (select from pg_locks where not granted)"
+CONTACT = EntityType.CONTACT
 OUTCOMES = "select field, outcome from softpro.outbox order by id"
 
 

@@ -20,12 +20,12 @@ from softpro.writeback.reverse import reverse
 from softpro.writeback.review import Choices
 from softpro.writeback.settle import settle_missing
 
-from .databases import execute, one, rows
+from .both_ways import open_edits
+from .databases import execute, rows
 from .product import sync
 from .vendor import Sandbox
 
 TRANSACTION = EntityType.TRANSACTION
-OPEN = "select count(*) from softpro.outbox where settled_at is null"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Both:
         """Nothing is left to be done on either side."""
         self.sync()
         self.push()
-        assert one(self.services.database, OPEN) == 0
+        assert open_edits(self.services.database) == 0
         asked = self.sandbox.requests_of(self.organization)
         self.push()
         assert self.sandbox.requests_of(self.organization) == asked

@@ -73,16 +73,6 @@ def listed(
     )
 
 
-def transaction(roi_systems_id: str, fields: Fields) -> Wanted:
-    """A transaction with these fields."""
-    return listed(EntityType.TRANSACTION, roi_systems_id, fields)
-
-
-def contact(roi_systems_id: str, fields: Fields) -> Wanted:
-    """A contact with these fields."""
-    return listed(EntityType.CONTACT, roi_systems_id, fields)
-
-
 def party(order_id: str, roi_systems_id: str, fields: Fields) -> Wanted:
     """A party of an order with these fields."""
     named = _named(roi_systems_id, fields)

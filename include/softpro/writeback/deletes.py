@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from softpro.entities import EntityType
@@ -61,19 +62,23 @@ APPROVE = "update softpro.outbox set approved_by = %(by)s where id = any(%(ids)s
 
 def guard(connection: Connection, stream: Mapping[str, object], limit: Limit) -> Callable[[Changed], str | None]:
     """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
-    live = connection.execute(LIVE, stream).fetchone()
-    assert live is not None
     table = EntityType(str(stream["entity_type"])).table
+
+    @cache
+    def live() -> int:
+        row = connection.execute(LIVE, stream).fetchone()
+        assert row is not None
+        return int(row["records"])
 
     def waits(record: Changed) -> str | None:
         if any(edit.approved_by for edit in record.edits):
             return None
         open_ = connection.execute(OPEN, stream).fetchone()  # each time: more may be deleted while others are sent
         assert open_ is not None
-        if not limit.is_passed_by(open_["unapproved"], live["records"]):
+        if not limit.is_passed_by(open_["unapproved"], live()):
             return None
         return (
-            f"{open_['unapproved']} of {live['records']} {table} were deleted in ROI, and a person has to say "
+            f"{open_['unapproved']} of {live()} {table} were deleted in ROI, and a person has to say "
             f"that this is meant: the limit is {limit.percent:g} % and {limit.records} records"
         )
 
