@@ -225,8 +225,8 @@ def status(
 @app.command()
 def probe(context: typer.Context, organization: Organization, as_json: Json = False) -> None:
     """Ask SoftPro, by reads alone, what its contract leaves open; the sync heeds the answers from then on."""
-    from softpro.vendor.probe import NOT_ASKED
-    from softpro.vendor.probe import probe as run
+    from softpro.softpro360.probe import NOT_ASKED
+    from softpro.softpro360.probe import probe as run
 
     services_ = services(database())
     with services_.database.connect() as connection:

@@ -12,14 +12,14 @@ from softpro.mapping import sets
 from softpro.redirects import checked_path
 from softpro.services import Services
 from softpro.settings import CredentialSettings, load
+from softpro.softpro360 import consent, oauth
+from softpro.softpro360.consent import Authorization
+from softpro.softpro360.models import Profile
 from softpro.store import grants, integrations, options
 from softpro.store.database import Connection
 from softpro.store.grants import Credentials, Grant
 from softpro.store.integrations import Integration, checked_organization
 from softpro.store.options import Next
-from softpro.vendor import consent, oauth
-from softpro.vendor.consent import Authorization
-from softpro.vendor.shapes import Profile
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ from softpro.mapping import sets
 from softpro.quality.batch import Standard
 from softpro.quality.check import Checked
 from softpro.services import Services
+from softpro.softpro360.contract import LARGEST_PAGE
 from softpro.store import integrations, leases, logs, schedule
 from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
@@ -42,7 +43,6 @@ from softpro.sync.load import Loaded
 from softpro.sync.remap import Marked
 from softpro.sync.replay import Marked as MarkedCases
 from softpro.sync.transform import Transformed, clear
-from softpro.vendor.contract import LARGEST_PAGE
 
 SLICE_SECONDS = 60.0
 MAX_ATTEMPTS = 2  # the DAG tries a task that died once more

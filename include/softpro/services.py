@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from softpro.settings import EncryptionSettings, OAuthSettings, SyncSettings, VendorSettings, load
+from softpro.softpro360 import oauth
+from softpro.softpro360.client import Client, client_for
 from softpro.store.database import Database
 from softpro.store.encryption import Vault
 from softpro.store.integrations import Integration
-from softpro.vendor import oauth
-from softpro.vendor.client import Client, client_for
 
 SETTINGS = (EncryptionSettings, OAuthSettings, VendorSettings, SyncSettings)
 

@@ -13,10 +13,10 @@ import pytest
 
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, RateLimitError, RecordNotFound, SoftProAPIError, ValidationError
+from softpro.softpro360.calls import may_have_happened
+from softpro.softpro360.client import holds
+from softpro.softpro360.records import Record
 from softpro.store.database import Database
-from softpro.vendor.calls import may_have_happened
-from softpro.vendor.client import holds
-from softpro.vendor.records import Record
 
 from ..support.kinds import StartSandbox
 from ..support.product import between

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from softpro.errors import BudgetExhausted
+from softpro.softpro360.budget import Budget
 from softpro.store import embedded
-from softpro.vendor.budget import Budget
 
 from ..support.databases import lasting_directory, one
 
@@ -28,7 +28,7 @@ from pathlib import Path
 from softpro.store import embedded, integrations
 from softpro.store.encryption import Vault
 from softpro.store.migrations import migrate
-from softpro.vendor.budget import Budget
+from softpro.softpro360.budget import Budget
 database = embedded.start(Path(sys.argv[1]))
 migrate(database)
 with database.connect() as connection:

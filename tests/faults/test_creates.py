@@ -21,12 +21,12 @@ import pytest
 from softpro.entities import EntityType
 from softpro.errors import FateUnknown, NetworkError, NotFoundHere, SoftProAPIError, ValidationError
 from softpro.services import Services
+from softpro.softpro360.client import Client
+from softpro.softpro360.creates import PATIENCE_SECONDS, Wanted, create, document, listed, party
+from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 from softpro.store import creates
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.vendor.client import Client
-from softpro.vendor.creates import PATIENCE_SECONDS, Wanted, create, document, listed, party
-from softpro.vendor.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import StartSandbox
@@ -179,7 +179,7 @@ from softpro.settings import DatabaseSettings
 from softpro.store import integrations
 from softpro.store.database import open_database
 from softpro.entities import EntityType
-from softpro.vendor.creates import create, listed
+from softpro.softpro360.creates import create, listed
 found = services(open_database(DatabaseSettings()))
 with found.database.connect() as connection:
     integration = integrations.get(connection, UUID("{id}"))

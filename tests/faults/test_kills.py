@@ -32,9 +32,9 @@ from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
+from softpro.softpro360.contract import LAG
 from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
-from softpro.vendor.contract import LAG
 
 from ..support.databases import Server, one, rows
 from ..support.kinds import StartSandbox

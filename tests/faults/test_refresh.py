@@ -41,7 +41,7 @@ from softpro.services import services
 from softpro.settings import DatabaseSettings, load
 from softpro.store import grants, integrations
 from softpro.store.database import open_database
-from softpro.vendor import oauth
+from softpro.softpro360 import oauth
 
 services_ = services(open_database(*load(DatabaseSettings)))
 with services_.database.connect() as connection:

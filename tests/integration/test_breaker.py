@@ -10,11 +10,11 @@ import pytest
 from softpro.entities import EntityType
 from softpro.errors import BudgetExhausted, CircuitOpen, RateLimitError, RecordNotFound, ServerError, SoftProAPIError
 from softpro.services import Services
+from softpro.softpro360.breaker import COOL_DOWN, OPENS_AFTER
+from softpro.softpro360.client import Client
 from softpro.store import integrations
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.vendor.breaker import COOL_DOWN, OPENS_AFTER
-from softpro.vendor.client import Client
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import StartSandbox

@@ -14,8 +14,8 @@ import pytest
 
 from softpro.errors import BudgetExhausted, DatabaseUnavailable
 from softpro.services import Services
+from softpro.softpro360.budget import Budget, Slot, budget_for
 from softpro.store import integrations
-from softpro.vendor.budget import Budget, Slot, budget_for
 
 from ..support.databases import execute
 from ..support.kinds import Connected

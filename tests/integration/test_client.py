@@ -17,13 +17,13 @@ import requests
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, NetworkError, RecordNotFound, ServerError, UsageError, ValidationError
 from softpro.services import Services
+from softpro.softpro360 import capabilities
+from softpro.softpro360.client import Client
+from softpro.softpro360.records import Record, Unreadable
+from softpro.softpro360.statuses import statuses
+from softpro.softpro360.transport import exchange
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.vendor import capabilities
-from softpro.vendor.client import Client
-from softpro.vendor.records import Record, Unreadable
-from softpro.vendor.statuses import statuses
-from softpro.vendor.transport import exchange
 
 from ..support.databases import execute
 from ..support.kinds import Connected, StartSandbox

@@ -38,7 +38,7 @@ from uuid import UUID
 from softpro.services import services
 from softpro.settings import DatabaseSettings
 from softpro.store.database import open_database
-from softpro.vendor.oauth import get_valid_access_token
+from softpro.softpro360.oauth import get_valid_access_token
 found = services(open_database(DatabaseSettings()))
 print(get_valid_access_token(found.database, found.vault, found.oauth, UUID('{id}'))[0])
 """

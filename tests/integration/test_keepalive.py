@@ -9,11 +9,11 @@ import pytest
 
 from softpro import connecting
 from softpro.services import Services
+from softpro.softpro360 import consent, oauth
+from softpro.softpro360.keepalive import KeptAlive, keep_alive
 from softpro.store import grants
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.vendor import consent, oauth
-from softpro.vendor.keepalive import KeptAlive, keep_alive
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected, StartSandbox

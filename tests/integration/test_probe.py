@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from softpro.services import Services
+from softpro.softpro360 import capabilities
+from softpro.softpro360 import probe as probing
+from softpro.softpro360.capabilities import Capabilities
+from softpro.softpro360.client import Client, Page
+from softpro.softpro360.probe import Finding, probe
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.vendor import capabilities
-from softpro.vendor import probe as probing
-from softpro.vendor.capabilities import Capabilities
-from softpro.vendor.client import Client, Page
-from softpro.vendor.probe import Finding, probe
 
 from ..support.databases import one
 from ..support.kinds import StartSandbox

@@ -14,12 +14,12 @@ from softpro.entities import EntityType
 from softpro.errors import DecryptionError, NotConnected, UsageError
 from softpro.services import Services
 from softpro.settings import OAuthSettings
+from softpro.softpro360 import oauth
 from softpro.store import grants, integrations
 from softpro.store.database import Database
 from softpro.store.encryption import Vault
 from softpro.store.grants import Credentials, Grant, Tokens
 from softpro.store.integrations import Integration
-from softpro.vendor import oauth
 
 from ..support.databases import execute, rows
 from ..support.kinds import StartSandbox

@@ -9,10 +9,10 @@ import pytest
 
 from softpro.entities import EntityType
 from softpro.services import Services
+from softpro.softpro360.consent import STATES
 from softpro.store import grants
 from softpro.store.encryption import Place
 from softpro.store.integrations import Integration
-from softpro.vendor.consent import STATES
 
 from ..support.databases import dump, execute, rows
 from ..support.kinds import Connected

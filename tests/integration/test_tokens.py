@@ -14,11 +14,11 @@ from requests.structures import CaseInsensitiveDict
 from softpro.errors import AuthenticationError, ServerError
 from softpro.services import Services
 from softpro.settings import OAuthSettings
+from softpro.softpro360 import oauth
+from softpro.softpro360.client import Client, client_for
+from softpro.softpro360.transport import Answer
 from softpro.store import grants
 from softpro.store.grants import Credentials, Tokens
-from softpro.vendor import oauth
-from softpro.vendor.client import Client, client_for
-from softpro.vendor.transport import Answer
 
 from ..support.databases import one
 from ..support.kinds import Connected

@@ -9,10 +9,10 @@ import pytest
 from softpro import pipeline
 from softpro.entities import EntityType, Mode
 from softpro.services import Services
+from softpro.softpro360 import capabilities
+from softpro.softpro360.capabilities import Capabilities
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
-from softpro.vendor import capabilities
-from softpro.vendor.capabilities import Capabilities
 
 from ..support.databases import one, rows
 from ..support.expected import actual_rows, expected_rows

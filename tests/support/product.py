@@ -16,12 +16,12 @@ from softpro import connecting, pipeline, syncing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.services import Services
 from softpro.services import services as read_services
+from softpro.softpro360.client import Client
 from softpro.store import integrations
 from softpro.store.database import Database
 from softpro.store.integrations import Integration
 from softpro.store.leases import Run
 from softpro.store.logs import SyncLog
-from softpro.vendor.client import Client
 
 from .forked import forked
 from .vendor import CLIENT_ID, CLIENT_SECRET, Sandbox

@@ -20,11 +20,11 @@ from softpro.errors import (
     SoftProAPIError,
     ValidationError,
 )
-from softpro.vendor.answers import accepted, checked, decoded, request_id
-from softpro.vendor.calls import wait_before
-from softpro.vendor.lists import split
-from softpro.vendor.shapes import Profile
-from softpro.vendor.transport import Answer
+from softpro.softpro360.calls import wait_before
+from softpro.softpro360.list_parser import split
+from softpro.softpro360.models import Profile
+from softpro.softpro360.responses import accepted, checked, decoded, request_id
+from softpro.softpro360.transport import Answer
 
 JSON = {"Content-Type": "application/json"}
 PAGE = b'{"data": [%s], "pagination": {"total": 3, "limit": 50, "offset": 0, "hasMore": true}}'

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
+from softpro.softpro360.contract import LAG
+from softpro.softpro360.records import Key
 from softpro.sync.paging import DATE_RESOLUTION, Position, Step, UnsortedList, advance, hold, horizon
-from softpro.vendor.contract import LAG
-from softpro.vendor.records import Key
 
 HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "600"))  # more of them: make stress
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)

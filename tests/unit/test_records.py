@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softpro.entities import EntityType
-from softpro.vendor.records import Key, Record, Unreadable, read
+from softpro.softpro360.records import Key, Record, Unreadable, read
 
 AT = "2025-03-01T17:04:05.123Z"
 GOOD = b'{ "orderId": "ord-1",\t"updatedAt": "2025-03-01T17:04:05.123Z", "purchasePrice": 0.10, "new": [] }'

@@ -6,8 +6,8 @@ import json
 
 from requests.structures import CaseInsensitiveDict
 
-from softpro.vendor import samples
-from softpro.vendor.transport import Answer
+from softpro.softpro360 import redaction
+from softpro.softpro360.transport import Answer
 
 JSON = "application/json; charset=utf-8"
 
@@ -18,7 +18,9 @@ def answer(body: bytes, content_type: str = JSON, status: int = 500, **headers: 
 
 def test_names_and_lengths_stay_and_values_go() -> None:
     order = {"orderId": "ord-1", "notes": "call the seller", "purchasePrice": 350000.5, "buyer": [{"name": "Rosa"}] * 3}
-    shown = samples.answer(answer(json.dumps({"data": [order], "pagination": {"total": 9, "hasMore": True}}).encode()))
+    shown = redaction.answer(
+        answer(json.dumps({"data": [order], "pagination": {"total": 9, "hasMore": True}}).encode())
+    )
     assert shown is not None
     assert shown["body"] == {
         "data": [
@@ -35,7 +37,7 @@ def test_names_and_lengths_stay_and_values_go() -> None:
 
 def test_the_vendors_own_words_and_the_headers_that_matter_stay() -> None:
     body = {"success": False, "error": {"code": "VALIDATION_ERROR", "message": "limit is too large"}}
-    shown = samples.answer(
+    shown = redaction.answer(
         answer(json.dumps(body).encode(), status=400, **{"Retry-After": "7", "Set-Cookie": "session=abc"})
     )
     assert shown == {"statusCode": 400, "headers": {"Content-Type": JSON, "Retry-After": "7"}, "body": body}
@@ -43,7 +45,7 @@ def test_the_vendors_own_words_and_the_headers_that_matter_stay() -> None:
 
 def test_of_a_proxys_page_the_beginning_stays_without_what_may_be_a_token() -> None:
     page = b"<html><h1>Bad gateway</h1> token=eyJhbGciOiJIUzI1NiJ9.secret </html>"
-    shown = samples.answer(answer(page, "text/html"))
+    shown = redaction.answer(answer(page, "text/html"))
     assert shown is not None
     assert shown["body"]["bytes"] == len(page)
     assert "Bad gateway" in shown["body"]["beginning"]
@@ -51,7 +53,7 @@ def test_of_a_proxys_page_the_beginning_stays_without_what_may_be_a_token() -> N
 
 
 def test_of_a_body_that_was_cut_short_only_the_length_stays() -> None:
-    shown = samples.answer(answer(b'{"data": [{"firstName": "Rosa'))
+    shown = redaction.answer(answer(b'{"data": [{"firstName": "Rosa'))
     assert shown is not None
     assert shown["body"] == {"bytes": 29, "unreadable": True}
 
@@ -60,16 +62,16 @@ def test_depth_and_length_are_bounded() -> None:
     deep: object = "x"
     for _ in range(50):
         deep = {"inner": [deep]}
-    shown = samples.answer(answer(json.dumps(deep).encode()))
+    shown = redaction.answer(answer(json.dumps(deep).encode()))
     assert len(json.dumps(shown)) < 500
 
 
 def test_nothing_came_back() -> None:
-    assert samples.answer(None) is None
+    assert redaction.answer(None) is None
 
 
 def test_a_request_shows_what_was_asked_and_the_shape_of_what_was_sent() -> None:
-    shown = samples.request(
+    shown = redaction.request(
         "PATCH", "/contacts/{contactId}", {"contactId": "con-1"}, {"limit": 5, "search": "Rosa"}, 2, b'{"email": "a@b"}'
     )
     assert shown == {
@@ -84,13 +86,13 @@ def test_a_request_shows_what_was_asked_and_the_shape_of_what_was_sent() -> None
 
 def test_names_that_no_column_can_hold_and_texts_that_look_like_secrets_are_cut() -> None:
     body = {"error": {"message": "Token eyJhbGciOiJIUzI1NiJ9.abcdefghijkl is expired", "details": {"a\x00b": "v"}}}
-    shown = samples.answer(answer(json.dumps(body).encode(), status=401))
+    shown = redaction.answer(answer(json.dumps(body).encode(), status=401))
     assert shown is not None
     assert shown["body"] == {"error": {"message": "Token … is expired", "details": {"ab": "(1 characters)"}}}
 
 
 def test_what_only_looks_like_an_id_or_a_date_is_not_shown() -> None:
     body = {"customFields": {"taxId": "123-45-6789", "birthDate": "1980-01-01"}}
-    shown = samples.answer(answer(json.dumps(body).encode()))
+    shown = redaction.answer(answer(json.dumps(body).encode()))
     assert shown is not None
     assert shown["body"] == {"customFields": {"taxId": "(11 characters)", "birthDate": "(10 characters)"}}

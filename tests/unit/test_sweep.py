@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from softpro.entities import Mode
+from softpro.softpro360.capabilities import Capabilities
+from softpro.softpro360.client import Page
+from softpro.softpro360.records import Key, Record, Unreadable
 from softpro.sync.cursors import Cursor
 from softpro.sync.extract import way_on
 from softpro.sync.paging import ByTime, Position, UnsortedList, Way, horizon
 from softpro.sync.sweep import MOST_IN_A_ROW, Sweep, UnsweepableList, resumed
-from softpro.vendor.capabilities import Capabilities
-from softpro.vendor.client import Page
-from softpro.vendor.records import Key, Record, Unreadable
 
 from .test_paging import EVENTS, History, Vendor, at, key, moment
 

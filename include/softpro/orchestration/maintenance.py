@@ -18,10 +18,10 @@ from softpro.settings import (
     WebhookSettings,
     load,
 )
+from softpro.softpro360 import consent, keepalive
 from softpro.store import events, integrations, outbox
 from softpro.store.encryption import Vault
 from softpro.sync.observe import refresh
-from softpro.vendor import consent, keepalive
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from psycopg import sql
 
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS
+from softpro.softpro360.contract import LAG
 from softpro.store import inbox, logs, outbox
 from softpro.store.database import Connection
 from softpro.store.leases import Run
-from softpro.vendor.contract import LAG
 
 # A version that was asked for after that is alive again: see `raw`.
 MARK = """

@@ -14,11 +14,11 @@ from psycopg.rows import class_row
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.reads import Reads, reads, without_places
+from softpro.softpro360.contract import ID_FIELDS
 from softpro.store.database import Connection
 from softpro.store.integrations import Integration
 from softpro.sync.observe import IDENTIFIER, OTHER_NAME
 from softpro.timestamps import format_milliseconds
-from softpro.vendor.contract import ID_FIELDS
 
 EXPECTED_AT_LEAST = 20
 """A field counts as gone once so many records should have held it, by how often it stood in them, and none did."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from softpro.entities import Mode
+from softpro.softpro360.records import Key
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync.paging import Position
-from softpro.vendor.records import Key
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from softpro.entities import EntityType
 from softpro.errors import OutOfDate, UsageError
 from softpro.quality import cases
 from softpro.quality.cases import Case
+from softpro.softpro360.records import Record, Unreadable, read
 from softpro.store.database import Connection
 from softpro.sync.raw import store
 from softpro.timestamps import format_time
-from softpro.vendor.records import Record, Unreadable, read
 
 # Another version stands there than the one that is in quarantine, and it is the later one.
 NEWER = """

@@ -13,6 +13,10 @@ from dataclasses import dataclass, replace
 
 from softpro.entities import Mode
 from softpro.errors import BudgetExhausted, RateLimitError, SoftProError
+from softpro.softpro360 import capabilities
+from softpro.softpro360.capabilities import Capabilities
+from softpro.softpro360.client import Client
+from softpro.softpro360.contract import WINDOW_SECONDS
 from softpro.store import logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
@@ -21,10 +25,6 @@ from softpro.sync.cursors import Cursor
 from softpro.sync.land import Batch, landing
 from softpro.sync.paging import SMALLEST_PAGE, ByTime, Position, UnsortedList, Way
 from softpro.sync.sweep import Sweep, resumed
-from softpro.vendor import capabilities
-from softpro.vendor.capabilities import Capabilities
-from softpro.vendor.client import Client
-from softpro.vendor.contract import WINDOW_SECONDS
 
 LEAST_PATIENCE_SECONDS = 10.0
 """Even at the end of a slice the client may wait this long between two tries."""

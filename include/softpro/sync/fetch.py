@@ -17,13 +17,13 @@ from softpro.errors import (
     SoftProError,
     TokenUnavailable,
 )
+from softpro.softpro360.client import Client
 from softpro.store import logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync.extract import LEAST_PATIENCE_SECONDS
 from softpro.sync.land import Batch, land
 from softpro.sync.reconcile import ABOUT_ONE
-from softpro.vendor.client import Client
 
 SHOWN = 3
 """Ids that a message names."""

@@ -12,14 +12,14 @@ from threading import Thread
 from psycopg.types.json import Jsonb
 
 from softpro.quality import quarantine
+from softpro.softpro360.contract import LAG
+from softpro.softpro360.records import Record, Unreadable
 from softpro.store import inbox, leases, logs
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync import cursors, seen
 from softpro.sync.cursors import Cursor
 from softpro.sync.raw import Known, store
-from softpro.vendor.contract import LAG
-from softpro.vendor.records import Record, Unreadable
 
 AHEAD = 4
 """Pages that may wait to be landed, so that several are landed together where landing is slower than fetching."""

@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import Protocol
 
 from softpro.errors import SoftProError
-from softpro.vendor.client import Page
-from softpro.vendor.contract import LAG
-from softpro.vendor.records import Key, Record
+from softpro.softpro360.client import Page
+from softpro.softpro360.contract import LAG
+from softpro.softpro360.records import Key, Record
 
 DATE_RESOLUTION = timedelta(seconds=1)  # `Date` carries whole seconds (RFC 9110 section 5.6.7)
 SMALLEST_PAGE = 2  # a page overlaps the one before by a record, so one of 1 would never get on

@@ -28,13 +28,13 @@ from softpro.mapping.rules import evaluating
 from softpro.mapping.step import Reason
 from softpro.mapping.validate import warnings
 from softpro.quality.check import judge_staged, reject
+from softpro.softpro360 import records as vendor
 from softpro.store import logs
 from softpro.store.database import Connection, Database
 from softpro.store.integrations import Integration
 from softpro.sync.demanded import demanded
 from softpro.sync.raw import REFUSED
 from softpro.sync.transform import clear
-from softpro.vendor import records as vendor
 
 MOST_RECORDS = 100
 DEFAULT_RECORDS = 10

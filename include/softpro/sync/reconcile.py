@@ -22,6 +22,9 @@ from softpro.errors import (
     UsageError,
     ValidationError,
 )
+from softpro.softpro360.client import Client
+from softpro.softpro360.contract import LAG, WINDOW_SECONDS
+from softpro.softpro360.records import Record, Unreadable
 from softpro.store import leases
 from softpro.store.database import Connection
 from softpro.store.leases import Run
@@ -30,9 +33,6 @@ from softpro.sync.audits import Audit, Status
 from softpro.sync.bury import bury
 from softpro.sync.extract import LEAST_PATIENCE_SECONDS
 from softpro.sync.land import Batch, land
-from softpro.vendor.client import Client
-from softpro.vendor.contract import LAG, WINDOW_SECONDS
-from softpro.vendor.records import Record, Unreadable
 
 FRESH = timedelta(hours=1)
 """A 404 is believed for so long: a delete that comes later, as a person took time to approve it, asks once more."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from softpro.softpro360.records import Record, Unreadable
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync.cursors import Cursor
 from softpro.sync.paging import horizon
-from softpro.vendor.records import Record, Unreadable
 
 # A record that comes again, from a page that overlaps, is not compared again: the first time it was landed.
 NOTE = """

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from softpro.errors import SoftProError
+from softpro.softpro360.client import Page
+from softpro.softpro360.records import Key, Record, Unreadable
 from softpro.sync.paging import SMALLEST_PAGE, Position, Turn, horizon
-from softpro.vendor.client import Page
-from softpro.vendor.records import Key, Record, Unreadable
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PATIENCE = 10

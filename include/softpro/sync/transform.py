@@ -32,10 +32,10 @@ from softpro.mapping.expressions import columns, expressible, read, result, rows
 from softpro.mapping.rule_messages import Asked, Evaluated
 from softpro.mapping.rules import Rules, evaluating
 from softpro.mapping.step import Reason
+from softpro.softpro360.records import Record
 from softpro.store import leases, logs
 from softpro.store.database import Connection, without
 from softpro.store.leases import Run
-from softpro.vendor.records import Record
 
 CHUNK = 2_000
 """Records that are copied before those of them that were rejected are: these wait in memory."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from softpro.softpro360.contract import LAG
 from softpro.store import inbox, leases
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.sync.audits import Limit
 from softpro.sync.bury import bury
-from softpro.vendor.contract import LAG
 from softpro.webhooks import waiting
 from softpro.webhooks.waiting import Gone, Stream
 

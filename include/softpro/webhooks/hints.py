@@ -13,6 +13,7 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, RateLimitError, SoftProError
 from softpro.quality import holds
 from softpro.services import Services
+from softpro.softpro360.contract import LAG
 from softpro.store import integrations, logs
 from softpro.store.database import Connection
 from softpro.store.integrations import Integration
@@ -21,7 +22,6 @@ from softpro.sync import cursors
 from softpro.sync.audits import Limit
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
-from softpro.vendor.contract import LAG
 from softpro.webhooks import gone, waiting
 from softpro.webhooks.waiting import Hint, Stream
 

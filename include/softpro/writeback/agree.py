@@ -17,14 +17,14 @@ from psycopg import sql
 from softpro.mapping import sets
 from softpro.mapping.columns import COLUMNS
 from softpro.mapping.paths import MISSING
+from softpro.softpro360 import capabilities
+from softpro.softpro360.contract import ROI_SYSTEMS_ID
 from softpro.store import conflicts, logs, options, outbox
 from softpro.store.database import Connection, without
 from softpro.store.leases import Run
 from softpro.store.options import ConflictStrategy
 from softpro.store.outbox import Edit
 from softpro.sync.load import Agreed
-from softpro.vendor import capabilities
-from softpro.vendor.contract import ROI_SYSTEMS_ID
 from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Sides, Strategies, decide
 from softpro.writeback.owners import Owners
 from softpro.writeback.rows import bring_back

@@ -23,18 +23,18 @@ from softpro.errors import (
     UsageError,
     ValidationError,
 )
+from softpro.softpro360 import creates
+from softpro.softpro360.calls import may_have_happened
+from softpro.softpro360.client import Client
+from softpro.softpro360.contract import LAG
+from softpro.softpro360.creates import SURFACES_AFTER
+from softpro.softpro360.records import Record, Unreadable
 from softpro.store import conflicts, logs, outbox, pushes
 from softpro.store.database import Connection
 from softpro.store.leases import Run
 from softpro.store.outbox import Edit
 from softpro.sync import cursors
 from softpro.sync.land import Batch, land
-from softpro.vendor import creates
-from softpro.vendor.calls import may_have_happened
-from softpro.vendor.client import Client
-from softpro.vendor.contract import LAG
-from softpro.vendor.creates import SURFACES_AFTER
-from softpro.vendor.records import Record, Unreadable
 from softpro.writeback.plan import Changed, Plan, changed, plans
 from softpro.writeback.settle import Answered, settle, settle_deleted, settle_missing
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import sql
 
 from softpro.mapping import sets
+from softpro.softpro360.records import Record
 from softpro.store import logs, outbox, pushes
 from softpro.store.database import Connection
 from softpro.store.leases import Run
@@ -18,7 +19,6 @@ from softpro.sync.bury import bury
 from softpro.sync.load import load
 from softpro.sync.raw import store
 from softpro.sync.transform import stage
-from softpro.vendor.records import Record
 from softpro.writeback.agree import Agreement
 from softpro.writeback.owners import Owners
 

@@ -14,7 +14,7 @@ import msgspec
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
 from softpro.mapping.paths import MISSING
-from softpro.vendor.contract import ROI_SYSTEMS_ID
+from softpro.softpro360.contract import ROI_SYSTEMS_ID
 
 Fields = dict[str, Any]
 """By field; a `custom.<name>` that is not there is left out."""

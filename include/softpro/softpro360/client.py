@@ -15,18 +15,18 @@ from requests_toolbelt import MultipartEncoder
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, RecordNotFound, ServerError
 from softpro.settings import VendorSettings
+from softpro.softpro360 import capabilities
+from softpro.softpro360.breaker import Breaker
+from softpro.softpro360.budget import budget_for
+from softpro.softpro360.calls import Call, Caller
+from softpro.softpro360.contract import ID_FIELDS, PATHS
+from softpro.softpro360.list_parser import split
+from softpro.softpro360.models import Document, Party, Profile, Property, Status, Typed, typed, typed_list
+from softpro.softpro360.records import Record, Unreadable, read
+from softpro.softpro360.responses import accepted, answered_at, checked, refused
+from softpro.softpro360.transport import Answer
 from softpro.store.database import Connection
 from softpro.timestamps import format_time
-from softpro.vendor import capabilities
-from softpro.vendor.answers import accepted, answered_at, checked, refused
-from softpro.vendor.breaker import Breaker
-from softpro.vendor.budget import budget_for
-from softpro.vendor.calls import Call, Caller
-from softpro.vendor.contract import ID_FIELDS, PATHS
-from softpro.vendor.lists import split
-from softpro.vendor.records import Record, Unreadable, read
-from softpro.vendor.shapes import Document, Party, Profile, Property, Status, Typed, typed, typed_list
-from softpro.vendor.transport import Answer
 
 TRANSFER_SECONDS = 600.0
 """How long the bytes of a document may take."""

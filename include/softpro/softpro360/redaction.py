@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from softpro.vendor.answers import plain
-from softpro.vendor.transport import Answer
+from softpro.softpro360.responses import plain
+from softpro.softpro360.transport import Answer
 
 # Names of what tells a technician something and a stranger nothing.
 SHOWN = {"code", "error", "field", "message", "status", "type", "timestamp", "requestId", "createdAt", "updatedAt"}

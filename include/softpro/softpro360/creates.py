@@ -19,14 +19,14 @@ from uuid import UUID
 
 from softpro.entities import EntityType
 from softpro.errors import SoftProAPIError, SoftProError, UsageError
+from softpro.softpro360.calls import may_have_happened
+from softpro.softpro360.client import TRANSFER_SECONDS, Client, Fields, holds
+from softpro.softpro360.contract import LAG, LARGEST_PAGE, ROI_SYSTEMS_ID
+from softpro.softpro360.records import Record, Unreadable
+from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 from softpro.store import creates
 from softpro.store.creates import Create
 from softpro.store.database import Connection
-from softpro.vendor.calls import may_have_happened
-from softpro.vendor.client import TRANSFER_SECONDS, Client, Fields, holds
-from softpro.vendor.contract import LAG, LARGEST_PAGE, ROI_SYSTEMS_ID
-from softpro.vendor.records import Record, Unreadable
-from softpro.vendor.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
 LOOKUPS = 2
 SURFACES_AFTER = LAG + timedelta(seconds=1)

@@ -20,7 +20,7 @@ from softpro.errors import (
     SoftProAPIError,
     ValidationError,
 )
-from softpro.vendor.transport import Answer
+from softpro.softpro360.transport import Answer
 
 ERRORS: dict[int, type[SoftProAPIError]] = {
     400: ValidationError,

@@ -22,11 +22,11 @@ from softpro.errors import (
     SoftProError,
     UsageError,
 )
-from softpro.vendor import samples
-from softpro.vendor.answers import request_id, retry_after
-from softpro.vendor.breaker import Breaker
-from softpro.vendor.budget import Budget
-from softpro.vendor.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, Answer, exchange
+from softpro.softpro360 import redaction
+from softpro.softpro360.breaker import Breaker
+from softpro.softpro360.budget import Budget
+from softpro.softpro360.responses import request_id, retry_after
+from softpro.softpro360.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, Answer, exchange
 
 LONGEST_WAIT_SECONDS = 30
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -66,7 +66,7 @@ class Call:
     def sample(self, attempt: int) -> dict[str, Any]:
         """What its log keeps of it when it fails."""
         body = self.body() if self.headers.get("Content-Type") == "application/json" else None
-        return samples.request(self.method, self.route, self.ids, self.parameters, attempt, body)
+        return redaction.request(self.method, self.route, self.ids, self.parameters, attempt, body)
 
     def __str__(self) -> str:
         return f"{self.method} {self.route}"
@@ -114,7 +114,7 @@ class Caller:
                     answer = self._send(call, self.token(token), number)
                 return parse(answer, str(call))
             except SoftProAPIError as failed:
-                failed.request, failed.answer = call.sample(number), samples.answer(answer)
+                failed.request, failed.answer = call.sample(number), redaction.answer(answer)
                 failed.repeated = lost
                 lost = lost or may_have_happened(failed)
                 raise

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from softpro.errors import DatabaseUnavailable, NotConnected, SchemaError, SoftProError
 from softpro.settings import OAuthSettings
+from softpro.softpro360 import oauth
 from softpro.store import grants
 from softpro.store.database import Connection, Database
 from softpro.store.encryption import Vault
-from softpro.vendor import oauth
 
 REFRESH_AFTER_DAYS = 7  # several tries, and a vendor that is away for days, before the 30 are over
 TRY_AGAIN_AFTER_DAYS = 1  # where a refresh brings no new refresh token, its age says nothing of the last refresh

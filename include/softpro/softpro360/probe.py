@@ -20,15 +20,15 @@ from psycopg.types.json import Jsonb
 
 from softpro.entities import EntityType
 from softpro.errors import RecordNotFound, ValidationError
+from softpro.softpro360 import capabilities
+from softpro.softpro360.calls import Call
+from softpro.softpro360.client import Client, Page
+from softpro.softpro360.contract import ENUMS, FIELDS, LARGEST_PAGE, RATE_LIMIT, Fields
+from softpro.softpro360.records import Record
+from softpro.softpro360.responses import answered_at, checked
+from softpro.softpro360.transport import Answer
 from softpro.store.database import Connection
 from softpro.timestamps import format_time
-from softpro.vendor import capabilities
-from softpro.vendor.answers import answered_at, checked
-from softpro.vendor.calls import Call
-from softpro.vendor.client import Client, Page
-from softpro.vendor.contract import ENUMS, FIELDS, LARGEST_PAGE, RATE_LIMIT, Fields
-from softpro.vendor.records import Record
-from softpro.vendor.transport import Answer
 
 BEYOND = 5 * LARGEST_PAGE
 """Asked for to see whether pages can be longer than the contract says."""

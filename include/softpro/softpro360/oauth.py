@@ -21,14 +21,14 @@ from softpro.errors import (
     TokenUnavailable,
 )
 from softpro.settings import OAuthSettings, VendorSettings
+from softpro.softpro360.client import client_for
+from softpro.softpro360.models import Profile
+from softpro.softpro360.responses import CODE_LENGTH, MESSAGE_LENGTH, plain
+from softpro.softpro360.transport import Answer, exchange
 from softpro.store import grants
 from softpro.store.database import Connection, Database
 from softpro.store.encryption import Vault
 from softpro.store.grants import Credentials, Grant, Tokens
-from softpro.vendor.answers import CODE_LENGTH, MESSAGE_LENGTH, plain
-from softpro.vendor.client import client_for
-from softpro.vendor.shapes import Profile
-from softpro.vendor.transport import Answer, exchange
 
 PROFILE_SECONDS = 20
 

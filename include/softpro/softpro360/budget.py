@@ -19,8 +19,8 @@ from uuid import UUID, uuid4
 
 from softpro.errors import BudgetExhausted
 from softpro.settings import VendorSettings
+from softpro.softpro360.contract import WINDOW_SECONDS
 from softpro.store.database import Connection
-from softpro.vendor.contract import WINDOW_SECONDS
 
 
 @dataclass(frozen=True)

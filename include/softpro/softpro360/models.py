@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from softpro.vendor.answers import decoded
+from softpro.softpro360.responses import decoded
 
 
 class Profile(msgspec.Struct, rename="camel", frozen=True):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from softpro.entities import EntityType
+from softpro.softpro360.contract import ID_FIELDS
 from softpro.timestamps import parse_time
-from softpro.vendor.contract import ID_FIELDS
 
 LONGEST_ID = 1_000
 """Bytes; an index of PostgreSQL holds no more than about 2,700, the stream's name included."""

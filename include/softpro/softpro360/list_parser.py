@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from softpro.errors import ServerError
-from softpro.vendor.answers import decoded
+from softpro.softpro360.responses import decoded
 
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _SPACE = re.compile(rb"[ \t\r\n]*")
