@@ -7,9 +7,9 @@ from typing import Any
 
 from airflow.sdk import Context, Param, chain, dag, get_current_context, task, task_group
 
+from softpro.db.schedule import Lane
 from softpro.entities import LISTING, LONGEST_ID, Mode
 from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
-from softpro.store.schedule import Lane
 
 DOC = """
 ### Keeps the `roi` tables in step with SoftPro 360

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # the unit tests start without these imports
+    from softpro.db.database import Database
+    from softpro.db.integrations import Integration
     from softpro.services import Services
-    from softpro.store.database import Database
-    from softpro.store.integrations import Integration
 
     from .support.databases import Server
     from .support.kinds import Connected, StartSandbox

@@ -15,18 +15,18 @@ from softpro.bars import rotation_bar
 from softpro.commands import access, conflicts, coverage, holds, mappings, push, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
+from softpro.db import integrations
+from softpro.db.database import open_database
 from softpro.entities import LISTING, EntityType, Mode, SyncType
 from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
-from softpro.store import integrations
-from softpro.store.database import open_database
 from softpro.sync.audits import Limit
 
 if TYPE_CHECKING:
+    from softpro.db.integrations import Integration
+    from softpro.db.rotation import Rotation
     from softpro.pipeline import Stage
-    from softpro.store.integrations import Integration
-    from softpro.store.rotation import Rotation
     from softpro.sync.extract import Progress
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def options(context: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    from softpro.store.migrations import migrate as run
+    from softpro.db.migrations import migrate as run
 
     ran = run(database())
     typer.echo(f"ran {', '.join(ran)}" if ran else "up to date")
@@ -252,8 +252,8 @@ def probe(context: typer.Context, organization: Organization, as_json: Json = Fa
 @app.command()
 def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
     """Encrypt all stored secrets with the first key of INTEGRATION_ENCRYPTION_KEY."""
-    from softpro.store.encryption import Vault
-    from softpro.store.rotation import rotate
+    from softpro.db.encryption import Vault
+    from softpro.db.rotation import rotate
 
     wanted, encryption = settings.load(settings.DatabaseSettings, settings.EncryptionSettings)
     with open_database(wanted).connect() as connection, rotation_bar() as progress:

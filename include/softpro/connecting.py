@@ -6,6 +6,11 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
+from softpro.db import integration_settings, integrations, oauth_tokens
+from softpro.db.database import Connection
+from softpro.db.integration_settings import Next
+from softpro.db.integrations import Integration, checked_organization
+from softpro.db.oauth_tokens import Credentials, Grant
 from softpro.entities import EntityType
 from softpro.errors import AuthenticationError, ConsentRefused, NotConnected, StateError, UsageError
 from softpro.mapping import sets
@@ -15,11 +20,6 @@ from softpro.settings import CredentialSettings, load
 from softpro.softpro360 import consent, oauth
 from softpro.softpro360.consent import Authorization
 from softpro.softpro360.models import Profile
-from softpro.store import grants, integrations, options
-from softpro.store.database import Connection
-from softpro.store.grants import Credentials, Grant
-from softpro.store.integrations import Integration, checked_organization
-from softpro.store.options import Next
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def connect(
         checked_path(redirect_path)
     checked_organization(organization_id)
     with services.database.connect() as connection:
-        chosen = options.next_connection(connection, services.vault, organization_id)
+        chosen = integration_settings.next_connection(connection, services.vault, organization_id)
         environment = environment or (chosen.environment if chosen else "SANDBOX")
         if client_id is None or client_secret is None:
             client_id, client_secret = _client(chosen)
@@ -150,7 +150,7 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
                 environment=authorization.environment,
                 softpro_organization_id=profile.organization_id,
             )
-            grants.store(connection, services.vault, client.integration_id, tokens)
+            oauth_tokens.store(connection, services.vault, client.integration_id, tokens)
             sets.ensure_defaults(connection, client.integration_id, authorization.organization_id, EntityType)
     except BaseException:
         # Nobody would ever use this grant, so it is not left standing at the vendor.

@@ -23,6 +23,11 @@ from collections.abc import Callable, Collection, Sequence
 from uuid import UUID
 
 from softpro import settings
+from softpro.db import integrations, leases, schedule, sync_logs
+from softpro.db.database import Connection, Database
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run, keeping
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.mapping import sets
@@ -30,11 +35,6 @@ from softpro.quality.batch import Standard
 from softpro.quality.check import Checked
 from softpro.services import Services
 from softpro.softpro360.contract import LARGEST_PAGE
-from softpro.store import integrations, leases, logs, schedule
-from softpro.store.database import Connection, Database
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run, keeping
-from softpro.store.logs import SyncLog
 from softpro.sync import cursors
 from softpro.sync.demanded import demanded
 from softpro.sync.extract import Extracted, Progress
@@ -78,7 +78,7 @@ def begin(
     if mode.fetches:
         integrations.require_connected(integration)
     with database.connect() as connection, connection.transaction():
-        log_id = logs.announce(
+        log_id = sync_logs.announce(
             connection,
             integration,
             entity_type,
@@ -94,7 +94,7 @@ def begin(
         run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch, named)
         if mode is not Mode.PUSH and (records is not None or sync_type is SyncType.WEBHOOK):
             cursors.owe(connection, run.stream, run.organization_id)
-        logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
+        sync_logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
     return run
 
 
@@ -108,7 +108,7 @@ def _take(connection: Connection, integration: Integration, entity_type: EntityT
         entity_type=entity_type,
     )
     if orphan is not None:
-        logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
+        sync_logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
         clear(connection, entity_type, orphan)
     return epoch
 
@@ -178,7 +178,7 @@ def fetch_all(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -
         with services.client(integration) as client:
             fetched = step(connection, client, run, seconds=seconds, again=True)
         if problem := fetched.problem(run.entity_type):
-            logs.note_problem(connection, run.log_id, problem)
+            sync_logs.note_problem(connection, run.log_id, problem)
     return fetched
 
 
@@ -196,7 +196,7 @@ def check(database: Database, run: Run) -> Checked:
 
     (quality,) = settings.load(settings.QualitySettings)
     with database.connect() as connection:
-        version = logs.get(connection, run.log_id).mapping_version
+        version = sync_logs.get(connection, run.log_id).mapping_version
         mappings = sets.version(connection, run.integration_id, run.entity_type, version)[1] if version else []
         standard = Standard(
             [mapping.roi_systems_field for mapping in mappings if mapping.inbound],
@@ -222,7 +222,7 @@ def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
     """Closes the log and frees the stream; `synced`: it is up to date now. Raises LeaseLost."""
     with database.connect() as connection, connection.transaction():
         leases.fence(connection, run)
-        log = logs.finish(connection, run.log_id)
+        log = sync_logs.finish(connection, run.log_id)
         if synced and run.mode.lists:
             schedule.record_success(connection, run)
         leases.release(connection, run)
@@ -239,14 +239,14 @@ def fail(database: Database, run: Run, error: BaseException, *, clocked: bool = 
         try:
             leases.fence(connection, run)
         except LeaseLost:
-            return logs.get(connection, run.log_id)
+            return sync_logs.get(connection, run.log_id)
         if isinstance(error, Exception):
             wait = getattr(error, "retry_after", None) or 0
             message = str(error) or type(error).__name__
             retry_at = schedule.record_failure(connection, run, message, wait) if clocked and run.mode.lists else None
-            log = logs.fail(connection, run.log_id, error, retry_at)
+            log = sync_logs.fail(connection, run.log_id, error, retry_at)
         else:
-            log = logs.cancel(connection, run.log_id, "The run was stopped by hand")
+            log = sync_logs.cancel(connection, run.log_id, "The run was stopped by hand")
         clear(connection, run.entity_type, run.log_id)
         leases.release(connection, run)
     return log

@@ -9,17 +9,17 @@ from dataclasses import replace
 from uuid import UUID
 
 from softpro import settings
+from softpro.db import integration_settings, integrations, locks, pushes
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run
+from softpro.db.locks import Queue
+from softpro.db.pushes import Due
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
 from softpro.pipeline import Stage, apply, begin, silent, through
 from softpro.services import Services
-from softpro.store import integrations, options, pushes, turns
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run
-from softpro.store.logs import SyncLog
-from softpro.store.pushes import Due
-from softpro.store.turns import Queue
 from softpro.sync.audits import Limit
 from softpro.tenants import side_by_side
 from softpro.writeback.deletes import NOT_SENT, guard, restore
@@ -88,7 +88,7 @@ def push_due(services: Services, *, run_id: str, seconds: float) -> None:
     """
     tried: dict[tuple[UUID, str], Due] = {}
     with services.database.connect() as session:
-        turns.take(session, Queue.OUTBOX)  # so that nobody is woken meanwhile; records have locks of their own
+        locks.take(session, Queue.OUTBOX)  # so that nobody is woken meanwhile; records have locks of their own
 
         def due() -> list[Due]:
             found = pushes.due_streams(session)
@@ -163,7 +163,7 @@ def told(counts: Counts) -> str:
 
 def _deletes(connection: Connection, run: Run, load: Load) -> Deletes:
     """Why a delete is not sent, of those that are: where deletes are not sent at all, the rows come back first."""
-    if not (options.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
+    if not (integration_settings.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
         if entity_ids := restore(connection, run.stream):
             load(entity_ids)
         return lambda record: NOT_SENT

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from softpro import pipeline
+from softpro.db import integrations, leases, sync_logs
+from softpro.db.database import Connection, Database
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run, keeping
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.pipeline import SLICE_SECONDS, Stage
 from softpro.services import Services
-from softpro.store import integrations, leases, logs
-from softpro.store.database import Connection, Database
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run, keeping
 from softpro.sync import audits
 from softpro.sync.audits import Audit, Decision, Limit, Status
 from softpro.sync.extract import Progress
@@ -234,8 +234,8 @@ def _ask(
             reconcile.land_found(connection, run, audit, asked)
             pipeline.apply(services.database, run, lambda name, came_to: None)
     elif asked.requests:
-        log_id = logs.log_id_of(audit.run_id, integration.id, EntityType(audit.entity_type), operation)
-        logs.add(connection, log_id, api_requests=asked.requests)
+        log_id = sync_logs.log_id_of(audit.run_id, integration.id, EntityType(audit.entity_type), operation)
+        sync_logs.add(connection, log_id, api_requests=asked.requests)
     return asked.backlog
 
 

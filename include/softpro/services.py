@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from softpro.db.database import Database
+from softpro.db.encryption import Vault
+from softpro.db.integrations import Integration
 from softpro.settings import EncryptionSettings, OAuthSettings, SyncSettings, VendorSettings, load
 from softpro.softpro360 import oauth
 from softpro.softpro360.client import Client, client_for
-from softpro.store.database import Database
-from softpro.store.encryption import Vault
-from softpro.store.integrations import Integration
 
 SETTINGS = (EncryptionSettings, OAuthSettings, VendorSettings, SyncSettings)
 

@@ -6,6 +6,9 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from softpro.beside import beside
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import UsageError
 from softpro.pipeline import (
@@ -21,9 +24,6 @@ from softpro.pipeline import (
     through,
 )
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 from softpro.sync.extract import Progress
 
 

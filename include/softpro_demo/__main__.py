@@ -14,10 +14,10 @@ from psycopg.conninfo import conninfo_to_dict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from softpro.db import integrations
 from softpro.entities import EntityType
 from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
-from softpro.store import integrations
 from softpro.timestamps import format_milliseconds
 from softpro_demo import summary, webhook, write_back
 from softpro_demo.plugin import Failed, Plugin

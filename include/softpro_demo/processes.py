@@ -76,7 +76,7 @@ def reap(children: IO[bytes], postgres: Path) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     if (postgres / "postmaster.pid").exists():
-        from softpro.store import embedded
+        from softpro.db import embedded
 
         embedded.start(postgres)  # joins it; being the last to leave, this process stops it
 

@@ -19,8 +19,8 @@ from typing import IO, Any
 import requests
 from psycopg.conninfo import conninfo_to_dict
 
-from softpro.store import embedded, migrations
-from softpro.store.database import Database
+from softpro.db import embedded, migrations
+from softpro.db.database import Database
 from softpro_demo.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]

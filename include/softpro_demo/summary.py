@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import create_engine, text
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.store.database import Database
 
 ROWS = {
     EntityType.TRANSACTION: """

@@ -6,7 +6,7 @@ import time
 
 import requests
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 from softpro_demo.plugin import Plugin
 
 PATIENCE_SECONDS = 60.0

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import requests
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.1

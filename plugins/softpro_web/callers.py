@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from softpro.db import integrations, sync_logs
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration, checked_organization
+from softpro.db.sync_logs import SyncLog
 from softpro.errors import NotFoundHere
 from softpro.quality import cases
 from softpro.quality.cases import Case
-from softpro.store import integrations, logs
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration, checked_organization
-from softpro.store.logs import SyncLog
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Caller:
 
     def log(self, connection: Connection, log_id: UUID) -> SyncLog:
         """A sync log. Raises NotFoundHere."""
-        return logs.get(connection, log_id, self.organizations)
+        return sync_logs.get(connection, log_id, self.organizations)
 
     def require(self, organization_id: str) -> None:
         """Raises NotFoundHere where the organization, which need not exist yet, is none that the caller may see."""

@@ -16,10 +16,10 @@ from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, oauth
 from fastapi import Depends, HTTPException, Request
 
 from softpro import settings
+from softpro.db import access_scopes, call_limit
+from softpro.db.database import Database
 from softpro.orchestration.hook import database
 from softpro.services import Services, services
-from softpro.store import access, calls
-from softpro.store.database import Database
 from softpro_web.callers import Caller
 from softpro_web.storable import Storable
 
@@ -74,10 +74,10 @@ def _requires(right: str, *, limited: bool = False) -> Callable[..., Caller]:
             raise HTTPException(403, f"Your role may not {right} here")
         name = str(user.get_name())
         with where.connect() as connection:
-            seen = access.organizations(connection, name, _teams(user))
+            seen = access_scopes.organizations(connection, name, _teams(user))
             if limited:
                 (allowed,) = settings.load(settings.CallSettings)
-                calls.count(connection, name, allowed.sync_calls)
+                call_limit.count(connection, name, allowed.sync_calls)
         return Caller(name, seen)
 
     return caller

@@ -11,12 +11,12 @@ import httpx
 from fastapi import Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from softpro.db import leases, sync_logs
+from softpro.db.database import Connection, Database
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.store import leases, logs
-from softpro.store.database import Connection, Database
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 from softpro.syncing import organization_streams
 from softpro_web.callers import Caller
 from softpro_web.deps import DatabaseDep, Starter, airflow_app
@@ -82,7 +82,7 @@ class _Launch:
             other = await run_in_threadpool(_at_work, self.database, entry)
             raise LeaseHeld(entry.error_message or "Another run works on this now", other)
         if entry.finished:
-            return Answer(data=SyncResult.model_validate(logs.sync_result(entry)))
+            return Answer(data=SyncResult.model_validate(sync_logs.sync_result(entry)))
         self._response.status_code = 202
         return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
 
@@ -112,7 +112,7 @@ def announce(
         organization_streams(integration, [entity_type])
         if record is None and mode is not Mode.PUSH:  # which goes on beside others
             leases.lock_announcing(connection, integration.id, entity_type)
-        log_id = logs.announce(
+        log_id = sync_logs.announce(
             connection,
             integration,
             entity_type,
@@ -156,7 +156,7 @@ async def wait(request: Request, database: Database, log_id: UUID, seconds: floa
 
 def _read(database: Database, log_id: UUID) -> SyncLog:
     with database.connect() as connection:
-        return logs.get(connection, log_id)
+        return sync_logs.get(connection, log_id)
 
 
 def _at_work(database: Database, entry: SyncLog) -> UUID | None:
@@ -167,7 +167,7 @@ def _at_work(database: Database, entry: SyncLog) -> UUID | None:
 
 def _give_up(database: Database, log_id: UUID, failed: BaseException) -> None:
     with database.connect() as connection:
-        logs.fail(connection, log_id, failed)
+        sync_logs.fail(connection, log_id, failed)
 
 
 def _api_root(request: Request) -> str:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr, model_validator
 
-from softpro.store.access import LONGEST_SUBJECT, MOST_ORGANIZATIONS, Kind
-from softpro.store.options import LONGEST_SECONDS, SHORTEST_SECONDS, ConflictStrategy
+from softpro.db.access_scopes import LONGEST_SUBJECT, MOST_ORGANIZATIONS, Kind
+from softpro.db.integration_settings import LONGEST_SECONDS, SHORTEST_SECONDS, ConflictStrategy
 from softpro.writeback.conflict import is_overridable
 from softpro_web.models import Model
 

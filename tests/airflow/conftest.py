@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from softpro.store.database import Connection
+from softpro.db.database import Connection
 from softpro_demo.plugin import API, Plugin
 from softpro_demo.stack import Size, Stack
 

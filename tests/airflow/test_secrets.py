@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from softpro.db import oauth_tokens
+from softpro.db.encryption import Vault
 from softpro.settings import parse_keys
-from softpro.store import grants
-from softpro.store.encryption import Vault
 
 from .conftest import Airflow
 
@@ -37,7 +37,7 @@ def test_no_table_log_or_xcom_holds_a_token_or_a_secret(airflow: Airflow) -> Non
     kept = json.loads((airflow.stack.home / "secrets.json").read_text())
     vault = Vault(parse_keys(kept["encryption_key"]))
     with airflow.stack.database.connect() as connection:
-        grant = grants.read(connection, vault, UUID(integration["id"]))
+        grant = oauth_tokens.read(connection, vault, UUID(integration["id"]))
     assert grant.access_token
     assert grant.refresh_token
     secrets = [grant.access_token, grant.refresh_token, kept["client_secret"], kept["encryption_key"]]

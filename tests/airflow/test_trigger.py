@@ -21,9 +21,9 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from softpro.store import inbox, outbox, pushes, turns
-from softpro.store.database import Database
-from softpro.store.turns import Queue
+from softpro.db import inbox, locks, outbox, pushes
+from softpro.db.database import Database
+from softpro.db.locks import Queue
 
 from ..support.databases import Server, execute
 
@@ -197,7 +197,7 @@ def test_it_says_nothing_of_an_organization_that_is_not_connected(database: Data
 
 def test_it_waits_while_somebody_works_on_the_events(database: Database, ear: Ear) -> None:
     with database.connect() as worker:
-        assert turns.take(worker, Queue.INBOX)
+        assert locks.take(worker, Queue.INBOX)
         event(database)
         assert ear.hears(QUIET_SECONDS) is None
     assert ear.hears(PATIENCE_SECONDS) == "due"
@@ -271,7 +271,7 @@ def test_it_waits_longer_and_longer_where_what_is_due_stays_so(database: Databas
 
 def test_it_waits_while_somebody_sends(database: Database, outbox_ear: Ear) -> None:
     with database.connect() as worker:
-        assert turns.take(worker, Queue.OUTBOX)
+        assert locks.take(worker, Queue.OUTBOX)
         edit(database, contact(database), "new@example.com")
         assert outbox_ear.hears(QUIET_SECONDS) is None
     assert outbox_ear.hears(PATIENCE_SECONDS) == "due"

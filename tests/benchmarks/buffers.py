@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 
 from ..support.databases import execute, rows
 

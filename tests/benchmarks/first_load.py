@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.mapping.defaults import FIELDS
-from softpro.store.database import Database
 
 from ..support.vendor import Sandbox
 from . import measuring, servers

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from softpro.db.database import Database
 from softpro.softpro360 import oauth
-from softpro.store.database import Database
 
 from ..support.databases import one
 from ..support.product import between, environment

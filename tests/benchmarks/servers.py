@@ -8,9 +8,9 @@ from pathlib import Path
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from softpro.store import embedded
-from softpro.store.database import Database
-from softpro.store.migrations import migrate
+from softpro.db import embedded
+from softpro.db.database import Database
+from softpro.db.migrations import migrate
 
 from ..support.databases import lasting_directory
 from .measuring import PEERS

@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 import requests
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 
 from ..support.databases import one, rows
 from .measuring import say

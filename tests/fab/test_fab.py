@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from softpro.store import embedded, migrations
-from softpro.store.database import Database
+from softpro.db import embedded, migrations
+from softpro.db.database import Database
 from softpro_demo.plugin import API
 from softpro_demo.stack import ROOT, free_port
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from softpro.db.database import Database
 from softpro.mapping import sets
-from softpro.store.database import Database
 
 from ..support.bad import Bad, bad_transactions, strict_mappings
 from ..support.databases import one, rows

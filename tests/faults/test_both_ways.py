@@ -24,11 +24,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from softpro.db import integration_settings
+from softpro.db.integration_settings import ConflictStrategy
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate
-from softpro.store import options
-from softpro.store.logs import SyncLog
-from softpro.store.options import ConflictStrategy
 from softpro.writeback.resolve import resolve
 from softpro.writeback.review import Side
 
@@ -77,7 +77,9 @@ class BothWays(RuleBasedStateMachine):
         self.database = self._stack.enter_context(self.server.fresh())
         self.services, self.acme = between(self.database, self.sandbox, SOFTPRO_MAX_RETRIES="1")
         with self.database.connect() as connection:
-            options.change(connection, self.acme.id, {"conflict_strategy": self.strategy.value, "push_deletes": True})
+            integration_settings.change(
+                connection, self.acme.id, {"conflict_strategy": self.strategy.value, "push_deletes": True}
+            )
         execute(self.database, "update softpro.capabilities set sends_etags = %s", self.etags)
         # By record and field: the last value that each side wrote since both agreed.
         self.here: dict[tuple[str, str], str] = {}

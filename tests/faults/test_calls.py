@@ -11,12 +11,12 @@ import random
 
 import pytest
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, RateLimitError, RecordNotFound, SoftProAPIError, ValidationError
 from softpro.softpro360.calls import may_have_happened
 from softpro.softpro360.client import holds
 from softpro.softpro360.records import Record
-from softpro.store.database import Database
 
 from ..support.kinds import StartSandbox
 from ..support.product import between

@@ -13,9 +13,9 @@ from uuid import UUID
 import psutil
 import pytest
 
+from softpro.db import embedded
 from softpro.errors import BudgetExhausted
 from softpro.softpro360.budget import Budget
-from softpro.store import embedded
 
 from ..support.databases import lasting_directory, one
 
@@ -25,9 +25,9 @@ ASK_AND_CRASH = """
 import sys
 from datetime import timedelta
 from pathlib import Path
-from softpro.store import embedded, integrations
-from softpro.store.encryption import Vault
-from softpro.store.migrations import migrate
+from softpro.db import embedded, integrations
+from softpro.db.encryption import Vault
+from softpro.db.migrations import migrate
 from softpro.softpro360.budget import Budget
 database = embedded.start(Path(sys.argv[1]))
 migrate(database)

@@ -18,15 +18,15 @@ from uuid import uuid4
 
 import pytest
 
+from softpro.db import create_ledger
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import FateUnknown, NetworkError, NotFoundHere, SoftProAPIError, ValidationError
 from softpro.services import Services
 from softpro.softpro360.client import Client
 from softpro.softpro360.creates import PATIENCE_SECONDS, Wanted, create, document, listed, party
 from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
-from softpro.store import creates
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import StartSandbox
@@ -176,8 +176,8 @@ CREATE = """
 from uuid import UUID
 from softpro.services import services
 from softpro.settings import DatabaseSettings
-from softpro.store import integrations
-from softpro.store.database import open_database
+from softpro.db import integrations
+from softpro.db.database import open_database
 from softpro.entities import EntityType
 from softpro.softpro360.creates import create, listed
 found = services(open_database(DatabaseSettings()))
@@ -384,9 +384,9 @@ def lost_and_looked_for_once(services: Services, acme: Integration, own: Sandbox
         ask(services, acme, sale("roi-1"))
 
 
-def due(services: Services, acme: Integration) -> list[creates.Create]:
+def due(services: Services, acme: Integration) -> list[create_ledger.Create]:
     with services.database.connect() as connection:
-        return creates.due(connection, acme.id)
+        return create_ledger.due(connection, acme.id)
 
 
 def now_due(services: Services) -> None:

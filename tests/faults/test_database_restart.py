@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType
 from softpro.errors import DatabaseUnavailable
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 
 from ..support.bad import bad_transactions
 from ..support.databases import Server, execute, quick_directory

@@ -12,11 +12,11 @@ import os
 import time
 from collections import Counter
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 
 from ..support.databases import one, rows
 from ..support.expected import actual_rows, expected_rows

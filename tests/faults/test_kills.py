@@ -27,14 +27,14 @@ from typing import Any
 
 from psycopg import sql
 
+from softpro.db.database import Connection, Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
 from softpro.softpro360.contract import LAG
-from softpro.store.database import Connection, Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import Server, one, rows
 from ..support.kinds import StartSandbox

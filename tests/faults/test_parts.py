@@ -8,9 +8,9 @@ import pytest
 from psycopg import sql
 
 from softpro import beside
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute, one
 from ..support.expected import actual_rows, expected_rows

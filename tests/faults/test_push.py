@@ -9,8 +9,8 @@ import os
 import time
 from collections import Counter
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.store.database import Database
 
 from ..support.both_ways import open_edits, pushed, time_passes
 from ..support.databases import execute, one, rows

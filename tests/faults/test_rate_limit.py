@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 
 from ..support.kinds import StartSandbox
 from ..support.product import begin_connection, environment, finish_connection, racer, services_in
@@ -29,8 +29,8 @@ import json, logging, time
 from uuid import UUID
 from softpro.services import services
 from softpro.settings import DatabaseSettings
-from softpro.store import integrations
-from softpro.store.database import open_database
+from softpro.db import integrations
+from softpro.db.database import open_database
 
 waits = []
 

@@ -18,10 +18,10 @@ from typing import TypeVar
 
 import pytest
 
+from softpro.db import integrations
+from softpro.db.database import Connection, Database
+from softpro.db.integrations import Integration
 from softpro.services import Services
-from softpro.store import integrations
-from softpro.store.database import Connection, Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import StartSandbox
@@ -39,8 +39,8 @@ IMPORTS = """
 import sys, time
 from softpro.services import services
 from softpro.settings import DatabaseSettings, load
-from softpro.store import grants, integrations
-from softpro.store.database import open_database
+from softpro.db import grants, integrations
+from softpro.db.database import open_database
 from softpro.softpro360 import oauth
 
 services_ = services(open_database(*load(DatabaseSettings)))

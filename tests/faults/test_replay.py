@@ -10,10 +10,10 @@ import time
 from dataclasses import replace
 
 from softpro import syncing
+from softpro.db.database import Database
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
-from softpro.store.database import Database
 
 from ..support.databases import one
 from ..support.expected import actual_rows, expected_rows

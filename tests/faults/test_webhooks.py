@@ -20,9 +20,9 @@ from datetime import UTC, datetime, timedelta
 
 import requests
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import Server, execute, lasting_directory, one, rows
 from ..support.expected import actual_rows, expected_rows
@@ -43,7 +43,7 @@ import psycopg
 from softpro.errors import SoftProError
 from softpro.services import services
 from softpro.settings import DatabaseSettings, load
-from softpro.store.database import open_database
+from softpro.db.database import open_database
 from softpro.webhooks.process import drain
 
 while True:

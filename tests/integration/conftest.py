@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.both_ways import Office
 from ..support.cases import as_bytes

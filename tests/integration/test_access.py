@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from softpro.db import access_scopes, integrations, sync_logs
+from softpro.db.access_scopes import Kind
+from softpro.db.database import Database
 from softpro.errors import Forbidden, NotFoundHere, UsageError
 from softpro.quality import cases
-from softpro.store import access, integrations, logs
-from softpro.store.access import Kind
-from softpro.store.database import Database
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected
@@ -25,7 +25,7 @@ Confine = Callable[..., list[str]]
 def confine(database: Database) -> Confine:
     def decide(kind: Kind, subject: str, *organizations: str, within: set[str] | None = None) -> list[str]:
         with database.connect() as connection:
-            access.confine(connection, kind, subject, organizations, by="a test", within=within)
+            access_scopes.confine(connection, kind, subject, organizations, by="a test", within=within)
         query = "select organization_id as o from softpro.confinements where subject = %s order by 1"
         return [row["o"] for row in rows(database, query, subject)]
 
@@ -34,7 +34,7 @@ def confine(database: Database) -> Confine:
 
 def seen(database: Database, user: str, *teams: str) -> set[str] | None:
     with database.connect() as connection:
-        found = access.organizations(connection, user, teams)
+        found = access_scopes.organizations(connection, user, teams)
     return None if found is None else set(found)
 
 
@@ -82,17 +82,17 @@ def test_what_lies_outside_answers_as_what_does_not_exist(database: Database, co
     )
     with database.connect() as connection:
         assert integrations.get(connection, integration.id, {"acme"}).id == integration.id
-        assert logs.get(connection, integration.id, ["acme"]).organization_id == "acme"
+        assert sync_logs.get(connection, integration.id, ["acme"]).organization_id == "acme"
 
         def refused(read: Callable[..., Any], name: Any) -> str:
             with pytest.raises(NotFoundHere) as outside:
                 read(connection, name, {"globex"})
             return str(outside.value)
 
-        by_id, log = refused(integrations.get, integration.id), refused(logs.get, integration.id)
+        by_id, log = refused(integrations.get, integration.id), refused(sync_logs.get, integration.id)
         assert refused(integrations.find, "acme") == refused(integrations.find, "nobody").replace("nobody", "acme")
         execute(database, "delete from softpro.sync_logs")
-        assert log == refused(logs.get, integration.id)
+        assert log == refused(sync_logs.get, integration.id)
         assert refused(cases.get, integration.id) == f"The quarantine has no case {integration.id}"
         assert by_id == f"No integration has the id {integration.id}: connect it first"
 

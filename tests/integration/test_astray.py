@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from softpro import pipeline
+from softpro.db.database import Database
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping.defaults import default_mappings
 from softpro.pushing import push
-from softpro.store.database import Database
 from softpro.sync.bury import bury
 from softpro.writeback.gone import settle_gone
 

@@ -8,13 +8,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from softpro import pipeline
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import ConsentRefused, MappingError, StateError, UsageError
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
-from softpro.store.database import Database
 
 from ..support.databases import dump, execute, one, rows
 from ..support.kinds import Connected

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.store.database import Database
 
 from ..support.both_ways import Office, edit_here, exact, open_edits, pushed
 from ..support.databases import one, rows

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from softpro.db import integrations
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import BudgetExhausted, CircuitOpen, RateLimitError, RecordNotFound, ServerError, SoftProAPIError
 from softpro.services import Services
 from softpro.softpro360.breaker import COOL_DOWN, OPENS_AFTER
 from softpro.softpro360.client import Client
-from softpro.store import integrations
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import StartSandbox

@@ -12,10 +12,10 @@ from uuid import UUID
 
 import pytest
 
+from softpro.db import integrations
 from softpro.errors import BudgetExhausted, DatabaseUnavailable
 from softpro.services import Services
 from softpro.softpro360.budget import Budget, Slot, budget_for
-from softpro.store import integrations
 
 from ..support.databases import execute
 from ..support.kinds import Connected

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from softpro import pipeline
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld
 from softpro.mapping import sets
 from softpro.quality import cases
 from softpro.quality.cases import Payloads, Resolution, Wanted
 from softpro.services import Services
-from softpro.store.integrations import Integration
 
 from ..support.cases import (
     JULY,

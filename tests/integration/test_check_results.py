@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from softpro import pipeline
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode
 from softpro.errors import BatchHeld
 from softpro.quality import results
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected, StartSandbox

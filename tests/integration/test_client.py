@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, NetworkError, RecordNotFound, ServerError, UsageError, ValidationError
 from softpro.services import Services
@@ -22,8 +24,6 @@ from softpro.softpro360.client import Client
 from softpro.softpro360.records import Record, Unreadable
 from softpro.softpro360.statuses import statuses
 from softpro.softpro360.transport import exchange
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute
 from ..support.kinds import Connected, StartSandbox

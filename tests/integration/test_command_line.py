@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 
 from ..support.databases import Server, rows
 from ..support.expected import actual_rows, expected_rows

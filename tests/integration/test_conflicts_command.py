@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
-from softpro.store.integrations import Integration
 
 from ..support.both_ways import pushed
 from ..support.databases import execute, one, rows

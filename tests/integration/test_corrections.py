@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from softpro import pipeline
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import OutOfDate, UsageError
 from softpro.quality import cases
 from softpro.services import Services
-from softpro.store.integrations import Integration
 from softpro.sync import replay as replaying
 
 from ..support.cases import (
@@ -271,7 +271,7 @@ def test_of_two_edits_at_once_one_wins_as_a_whole(
     case = the_case(services)
     code = (
         "import os, sys, json; from uuid import UUID; from softpro.sync.edit import edit; "
-        "from softpro.store.database import database_at; "
+        "from softpro.db.database import database_at; "
         "database = database_at(os.environ['SOFTPRO_DATABASE_URL'])\n"
         "with database.connect() as connection: "
         "edit(connection, UUID('{id}'), json.dumps({record}).encode(), '{by}')"
@@ -304,7 +304,7 @@ def test_a_process_that_dies_between_the_edit_and_its_replay_leaves_it_to_the_ne
     sync(services, acme)
     code = (
         "import os, signal; from uuid import UUID; from softpro.sync.edit import edit; "
-        "from softpro.store.database import database_at; "
+        "from softpro.db.database import database_at; "
         "database = database_at(os.environ['SOFTPRO_DATABASE_URL'])\n"
         "with database.connect() as connection: edit(connection, UUID('{id}'), {payload!r}, 'ann'); "
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.services import Services
-from softpro.store.integrations import Integration
 from softpro.sync.coverage import coverage
 from softpro.sync.edit import edit
 from softpro.sync.observe import MOST_FIELDS, refresh

@@ -11,11 +11,11 @@ import time
 import pytest
 
 from softpro import reconciling, syncing
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseLost, ServerError
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 from softpro.sync.audits import Decision, Limit
 
 from ..support.databases import dump, execute, one, rows

@@ -8,12 +8,12 @@ from uuid import uuid4
 import pytest
 
 from softpro import pipeline
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
 from softpro.mapping import sets
 from softpro.quality.cases import Case
 from softpro.services import Services
-from softpro.store.integrations import Integration
 
 from ..support.cases import (
     LATEST,

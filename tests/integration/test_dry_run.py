@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
-from softpro.store.integrations import Integration
 from softpro.writeback.dry_run import Outgoing, dry_run
 
 from ..support.both_ways import pushed

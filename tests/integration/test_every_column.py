@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.columns import COLUMNS
-from softpro.store.database import Database
 
 from ..support.bad import written
 from ..support.columns import all_together, good, mappings, one_at_a_time

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.types.json import set_json_loads
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.compiled import Compiled, compile_mappings, mapped
@@ -22,7 +23,6 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.expressions import columns, expressible, result, rows
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.rules import evaluating
-from softpro.store.database import Database
 
 from ..support.databases import Server
 

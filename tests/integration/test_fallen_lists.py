@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from softpro import pipeline
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import Mode
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import one, rows
 from ..support.holds import CONTACT, PENDING, ROW_COUNT, SWEEP_TOTAL, Held, all_holds, approve, reject

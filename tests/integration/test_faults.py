@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.services import Services
-from softpro.store.database import Database
 
 from ..support.databases import execute, one, rows
 from ..support.expected import actual_rows, expected_rows
@@ -37,7 +37,7 @@ ASK_FOR_A_TOKEN = """
 from uuid import UUID
 from softpro.services import services
 from softpro.settings import DatabaseSettings
-from softpro.store.database import open_database
+from softpro.db.database import open_database
 from softpro.softpro360.oauth import get_valid_access_token
 found = services(open_database(DatabaseSettings()))
 print(get_valid_access_token(found.database, found.vault, found.oauth, UUID('{id}'))[0])

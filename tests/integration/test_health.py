@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from softpro.db.database import Database
+from softpro.db.health import health
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.health import health
 
 from ..support.databases import execute
 from ..support.kinds import Connected

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from softpro import pipeline
+from softpro.db.integrations import Integration
 from softpro.entities import Mode
 from softpro.errors import BatchHeld, DecidedAlready, LeaseHeld, NotFoundHere
 from softpro.mapping import sets
@@ -16,7 +17,6 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.quality import cases, holds
 from softpro.services import Services
-from softpro.store.integrations import Integration
 from softpro.sync.edit import edit
 
 from ..support.databases import dump, execute, one, rows

@@ -6,9 +6,9 @@ import json
 from typing import Any
 from uuid import UUID
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.holds import all_holds, give
 from ..support.product import command, environment

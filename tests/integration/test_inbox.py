@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from softpro.db import events, inbox
+from softpro.db.database import Database
+from softpro.db.events import Wanted
 from softpro.errors import NotFoundHere, OutOfDate
-from softpro.store import events, inbox
-from softpro.store.database import Database
-from softpro.store.events import Wanted
 
 from ..support.arrivals import arrival, integration, store
 from ..support.databases import execute, one, rows

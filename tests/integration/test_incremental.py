@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from softpro import pipeline
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.services import Services
-from softpro.store.integrations import Integration
 
 from ..support.databases import dump, one, rows
 from ..support.expected import actual_rows, expected_rows

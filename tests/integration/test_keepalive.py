@@ -8,12 +8,12 @@ import logging
 import pytest
 
 from softpro import connecting
+from softpro.db import oauth_tokens
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.services import Services
 from softpro.softpro360 import consent, oauth
 from softpro.softpro360.keepalive import KeptAlive, keep_alive
-from softpro.store import grants
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected, StartSandbox
@@ -75,7 +75,7 @@ def test_exactly_the_old_grants_are_refreshed(start_sandbox: StartSandbox, datab
         age(database, organization, 8)
     execute(database, "update softpro.integrations set sync_enabled = false where organization_id = 'off'")
     with database.connect() as connection:
-        grants.erase(connection, left.id)
+        oauth_tokens.erase(connection, left.id)
     before = versions(database)
 
     kept = run(services)
@@ -151,7 +151,7 @@ def test_a_refresh_whose_answer_was_lost_waits_until_the_access_token_has_ended(
 
     assert run(services) == KeptAlive()
     with database.connect() as connection:  # also where it was asked for before the answer was lost
-        grant = grants.read(connection, services.vault, acme.id)
+        grant = oauth_tokens.read(connection, services.vault, acme.id)
         assert oauth.refresh_access_token(connection, services.vault, services.oauth, grant).version == grant.version
     execute(database, "update softpro.integrations set token_expires_at = now() where organization_id = 'acme'")
     assert list(run(services).expired) == ["acme"]

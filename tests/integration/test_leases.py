@@ -12,13 +12,13 @@ from uuid import UUID
 import pytest
 
 from softpro import pipeline
+from softpro.db import sync_logs
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.leases import keeping, lock_announcing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.services import Services
-from softpro.store import logs
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.leases import keeping, lock_announcing
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows
@@ -49,7 +49,7 @@ def announced(services: Services, integration: Integration, run_id: str, barrier
     with services.database.connect() as connection, connection.transaction():
         lock_announcing(connection, integration.id, EntityType.TRANSACTION)
         time.sleep(0.1)  # so that all of them are there
-        return logs.announce(
+        return sync_logs.announce(
             connection,
             integration,
             EntityType.TRANSACTION,

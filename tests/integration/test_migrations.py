@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from softpro.db import migrations
+from softpro.db.database import Database
+from softpro.db.migrations import migrate
 from softpro.entities import EntityType
 from softpro.errors import DatabaseUnavailable
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.store import migrations
-from softpro.store.database import Database
-from softpro.store.migrations import migrate
 
 from ..support.databases import execute, one, rows
 from ..support.product import environment

@@ -9,8 +9,8 @@ import os
 import time
 from collections import Counter
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.store.database import Database
 
 from ..support.databases import dump, rows
 from ..support.expected import actual_rows, expected_rows

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import MappingError
 from softpro.mapping import sets
 from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
-from softpro.store.database import Database
 
 from ..support.databases import one, rows
 from ..support.kinds import Connected, StartSandbox

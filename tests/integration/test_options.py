@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from softpro import connecting
+from softpro.db import integration_settings
+from softpro.db.integrations import Integration
 from softpro.errors import SettingsError
 from softpro.services import Services
-from softpro.store import options
-from softpro.store.integrations import Integration
 
 from ..support.databases import one
 from ..support.kinds import Connected
@@ -27,12 +27,12 @@ def integration(connected: Connected) -> Integration:
 
 def choose(services: Services, integration: Integration, client_id: str | None, secret: str | None) -> None:
     with services.database.connect() as connection:
-        options.change_client(connection, services.vault, integration.id, client_id, secret)
+        integration_settings.change_client(connection, services.vault, integration.id, client_id, secret)
 
 
 def environment_of(services: Services, integration: Integration) -> tuple[str, str | None]:
     with services.database.connect() as connection:
-        found = options.read(connection, integration.id)
+        found = integration_settings.read(connection, integration.id)
     return found.environment, found.next_environment
 
 
@@ -59,7 +59,7 @@ def test_another_environment_is_asked_for_next_and_is_what_is_in_force_then(
     services: Services, integration: Integration, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     with services.database.connect() as connection:
-        options.change(connection, integration.id, {"next_environment": "PRODUCTION"})
+        integration_settings.change(connection, integration.id, {"next_environment": "PRODUCTION"})
     assert environment_of(services, integration) == ("SANDBOX", "PRODUCTION")
 
     chosen = one(services.database, "select count(*) from softpro.oauth_states where environment = 'PRODUCTION'")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from softpro import syncing
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
 from softpro.errors import MappingError
 from softpro.mapping import sets
@@ -21,7 +22,6 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.effects import Effect, summary
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
-from softpro.store.integrations import Integration
 from softpro.sync.preview import Chosen, Preview, preview
 from softpro.timestamps import format_time
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.services import Services
 from softpro.softpro360 import capabilities
 from softpro.softpro360 import probe as probing
 from softpro.softpro360.capabilities import Capabilities
 from softpro.softpro360.client import Client, Page
 from softpro.softpro360.probe import Finding, probe
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import one
 from ..support.kinds import StartSandbox

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
+from softpro.db import locks, outbox
+from softpro.db.integrations import Integration
+from softpro.db.locks import Queue
 from softpro.entities import EntityType
 from softpro.pushing import push_due
 from softpro.services import Services
-from softpro.store import outbox, turns
-from softpro.store.integrations import Integration
-from softpro.store.turns import Queue
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected
@@ -97,9 +97,9 @@ def test_an_edit_of_a_field_that_no_mapping_sends_is_not_due(
 
 def test_whoever_works_on_the_outbox_is_seen(services: Services) -> None:
     with services.database.connect() as one_session, services.database.connect() as another:
-        assert turns.take(one_session, Queue.OUTBOX)
-        assert not turns.take(another, Queue.OUTBOX)
-        assert turns.take(another, Queue.INBOX)
+        assert locks.take(one_session, Queue.OUTBOX)
+        assert not locks.take(another, Queue.OUTBOX)
+        assert locks.take(another, Queue.INBOX)
 
 
 def test_settled_edits_are_forgotten_in_time_and_open_ones_never(

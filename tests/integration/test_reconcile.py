@@ -15,10 +15,10 @@ from threading import Thread
 
 import pytest
 
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.errors import CircuitOpen
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 from softpro.sync.audits import Limit
 
 from ..support.databases import Server, dump, execute, one

@@ -10,16 +10,16 @@ import pytest
 import requests
 
 from softpro import connecting
+from softpro.db import integrations, oauth_tokens
+from softpro.db.database import Database
+from softpro.db.encryption import Vault
+from softpro.db.integrations import Integration
+from softpro.db.oauth_tokens import Credentials, Grant, Tokens
 from softpro.entities import EntityType
 from softpro.errors import DecryptionError, NotConnected, UsageError
 from softpro.services import Services
 from softpro.settings import OAuthSettings
 from softpro.softpro360 import oauth
-from softpro.store import grants, integrations
-from softpro.store.database import Database
-from softpro.store.encryption import Vault
-from softpro.store.grants import Credentials, Grant, Tokens
-from softpro.store.integrations import Integration
 
 from ..support.databases import execute, rows
 from ..support.kinds import StartSandbox
@@ -40,7 +40,7 @@ def test_when_the_key_is_lost_connecting_again_is_enough(
     integration = connected("acme")
     rekeyed = type(services)(services.database, OTHER_KEY, services.oauth, services.vendor, services.sync)
     with services.database.connect() as connection, pytest.raises(DecryptionError, match="connect the organization"):
-        grants.read(connection, OTHER_KEY, integration.id)
+        oauth_tokens.read(connection, OTHER_KEY, integration.id)
 
     finish_connection(rekeyed, sandbox.consent(begin_connection(rekeyed, "acme"), vendor_organization))
 
@@ -57,7 +57,7 @@ def test_when_the_key_is_lost_disconnecting_still_erases_the_tokens(
     assert told is False
     assert now(services, integration).status == "DISCONNECTED"
     with services.database.connect() as connection, pytest.raises(NotConnected):
-        grants.read(connection, services.vault, integration.id)
+        oauth_tokens.read(connection, services.vault, integration.id)
 
 
 def test_another_organization_at_the_vendor_is_refused_and_the_old_connection_stands(
@@ -77,11 +77,11 @@ def test_a_refused_refresh_does_not_expire_a_connection_that_was_renewed_meanwhi
 ) -> None:
     integration = connected("acme")
     with services.database.connect() as connection:
-        stale = grants.read(connection, services.vault, integration.id)
-        grants.store(connection, services.vault, integration.id, Tokens("renewed", "renewed too", 3600))
+        stale = oauth_tokens.read(connection, services.vault, integration.id)
+        oauth_tokens.store(connection, services.vault, integration.id, Tokens("renewed", "renewed too", 3600))
 
-        expired = grants.expire(connection, integration.id, stale.version, "refused")
-        stored = grants.store(
+        expired = oauth_tokens.expire(connection, integration.id, stale.version, "refused")
+        stored = oauth_tokens.store(
             connection, services.vault, integration.id, Tokens("late", "late", 3600), replaces=stale.version
         )
         used = oauth.refresh_access_token(connection, services.vault, services.oauth, stale)
@@ -92,7 +92,7 @@ def test_a_refused_refresh_does_not_expire_a_connection_that_was_renewed_meanwhi
 
 def grant_of(services: Services, integration: Integration) -> Grant:
     with services.database.connect() as connection:
-        return grants.read(connection, services.vault, integration.id)
+        return oauth_tokens.read(connection, services.vault, integration.id)
 
 
 def away(services: Services) -> OAuthSettings:

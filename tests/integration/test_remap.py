@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from softpro import syncing
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 
 from ..support.databases import dump, execute, one, rows
 from ..support.kinds import Connected

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
+from softpro.db import oauth_tokens
+from softpro.db.database import Database
+from softpro.db.encryption import Place, Vault
+from softpro.db.integrations import Integration
+from softpro.db.oauth_tokens import Tokens
+from softpro.db.rotation import Cell, Rotation, cells, rotate
 from softpro.errors import DecryptionError
 from softpro.services import Services
-from softpro.store import grants
-from softpro.store.database import Database
-from softpro.store.encryption import Place, Vault
-from softpro.store.grants import Tokens
-from softpro.store.integrations import Integration
-from softpro.store.rotation import Cell, Rotation, cells, rotate
 
 from ..support.databases import dump, execute, one, rows
 from ..support.forked import forked
@@ -49,7 +49,7 @@ def sealed(database: Database) -> list[Cell]:
 
 def refresh_token(services: Services, vault: Vault, integration: Integration) -> str | None:
     with services.database.connect() as connection:
-        return grants.read(connection, vault, integration.id).refresh_token
+        return oauth_tokens.read(connection, vault, integration.id).refresh_token
 
 
 def test_afterwards_the_new_key_alone_opens_everything(
@@ -85,7 +85,7 @@ def test_a_token_stored_between_read_and_write_stays(services: Services, integra
     came: list[Rotation] = []
     with services.database.connect() as refresher, services.database.connect() as watcher:
         with refresher.transaction():
-            grants.store(refresher, services.vault, integration.id, Tokens("new access", "new refresh", 3600))
+            oauth_tokens.store(refresher, services.vault, integration.id, Tokens("new access", "new refresh", 3600))
             rotation = threading.Thread(target=lambda: came.append(rotated(services.database)))
             rotation.start()
             deadline = time.monotonic() + 60
@@ -108,9 +108,9 @@ def test_tokens_refreshed_all_the_while_are_never_overwritten_by_older_ones(
         with services.database.connect() as connection:
             while not stop.is_set():
                 number += 1
-                grants.store(connection, services.vault, integration.id, Tokens(f"a{number}", f"r{number}", 3600))
+                oauth_tokens.store(connection, services.vault, integration.id, Tokens(f"a{number}", f"r{number}", 3600))
                 time.sleep(0.002)
-                if grants.read(connection, ROTATING, integration.id).refresh_token != f"r{number}":
+                if oauth_tokens.read(connection, ROTATING, integration.id).refresh_token != f"r{number}":
                     lost.append(number)
 
     refresher = threading.Thread(target=refresh)
@@ -168,11 +168,11 @@ def test_a_damaged_cell_under_the_first_key_is_named_too(services: Services, int
 
     assert [(cell.place.column, cell.organization_id) for cell, _ in rotation.unopenable] == [("access_token", "acme")]
     with services.database.connect() as connection, pytest.raises(DecryptionError):
-        grants.read(connection, NEW, integration.id)
+        oauth_tokens.read(connection, NEW, integration.id)
 
 
 def test_more_rows_than_a_batch_are_all_done(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softpro.store.rotation.BATCH_ROWS", 3)
+    monkeypatch.setattr("softpro.db.rotation.BATCH_ROWS", 3)
     for number in range(10):
         begin_connection(services, f"org-{number}")
 
@@ -187,7 +187,7 @@ def test_a_process_that_still_encrypts_with_the_old_key_is_told_of(
     def stored_meanwhile(done: int, total: int) -> None:
         if done == total:
             with services.database.connect() as connection:
-                grants.store(connection, services.vault, integration.id, Tokens("late", "late", 3600))
+                oauth_tokens.store(connection, services.vault, integration.id, Tokens("late", "late", 3600))
 
     with services.database.connect() as connection:
         rotation = rotate(connection, ROTATING, stored_meanwhile)
@@ -230,4 +230,4 @@ def test_keys_rotated_in_the_middle_of_a_sync_disturb_no_call(
     assert rotated(database).remaining == 0
     assert services_in({**settings, "INTEGRATION_ENCRYPTION_KEY": NEW_KEY}, database).vault == NEW
     with database.connect() as connection:
-        assert grants.read(connection, NEW, one(database, "select id from softpro.integrations")).refresh_token
+        assert oauth_tokens.read(connection, NEW, one(database, "select id from softpro.integrations")).refresh_token

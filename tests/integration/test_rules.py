@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from softpro import syncing
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
@@ -17,7 +18,6 @@ from softpro.mapping.mapping import Mapping
 from softpro.mapping.rule_messages import NOT_TRIED
 from softpro.mapping.rules import MOST_STOPPED
 from softpro.services import Services
-from softpro.store.integrations import Integration
 
 from ..support.databases import one, rows
 from ..support.kinds import Connected

@@ -7,13 +7,13 @@ import time
 import pytest
 
 from softpro import pipeline
+from softpro.db import schedule
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.schedule import Lane, Stream, shards
 from softpro.entities import EntityType
 from softpro.errors import RateLimitError
 from softpro.services import Services
-from softpro.store import schedule
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.schedule import Lane, Stream, shards
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected, StartSandbox

@@ -7,12 +7,12 @@ import logging
 
 import pytest
 
+from softpro.db import oauth_tokens
+from softpro.db.encryption import Place
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
 from softpro.softpro360.consent import STATES
-from softpro.store import grants
-from softpro.store.encryption import Place
-from softpro.store.integrations import Integration
 
 from ..support.databases import dump, execute, rows
 from ..support.kinds import Connected
@@ -29,7 +29,7 @@ def spellings(secret: str) -> set[str]:
 
 def tokens(services: Services, integration: Integration) -> set[str]:
     with services.database.connect() as connection:
-        grant = grants.read(connection, services.vault, integration.id)
+        grant = oauth_tokens.read(connection, services.vault, integration.id)
     return {token for token in (grant.access_token, grant.refresh_token) if token}
 
 

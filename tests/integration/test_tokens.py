@@ -11,14 +11,14 @@ from uuid import uuid4
 import pytest
 from requests.structures import CaseInsensitiveDict
 
+from softpro.db import oauth_tokens
+from softpro.db.oauth_tokens import Credentials, Tokens
 from softpro.errors import AuthenticationError, ServerError
 from softpro.services import Services
 from softpro.settings import OAuthSettings
 from softpro.softpro360 import oauth
 from softpro.softpro360.client import Client, client_for
 from softpro.softpro360.transport import Answer
-from softpro.store import grants
-from softpro.store.grants import Credentials, Tokens
 
 from ..support.databases import one
 from ..support.kinds import Connected
@@ -104,7 +104,7 @@ def test_asking_whose_a_token_is_leaves_no_connection_open(
 
     monkeypatch.setattr(oauth, "client_for", kept)
     with services.database.connect() as connection:
-        token = grants.read(connection, services.vault, integration.id).access_token
+        token = oauth_tokens.read(connection, services.vault, integration.id).access_token
         assert token
         oauth.validate_token(connection, services.vendor, integration.id, "SANDBOX", token)
     (client,) = made
@@ -131,7 +131,7 @@ def test_a_pair_that_is_being_stored_while_a_person_disconnects_is_the_one_that_
     waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with ThreadPoolExecutor(1) as pool, services.database.connect() as refreshing:
         with refreshing.transaction():
-            grants.store(refreshing, services.vault, integration.id, Tokens("newer", "newer too", 3600))
+            oauth_tokens.store(refreshing, services.vault, integration.id, Tokens("newer", "newer too", 3600))
             told = pool.submit(disconnect)
             deadline = time.monotonic() + 60
             while not one(services.database, waiting):

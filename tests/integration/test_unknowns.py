@@ -7,12 +7,12 @@ import time
 import pytest
 
 from softpro import pipeline
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.services import Services
 from softpro.softpro360 import capabilities
 from softpro.softpro360.capabilities import Capabilities
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 
 from ..support.databases import one, rows
 from ..support.expected import actual_rows, expected_rows

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from softpro import pipeline
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import CheckFailed, MappingError
 from softpro.mapping import sets
 from softpro.mapping.mapping import Mapping
 from softpro.quality import judge
 from softpro.services import Services
-from softpro.store.integrations import Integration
 
 from ..support.databases import one, rows
 from ..support.kinds import Connected, StartSandbox

@@ -10,6 +10,9 @@ from threading import Thread
 import pytest
 
 from softpro import pipeline, syncing
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
 from softpro.mapping import sets
@@ -17,9 +20,6 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.sets import Replaced
 from softpro.services import Services
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 
 from ..support.databases import dump, execute, load, one, rows
 from ..support.kinds import Connected

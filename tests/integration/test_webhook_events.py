@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from softpro.db import integrations, locks
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.locks import Queue
 from softpro.services import Services
-from softpro.store import integrations, turns
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.turns import Queue
 from softpro.webhooks.process import Drained, drain
 
 from ..support.databases import execute, one, rows
@@ -281,7 +281,7 @@ def test_a_held_batch_keeps_what_webhooks_fetch_pending(
 
 def test_one_drain_at_a_time(acme: Integration, services: Services) -> None:
     with services.database.connect() as session:
-        assert turns.take(session, Queue.INBOX)
+        assert locks.take(session, Queue.INBOX)
         assert work_off(services) == Drained(busy=True)
     assert work_off(services) == Drained()
 

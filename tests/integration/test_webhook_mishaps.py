@@ -9,15 +9,15 @@ from uuid import uuid4
 import pytest
 
 from softpro import pipeline, syncing
+from softpro.db import events as stored
+from softpro.db import integrations
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
-from softpro.store import events as stored
-from softpro.store import integrations
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run
 from softpro.webhooks.process import Drained, drain
 
 from ..support.databases import execute, one, rows
@@ -250,7 +250,7 @@ def test_records_that_the_time_was_too_short_for_are_told(
 def test_a_run_over_records_that_a_person_began_and_that_died_is_closed(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    from softpro.store import logs
+    from softpro.db import sync_logs
 
     [order_id] = sandbox.change(vendor_organization)
     died = begin_records(services, acme, [order_id], SyncType.MANUAL)
@@ -259,7 +259,7 @@ def test_a_run_over_records_that_a_person_began_and_that_died_is_closed(
 
     work_off(services)
     with services.database.connect() as connection:
-        logs.cancel_stale(connection)
+        sync_logs.cancel_stale(connection)
 
     assert one(services.database, "select status from softpro.sync_logs where id = %s", died.log_id) == "FAILED"
     assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))

@@ -6,8 +6,8 @@ import json
 from typing import Any
 from uuid import UUID
 
+from softpro.db.database import Database
 from softpro.services import Services
-from softpro.store.database import Database
 
 from ..support.databases import execute, one
 from ..support.events import outcomes, put

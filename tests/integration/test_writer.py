@@ -10,10 +10,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from softpro.db import inbox
+from softpro.db.arrivals import STORE, Verdict, parameters
+from softpro.db.database import Database
 from softpro.errors import DatabaseUnavailable, SchemaError
-from softpro.store import inbox
-from softpro.store.arrivals import STORE, Verdict, parameters
-from softpro.store.database import Database
 from softpro.webhooks.writer import PATIENCE_SECONDS, SETTINGS, Writer, Writers
 
 from ..support.arrivals import arrival, integration, put_all, store

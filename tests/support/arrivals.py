@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from softpro.store.arrivals import Arrival, Verdict
-from softpro.store.database import Database
+from softpro.db.arrivals import Arrival, Verdict
+from softpro.db.database import Database
 from softpro.webhooks.writer import Writer
 
 from .databases import execute

@@ -13,15 +13,15 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from requests import Session
 
+from softpro.db import integration_settings
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
 from softpro.mapping.mapping import Mapping
 from softpro.pushing import push
 from softpro.services import Services
-from softpro.store import options
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 
 from .databases import execute, one, rows
 from .product import sync
@@ -157,7 +157,7 @@ class Office:
 
     def choose(self, **changes: Any) -> None:
         with self.database.connect() as connection:
-            options.change(connection, self.integration.id, changes)
+            integration_settings.change(connection, self.integration.id, changes)
 
     def map_by(self, mappings: Sequence[Mapping]) -> None:
         with self.database.connect() as connection:

@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from softpro import syncing
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.quality import cases
 from softpro.quality.cases import Case
 from softpro.services import Services
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 from softpro.sync.edit import edit
 
 from .bad import strict_mappings

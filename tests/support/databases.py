@@ -16,9 +16,9 @@ from typing import Any
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from softpro.store import embedded, outbox
-from softpro.store.database import Connection, Database
-from softpro.store.migrations import migrate
+from softpro.db import embedded, outbox
+from softpro.db.database import Connection, Database
+from softpro.db.migrations import migrate
 
 TEMPLATE = "migrated"
 SCHEMAS = ("softpro", "raw", "staging", "roi")

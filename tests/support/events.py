@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 
 from .databases import execute, rows
 

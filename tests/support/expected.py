@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 
 from .databases import rows
 

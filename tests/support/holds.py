@@ -6,14 +6,14 @@ from dataclasses import replace
 from uuid import uuid4
 
 from softpro import syncing
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.quality import holds
 from softpro.quality.holds import Hold
 from softpro.services import Services
-from softpro.store.integrations import Integration
-from softpro.store.logs import SyncLog
 
 CONTACT = EntityType.CONTACT
 NULL = "expect_column_proportion_of_non_null_values_to_be_between"

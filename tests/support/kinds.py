@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from softpro.store.integrations import Integration
+from softpro.db.integrations import Integration
 
 from .vendor import Sandbox
 

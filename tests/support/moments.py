@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.store.database import Database
 
 PATIENCE_SECONDS = 120
 

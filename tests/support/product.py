@@ -13,15 +13,15 @@ from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 from softpro import connecting, pipeline, syncing
+from softpro.db import integrations
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.services import Services
 from softpro.services import services as read_services
 from softpro.softpro360.client import Client
-from softpro.store import integrations
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run
-from softpro.store.logs import SyncLog
 
 from .forked import forked
 from .vendor import CLIENT_ID, CLIENT_SECRET, Sandbox

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 from softpro import reconciling
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
 from softpro.services import Services
-from softpro.store.database import Database
-from softpro.store.integrations import Integration
 from softpro.sync.audits import Audit, Limit
 
 from .databases import execute, rows

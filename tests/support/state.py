@@ -6,9 +6,9 @@ from typing import Any
 
 from psycopg import sql
 
+from softpro.db import integrations
+from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.store import integrations
-from softpro.store.database import Database
 
 from .databases import one, rows, tables
 

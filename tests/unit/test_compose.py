@@ -14,7 +14,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from softpro import settings
-from softpro.store.migrations import SQL_DIRECTORY
+from softpro.db.migrations import SQL_DIRECTORY
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yaml"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softpro.db.encryption import Place, Vault
 from softpro.errors import DecryptionError
-from softpro.store.encryption import Place, Vault
 
 OLD, NEW = b"o" * 32, b"n" * 32
 ROW, OTHER_ROW = UUID(int=1), UUID(int=2)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from softpro.commands.common import Json, database, operator, say
+from softpro.db import access_scopes
+from softpro.db.access_scopes import Confinement, Kind
 from softpro.errors import NotFoundHere
-from softpro.store import access
-from softpro.store.access import Confinement, Kind
 
 LISTED = 1_000
 
@@ -26,7 +26,7 @@ Team = Annotated[bool, typer.Option("--team", help="NAME is a team or role that 
 def show(context: typer.Context, as_json: Json = False) -> None:
     """List who is confined, and to what; everybody else may see all organizations."""
     with database().connect() as connection:
-        found, total = access.confinements(connection, None, LISTED, 0)
+        found, total = access_scopes.confinements(connection, None, LISTED, 0)
     for confinement in found:
         _print(context, confinement, as_json)
     if not found:
@@ -45,7 +45,7 @@ def confine(
 ) -> None:
     """Let somebody see these organizations only, whichever they could see before."""
     with database().connect() as connection:
-        confined = access.confine(connection, _kind(team), name, organizations, by=operator())
+        confined = access_scopes.confine(connection, _kind(team), name, organizations, by=operator())
     _print(context, confined, as_json)
     say(f"This is about the {_kind(team).value.lower()} named exactly {name}; if there is one, only Airflow knows")
 
@@ -54,9 +54,9 @@ def confine(
 def release(context: typer.Context, name: Name, team: Team = False, as_json: Json = False) -> None:
     """Let somebody see every organization again."""
     with database().connect() as connection:
-        if not access.is_confined(connection, _kind(team), name):
+        if not access_scopes.is_confined(connection, _kind(team), name):
             raise NotFoundHere(f"{_kind(team).value.lower()} {name} is not confined")
-        released = access.confine(connection, _kind(team), name, [], by=operator())
+        released = access_scopes.confine(connection, _kind(team), name, [], by=operator())
     _print(context, released, as_json)
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from softpro import settings
+from softpro.db.database import Database, open_database
 from softpro.entities import EntityType
 from softpro.errors import UsageError
-from softpro.store.database import Database, open_database
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

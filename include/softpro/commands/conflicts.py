@@ -12,9 +12,9 @@ import typer
 from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
 from softpro.commands.lines import table, value
 from softpro.commands.streams import EXIT_FAILED
+from softpro.db import conflicts, integrations
+from softpro.db.conflicts import Conflict, Status
 from softpro.errors import UsageError
-from softpro.store import conflicts, integrations
-from softpro.store.conflicts import Conflict, Status
 from softpro.writeback.resolve import resolve as decide
 from softpro.writeback.resolve import resolve_some
 from softpro.writeback.reverse import reverse as take_back

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from softpro.commands.common import Json, Organization, database, entity_types
+from softpro.db import integrations
 from softpro.entities import EntityType
-from softpro.store import integrations
 from softpro.sync.coverage import Coverage
 from softpro.sync.coverage import coverage as read
 from softpro.sync.observe import refresh as look

@@ -9,9 +9,9 @@ from uuid import UUID
 import typer
 
 from softpro.commands.common import Json, Organization, database, operator, say
+from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.quality import holds
-from softpro.store import integrations
 
 LISTED = 100
 

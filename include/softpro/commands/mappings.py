@@ -13,6 +13,9 @@ import typer
 
 from softpro.commands import lines
 from softpro.commands.common import Json, Organization, database, entity_types, operator
+from softpro.db import integrations
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import NotFoundHere, UsageError
 from softpro.mapping import document, sets
@@ -20,9 +23,6 @@ from softpro.mapping.diff import diff
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.sets import Replaced, Version
 from softpro.mapping.validate import validate
-from softpro.store import integrations
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
 from softpro.sync import preview as previews
 from softpro.sync import remap
 

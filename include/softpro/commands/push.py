@@ -14,18 +14,18 @@ from softpro import pushing
 from softpro.commands.common import Json, Organization, database, entity_types, printable, say
 from softpro.commands.lines import table, value
 from softpro.commands.streams import Came, of_log, run_streams
+from softpro.db import conflicts, integrations, pushes
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
 from softpro.services import services
-from softpro.store import conflicts, integrations, pushes
 from softpro.syncing import organization_streams
 from softpro.timestamps import format_milliseconds
 
 if TYPE_CHECKING:
+    from softpro.db.database import Database
+    from softpro.db.integrations import Integration
+    from softpro.db.pushes import Push
     from softpro.pipeline import Stage
-    from softpro.store.database import Database
-    from softpro.store.integrations import Integration
-    from softpro.store.pushes import Push
     from softpro.sync.extract import Progress
     from softpro.writeback.dry_run import Outgoing
 

@@ -14,18 +14,18 @@ import typer
 from softpro import syncing
 from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
 from softpro.commands.streams import Came, of_log, run_streams
+from softpro.db import integrations
+from softpro.db.database import Database
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
 from softpro.quality import cases
 from softpro.quality.cases import Case, Payloads, Resolution, Wanted
-from softpro.store import integrations
-from softpro.store.database import Database
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
 
 if TYPE_CHECKING:
+    from softpro.db.integrations import Integration
     from softpro.pipeline import Stage
-    from softpro.store.integrations import Integration
     from softpro.sync.extract import Progress
 
 LARGEST_PAGE = 200

@@ -12,15 +12,15 @@ import typer
 from softpro import syncing
 from softpro.bars import progress_bar
 from softpro.commands.common import say
+from softpro.db import integrations, sync_logs
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import NotConnected, SoftProError
-from softpro.store import integrations, logs
-from softpro.store.database import Database
 
 if TYPE_CHECKING:
+    from softpro.db.integrations import Integration
+    from softpro.db.sync_logs import SyncLog
     from softpro.pipeline import Stage
-    from softpro.store.integrations import Integration
-    from softpro.store.logs import SyncLog
     from softpro.sync.extract import Progress
 
     Run = Callable[[Integration, EntityType, str, Progress, Stage], "Came"]
@@ -71,7 +71,7 @@ def run_streams(
 
 def of_log(log: SyncLog) -> Came:
     """What a sync came to, as its log has it."""
-    return Came(logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
+    return Came(sync_logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
 
 
 def summary(log: SyncLog) -> str:

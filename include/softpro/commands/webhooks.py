@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import typer
 
 from softpro.commands.common import Json, Organization, database, operator, printable, say
+from softpro.db import events, integrations
+from softpro.db.events import About, Event, Stats, Status, Wanted
 from softpro.errors import UsageError
 from softpro.services import services
-from softpro.store import events, integrations
-from softpro.store.events import About, Event, Stats, Status, Wanted
 
 LARGEST_PAGE = 200
 

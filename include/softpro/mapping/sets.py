@@ -13,13 +13,13 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.diff import identical
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.validate import validate
-from softpro.store.database import Connection
 from softpro.timestamps import format_milliseconds
 
 READ_WITHIN = "5s"

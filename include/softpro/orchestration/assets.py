@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow.sdk import Asset, AssetAlias
 
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType
-from softpro.store.logs import SyncLog
 
 # Events are added to the alias by the task, and only when it wrote rows: an outlet proper would speak on every run.
 CHANGED = AssetAlias("softpro-roi-tables", group="softpro")

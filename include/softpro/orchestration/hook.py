@@ -10,9 +10,9 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from psycopg.conninfo import make_conninfo
 
+from softpro.db.database import Database, database_at, open_database
 from softpro.errors import SettingsError
 from softpro.settings import DatabaseSettings, load
-from softpro.store.database import Database, database_at, open_database
 
 CONNECTION_ID = "softpro_postgres"
 VARIABLE = f"AIRFLOW_CONN_{CONNECTION_ID.upper()}"

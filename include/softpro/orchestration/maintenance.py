@@ -7,6 +7,8 @@ import logging
 import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
+from softpro.db import events, integrations, outbox
+from softpro.db.encryption import Vault
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
 from softpro.quality import results
@@ -19,8 +21,6 @@ from softpro.settings import (
     load,
 )
 from softpro.softpro360 import consent, keepalive
-from softpro.store import events, integrations, outbox
-from softpro.store.encryption import Vault
 from softpro.sync.observe import refresh
 
 log = logging.getLogger(__name__)

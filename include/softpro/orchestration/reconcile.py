@@ -16,6 +16,9 @@ from uuid import UUID
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from softpro import reconciling
+from softpro.db import integrations, schedule, sync_logs
+from softpro.db.database import Connection, Database
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import tell
@@ -23,9 +26,6 @@ from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import FETCHERS, LEAST_STREAMS, SHARDS
 from softpro.services import Services, services
 from softpro.settings import ReconcileSettings, load
-from softpro.store import integrations, logs, schedule
-from softpro.store.database import Connection, Database
-from softpro.store.logs import SyncLog
 from softpro.sync import audits
 from softpro.sync.audits import Audit, Decision, Limit, Status
 
@@ -152,7 +152,7 @@ def carry_out(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_even
     if audit.status != Status.COMPLETED:
         return False
     log.info("%s", audit.line())
-    log_id = logs.log_id_of(run_id, audit.integration_id, EntityType(audit.entity_type), "DELETE")
+    log_id = sync_logs.log_id_of(run_id, audit.integration_id, EntityType(audit.entity_type), "DELETE")
     tell(outlet_events, [entry for entry in _logs_of(services_.database, run_id) if entry.id == log_id])
     return True
 
@@ -165,7 +165,7 @@ def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[s
     planned = {(UUID(each["integration_id"]), each["entity_type"]) for shard in shards or [] for each in shard}
     with database().connect() as connection:
         found = audits.of_run(connection, run_id)
-        entries = logs.of_run(connection, run_id)
+        entries = sync_logs.of_run(connection, run_id)
         names = {each.id: each.organization_id for each in integrations.every(connection)}
     for audit in found:
         log.info("%s %s", audit.organization_id, audit.line())
@@ -202,7 +202,7 @@ def _work(
         audit = _audit_of(connection, run_id, integration_id, entity_type)
         entries = [
             entry
-            for entry in logs.of_run(connection, run_id)
+            for entry in sync_logs.of_run(connection, run_id)
             if (entry.integration_id, entry.entity_type) == (integration_id, entity_type.value)
         ]
     if late or any(entry.status == "FAILED" for entry in entries):
@@ -224,10 +224,10 @@ def _work(
         # One bad tenant stops nobody: its own log says what happened, and the others go on.
         log.exception("%s of %s failed", entity_type.table, integration.organization_id)
         with services_.database.connect() as connection:
-            log_id = logs.announce(
+            log_id = sync_logs.announce(
                 connection, integration, entity_type, run_id=run_id, mode=Mode.DELTA, sync_type=sync_type
             )
-            logs.fail(connection, log_id, error)  # unless that was done where it happened
+            sync_logs.fail(connection, log_id, error)  # unless that was done where it happened
         return True
 
 
@@ -254,7 +254,7 @@ def _scheduled_and_loaded(connection: Connection) -> set[tuple[UUID, str]]:
 
 def _logs_of(database_: Database, run_id: str) -> list[SyncLog]:
     with database_.connect() as connection:
-        return logs.of_run(connection, run_id)
+        return sync_logs.of_run(connection, run_id)
 
 
 def _decision(answer: Mapping[str, Any]) -> tuple[Decision, str | None]:

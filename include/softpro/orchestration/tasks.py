@@ -17,17 +17,17 @@ from uuid import UUID
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from softpro import pipeline
+from softpro.db import integrations, schedule, sync_logs
+from softpro.db.database import Connection, Database
+from softpro.db.leases import Keeper, Run, keeping
+from softpro.db.schedule import Lane, Stream
+from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.orchestration.assets import tell, tell_held
 from softpro.orchestration.hook import database
 from softpro.quality import holds
 from softpro.services import services
-from softpro.store import integrations, logs, schedule
-from softpro.store.database import Connection, Database
-from softpro.store.leases import Keeper, Run, keeping
-from softpro.store.logs import SyncLog
-from softpro.store.schedule import Lane, Stream
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
 
@@ -79,7 +79,7 @@ def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
         if manual:
             streams = _asked_for(connection, params)
             return _named(streams, params["records"]) if params["records"] else _dealt(streams)
-        logs.cancel_stale(connection)
+        sync_logs.cancel_stale(connection)
         return _dealt(schedule.due(connection, lane))
 
 
@@ -165,7 +165,7 @@ def load(shard: Shard, outlet_events: Any) -> None:
         for run in runs:
             _step(database_, keeper, run, load_and_finish)
     with database_.connect() as connection:
-        entries = [logs.get(connection, UUID(run["log_id"])) for run in shard]
+        entries = [sync_logs.get(connection, UUID(run["log_id"])) for run in shard]
     tell(outlet_events, entries)
 
 
@@ -173,10 +173,12 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
     """Sums up the run. Raises AirflowException, so that the run shows red, where a stream or a task failed."""
     database_ = database()
     with database_.connect() as connection:
-        for entry in logs.of_run(connection, run_id):
+        for entry in sync_logs.of_run(connection, run_id):
             if not entry.finished:
-                logs.fail(connection, entry.id, SoftProError("A task of the run died; the next run goes on from there"))
-        entries = logs.of_run(connection, run_id)
+                sync_logs.fail(
+                    connection, entry.id, SoftProError("A task of the run died; the next run goes on from there")
+                )
+        entries = sync_logs.of_run(connection, run_id)
     say(entries)
     failed = [
         f"{entry.organization_id} {entry.entity_type.lower()}s: {entry.error_message}"
@@ -251,10 +253,10 @@ def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: S
         except SoftProError as refused:
             log.warning("%s", refused)
             with database_.connect() as connection:
-                log_id = logs.announce(
+                log_id = sync_logs.announce(
                     connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=sync_type
                 )
-                close = logs.cancel if isinstance(refused, LeaseHeld) else logs.fail
+                close = sync_logs.cancel if isinstance(refused, LeaseHeld) else sync_logs.fail
                 close(connection, log_id, refused)
             return None
     except Exception:

@@ -20,10 +20,10 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Identifier
 
+from softpro.db import inbox, locks, outbox, pushes
+from softpro.db.locks import Queue
 from softpro.errors import SoftProError
 from softpro.orchestration.hook import database_of_environment
-from softpro.store import inbox, outbox, pushes, turns
-from softpro.store.turns import Queue
 
 SWEEP_SECONDS = 30.0
 """At most between two looks, whatever is notified."""
@@ -154,7 +154,7 @@ async def _due(connection: Connection, watched: Watched) -> AsyncGenerator[float
     told_of: str | None = None
     told_at = patience = 0.0
     while True:
-        worked_on = await _row(connection, turns.TAKEN, [watched.queue])
+        worked_on = await _row(connection, locks.TAKEN, [watched.queue])
         if worked_on and worked_on["taken"]:
             await asyncio.sleep(WORKED_OFF_SECONDS)
             continue

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from softpro.db import sync_logs
 from softpro.orchestration.assets import tell
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import say
 from softpro.services import services
-from softpro.store import logs
 from softpro.webhooks.process import drain
 
 DRAIN_SECONDS = 60.0
@@ -30,7 +30,7 @@ def process(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[
     if drained.busy:
         log.info("Somebody else works on the events")
     with services_.database.connect() as connection:
-        entries = logs.of_run(connection, run_id)
+        entries = sync_logs.of_run(connection, run_id)
     say(entries)
     if drained.failed:
         log.warning("%d events are FAILED: see `python -m softpro webhooks list`", drained.failed)

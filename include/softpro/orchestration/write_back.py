@@ -9,6 +9,7 @@ from uuid import UUID
 
 from airflow.sdk.exceptions import AirflowException
 
+from softpro.db import integrations, schedule, sync_logs
 from softpro.entities import EntityType, SyncType
 from softpro.errors import SoftProError
 from softpro.orchestration.assets import tell
@@ -16,7 +17,6 @@ from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import say
 from softpro.pushing import push, push_due
 from softpro.services import Services, services
-from softpro.store import integrations, logs, schedule
 
 PUSH_SECONDS = 60.0
 """What is due then is the next run's."""
@@ -37,7 +37,7 @@ def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> di
     else:
         push_due(services_, run_id=run_id, seconds=PUSH_SECONDS)
     with services_.database.connect() as connection:
-        entries = logs.of_run(connection, run_id)
+        entries = sync_logs.of_run(connection, run_id)
     say(entries)
     for entry in entries:
         if entry.records_failed or not entry.succeeded:

@@ -15,9 +15,9 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
-from softpro.store.database import Connection
 from softpro.timestamps import format_milliseconds
 
 

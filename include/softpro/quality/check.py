@@ -9,6 +9,9 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from softpro.db import leases
+from softpro.db.database import Connection, Database, without
+from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.errors import BatchHeld
 from softpro.quality import batch, holds, results
@@ -17,9 +20,6 @@ from softpro.quality.demands import Demand, expectations
 from softpro.quality.judge import SECONDS, Judged, judge, took_too_long, view
 from softpro.quality.results import Result
 from softpro.quality.suite import suite_of
-from softpro.store import leases
-from softpro.store.database import Connection, Database, without
-from softpro.store.leases import Run
 
 SHOWN_CHARACTERS = 100
 

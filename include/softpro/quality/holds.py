@@ -21,13 +21,13 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db import leases, schedule
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.errors import BatchHeld, DecidedAlready, NotFoundHere
 from softpro.quality import quarantine
 from softpro.quality.batch import Finding
-from softpro.store import leases, schedule
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.timestamps import format_milliseconds
 
 

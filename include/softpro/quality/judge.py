@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import CheckFailed
 from softpro.quality.expectations import great_expectations
 from softpro.quality.suite import ROWS_QUERY, Expectation
-from softpro.store.database import Database
 
 if TYPE_CHECKING:
     from great_expectations.validator.validator import Validator

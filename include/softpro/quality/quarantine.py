@@ -15,8 +15,8 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from softpro.store.database import Connection, without
-from softpro.store.leases import Run
+from softpro.db.database import Connection, without
+from softpro.db.leases import Run
 
 PUT = """
 insert into softpro.quarantine as q

@@ -12,9 +12,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.quality import suite
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 
 KEEP = """
 with staged as (

@@ -20,7 +20,7 @@ from great_expectations.execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.validator.validator import Validator
 from sqlalchemy import Engine, create_engine, quoted_name, text
 
-from softpro.store.database import Database
+from softpro.db.database import Database
 
 COLUMNS = text(
     """

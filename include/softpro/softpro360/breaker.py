@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from softpro.db.database import Connection
 from softpro.errors import CircuitOpen, SoftProAPIError
-from softpro.store.database import Connection
 from softpro.timestamps import format_milliseconds
 
 OPENS_AFTER = 5

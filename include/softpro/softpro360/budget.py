@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+from softpro.db.database import Connection
 from softpro.errors import BudgetExhausted
 from softpro.settings import VendorSettings
 from softpro.softpro360.contract import WINDOW_SECONDS
-from softpro.store.database import Connection
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from softpro.store.database import Connection
+from softpro.db.database import Connection
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import msgspec
 from requests_toolbelt import MultipartEncoder
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, RecordNotFound, ServerError
 from softpro.settings import VendorSettings
@@ -25,7 +26,6 @@ from softpro.softpro360.models import Document, Party, Profile, Property, Status
 from softpro.softpro360.records import Record, Unreadable, read
 from softpro.softpro360.responses import accepted, answered_at, checked, refused
 from softpro.softpro360.transport import Answer
-from softpro.store.database import Connection
 from softpro.timestamps import format_time
 
 TRANSFER_SECONDS = 600.0

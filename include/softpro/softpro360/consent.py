@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 from uuid import UUID
 
+from softpro.db.database import Connection
+from softpro.db.encryption import Place, Vault
+from softpro.db.oauth_tokens import Credentials
 from softpro.errors import ConsentRefused, StateError
 from softpro.settings import OAuthSettings
-from softpro.store.database import Connection
-from softpro.store.encryption import Place, Vault
-from softpro.store.grants import Credentials
 
 SCOPES = "read:transactions write:transactions read:contacts write:contacts read:documents write:documents webhooks"
 STATE_MINUTES = 10

@@ -17,6 +17,9 @@ from datetime import timedelta
 from typing import BinaryIO
 from uuid import UUID
 
+from softpro.db import create_ledger
+from softpro.db.create_ledger import Create
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import SoftProAPIError, SoftProError, UsageError
 from softpro.softpro360.calls import may_have_happened
@@ -24,9 +27,6 @@ from softpro.softpro360.client import TRANSFER_SECONDS, Client, Fields, holds
 from softpro.softpro360.contract import LAG, LARGEST_PAGE, ROI_SYSTEMS_ID
 from softpro.softpro360.records import Record, Unreadable
 from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
-from softpro.store import creates
-from softpro.store.creates import Create
-from softpro.store.database import Connection
 
 LOOKUPS = 2
 SURFACES_AFTER = LAG + timedelta(seconds=1)
@@ -120,7 +120,7 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
     seconds = PATIENCE_SECONDS + CONNECT_SECONDS + wanted.seconds + 2 * SILENCE_SECONDS
     over_in = SURFACES_AFTER + timedelta(seconds=seconds)
     with _patience(client):
-        claim, new = creates.begin(
+        claim, new = create_ledger.begin(
             connection, integration_id, wanted.entity_type, wanted.roi_systems_id, wanted.order_id, over_in
         )
         if claim.softpro_id is not None:
@@ -131,9 +131,9 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
         if found is not None:
             return found
     with _patience(client):
-        renewed = creates.renew(connection, claim, over_in)
+        renewed = create_ledger.renew(connection, claim, over_in)
         if renewed is None:
-            return creates.current(connection, claim).known()
+            return create_ledger.current(connection, claim).known()
         return _send(connection, client, renewed, wanted)
 
 
@@ -144,17 +144,17 @@ def made_before(
 
     Raises FateUnknown while nobody can tell.
     """
-    claim = creates.find(connection, integration_id, entity_type.value, roi_systems_id)
+    claim = create_ledger.find(connection, integration_id, entity_type.value, roi_systems_id)
     if claim is None:
         return None
     if claim.softpro_id is not None:
         return claim.softpro_id
-    if not creates.is_due(connection, claim):
+    if not create_ledger.is_due(connection, claim):
         return claim.known()
     found = _found(client, entity_type, roi_systems_id)
     if found:
-        return creates.made(connection, claim, found[0])
-    creates.forget(connection, claim)
+        return create_ledger.made(connection, claim, found[0])
+    create_ledger.forget(connection, claim)
     return None
 
 
@@ -175,12 +175,12 @@ def _look_for(connection: Connection, client: Client, claim: Create, wanted: Wan
     try:
         found = wanted.find(client)
     except SoftProError:
-        creates.postpone(connection, claim, timedelta(0), claim.lookups)
+        create_ledger.postpone(connection, claim, timedelta(0), claim.lookups)
         raise
     if found:
         return _made(connection, claim, *found)
     if claim.lookups + 1 < LOOKUPS:
-        return creates.postpone(connection, claim, SURFACES_AFTER, claim.lookups + 1).known()
+        return create_ledger.postpone(connection, claim, SURFACES_AFTER, claim.lookups + 1).known()
     return None
 
 
@@ -189,15 +189,15 @@ def _send(connection: Connection, client: Client, claim: Create, wanted: Wanted)
         softpro_id = wanted.send(client)
     except SoftProError as failed:
         if isinstance(failed, SoftProAPIError) and may_have_happened(failed):
-            return creates.postpone(connection, claim, SURFACES_AFTER, 0).known()
-        creates.forget(connection, claim)
+            return create_ledger.postpone(connection, claim, SURFACES_AFTER, 0).known()
+        create_ledger.forget(connection, claim)
         raise
     return _made(connection, claim, softpro_id)
 
 
 def _made(connection: Connection, claim: Create, *found: str) -> str:
     """The id of the record; where there are several, of the one that was written down first."""
-    softpro_id = creates.made(connection, claim, found[0])
+    softpro_id = create_ledger.made(connection, claim, found[0])
     there = sorted({softpro_id, *found})
     if len(there) > 1:
         log.warning("created_twice", extra={"entity_type": claim.entity_type, "softpro_ids": there})

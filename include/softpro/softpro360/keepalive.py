@@ -6,12 +6,12 @@ import logging
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from softpro.db import oauth_tokens
+from softpro.db.database import Connection, Database
+from softpro.db.encryption import Vault
 from softpro.errors import DatabaseUnavailable, NotConnected, SchemaError, SoftProError
 from softpro.settings import OAuthSettings
 from softpro.softpro360 import oauth
-from softpro.store import grants
-from softpro.store.database import Connection, Database
-from softpro.store.encryption import Vault
 
 REFRESH_AFTER_DAYS = 7  # several tries, and a vendor that is away for days, before the 30 are over
 TRY_AGAIN_AFTER_DAYS = 1  # where a refresh brings no new refresh token, its age says nothing of the last refresh
@@ -75,5 +75,5 @@ def _old_grants(connection: Connection) -> list[tuple[UUID, str]]:
 def _refresh(database: Database, vault: Vault, settings: OAuthSettings, integration_id: UUID) -> bool:
     """Whether there is another pair now than there was, ours or one that a sync has got meanwhile."""
     with database.connect() as connection:
-        seen = grants.read(connection, vault, integration_id)
+        seen = oauth_tokens.read(connection, vault, integration_id)
         return oauth.refresh_access_token(connection, vault, settings, seen).version != seen.version

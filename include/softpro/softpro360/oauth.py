@@ -11,6 +11,10 @@ from uuid import UUID
 import msgspec
 import requests
 
+from softpro.db import oauth_tokens
+from softpro.db.database import Connection, Database
+from softpro.db.encryption import Vault
+from softpro.db.oauth_tokens import Credentials, Grant, Tokens
 from softpro.errors import (
     AuthenticationError,
     DecryptionError,
@@ -25,10 +29,6 @@ from softpro.softpro360.client import client_for
 from softpro.softpro360.models import Profile
 from softpro.softpro360.responses import CODE_LENGTH, MESSAGE_LENGTH, plain
 from softpro.softpro360.transport import Answer, exchange
-from softpro.store import grants
-from softpro.store.database import Connection, Database
-from softpro.store.encryption import Vault
-from softpro.store.grants import Credentials, Grant, Tokens
 
 PROFILE_SECONDS = 20
 
@@ -80,7 +80,7 @@ def get_valid_access_token(
     Raises NotConnected, DecryptionError, SoftProAPIError.
     """
     with database.connect() as connection:
-        grant = grants.read(connection, vault, integration_id)
+        grant = oauth_tokens.read(connection, vault, integration_id)
         if grant.access_token is None or grant.due or grant.access_token == refused:
             grant = refresh_access_token(connection, vault, settings, grant, refused)
     assert grant.access_token is not None
@@ -122,7 +122,7 @@ def refresh_access_token(
     key = ["softpro token refresh", str(integration_id)]
     connection.execute("select pg_advisory_lock(hashtext(%s), hashtext(%s))", key)
     try:
-        grant = grants.read(connection, vault, integration_id)
+        grant = oauth_tokens.read(connection, vault, integration_id)
         usable = grant.access_token and not grant.due and grant.access_token != refused_token
         if usable and (grant.version != seen.version or grant.uncertain):
             return grant
@@ -135,21 +135,23 @@ def refresh_access_token(
             if refused.error_code != "invalid_grant":  # our client is refused, the grant may still be good
                 raise
             message = "SoftPro no longer honours the grant: a person has to connect the organization again"
-            if grants.expire(connection, integration_id, grant.version, message):
+            if oauth_tokens.expire(connection, integration_id, grant.version, message):
                 raise NotConnected(message) from refused
         except (NetworkError, ServerError) as lost:
             if not (isinstance(lost, NetworkError) and not lost.sent):
-                grants.doubt(connection, integration_id, grant.version)
-            doubted = grants.read(connection, vault, integration_id)
+                oauth_tokens.doubt(connection, integration_id, grant.version)
+            doubted = oauth_tokens.read(connection, vault, integration_id)
             if doubted.due or doubted.access_token == refused_token:
                 raise
             return doubted
         else:
-            if grants.store(connection, vault, integration_id, tokens, replaces=grant.version):
+            if oauth_tokens.store(connection, vault, integration_id, tokens, replaces=grant.version):
                 log.info("token_refreshed", extra={"integration_id": str(integration_id)})
             elif tokens.refresh_token:  # a person connected anew or disconnected: nobody would ever use this pair
                 revoke_token(settings, grant.credentials, tokens.refresh_token)
-        grant = grants.read(connection, vault, integration_id)  # ours, or that of a person who connected meanwhile
+        grant = oauth_tokens.read(
+            connection, vault, integration_id
+        )  # ours, or that of a person who connected meanwhile
         if grant.access_token is None:
             raise NotConnected("The organization was disconnected meanwhile")
         return grant
@@ -164,7 +166,7 @@ def revoke_access(connection: Connection, vault: Vault, settings: OAuthSettings,
     """
     with connection.transaction():
         grant = grant_to_end(connection, vault, integration_id)
-        grants.erase(connection, integration_id)
+        oauth_tokens.erase(connection, integration_id)
     if grant is None:
         return False
     token = grant.refresh_token or grant.access_token
@@ -178,7 +180,7 @@ def grant_to_end(connection: Connection, vault: Vault, integration_id: UUID) -> 
     """
     connection.execute("select from softpro.integrations where id = %s for update", [integration_id])
     try:
-        return grants.read(connection, vault, integration_id)
+        return oauth_tokens.read(connection, vault, integration_id)
     except DecryptionError as lost:
         log.warning("grant_unknown", extra={"integration_id": str(integration_id), "error": str(lost)})
         return None

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import RecordNotFound, ValidationError
 from softpro.softpro360 import capabilities
@@ -27,7 +28,6 @@ from softpro.softpro360.contract import ENUMS, FIELDS, LARGEST_PAGE, RATE_LIMIT,
 from softpro.softpro360.records import Record
 from softpro.softpro360.responses import answered_at, checked
 from softpro.softpro360.transport import Answer
-from softpro.store.database import Connection
 from softpro.timestamps import format_time
 
 BEYOND = 5 * LARGEST_PAGE

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
+from softpro.db.database import Connection
 from softpro.softpro360.client import Client
 from softpro.softpro360.models import Status, Typed, typed_list
-from softpro.store.database import Connection
 
 GOOD_FOR = timedelta(days=1)
 

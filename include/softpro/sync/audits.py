@@ -17,10 +17,10 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseLost
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync import cursors
 from softpro.sync.cursors import Cursor
 from softpro.sync.paging import Position

@@ -7,12 +7,12 @@ from datetime import datetime
 
 from psycopg import sql
 
+from softpro.db import inbox, outbox, sync_logs
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS
 from softpro.softpro360.contract import LAG
-from softpro.store import inbox, logs, outbox
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 
 # A version that was asked for after that is alive again: see `raw`.
 MARK = """
@@ -96,7 +96,7 @@ def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) ->
     buried = bury_rows(connection, run.stream, run.organization_id, ids)
     connection.execute(RESOLVE, parameters)
     inbox.settle_gone(connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG)
-    logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+    sync_logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
 
 
 def agree_about_deletes(connection: Connection, run: Run, ids: Collection[str]) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
-from softpro.store.database import Connection
 from softpro.sync import audits
 from softpro.sync.audits import Audit, Limit, Status
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from psycopg.rows import class_row
 
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.reads import Reads, reads, without_places
 from softpro.softpro360.contract import ID_FIELDS
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
 from softpro.sync.observe import IDENTIFIER, OTHER_NAME
 from softpro.timestamps import format_milliseconds
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import Mode
 from softpro.softpro360.records import Key
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync.paging import Position
 
 

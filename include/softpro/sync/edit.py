@@ -9,12 +9,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate, UsageError
 from softpro.quality import cases
 from softpro.quality.cases import Case
 from softpro.softpro360.records import Record, Unreadable, read
-from softpro.store.database import Connection
 from softpro.sync.raw import store
 from softpro.timestamps import format_time
 

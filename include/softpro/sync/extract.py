@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from softpro.db import sync_logs
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import Mode
 from softpro.errors import BudgetExhausted, RateLimitError, SoftProError
 from softpro.softpro360 import capabilities
 from softpro.softpro360.capabilities import Capabilities
 from softpro.softpro360.client import Client
 from softpro.softpro360.contract import WINDOW_SECONDS
-from softpro.store import logs
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync import cursors
 from softpro.sync.cursors import Cursor
 from softpro.sync.land import Batch, landing
@@ -96,7 +96,7 @@ def extract(
                 if isinstance(failed, RateLimitError) and (pages or _frees_soon(failed)):  # another slice does the rest
                     landed.put(Batch([], replace(cursor, backlog=True), client.asked_at, requests_made=requests_made))
                     return Extracted(landed.wait(), client.requests_made - requests_before, True)
-                logs.add(connection, run.log_id, api_requests=requests_made)
+                sync_logs.add(connection, run.log_id, api_requests=requests_made)
                 raise
             if turn.lacks is not None:
                 landed.wait()

@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from softpro.db import sync_logs
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.errors import (
     CircuitOpen,
@@ -18,9 +21,6 @@ from softpro.errors import (
     TokenUnavailable,
 )
 from softpro.softpro360.client import Client
-from softpro.store import logs
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync.extract import LEAST_PATIENCE_SECONDS
 from softpro.sync.land import Batch, land
 from softpro.sync.reconcile import ABOUT_ONE
@@ -92,4 +92,4 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
 
 
 def _count(connection: Connection, run: Run, requests_made: int) -> None:
-    logs.add(connection, run.log_id, api_requests=requests_made)
+    sync_logs.add(connection, run.log_id, api_requests=requests_made)

@@ -11,12 +11,12 @@ from threading import Thread
 
 from psycopg.types.json import Jsonb
 
+from softpro.db import inbox, leases, sync_logs
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.quality import quarantine
 from softpro.softpro360.contract import LAG
 from softpro.softpro360.records import Record, Unreadable
-from softpro.store import inbox, leases, logs
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync import cursors, seen
 from softpro.sync.cursors import Cursor
 from softpro.sync.raw import Known, store
@@ -68,7 +68,7 @@ def land(connection: Connection, run: Run, batch: Batch, known: Known | None = N
             cursors.write(connection, run, batch.cursor)
         if inbox.waits(connection, run.stream):
             _settle(connection, run, batch)
-        logs.add(
+        sync_logs.add(
             connection,
             run.log_id,
             records_fetched=fetched,

@@ -12,12 +12,12 @@ from typing import LiteralString
 
 from psycopg import sql
 
+from softpro.db import leases, outbox, sync_logs
+from softpro.db.database import Connection, without
+from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
 from softpro.quality import holds, quarantine, results
-from softpro.store import leases, logs, outbox
-from softpro.store.database import Connection, without
-from softpro.store.leases import Run
 from softpro.sync import cursors
 from softpro.sync.transform import clear
 
@@ -201,7 +201,7 @@ def load(connection: Connection, run: Run, agree: Agree, kept: Sequence[str] = (
         quarantined = discarded + quarantine.settle(connection, run)
         warnings = results.keep(connection, run)
         clear(connection, run.entity_type, run.log_id)
-        logs.add(
+        sync_logs.add(
             connection,
             run.log_id,
             records_processed=counts["loaded"] + left_out + quarantined,
@@ -209,7 +209,7 @@ def load(connection: Connection, run: Run, agree: Agree, kept: Sequence[str] = (
             records_inserted=counts["inserted"],
             records_updated=counts["updated"],
         )
-        logs.add_warnings(connection, run.log_id, warnings)
+        sync_logs.add_warnings(connection, run.log_id, warnings)
         if run.records is None:
             holds.settle(connection, run)
         cursors.pay(connection, run.stream)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
 
 FRESH = timedelta(hours=1)
 """What was refreshed within so long is good enough, unless it is asked for."""

@@ -17,6 +17,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db import sync_logs
+from softpro.db.database import Connection, Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import MappingError
 from softpro.mapping import sets
@@ -29,9 +32,6 @@ from softpro.mapping.step import Reason
 from softpro.mapping.validate import warnings
 from softpro.quality.check import judge_staged, reject
 from softpro.softpro360 import records as vendor
-from softpro.store import logs
-from softpro.store.database import Connection, Database
-from softpro.store.integrations import Integration
 from softpro.sync.demanded import demanded
 from softpro.sync.raw import REFUSED
 from softpro.sync.transform import clear
@@ -216,7 +216,7 @@ def _judged(
     records: Sequence[_Record],
 ) -> dict[str, list[Reason]]:
     """What the checks have against the records, by id; staging is as it was afterwards."""
-    log_id = logs.log_id_of("preview", integration.id, entity_type, side.name)
+    log_id = sync_logs.log_id_of("preview", integration.id, entity_type, side.name)
     try:
         with connection.transaction():
             clear(connection, entity_type, log_id)  # what a preview left that died

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
+from softpro.db.database import Connection
 from softpro.softpro360.records import Record, Unreadable
-from softpro.store.database import Connection
 
 Known = Mapping[str, bytes | None]
 """The hashes of the payloads that SoftPro sent of the records that are there, by id; None of a deleted one."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
+from softpro.db import leases
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.errors import (
     ConflictError,
@@ -25,9 +28,6 @@ from softpro.errors import (
 from softpro.softpro360.client import Client
 from softpro.softpro360.contract import LAG, WINDOW_SECONDS
 from softpro.softpro360.records import Record, Unreadable
-from softpro.store import leases
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync import audits, cursors
 from softpro.sync.audits import Audit, Status
 from softpro.sync.bury import bury

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from softpro.db import leases
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType
-from softpro.store import leases
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 
 MARK = """
 insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)

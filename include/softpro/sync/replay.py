@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
+from softpro.db import leases, sync_logs
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType
-from softpro.store import leases, logs
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 
 MARK = """
 with chosen as (
@@ -77,7 +77,7 @@ def mark(connection: Connection, run: Run, cases: Collection[UUID] | None = None
         row = connection.execute(MARK, _named(run.stream, cases)).fetchone()
         assert row is not None
         marked = Marked(row["records"], row["left"])
-        logs.explain(connection, run.log_id, _reason(marked))
+        sync_logs.explain(connection, run.log_id, _reason(marked))
     return marked
 
 

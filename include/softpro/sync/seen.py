@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.softpro360.records import Record, Unreadable
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync.cursors import Cursor
 from softpro.sync.paging import horizon
 

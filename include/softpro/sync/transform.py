@@ -25,6 +25,9 @@ from psycopg.pq import Format
 from psycopg.rows import RowFactory, args_row, tuple_row
 from psycopg.types.json import Jsonb
 
+from softpro.db import leases, sync_logs
+from softpro.db.database import Connection, without
+from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.compiled import Compiled, compile_mappings, mapped
@@ -33,9 +36,6 @@ from softpro.mapping.rule_messages import Asked, Evaluated
 from softpro.mapping.rules import Rules, evaluating
 from softpro.mapping.step import Reason
 from softpro.softpro360.records import Record
-from softpro.store import leases, logs
-from softpro.store.database import Connection, without
-from softpro.store.leases import Run
 
 CHUNK = 2_000
 """Records that are copied before those of them that were rejected are: these wait in memory."""
@@ -177,7 +177,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
         for half in halves if in_place < pending else []:
             more, bad = _map(half, mapping)
             mapped, rejected = mapped + more, rejected + bad
-        logs.map_by(writing, run.log_id, in_force.version)  # last: who lands meanwhile counts in the same row
+        sync_logs.map_by(writing, run.log_id, in_force.version)  # last: who lands meanwhile counts in the same row
     return Transformed(in_place + mapped - rejected, rejected)
 
 
@@ -192,7 +192,7 @@ def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
     with evaluating(compiled.asking.rules) as rules:
         _, rejected = _stage(connection, _Mapping(run, in_force.version, compiled, rules), pending)
     _reject(connection, run, rejected)
-    logs.map_by(connection, run.log_id, in_force.version)
+    sync_logs.map_by(connection, run.log_id, in_force.version)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:

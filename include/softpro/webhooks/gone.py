@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from softpro.db import inbox, leases
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.softpro360.contract import LAG
-from softpro.store import inbox, leases
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 from softpro.sync.audits import Limit
 from softpro.sync.bury import bury
 from softpro.webhooks import waiting

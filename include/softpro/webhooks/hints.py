@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from softpro import pipeline
+from softpro.db import integrations, sync_logs
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, RateLimitError, SoftProError
 from softpro.quality import holds
 from softpro.services import Services
 from softpro.softpro360.contract import LAG
-from softpro.store import integrations, logs
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
-from softpro.store.leases import Run
 from softpro.sync import cursors
 from softpro.sync.audits import Limit
 from softpro.sync.extract import Extracted
@@ -120,7 +120,7 @@ def _list(connection: Connection, work: Work, integration: Integration, stream: 
 def _apply(connection: Connection, work: Work, run: Run, stream: Stream) -> None:
     """Loads what is landed, unless a batch of the stream is held: then that decides."""
     if holds.is_waiting(connection, run):
-        logs.explain(connection, run.log_id, "fetches what webhooks hinted at; a held batch keeps it pending")
+        sync_logs.explain(connection, run.log_id, "fetches what webhooks hinted at; a held batch keeps it pending")
         waiting.load_later(connection, stream, HELD_SECONDS)
     else:
         pipeline.apply(work.services.database, run)

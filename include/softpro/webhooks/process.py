@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
+from softpro.db import integrations, locks, sync_logs
+from softpro.db.database import Connection
+from softpro.db.locks import Queue
 from softpro.entities import EntityType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.services import Services
 from softpro.settings import ReconcileSettings, load
-from softpro.store import integrations, logs, turns
-from softpro.store.database import Connection
-from softpro.store.turns import Queue
 from softpro.sync.audits import Limit
 from softpro.sync.transform import clear
 from softpro.tenants import side_by_side
@@ -51,10 +51,10 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
     (reconcile,) = load(ReconcileSettings)
     with services.database.connect() as session:
         only = integrations.find(session, organization).id if organization is not None else None
-        if not turns.take(session, Queue.INBOX):
+        if not locks.take(session, Queue.INBOX):
             return Drained(busy=True)
         began = now(session)
-        earlier = len(logs.of_run(session, run_id))  # of a try that died
+        earlier = len(sync_logs.of_run(session, run_id))  # of a try that died
         work = Work(services, run_id, Limit(reconcile.percent, reconcile.records), count(earlier + 1))
         _close_interrupted(session)
         side_by_side(
@@ -88,7 +88,7 @@ def _close_interrupted(session: Connection) -> None:
         """
     ).fetchall()
     for row in found:
-        logs.fail(session, row["id"], LeaseLost("The run ended without a word; the next one went on from there"))
+        sync_logs.fail(session, row["id"], LeaseLost("The run ended without a word; the next one went on from there"))
         clear(session, EntityType(row["entity_type"]), row["id"])
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.store.database import Connection
+from softpro.db.database import Connection
 
 RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 10, 3600
 FRESH = timedelta(hours=1)

@@ -14,16 +14,16 @@ from uuid import UUID
 
 from psycopg import sql
 
+from softpro.db import conflicts, integration_settings, outbox, sync_logs
+from softpro.db.database import Connection, without
+from softpro.db.integration_settings import ConflictStrategy
+from softpro.db.leases import Run
+from softpro.db.outbox import Edit
 from softpro.mapping import sets
 from softpro.mapping.columns import COLUMNS
 from softpro.mapping.paths import MISSING
 from softpro.softpro360 import capabilities
 from softpro.softpro360.contract import ROI_SYSTEMS_ID
-from softpro.store import conflicts, logs, options, outbox
-from softpro.store.database import Connection, without
-from softpro.store.leases import Run
-from softpro.store.options import ConflictStrategy
-from softpro.store.outbox import Edit
 from softpro.sync.load import Agreed
 from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Sides, Strategies, decide
 from softpro.writeback.owners import Owners
@@ -144,7 +144,7 @@ class Agreement:
             for row in self._execute(STAGED, entity_ids=list(entity_ids.values()))
         }
         in_force = sets.current(connection, run.integration_id, run.entity_type)
-        chosen = options.read(connection, run.integration_id)
+        chosen = integration_settings.read(connection, run.integration_id)
         rules = Rules(
             Owners.of(run.entity_type, in_force.mappings),
             Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides),
@@ -335,7 +335,7 @@ class Agreement:
         if outcome.deleted:
             self._execute(STAYS_DELETED, entity_ids=outcome.deleted)
         if outcome.in_review:
-            logs.add_warnings(self.connection, self.run.log_id, {IN_REVIEW: outcome.in_review})
+            sync_logs.add_warnings(self.connection, self.run.log_id, {IN_REVIEW: outcome.in_review})
 
     def _execute(self, query: str, **parameters: object) -> Any:
         columns = COLUMNS[self.run.entity_type]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from softpro.db.integration_settings import ConflictStrategy
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
 from softpro.mapping.paths import MISSING
-from softpro.store.options import ConflictStrategy
 from softpro.timestamps import format_milliseconds
 from softpro.writeback.values import same
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from softpro.db import conflicts, integration_settings, outbox, pushes
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate, UsageError
-from softpro.store import conflicts, options, outbox, pushes
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
 from softpro.sync import cursors
 from softpro.sync.audits import Limit
 from softpro.writeback import rows
@@ -96,7 +96,7 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
     Raises UsageError where deletes are not sent, OutOfDate where others wait by now.
     """
     stream = {"integration_id": integration.id, "entity_type": entity_type.value}
-    if not (options.read(connection, integration.id).push_deletes and entity_type.deletable):
+    if not (integration_settings.read(connection, integration.id).push_deletes and entity_type.deletable):
         raise UsageError(f"{NOT_SENT}: pushDeletes is off, or SoftPro can't delete {entity_type.table}")
     with connection.transaction():
         waiting = _waiting(connection, stream, entity_type, count)

@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from softpro import settings
+from softpro.db import conflicts, integration_settings, outbox, pushes
+from softpro.db.database import Connection
+from softpro.db.pushes import Push
 from softpro.entities import EntityType
 from softpro.mapping import sets
 from softpro.mapping.paths import MISSING
-from softpro.store import conflicts, options, outbox, pushes
-from softpro.store.database import Connection
-from softpro.store.pushes import Push
 from softpro.sync.audits import Limit
 from softpro.timestamps import format_milliseconds
 from softpro.writeback.deletes import NOT_SENT, guard
@@ -172,7 +172,7 @@ def _held_back(
     connection: Connection, integration_id: UUID, entity_type: EntityType, stream: Mapping[str, object]
 ) -> Callable[[Changed], str | None]:
     """Why a delete would not be sent; None where it would."""
-    if not (options.read(connection, integration_id).push_deletes and entity_type.deletable):
+    if not (integration_settings.read(connection, integration_id).push_deletes and entity_type.deletable):
         return lambda record: f"{NOT_SENT}: the row comes back"
     (limits,) = settings.load(settings.ReconcileSettings)
     return guard(connection, stream, Limit(limits.percent, limits.records))

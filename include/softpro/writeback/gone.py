@@ -13,13 +13,13 @@ from uuid import UUID
 
 from psycopg import sql
 
+from softpro.db import conflicts, integration_settings, outbox, pushes
+from softpro.db.database import Connection
+from softpro.db.integration_settings import ConflictStrategy
+from softpro.db.leases import Run
+from softpro.db.outbox import Edit
 from softpro.entities import EntityType
 from softpro.mapping.paths import MISSING
-from softpro.store import conflicts, options, outbox, pushes
-from softpro.store.database import Connection
-from softpro.store.leases import Run
-from softpro.store.options import ConflictStrategy
-from softpro.store.outbox import Edit
 from softpro.sync.bury import agree_about_deletes, bury
 from softpro.writeback import rows
 from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Strategies, Times
@@ -69,7 +69,7 @@ where id = %(roi_id)s
 
 def settle_gone(connection: Connection, run: Run) -> int:
     """Decides about what SoftPro deleted and somebody had changed here. Returns how many records that were."""
-    chosen = options.read(connection, run.integration_id)
+    chosen = integration_settings.read(connection, run.integration_id)
     strategy = Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides).of(run.entity_type)
     with connection.transaction():
         connection.execute(ALONE, run.stream)

@@ -11,6 +11,9 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import set_json_loads
 
+from softpro.db import outbox
+from softpro.db.database import Connection
+from softpro.db.outbox import Edit
 from softpro.entities import EntityType
 from softpro.mapping import paths, sets
 from softpro.mapping.columns import CUSTOM, CUSTOM_PREFIX
@@ -19,9 +22,6 @@ from softpro.mapping.mapping import Mapping as FieldMapping
 from softpro.mapping.outbound import Sent, outbound, sent
 from softpro.mapping.paths import MISSING
 from softpro.mapping.rules import evaluating
-from softpro.store import outbox
-from softpro.store.database import Connection
-from softpro.store.outbox import Edit
 from softpro.writeback.owners import Owners
 from softpro.writeback.values import decode, same
 

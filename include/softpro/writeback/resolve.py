@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from softpro.db import conflicts, integration_settings, outbox, pushes
+from softpro.db.conflicts import Conflict, Kind, Status
+from softpro.db.database import Connection
 from softpro.errors import DecidedAlready, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
-from softpro.store import conflicts, options, outbox, pushes
-from softpro.store.conflicts import Conflict, Kind, Status
-from softpro.store.database import Connection
 from softpro.sync.bury import bury_rows
 from softpro.writeback import rows
 from softpro.writeback.conflict import MERGED, ROI, SOFTPRO
@@ -124,7 +124,7 @@ def _deleted_here(record: Review, winners: Mapping[str, Side | Value], by: str) 
     connection, conflict, softpro = record.connection, record.conflict, record.softpro
     wins_here = ROI in winners.values()
     if wins_here and not (
-        options.read(connection, conflict.integration_id).push_deletes and record.entity_type.deletable
+        integration_settings.read(connection, conflict.integration_id).push_deletes and record.entity_type.deletable
     ):
         raise UsageError("Deletes of this kind are not sent to SoftPro: decide for SOFTPRO, and the row comes back")
     if not record.deletes:

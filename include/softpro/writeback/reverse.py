@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from softpro.db import conflicts
+from softpro.db.conflicts import Conflict, Kind, Status
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import DecidedAlready, OutOfDate, UsageError
 from softpro.mapping.paths import MISSING
-from softpro.store import conflicts
-from softpro.store.conflicts import Conflict, Kind, Status
-from softpro.store.database import Connection
 from softpro.writeback import rows
 from softpro.writeback.conflict import SOFTPRO
 from softpro.writeback.values import Fields, decode, fields_of, same

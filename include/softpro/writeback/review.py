@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from softpro.db import conflicts, outbox
+from softpro.db.conflicts import Conflict, Kind
+from softpro.db.database import Connection
+from softpro.db.outbox import Edit
 from softpro.entities import EntityType
 from softpro.errors import UsageError
 from softpro.mapping.paths import MISSING
-from softpro.store import conflicts, outbox
-from softpro.store.conflicts import Conflict, Kind
-from softpro.store.database import Connection
-from softpro.store.outbox import Edit
 from softpro.sync import cursors
 from softpro.writeback import rows
 from softpro.writeback.values import Fields, decode, decoded, same

@@ -9,12 +9,12 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import UsageError
 from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
 from softpro.mapping.convert import CONVERTERS, to_json
 from softpro.mapping.paths import MISSING
-from softpro.store.database import Connection
 from softpro.writeback.values import Fields, decode, encode, laid_over
 
 ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s"

@@ -13,6 +13,10 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
+from softpro.db import conflicts, outbox, pushes, sync_logs
+from softpro.db.database import Connection
+from softpro.db.leases import Run
+from softpro.db.outbox import Edit
 from softpro.errors import (
     ConflictError,
     FateUnknown,
@@ -29,10 +33,6 @@ from softpro.softpro360.client import Client
 from softpro.softpro360.contract import LAG
 from softpro.softpro360.creates import SURFACES_AFTER
 from softpro.softpro360.records import Record, Unreadable
-from softpro.store import conflicts, logs, outbox, pushes
-from softpro.store.database import Connection
-from softpro.store.leases import Run
-from softpro.store.outbox import Edit
 from softpro.sync import cursors
 from softpro.sync.land import Batch, land
 from softpro.writeback.plan import Changed, Plan, changed, plans
@@ -302,11 +302,11 @@ class Sender:
             missing_at=missing_at,
         )
         if missing_at is None:
-            logs.add(self.connection, self.run.log_id, records_processed=1, records_failed=1)
+            sync_logs.add(self.connection, self.run.log_id, records_processed=1, records_failed=1)
 
     def _asking(self, ask: Callable[[], T]) -> T:
         before = self.client.requests_made
         try:
             return ask()
         finally:
-            logs.add(self.connection, self.run.log_id, api_requests=self.client.requests_made - before)
+            sync_logs.add(self.connection, self.run.log_id, api_requests=self.client.requests_made - before)

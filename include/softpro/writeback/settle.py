@@ -9,12 +9,12 @@ from uuid import UUID
 
 from psycopg import sql
 
+from softpro.db import outbox, pushes, sync_logs
+from softpro.db.database import Connection
+from softpro.db.leases import Run
+from softpro.db.outbox import Edit
 from softpro.mapping import sets
 from softpro.softpro360.records import Record
-from softpro.store import logs, outbox, pushes
-from softpro.store.database import Connection
-from softpro.store.leases import Run
-from softpro.store.outbox import Edit
 from softpro.sync.bury import bury
 from softpro.sync.load import load
 from softpro.sync.raw import store
@@ -78,7 +78,7 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
         outbox.keep_unnamed(connection, creates, run.entity_type.key, owners.named)
         pushes.forget(connection, run.stream, [each.roi_id for each in answered])
         if unread := sum(each.record is None for each in answered):
-            logs.add(connection, run.log_id, records_processed=unread, records_updated=unread)
+            sync_logs.add(connection, run.log_id, records_processed=unread, records_updated=unread)
         if records:
             stage(connection, run, records)
             load(connection, run, Agreement(connection, run, just_sent), owners.kept)

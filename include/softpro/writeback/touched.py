@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from softpro.store.outbox import Edit
+from softpro.db.outbox import Edit
 from softpro.writeback.conflict import Sides, Strategies, Times
 from softpro.writeback.owners import Owners
 from softpro.writeback.values import decode, decoded, same

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from softpro.store import access
-from softpro.store.access import Confinement
+from softpro.db import access_scopes
+from softpro.db.access_scopes import Confinement
 from softpro_web.deps import Configurer, DatabaseDep
 from softpro_web.models import Answer, ListAnswer, Meta
 from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
@@ -25,7 +25,7 @@ def read(
 ) -> ListAnswer[ConfinementOut]:
     """Who is confined, and to what, as far as the caller may see it; everybody else may see all organizations."""
     with database.connect() as connection:
-        found, total = access.confinements(connection, user.organizations, limit, offset)
+        found, total = access_scopes.confinements(connection, user.organizations, limit, offset)
     return ListAnswer(data=[_out(each) for each in found], meta=Meta(total=total, limit=limit, offset=offset))
 
 
@@ -35,7 +35,7 @@ def confine(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> A
     for organization in body.organizations:
         user.require(organization)
     with database.connect() as connection:
-        confined = access.confine(
+        confined = access_scopes.confine(
             connection, body.kind, body.subject, body.organizations, by=user.name, within=user.organizations
         )
     return Answer(data=_out(confined))

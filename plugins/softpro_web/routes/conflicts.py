@@ -14,11 +14,11 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from softpro.db import conflicts
+from softpro.db.conflicts import Conflict, Status
 from softpro.entities import EntityType
 from softpro.errors import UsageError
 from softpro.mapping.paths import MISSING
-from softpro.store import conflicts
-from softpro.store.conflicts import Conflict, Status
 from softpro.timestamps import parse_time
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal, reverse

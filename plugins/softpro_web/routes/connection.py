@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from softpro import connecting, redirects
+from softpro.db import integrations
 from softpro.errors import SoftProError, StateError
 from softpro.settings import WebSettings, load
-from softpro.store import integrations
 from softpro.timestamps import format_milliseconds
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
 from softpro_web.models import Answer, AuthorizationUrl, ConnectBody, Done, Outage, Status

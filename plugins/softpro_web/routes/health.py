@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from softpro.store.health import health as look
+from softpro.db.health import health as look
 from softpro_web.deps import DatabaseDep, Reader
 from softpro_web.health_models import Alive, HealthOut
 from softpro_web.models import Answer

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.mapping import sets
 from softpro.mapping.sets import Replaced
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
 from softpro.sync import remap as remapping
 from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader
 from softpro_web.mapping_models import Change, InForce, RemapBody, RemapOffer, Updated

@@ -10,11 +10,11 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from softpro.db.database import Database
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld, UsageError
 from softpro.quality import cases
 from softpro.quality.cases import Case, Resolution, Wanted
-from softpro.store.database import Database
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
 from softpro_web.callers import Caller

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from softpro.store import options
-from softpro.store.database import Connection
+from softpro.db import integration_settings
+from softpro.db.database import Connection
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
 from softpro_web.models import Answer
 from softpro_web.settings_models import SettingsBody, SettingsOut
@@ -39,15 +39,15 @@ def change(
     with database.connect() as connection:
         integration = user.integration(connection, integration_id)
         with connection.transaction():
-            options.change(connection, integration.id, plain)
+            integration_settings.change(connection, integration.id, plain)
             if sent & CLIENT:
                 secret = body.client_secret.get_secret_value() if body.client_secret else None
-                options.change_client(connection, services.vault, integration.id, body.client_id, secret)
+                integration_settings.change_client(connection, services.vault, integration.id, body.client_id, secret)
         named = {"integration_id": str(integration.id), "organization_id": integration.organization_id}
         log.info("settings_changed", extra={**named, "changed": sorted(sent), "changed_by": user.name})
         return _answer(connection, integration_id)
 
 
 def _answer(connection: Connection, integration_id: UUID) -> Answer[SettingsOut]:
-    found = options.read(connection, integration_id)
+    found = integration_settings.read(connection, integration_id)
     return Answer(data=SettingsOut.model_validate({name: getattr(found, name) for name in SettingsOut.model_fields}))

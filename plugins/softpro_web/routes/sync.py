@@ -7,9 +7,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 
+from softpro.db import integrations, sync_logs
+from softpro.db.sync_logs import Status, SyncLog
 from softpro.entities import LONGEST_ID, EntityType, Mode
-from softpro.store import integrations, logs
-from softpro.store.logs import Status, SyncLog
 from softpro.timestamps import format_milliseconds
 from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader
 from softpro_web.models import (
@@ -85,7 +85,9 @@ def read_logs(
     """The integration's sync logs, newest first."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        entries, total = logs.page(connection, integration_id, limit, offset, entity_type=entity_type, status=status)
+        entries, total = sync_logs.page(
+            connection, integration_id, limit, offset, entity_type=entity_type, status=status
+        )
     return ListAnswer(
         data=[_out(LogOut, entry) for entry in entries], meta=Meta(total=total, limit=limit, offset=offset)
     )

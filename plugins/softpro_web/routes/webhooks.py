@@ -13,12 +13,12 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 
+from softpro.db import events
+from softpro.db.arrivals import MAX_ATTEMPTS, Arrival, Verdict
+from softpro.db.events import About, Event, Status, Wanted
 from softpro.errors import SettingsError, UsageError
 from softpro.orchestration.hook import database as find_database
 from softpro.settings import OAuthSettings, WebhookSettings, load
-from softpro.store import events
-from softpro.store.arrivals import MAX_ATTEMPTS, Arrival, Verdict
-from softpro.store.events import About, Event, Status, Wanted
 from softpro.webhooks import verify
 from softpro.webhooks.verify import LARGEST_BODY, LONGEST_TEXT, WINDOW
 from softpro.webhooks.writer import Writers

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
+from softpro.db import integrations
+from softpro.db.database import Connection, Database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
-from softpro.store import integrations
-from softpro.store.database import Connection, Database
-from softpro.store.integrations import Integration
 from softpro.writeback import deletes
 from softpro.writeback.dry_run import dry_run
 from softpro_web.answers import exactly

@@ -9,13 +9,13 @@ from dataclasses import replace
 from uuid import uuid4
 
 from softpro import pipeline
+from softpro.db import integrations, outbox
+from softpro.db.database import Database, open_database
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.settings import DatabaseSettings, load
-from softpro.store import integrations, outbox
-from softpro.store.database import Database, open_database
-from softpro.store.integrations import Integration
 
 from ..measured import Job, run
 

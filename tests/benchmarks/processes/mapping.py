@@ -8,13 +8,13 @@ from dataclasses import replace
 from uuid import uuid4
 
 from softpro import pipeline
+from softpro.db import integrations
+from softpro.db.database import open_database
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import sets
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.settings import DatabaseSettings, load
-from softpro.store import integrations
-from softpro.store.database import open_database
 
 from ..measured import Job, run
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from uuid import uuid4
 
 from softpro import syncing
+from softpro.db import integrations
+from softpro.db.database import open_database
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.services import services
 from softpro.settings import DatabaseSettings, load
-from softpro.store import integrations
-from softpro.store.database import open_database
 
 from ..measured import Job, run
 

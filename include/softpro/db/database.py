@@ -105,7 +105,7 @@ def database_at(address: str) -> Database:
 def open_database(settings: DatabaseSettings) -> Database:
     """The database that the settings name, or, where they name none, the embedded one below `.softpro/`."""
     if settings.database_url is None:
-        from softpro.store.embedded import start
+        from softpro.db.embedded import start
 
         return start(STATE_DIRECTORY / "postgres")
     return database_at(settings.database_url.get_secret_value())

@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db import outbox
+from softpro.db.database import Connection
+from softpro.db.encryption import Place, Vault
 from softpro.entities import EntityType
 from softpro.errors import NotConnected, NotFoundHere, UsageError
-from softpro.store import outbox
-from softpro.store.database import Connection
-from softpro.store.encryption import Place, Vault
 from softpro.timestamps import format_milliseconds
 
 TABLE = "softpro.integrations"

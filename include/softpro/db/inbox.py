@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from softpro.store.database import Connection
+from softpro.db.database import Connection
 
 CHANNEL = "softpro_webhooks"
 """On which PostgreSQL notifies whoever listens that events came in."""

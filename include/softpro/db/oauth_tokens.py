@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from softpro.db.database import Connection
+from softpro.db.encryption import Place, Vault
+from softpro.db.integrations import TABLE
 from softpro.errors import NotConnected
-from softpro.store.database import Connection
-from softpro.store.encryption import Place, Vault
-from softpro.store.integrations import TABLE
 
 
 @dataclass(frozen=True)

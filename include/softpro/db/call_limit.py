@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from softpro.db.database import Connection
 from softpro.errors import TooManyCalls
-from softpro.store.database import Connection
 
 WINDOW_SECONDS = 60
 LOCK = 360_002

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from softpro.db.database import Connection
+from softpro.db.leases import Run
 from softpro.entities import EntityType
-from softpro.store.database import Connection
-from softpro.store.leases import Run
 
 RETRY_BASE_SECONDS = 60
 RETRY_LIMIT_SECONDS = 3600

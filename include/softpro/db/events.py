@@ -13,9 +13,9 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db.database import Connection
+from softpro.db.inbox import CHANNEL
 from softpro.errors import NotFoundHere, OutOfDate
-from softpro.store.database import Connection
-from softpro.store.inbox import CHANNEL
 from softpro.timestamps import format_milliseconds
 
 

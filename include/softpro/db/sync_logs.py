@@ -14,10 +14,10 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db.database import Connection
+from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import NotFoundHere, SoftProAPIError
-from softpro.store.database import Connection
-from softpro.store.integrations import Integration
 from softpro.timestamps import format_milliseconds
 
 NAMESPACE = UUID("5f7b7d1e-3a52-4a31-9d0f-0c9d4f1f7c11")

@@ -11,8 +11,8 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from softpro.db.database import Database, database_at
 from softpro.errors import DatabaseUnavailable
-from softpro.store.database import Database, database_at
 
 SETTLED = "# what softpro adds"
 MOST_MEGABYTES = 1024

@@ -13,11 +13,11 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db.database import Connection
+from softpro.db.encryption import Place, Vault
+from softpro.db.integrations import TABLE
+from softpro.db.oauth_tokens import Credentials
 from softpro.errors import UsageError
-from softpro.store.database import Connection
-from softpro.store.encryption import Place, Vault
-from softpro.store.grants import Credentials
-from softpro.store.integrations import TABLE
 
 SHORTEST_SECONDS = 60  # the DAG comes every minute
 LONGEST_SECONDS = 7 * 24 * 3600

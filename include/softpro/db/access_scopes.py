@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from softpro.db.database import Connection
+from softpro.db.integrations import checked_organization
 from softpro.errors import Forbidden, UsageError
-from softpro.store.database import Connection
-from softpro.store.integrations import checked_organization
 
 LONGEST_SUBJECT = 256
 MOST_ORGANIZATIONS = 1_000

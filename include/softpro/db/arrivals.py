@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from softpro.store.inbox import CHANNEL
+from softpro.db.inbox import CHANNEL
 
 MAX_ATTEMPTS = 5
 """How often an event is tried before it is FAILED."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from psycopg.rows import class_row
 
-from softpro.store import migrations
-from softpro.store.database import Connection
+from softpro.db import migrations
+from softpro.db.database import Connection
 
 OVERDUE_MINUTES = 10
 LATE_SECONDS = 600

@@ -13,8 +13,8 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
-from softpro.store.database import Connection
 
 CHANNEL = "softpro_outbox"
 """Notified with every edit."""

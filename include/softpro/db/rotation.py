@@ -9,10 +9,10 @@ from typing import Any
 
 from psycopg import sql
 
+from softpro.db.database import Connection
+from softpro.db.encryption import Place, Vault
+from softpro.db.integrations import TABLE as INTEGRATIONS
 from softpro.errors import DecryptionError
-from softpro.store.database import Connection
-from softpro.store.encryption import Place, Vault
-from softpro.store.integrations import TABLE as INTEGRATIONS
 
 BATCH_ROWS = 200
 

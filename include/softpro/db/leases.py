@@ -16,9 +16,9 @@ from uuid import UUID
 
 import psycopg
 
+from softpro.db.database import Connection, Database
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld, LeaseLost
-from softpro.store.database import Connection, Database
 
 LIFETIME_SECONDS = 30
 HEARTBEAT_SECONDS = 10

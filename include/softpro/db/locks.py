@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from softpro.store.database import Connection
+from softpro.db.database import Connection
 
 
 class Queue(IntEnum):

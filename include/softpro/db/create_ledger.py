@@ -15,9 +15,9 @@ from uuid import UUID, uuid4
 from psycopg import Cursor, sql
 from psycopg.rows import class_row
 
+from softpro.db import integrations
+from softpro.db.database import Connection
 from softpro.errors import FateUnknown
-from softpro.store import integrations
-from softpro.store.database import Connection
 from softpro.timestamps import format_milliseconds
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from softpro.db.database import Database
 from softpro.errors import DatabaseUnavailable
-from softpro.store.database import Database
 
 SQL_DIRECTORY = Path(__file__).resolve().parents[3] / "sql"
 OLDEST_POSTGRES = 16  # `pg_input_is_valid` tells which records jsonb can hold

@@ -14,9 +14,9 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import NotFoundHere
-from softpro.store.database import Connection
 from softpro.timestamps import format_milliseconds, format_time
 
 
