@@ -13,7 +13,7 @@ from softpro.db.integrations import Integration, checked_organization
 from softpro.db.oauth_tokens import Credentials, Grant
 from softpro.entities import EntityType
 from softpro.errors import AuthenticationError, ConsentRefused, NotConnected, StateError, UsageError
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.redirects import checked_path
 from softpro.services import Services
 from softpro.settings import CredentialSettings, load
@@ -151,7 +151,7 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
                 softpro_organization_id=profile.organization_id,
             )
             oauth_tokens.store(connection, services.vault, client.integration_id, tokens)
-            sets.ensure_defaults(connection, client.integration_id, authorization.organization_id, EntityType)
+            repository.ensure_defaults(connection, client.integration_id, authorization.organization_id, EntityType)
     except BaseException:
         # Nobody would ever use this grant, so it is not left standing at the vendor.
         oauth.revoke_token(services.oauth, client, tokens.refresh_token or tokens.access_token)

@@ -30,7 +30,7 @@ from softpro.db.leases import Run, keeping
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.quality.batch import Standard
 from softpro.quality.check import Checked
 from softpro.services import Services
@@ -197,7 +197,7 @@ def check(database: Database, run: Run) -> Checked:
     (quality,) = settings.load(settings.QualitySettings)
     with database.connect() as connection:
         version = sync_logs.get(connection, run.log_id).mapping_version
-        mappings = sets.version(connection, run.integration_id, run.entity_type, version)[1] if version else []
+        mappings = repository.version(connection, run.integration_id, run.entity_type, version)[1] if version else []
         standard = Standard(
             [mapping.roi_systems_field for mapping in mappings if mapping.inbound],
             cursors.read(connection, run).sweep_total,
@@ -214,7 +214,7 @@ def load(database: Database, run: Run) -> Loaded:
     from softpro.writeback.owners import Owners
 
     with database.connect() as connection:
-        mappings = sets.current(connection, run.integration_id, run.entity_type).mappings
+        mappings = repository.current(connection, run.integration_id, run.entity_type).mappings
         return step(connection, run, Agreement(connection, run), Owners.of(run.entity_type, mappings).kept)
 
 

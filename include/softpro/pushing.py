@@ -17,7 +17,7 @@ from softpro.db.locks import Queue
 from softpro.db.pushes import Due
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.pipeline import Stage, apply, begin, silent, through
 from softpro.services import Services
 from softpro.sync.audits import Limit
@@ -129,7 +129,7 @@ def _push(
     patience: float,
     stage: Stage,
 ) -> None:
-    owners = Owners.of(run.entity_type, sets.current(connection, run.integration_id, run.entity_type).mappings)
+    owners = Owners.of(run.entity_type, repository.current(connection, run.integration_id, run.entity_type).mappings)
     deadline = None if seconds is None else time.monotonic() + seconds
     tried: set[UUID] = set()
     stage("push", "")

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from softpro.db.database import Database
-from softpro.mapping import sets
+from softpro.mapping import repository
 
 from ..support.bad import Bad, bad_transactions, strict_mappings
 from ..support.databases import one, rows
@@ -37,7 +37,7 @@ def test_the_bad_fifth_of_a_batch_is_set_aside_with_all_reasons_and_loads_once_i
     (organization,) = sandbox.organizations
     services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     with database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", strict_mappings(), "the test")
+        repository.replace(connection, acme.id, "acme", strict_mappings(), "the test")
     good = sandbox.records(organization)
     bad = bad_transactions(BAD, random.Random(SEED))
     began = time.monotonic()

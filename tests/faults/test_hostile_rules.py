@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from softpro.errors import RulesUnavailable
-from softpro.mapping.rule_messages import NOT_TRIED, Asked, Rule
-from softpro.mapping.rule_watch import LONGEST_SECONDS as LONGEST_CPU_SECONDS
-from softpro.mapping.rule_watch import LONGEST_WAIT_SECONDS
-from softpro.mapping.rules import MOST_STOPPED, evaluating, problems
+from softpro.mapping.rules.evaluator import MOST_STOPPED, evaluating, problems
+from softpro.mapping.rules.messages import NOT_TRIED, Asked, Rule
+from softpro.mapping.rules.supervisor import LONGEST_SECONDS as LONGEST_CPU_SECONDS
+from softpro.mapping.rules.supervisor import LONGEST_WAIT_SECONDS
 
 from ..support.hostile import DEEP, HOSTILE
 
@@ -32,8 +32,8 @@ MOST_BYTES = 200 * 1024**2
 # In a process of its own, whose only children are the ones that evaluate rules.
 WORKER = """
 import json, resource, sys, time
-from softpro.mapping.rule_messages import Asked, Rule
-from softpro.mapping.rules import evaluating
+from softpro.mapping.rules.messages import Asked, Rule
+from softpro.mapping.rules.evaluator import evaluating
 
 def peak(whose):
     return resource.getrusage(whose).ru_maxrss * 1024
@@ -160,8 +160,8 @@ def test_a_process_that_does_not_stay_alive_ends_the_run() -> None:
 def test_a_process_does_not_outlive_the_one_that_uses_it() -> None:
     code = """
 import sys
-from softpro.mapping.rule_messages import Asked, Rule
-from softpro.mapping.rules import evaluating
+from softpro.mapping.rules.messages import Asked, Rule
+from softpro.mapping.rules.evaluator import evaluating
 with evaluating([Rule("$", 0, None, {})]) as rules:
     next(rules.evaluate(Asked([str(n)]) for n in range(100_000)))
     print("ready", flush=True)
@@ -193,7 +193,7 @@ def evaluators(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for child in process.children():
         with suppress(psutil.NoSuchProcess):
-            if child.status() != psutil.STATUS_ZOMBIE and "softpro.mapping.rule_process" in child.cmdline():
+            if child.status() != psutil.STATUS_ZOMBIE and "softpro.mapping.rules.process" in child.cmdline():
                 found.append(child)
     return found
 

@@ -30,7 +30,7 @@ from psycopg import sql
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
@@ -264,7 +264,7 @@ def _connected(database: Database, sandbox: Sandbox) -> tuple[Services, Integrat
     address = sandbox.consent(begin_connection(services, ORGANIZATION), sandbox.organizations[0])
     integration = finish_connection(services, address)
     with database.connect() as connection:
-        sets.replace(
+        repository.replace(
             connection, integration.id, ORGANIZATION, [*default_mappings(EntityType.TRANSACTION), RULED], "test"
         )
     return services, integration, settings

@@ -12,7 +12,7 @@ from dataclasses import replace
 from softpro import syncing
 from softpro.db.database import Database
 from softpro.entities import EntityType, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 
 from ..support.databases import one
@@ -40,13 +40,13 @@ def test_all_that_a_wrong_mapping_quarantined_loads_by_a_replay_without_a_call(
         for mapping in right
     ]
     with database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", wrong, "the test")
+        repository.replace(connection, acme.id, "acme", wrong, "the test")
     assert sync(services, acme).records_failed == RECORDS
     assert one(database, CASES, None) == RECORDS
     calls = sandbox.requests_of(organization)
 
     with database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", right, "the test")
+        repository.replace(connection, acme.id, "acme", right, "the test")
     began = time.monotonic()
     log = syncing.replay(database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="replay")
 

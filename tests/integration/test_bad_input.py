@@ -11,7 +11,7 @@ from softpro import pipeline
 from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import ConsentRefused, MappingError, StateError, UsageError
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
@@ -219,7 +219,7 @@ def test_an_unknown_mapping_target_refuses_the_whole_set(services: Services, con
     before = dump(services.database)
     wanted = [*default_mappings(EntityType.CONTACT), Mapping(EntityType.CONTACT, "fax", "telex")]
     with services.database.connect() as connection, pytest.raises(MappingError, match="'telex' is not a column"):
-        sets.replace(connection, integration.id, "acme", wanted, "me")
+        repository.replace(connection, integration.id, "acme", wanted, "me")
     assert dump(services.database) == before
 
 

@@ -12,7 +12,7 @@ from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.quality import cases
 from softpro.quality.cases import Payloads, Resolution, Wanted
 from softpro.services import Services
@@ -127,7 +127,9 @@ def test_a_replay_takes_all_cases_or_those_that_are_named_and_leaves_other_organ
         give_strict_mappings(services, integration)
         assert sync(services, integration).records_failed == 3
         with services.database.connect() as connection:
-            sets.restore(connection, integration.id, integration.organization_id, EntityType.TRANSACTION, 1, "a test")
+            repository.restore(
+                connection, integration.id, integration.organization_id, EntityType.TRANSACTION, 1, "a test"
+            )
 
     with services.database.connect() as connection:
         listed, total = cases.page(connection, acme.id, Wanted(), 200, 0)

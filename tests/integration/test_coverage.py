@@ -13,7 +13,7 @@ import pytest
 
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.services import Services
 from softpro.sync.coverage import coverage
@@ -69,7 +69,7 @@ def give(services: Services, integration: Integration, **changes: object) -> Non
         for each in default_mappings(CONTACT)
     ]
     with services.database.connect() as connection:
-        sets.replace(connection, integration.id, integration.organization_id, mappings, "a test")
+        repository.replace(connection, integration.id, integration.organization_id, mappings, "a test")
 
 
 def test_the_first_look_is_the_baseline_in_which_nothing_is_new(acme: Integration, services: Services) -> None:

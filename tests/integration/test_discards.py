@@ -11,7 +11,7 @@ from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.quality.cases import Case
 from softpro.services import Services
 
@@ -78,7 +78,7 @@ def test_a_discarded_record_is_not_loaded_where_nothing_is_wrong_with_it_any_mor
     discard(services, the_case(services, "o"))
     before = the_case(services, "o")
     with services.database.connect() as connection:
-        sets.restore(connection, acme.id, "acme", EntityType.TRANSACTION, 1, "a test")
+        repository.restore(connection, acme.id, "acme", EntityType.TRANSACTION, 1, "a test")
 
     log = remap(services, acme) if how == "remap" else sync(services, acme, mode=Mode.FULL)
 

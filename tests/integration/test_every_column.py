@@ -10,7 +10,7 @@ import pytest
 
 from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.columns import COLUMNS
 
 from ..support.bad import written
@@ -32,7 +32,7 @@ def test_each_bad_value_has_the_right_reason_and_holds_nothing_else_up(
     (organization,) = sandbox.organizations
     services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     with database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", mappings(entity), "the test")
+        repository.replace(connection, acme.id, "acme", mappings(entity), "the test")
     bad = [*one_at_a_time(entity), *all_together(entity)]
     named = {column for each in bad for _, column in each.reasons}
     assert named == {*COLUMNS[entity], "custom.word", "custom.amount", None}

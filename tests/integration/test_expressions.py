@@ -18,11 +18,11 @@ from psycopg.types.json import set_json_loads
 from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.mapping.compiled import Compiled, compile_mappings, mapped
+from softpro.mapping.compiler import Compiled, compile_mappings, mapped
 from softpro.mapping.defaults import default_mappings
-from softpro.mapping.expressions import columns, expressible, result, rows
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.rules import evaluating
+from softpro.mapping.rules.evaluator import evaluating
+from softpro.mapping.sql_compiler import columns, expressible, result, rows
 
 from ..support.databases import Server
 

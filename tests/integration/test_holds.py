@@ -12,7 +12,7 @@ from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import Mode
 from softpro.errors import BatchHeld, DecidedAlready, LeaseHeld, NotFoundHere
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.quality import cases, holds
@@ -258,11 +258,11 @@ def test_a_custom_field_that_is_suddenly_null_is_found_too(
     services, acme, _ = loaded
     region = Mapping(CONTACT, "contactType", "custom.the {kind}", "SOFTPRO_TO_ROI")
     with services.database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", [*default_mappings(CONTACT), region], "the test")
+        repository.replace(connection, acme.id, "acme", [*default_mappings(CONTACT), region], "the test")
     assert remap(services, acme).status == "COMPLETED"
     with services.database.connect() as connection:
         gone = replace(region, softpro_field="contactKind")
-        sets.replace(connection, acme.id, "acme", [*default_mappings(CONTACT), gone], "the test")
+        repository.replace(connection, acme.id, "acme", [*default_mappings(CONTACT), gone], "the test")
 
     assert remap(services, acme).status == "FAILED"
 
@@ -281,7 +281,7 @@ def test_neither_a_small_batch_nor_one_whose_records_are_rejected_is_held(
     with services.database.connect() as connection:  # a column is null where its rule fails
         ruled = Mapping(CONTACT, "email", "phone", "SOFTPRO_TO_ROI", '$error("never")')
         others = [mapping for mapping in default_mappings(CONTACT) if mapping.roi_systems_field != "phone"]
-        sets.replace(connection, acme.id, "acme", [*others, ruled], "the test")
+        repository.replace(connection, acme.id, "acme", [*others, ruled], "the test")
     log = remap(services, acme)
     assert (log.status, log.records_failed) == ("PARTIAL_SUCCESS", 150)
     assert all_holds(services, acme) == []

@@ -10,7 +10,7 @@ import pytest
 from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.services import Services
 
@@ -97,7 +97,7 @@ def test_delta_finds_what_changed_without_its_timestamp_and_full_maps_everything
         for mapping in default_mappings(EntityType.TRANSACTION)
     ]
     with services.database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", notes_from_number, "me")
+        repository.replace(connection, acme.id, "acme", notes_from_number, "me")
     assert sync(services, acme, mode=Mode.DELTA).records_processed == 0
     full = sync(services, acme, mode=Mode.FULL)
     told = sandbox.records(vendor_organization).values()

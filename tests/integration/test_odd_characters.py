@@ -11,7 +11,7 @@ import pytest
 from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import MappingError
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
@@ -55,7 +55,7 @@ def judged(
         for number, (target, rule, (wanted, _, _)) in enumerate(demands)
     ]
     with database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", mappings, "a test")
+        repository.replace(connection, acme.id, "acme", mappings, "a test")
     for number, (mapping, (_, _, (_, kept, broken))) in enumerate(zip(mappings, demands, strict=True)):
         for name, value in (("good", kept), ("bad", broken)):
             sandbox.put(organization, {"orderId": f"{name} {number}", **HEAD, mapping.softpro_field: value})
@@ -121,6 +121,6 @@ def test_a_nul_is_refused(services: Services, connected: Connected, target: str,
         services.database.connect() as connection,
         pytest.raises(MappingError, match="a NUL character can't be stored"),
     ):
-        sets.replace(
+        repository.replace(
             connection, acme.id, "acme", [Mapping(TRANSACTION, field, target, validation_rules=rules)], "a test"
         )

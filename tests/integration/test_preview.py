@@ -17,10 +17,10 @@ from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
 from softpro.errors import MappingError
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
-from softpro.mapping.effects import Effect, summary
 from softpro.mapping.mapping import Mapping
+from softpro.mapping.preview_diff import Effect, summary
 from softpro.services import Services
 from softpro.sync.preview import Chosen, Preview, preview
 from softpro.timestamps import format_time
@@ -190,7 +190,7 @@ def test_the_preview_and_the_remap_that_follows_say_the_same(services: Services,
     assert 0 < len(expected) < 45
 
     with services.database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", proposed, "me")
+        repository.replace(connection, acme.id, "acme", proposed, "me")
     syncing.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="remap")
 
     cases = rows(services.database, "select entity_id, reasons from softpro.quarantine")

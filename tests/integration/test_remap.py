@@ -8,7 +8,7 @@ from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
@@ -23,7 +23,7 @@ CONTACT = EntityType.CONTACT
 
 def give(services: Services, integration: Integration, mappings: list[Mapping]) -> None:
     with services.database.connect() as connection:
-        sets.replace(connection, integration.id, integration.organization_id, mappings, "a test")
+        repository.replace(connection, integration.id, integration.organization_id, mappings, "a test")
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:

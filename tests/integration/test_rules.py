@@ -12,11 +12,11 @@ import pytest
 from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.rule_messages import NOT_TRIED
-from softpro.mapping.rules import MOST_STOPPED
+from softpro.mapping.rules.evaluator import MOST_STOPPED
+from softpro.mapping.rules.messages import NOT_TRIED
 from softpro.services import Services
 
 from ..support.databases import one, rows
@@ -50,7 +50,7 @@ def with_rules(rules: dict[str, str]) -> list[Mapping]:
 
 def give(services: Services, integration: Integration, mappings: list[Mapping]) -> None:
     with services.database.connect() as connection:
-        sets.replace(connection, integration.id, integration.organization_id, mappings, "a test")
+        repository.replace(connection, integration.id, integration.organization_id, mappings, "a test")
 
 
 def written(value: str | None) -> str:

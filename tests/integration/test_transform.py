@@ -10,11 +10,11 @@ import pytest
 
 from softpro import pipeline
 from softpro.entities import EntityType
-from softpro.mapping import sets
-from softpro.mapping.compiled import Compiled, Mapped, mapped
+from softpro.mapping import repository
+from softpro.mapping.compiler import Compiled, Mapped, mapped
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.rule_messages import Evaluated
-from softpro.mapping.rules import Rules
+from softpro.mapping.rules.evaluator import Rules
+from softpro.mapping.rules.messages import Evaluated
 from softpro.services import Services
 from softpro.sync import transform
 
@@ -36,7 +36,7 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
     integration, ended = connected("acme"), []
     with services.database.connect() as connection:
         for_python_alone = [Mapping(EntityType.TRANSACTION, 'no"tes', "notes")]
-        sets.replace(connection, integration.id, "acme", for_python_alone, "test")
+        repository.replace(connection, integration.id, "acme", for_python_alone, "test")
     run = begin(services, integration)
     pipeline.extract(services, run)
 

@@ -12,7 +12,7 @@ from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import CheckFailed, MappingError
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
 from softpro.quality import judge
 from softpro.services import Services
@@ -93,7 +93,7 @@ def mappings() -> list[Mapping]:
 
 def give(services: Services, integration: Integration, wanted: list[Mapping]) -> None:
     with services.database.connect() as connection:
-        sets.replace(connection, integration.id, integration.organization_id, wanted, "a test")
+        repository.replace(connection, integration.id, integration.organization_id, wanted, "a test")
 
 
 def test_each_rule_keeps_out_what_breaks_it_with_a_reason_that_a_person_understands(

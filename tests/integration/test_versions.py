@@ -15,10 +15,10 @@ from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.sets import Replaced
+from softpro.mapping.repository import Replaced
 from softpro.services import Services
 
 from ..support.databases import dump, execute, load, one, rows
@@ -42,12 +42,12 @@ def ruled(column: str, rule: str) -> list[Mapping]:
 
 def give(services: Services, integration: Integration, mappings: Sequence[Mapping], author: str = "ann") -> Replaced:
     with services.database.connect() as connection:
-        return sets.replace(connection, integration.id, integration.organization_id, mappings, author)[CONTACT]
+        return repository.replace(connection, integration.id, integration.organization_id, mappings, author)[CONTACT]
 
 
 def restore(services: Services, integration: Integration, number: int) -> Replaced:
     with services.database.connect() as connection:
-        return sets.restore(connection, integration.id, integration.organization_id, CONTACT, number, "bob")
+        return repository.restore(connection, integration.id, integration.organization_id, CONTACT, number, "bob")
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
@@ -57,7 +57,7 @@ def remap(services: Services, integration: Integration, run_id: str = "remap") -
 def listed(
     connection: Connection, integration: Integration, limit: int = 50, offset: int = 0
 ) -> list[tuple[object, ...]]:
-    found, _ = sets.versions(connection, integration.id, CONTACT, limit, offset)
+    found, _ = repository.versions(connection, integration.id, CONTACT, limit, offset)
     return [(each.version, each.author, each.restores, each.size) for each in found]
 
 
@@ -75,15 +75,15 @@ def test_each_change_makes_a_version_with_its_author_and_the_earlier_ones_stay(
     with services.database.connect() as connection:
         assert listed(connection, acme) == [(3, "bob", None, 5), (2, "ann", None, 3), (1, "softpro", None, 20)]
         assert listed(connection, acme, limit=1, offset=1) == [(2, "ann", None, 3)]
-        assert sets.versions(connection, acme.id, CONTACT, 1, 5) == ([], 3)
-        assert [sets.version(connection, acme.id, CONTACT, n)[1] for n in (1, 2, 3)] == [
+        assert repository.versions(connection, acme.id, CONTACT, 1, 5) == ([], 3)
+        assert [repository.version(connection, acme.id, CONTACT, n)[1] for n in (1, 2, 3)] == [
             DEFAULTS,
             DEFAULTS[:3],
             DEFAULTS[:5],
         ]
-        assert sets.current(connection, acme.id, CONTACT) == sets.MappingSet(3, DEFAULTS[:5])
-        assert sets.current(connection, other.id, CONTACT).version == 1
-        assert sets.current(connection, acme.id, TRANSACTION).version == 1
+        assert repository.current(connection, acme.id, CONTACT) == repository.MappingSet(3, DEFAULTS[:5])
+        assert repository.current(connection, other.id, CONTACT).version == 1
+        assert repository.current(connection, acme.id, TRANSACTION).version == 1
 
 
 def test_the_set_in_force_given_again_changes_nothing_another_order_does(
@@ -121,7 +121,7 @@ def test_a_rollback_is_a_new_version_that_names_the_one_it_copies(services: Serv
 
     with services.database.connect() as connection:
         assert listed(connection, acme)[0] == (3, "bob", 1, 20)
-        assert sets.current(connection, acme.id, CONTACT) == sets.MappingSet(3, DEFAULTS)
+        assert repository.current(connection, acme.id, CONTACT) == repository.MappingSet(3, DEFAULTS)
         with pytest.raises(NotFoundHere, match="have no version 9"):
             restore(services, acme, 9)
 
@@ -143,7 +143,7 @@ def test_a_rollback_to_what_would_be_refused_today_is_refused_with_all_problems(
         restore(services, acme, 1)
     assert [problem[:10] for problem in refused.value.problems] == ["mapping 1:", "mapping 3:"]
     with services.database.connect() as connection:
-        assert sets.current(connection, acme.id, CONTACT).version == 2
+        assert repository.current(connection, acme.id, CONTACT).version == 2
 
 
 def test_who_changed_the_set_meanwhile_is_not_overwritten(services: Services, connected: Connected) -> None:
@@ -153,7 +153,7 @@ def test_who_changed_the_set_meanwhile_is_not_overwritten(services: Services, co
     def put(**expected: int) -> None:
         versions = {EntityType[name]: number for name, number in expected.items()}
         with services.database.connect() as connection:
-            sets.replace(connection, acme.id, "acme", DEFAULTS[:4], "me", versions)
+            repository.replace(connection, acme.id, "acme", DEFAULTS[:4], "me", versions)
 
     with pytest.raises(VersionConflict, match="no longer version 1: version 2 is in force") as refused:
         put(CONTACT=1)
@@ -162,7 +162,7 @@ def test_who_changed_the_set_meanwhile_is_not_overwritten(services: Services, co
         put(CONTACT=2, TRANSACTION=0)
     put(CONTACT=2, TRANSACTION=1)
     with services.database.connect() as connection:
-        assert sets.current(connection, acme.id, CONTACT).version == 3
+        assert repository.current(connection, acme.id, CONTACT).version == 3
 
 
 # Rows, logs and cases

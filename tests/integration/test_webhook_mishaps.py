@@ -15,7 +15,7 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
 from softpro.webhooks.process import Drained, drain
@@ -103,7 +103,7 @@ def test_what_a_run_over_records_staged_does_not_replace_what_newer_mappings_mad
     pipeline.transform(services.database, run)
     with services.database.connect() as connection:
         number = Mapping(TRANSACTION, "orderId", "transaction_number", "SOFTPRO_TO_ROI")
-        sets.replace(connection, acme.id, "acme", [number], author="a test")
+        repository.replace(connection, acme.id, "acme", [number], author="a test")
         current = integrations.get(connection, acme.id)
     syncing.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")
 

@@ -18,7 +18,7 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
 from softpro.pushing import push
 from softpro.services import Services
@@ -161,4 +161,4 @@ class Office:
 
     def map_by(self, mappings: Sequence[Mapping]) -> None:
         with self.database.connect() as connection:
-            sets.replace(connection, self.integration.id, "acme", mappings, "a test")
+            repository.replace(connection, self.integration.id, "acme", mappings, "a test")

@@ -10,7 +10,7 @@ from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.quality import cases
 from softpro.quality.cases import Case
 from softpro.services import Services
@@ -93,7 +93,7 @@ def remap(services: Services, integration: Integration) -> SyncLog:
 
 def give_strict_mappings(services: Services, integration: Integration) -> None:
     with services.database.connect() as connection:
-        sets.replace(connection, integration.id, integration.organization_id, strict_mappings(), "a test")
+        repository.replace(connection, integration.id, integration.organization_id, strict_mappings(), "a test")
 
 
 def outcome(log: SyncLog) -> tuple[str, int, int]:

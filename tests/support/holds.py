@@ -9,7 +9,7 @@ from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.quality import holds
 from softpro.quality.holds import Hold
@@ -35,7 +35,7 @@ def give(services: Services, acme: Integration, **fields: str) -> None:
         for mapping in default_mappings(CONTACT)
     ]
     with services.database.connect() as connection:
-        sets.replace(connection, acme.id, "acme", mappings, "the test")
+        repository.replace(connection, acme.id, "acme", mappings, "the test")
 
 
 def remap(services: Services, acme: Integration) -> SyncLog:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softpro.mapping.rule_messages import Asked, Rule
-from softpro.mapping.rules import evaluating
+from softpro.mapping.rules.evaluator import evaluating
+from softpro.mapping.rules.messages import Asked, Rule
 
 UNDEFINED = object()
 """What a rule says that says nothing; and a field that is not there."""

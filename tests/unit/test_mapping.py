@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from softpro.entities import EntityType
 from softpro.mapping import paths
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.mapping.compiled import compile_mappings
-from softpro.mapping.compiled import mapped as map_all
+from softpro.mapping.compiler import compile_mappings
+from softpro.mapping.compiler import mapped as map_all
 from softpro.mapping.convert import CONVERTERS
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.paths import MISSING
-from softpro.mapping.rules import evaluating
+from softpro.mapping.rules.evaluator import evaluating
+from softpro.mapping.set_validation import validate
 from softpro.mapping.step import Reason
-from softpro.mapping.validate import validate
 
 TRANSACTION = EntityType.TRANSACTION
 

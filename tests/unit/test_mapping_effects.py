@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from softpro.entities import EntityType
-from softpro.mapping.compiled import compile_mappings, mapped
-from softpro.mapping.effects import Effect, Outcome, effect, outcome, summary
+from softpro.mapping.compiler import compile_mappings, mapped
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.rules import evaluating
+from softpro.mapping.preview_diff import Effect, Outcome, effect, outcome, summary
+from softpro.mapping.rules.evaluator import evaluating
 from softpro.mapping.step import Reason
 
 TRANSACTION = EntityType.TRANSACTION

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from softpro.entities import EntityType
+from softpro.mapping.dependencies import any_place, reads
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.reads import any_place, reads
 
 
 def mapping(field: str, rule: object = None, direction: str = "SOFTPRO_TO_ROI", enabled: bool = True) -> Mapping:

@@ -11,7 +11,7 @@ from softpro.errors import MappingError
 from softpro.mapping.columns import COLUMNS
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.validate import validate, warnings
+from softpro.mapping.set_validation import validate, warnings
 
 
 def to(column: str, field: str = "field", entity: EntityType = EntityType.TRANSACTION, **how: Any) -> Mapping:

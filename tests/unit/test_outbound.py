@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softpro.entities import EntityType
-from softpro.mapping.compiled import compile_mappings, mapped
+from softpro.mapping.compiler import compile_mappings, mapped
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.outbound import Sent, outbound, sent
-from softpro.mapping.rules import evaluating
-from softpro.mapping.validate import validate
+from softpro.mapping.rules.evaluator import evaluating
+from softpro.mapping.set_validation import validate
 
 from ..support.jsonata import UNDEFINED
 

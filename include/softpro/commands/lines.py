@@ -9,9 +9,9 @@ import msgspec
 
 from softpro.entities import EntityType
 from softpro.mapping.diff import Diff
-from softpro.mapping.effects import Effect, Return, summary
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.sets import Version
+from softpro.mapping.preview_diff import Effect, Return, summary
+from softpro.mapping.repository import Version
 from softpro.sync.preview import Preview
 from softpro.timestamps import format_milliseconds
 

@@ -18,11 +18,11 @@ from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import NotFoundHere, UsageError
-from softpro.mapping import document, sets
+from softpro.mapping import document, repository
 from softpro.mapping.diff import diff
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.sets import Replaced, Version
-from softpro.mapping.validate import validate
+from softpro.mapping.repository import Replaced, Version
+from softpro.mapping.set_validation import validate
 from softpro.sync import preview as previews
 from softpro.sync import remap
 
@@ -65,7 +65,7 @@ def put(context: typer.Context, organization: Organization, file: File, as_json:
     wanted = document.read(file.read())
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        in_force = sets.replace(
+        in_force = repository.replace(
             connection,
             integration.id,
             integration.organization_id,
@@ -88,7 +88,7 @@ def versions(
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         for entity_type in _types(entity):
-            found, total = sets.versions(connection, integration.id, entity_type, limit, 0)
+            found, total = repository.versions(connection, integration.id, entity_type, limit, 0)
             if context.obj or as_json:
                 for each in found:
                     print(json.dumps(each.as_json(entity_type)))
@@ -134,7 +134,7 @@ def rollback(
     entity_type = _one(entity)
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        in_force = sets.restore(
+        in_force = repository.restore(
             connection, integration.id, integration.organization_id, entity_type, version, author=operator()
         )
         _say_change(connection, integration, {entity_type: in_force}, context.obj or as_json)
@@ -198,10 +198,10 @@ def _version(
     connection: Connection, integration: Integration, entity_type: EntityType, number: int | None
 ) -> tuple[Version, list[Mapping]]:
     """The version of this number, or the one in force. Raises NotFoundHere."""
-    number = number or sets.current(connection, integration.id, entity_type).version
+    number = number or repository.current(connection, integration.id, entity_type).version
     if number is None:
         raise NotFoundHere(f"{integration.organization_id} has no mappings of {entity_type.table} yet")
-    return sets.version(connection, integration.id, entity_type, number)
+    return repository.version(connection, integration.id, entity_type, number)
 
 
 def _say_change(

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from softpro.entities import EntityType
-from softpro.mapping.asking import Asking, asking
 from softpro.mapping.columns import CUSTOM_PREFIX
 from softpro.mapping.mapping import TO_SOFTPRO, Mapping
 from softpro.mapping.paths import MISSING, Path, look_up
-from softpro.mapping.rule_messages import Asked
-from softpro.mapping.rules import Rules
+from softpro.mapping.rules.evaluator import Rules
+from softpro.mapping.rules.inputs import Asking, asking
+from softpro.mapping.rules.messages import Asked
 from softpro.timestamps import format_time
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode

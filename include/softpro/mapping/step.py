@@ -13,7 +13,7 @@ from softpro.mapping.columns import CUSTOM_PREFIX, Type
 from softpro.mapping.convert import CONVERTERS
 from softpro.mapping.mapping import FROM_SOFTPRO, Mapping
 from softpro.mapping.paths import MISSING
-from softpro.mapping.validate import target_type
+from softpro.mapping.set_validation import target_type
 
 Reason = dict[str, str | None]
 """Why a record is rejected: {column, rule, message}; no column where the record as a whole is to blame."""

@@ -14,8 +14,8 @@ from psycopg.rows import class_row
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
-from softpro.mapping import sets
-from softpro.mapping.reads import Reads, reads, without_places
+from softpro.mapping import repository
+from softpro.mapping.dependencies import Reads, reads, without_places
 from softpro.softpro360.contract import ID_FIELDS
 from softpro.sync.observe import IDENTIFIER, OTHER_NAME
 from softpro.timestamps import format_milliseconds
@@ -113,7 +113,7 @@ def coverage(connection: Connection, integration: Integration, entity_type: Enti
         stream,
     ).fetchone() or {"records": 0, "refreshed_at": None, "baseline_at": None}
     fields = {field.path: field for field in _fields(connection, stream)}
-    by_mappings = reads(sets.current(connection, integration.id, entity_type).mappings)
+    by_mappings = reads(repository.current(connection, integration.id, entity_type).mappings)
     # The product itself reads the id and these times, whatever the mappings say.
     own = {ID_FIELDS[entity_type], "createdAt", "updatedAt"}
     by_anybody = replace(by_mappings, paths=by_mappings.paths | own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.validate import target_type
+from softpro.mapping.set_validation import target_type
 from softpro.quality.demands import Demand
 
 

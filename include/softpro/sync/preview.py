@@ -22,14 +22,14 @@ from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import MappingError
-from softpro.mapping import sets
-from softpro.mapping.compiled import Compiled, Mapped, compile_mappings, mapped
-from softpro.mapping.effects import Effect, Outcome, Return, effect, outcome, returned, returning, summary
+from softpro.mapping import repository
+from softpro.mapping.compiler import Compiled, Mapped, compile_mappings, mapped
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.outbound import outbound, sent
-from softpro.mapping.rules import evaluating
+from softpro.mapping.preview_diff import Effect, Outcome, Return, effect, outcome, returned, returning, summary
+from softpro.mapping.rules.evaluator import evaluating
+from softpro.mapping.set_validation import warnings
 from softpro.mapping.step import Reason
-from softpro.mapping.validate import warnings
 from softpro.quality.check import judge_staged, reject
 from softpro.softpro360 import records as vendor
 from softpro.sync.demanded import demanded
@@ -116,8 +116,8 @@ def preview(
     if strangers:
         raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in strangers])
     with database.connect() as connection:
-        sets.require_valid(connection, proposed)
-        in_force = sets.current(connection, integration.id, entity_type)
+        repository.require_valid(connection, proposed)
+        in_force = repository.current(connection, integration.id, entity_type)
         records = _records(connection, integration, entity_type, chosen)
         before = _side("before", entity_type, in_force.mappings, records)
         after = _side("after", entity_type, proposed, records)

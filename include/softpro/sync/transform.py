@@ -29,11 +29,11 @@ from softpro.db import leases, sync_logs
 from softpro.db.database import Connection, without
 from softpro.db.leases import Run
 from softpro.entities import EntityType
-from softpro.mapping import sets
-from softpro.mapping.compiled import Compiled, compile_mappings, mapped
-from softpro.mapping.expressions import columns, expressible, read, result, rows
-from softpro.mapping.rule_messages import Asked, Evaluated
-from softpro.mapping.rules import Rules, evaluating
+from softpro.mapping import repository
+from softpro.mapping.compiler import Compiled, compile_mappings, mapped
+from softpro.mapping.rules.evaluator import Rules, evaluating
+from softpro.mapping.rules.messages import Asked, Evaluated
+from softpro.mapping.sql_compiler import columns, expressible, read, result, rows
 from softpro.mapping.step import Reason
 from softpro.softpro360.records import Record
 
@@ -154,7 +154,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
 
     The connections are two to the same database. Raises LeaseLost, RulesUnavailable.
     """
-    in_force = sets.current(writing, run.integration_id, run.entity_type)
+    in_force = repository.current(writing, run.integration_id, run.entity_type)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
     with reading.transaction(), writing.transaction(), evaluating(compiled.asking.rules) as rules:
         # Both write to one table: whoever asks for all of it in between would wait for one, and the other for him.
@@ -184,7 +184,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
 def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
     """Stages these records, as they were sent, under the run's log id, in place of what it had there; in the
     surrounding transaction. Raises RulesUnavailable."""
-    in_force = sets.current(connection, run.integration_id, run.entity_type)
+    in_force = repository.current(connection, run.integration_id, run.entity_type)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
     pending = [_Pending(each.key.id, each.payload, each.payload_hash, each.key.updated_at) for each in records]
     connection.adapters.register_dumper(None, _JsonText)

@@ -19,7 +19,7 @@ from softpro.db.database import Connection, without
 from softpro.db.integration_settings import ConflictStrategy
 from softpro.db.leases import Run
 from softpro.db.outbox import Edit
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.columns import COLUMNS
 from softpro.mapping.paths import MISSING
 from softpro.softpro360 import capabilities
@@ -143,7 +143,7 @@ class Agreement:
             row["entity_id"]: (decode(row["staged"]), row["softpro_updated_at"])
             for row in self._execute(STAGED, entity_ids=list(entity_ids.values()))
         }
-        in_force = sets.current(connection, run.integration_id, run.entity_type)
+        in_force = repository.current(connection, run.integration_id, run.entity_type)
         chosen = integration_settings.read(connection, run.integration_id)
         rules = Rules(
             Owners.of(run.entity_type, in_force.mappings),
@@ -170,7 +170,7 @@ class Agreement:
         creates = [row["id"] for row in self._execute(ADOPT, roi_systems_id=ROI_SYSTEMS_ID)]
         owners = Owners.of(
             self.run.entity_type,
-            sets.current(self.connection, self.run.integration_id, self.run.entity_type).mappings,
+            repository.current(self.connection, self.run.integration_id, self.run.entity_type).mappings,
         )
         outbox.keep_unnamed(self.connection, creates, self.run.entity_type.key, owners.named)
 

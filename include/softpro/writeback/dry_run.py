@@ -14,7 +14,7 @@ from softpro.db import conflicts, integration_settings, outbox, pushes
 from softpro.db.database import Connection
 from softpro.db.pushes import Push
 from softpro.entities import EntityType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.paths import MISSING
 from softpro.sync.audits import Limit
 from softpro.timestamps import format_milliseconds
@@ -115,7 +115,7 @@ def _of_stream(
     named: bool,
 ) -> dict[UUID, Outgoing]:
     stream: dict[str, object] = {"integration_id": integration_id, "entity_type": entity_type.value}
-    owners = Owners.of(entity_type, sets.current(connection, integration_id, entity_type).mappings)
+    owners = Owners.of(entity_type, repository.current(connection, integration_id, entity_type).mappings)
     in_review = conflicts.open_of(connection, stream)
     pushed = pushes.of(connection, stream, ids)
     held_back = _held_back(connection, integration_id, entity_type, stream)

@@ -15,13 +15,13 @@ from softpro.db import outbox
 from softpro.db.database import Connection
 from softpro.db.outbox import Edit
 from softpro.entities import EntityType
-from softpro.mapping import paths, sets
+from softpro.mapping import paths, repository
 from softpro.mapping.columns import CUSTOM, CUSTOM_PREFIX
 from softpro.mapping.mapping import TO_SOFTPRO
 from softpro.mapping.mapping import Mapping as FieldMapping
 from softpro.mapping.outbound import Sent, outbound, sent
 from softpro.mapping.paths import MISSING
-from softpro.mapping.rules import evaluating
+from softpro.mapping.rules.evaluator import evaluating
 from softpro.writeback.owners import Owners
 from softpro.writeback.values import decode, same
 
@@ -134,7 +134,7 @@ def plans(
     connection: Connection, stream: Mapping[str, object], entity_type: EntityType, records: Sequence[Changed]
 ) -> list[Plan]:
     """What of these records is to be sent, by the mappings in force. Raises RulesUnavailable."""
-    in_force = sets.current(connection, stream["integration_id"], entity_type)  # type: ignore[arg-type]
+    in_force = repository.current(connection, stream["integration_id"], entity_type)  # type: ignore[arg-type]
     mappings = [mapping for mapping in in_force.mappings if mapping.outbound and mapping.entity_type is entity_type]
     owners = Owners.of(entity_type, in_force.mappings)
     with_rows = [record for record in records if record.row is not None]

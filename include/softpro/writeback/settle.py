@@ -13,7 +13,7 @@ from softpro.db import outbox, pushes, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.db.outbox import Edit
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.softpro360.records import Record
 from softpro.sync.bury import bury
 from softpro.sync.load import load
@@ -59,7 +59,7 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
 
     Raises RulesUnavailable.
     """
-    mappings = sets.current(connection, run.integration_id, run.entity_type).mappings
+    mappings = repository.current(connection, run.integration_id, run.entity_type).mappings
     owners = Owners.of(run.entity_type, mappings)
     creates = [edit.id for each in answered for edit in each.edits if edit.operation == "CREATE"]
     just_sent = {each.roi_id: {edit.field for edit in each.edits} for each in answered}

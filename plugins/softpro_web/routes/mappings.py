@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
-from softpro.mapping import sets
-from softpro.mapping.sets import Replaced
+from softpro.mapping import repository
+from softpro.mapping.repository import Replaced
 from softpro.sync import remap as remapping
 from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader
 from softpro_web.mapping_models import Change, InForce, RemapBody, RemapOffer, Updated
@@ -32,7 +32,7 @@ def read(
     """All mappings of the integration, by entity type, in the order they were given."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        stored = sets.read(connection, integration_id)
+        stored = repository.read(connection, integration_id)
     return Answer(data=[MappingOut(id=entry.id, **asdict(entry.mapping)) for entry in stored])
 
 
@@ -41,7 +41,7 @@ def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Upda
     """Replaces the set of each entity type that the body names; refused as a whole if one entry can't work."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
-        in_force = sets.replace(
+        in_force = repository.replace(
             connection,
             integration.id,
             integration.organization_id,

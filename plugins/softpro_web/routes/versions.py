@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 
 from softpro.entities import EntityType
 from softpro.errors import NotFoundHere
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.diff import diff
 from softpro.mapping.document import as_json
 from softpro_web.deps import Configurer, DatabaseDep, Reader
@@ -43,7 +43,7 @@ def versions(
     """Every set of the entity type that stands or stood, the latest first."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        page, total = sets.versions(connection, integration_id, entity_type, limit, offset)
+        page, total = repository.versions(connection, integration_id, entity_type, limit, offset)
     return ListAnswer(
         data=[VersionOut.model_validate(each.as_json(entity_type)) for each in page],
         meta=Meta(total=total, limit=limit, offset=offset),
@@ -61,7 +61,7 @@ def version(
     """One version, with its mappings as `PUT /mappings` takes them."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        head, mappings = sets.version(connection, integration_id, entity_type, version)
+        head, mappings = repository.version(connection, integration_id, entity_type, version)
     whole = {**head.as_json(entity_type), "mappings": [as_json(mapping) for mapping in mappings]}
     return Answer(data=WholeVersionOut.model_validate(whole))
 
@@ -78,11 +78,11 @@ def compare(
     """What differs from one version to another, by target; `to` is the one in force if left out."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        later = later or sets.current(connection, integration_id, entity_type).version
+        later = later or repository.current(connection, integration_id, entity_type).version
         if later is None:
             raise NotFoundHere(f"There are no mappings of {entity_type.table} yet")
-        _, before = sets.version(connection, integration_id, entity_type, earlier)
-        _, after = sets.version(connection, integration_id, entity_type, later)
+        _, before = repository.version(connection, integration_id, entity_type, earlier)
+        _, after = repository.version(connection, integration_id, entity_type, later)
     found = {"entityType": entity_type, "from": earlier, "to": later, **diff(before, after).as_json()}
     return Answer(data=DiffOut.model_validate(found))
 
@@ -92,7 +92,7 @@ def rollback(body: RollbackBody, user: Configurer, database: DatabaseDep) -> Upd
     """Makes a new version that is a copy of an earlier one; refused where that one could not work any more."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
-        in_force = sets.restore(
+        in_force = repository.restore(
             connection, integration.id, integration.organization_id, body.entity_type, body.version, author=user.name
         )
         return updated(connection, integration, {body.entity_type: in_force})

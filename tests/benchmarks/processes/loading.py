@@ -13,7 +13,7 @@ from softpro.db import integrations, outbox
 from softpro.db.database import Database, open_database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.settings import DatabaseSettings, load
 
@@ -60,14 +60,14 @@ def load_all(job: Job) -> float:
 def _swap(database: Database, integration: Integration) -> None:
     """The set in force, with two columns of it filled from each other's fields: a remap then changes every row."""
     with database.connect() as connection:
-        current = sets.current(connection, integration.id, KIND).mappings
+        current = repository.current(connection, integration.id, KIND).mappings
         fields = {each.roi_systems_field: each.softpro_field for each in current}
         swapped = {"transaction_type": fields["transaction_number"], "transaction_number": fields["transaction_type"]}
         mappings = [
             replace(each, softpro_field=swapped.get(each.roi_systems_field, each.softpro_field))
             for each in current or default_mappings(KIND)
         ]
-        sets.replace(connection, integration.id, integration.organization_id, mappings, "benchmark")
+        repository.replace(connection, integration.id, integration.organization_id, mappings, "benchmark")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from softpro import pipeline
 from softpro.db import integrations
 from softpro.db.database import open_database
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.mapping import sets
+from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.settings import DatabaseSettings, load
@@ -46,7 +46,7 @@ def map_all(job: Job) -> float:
     wanted = five_rules() if job["set"] == "rules" else default_mappings(EntityType.TRANSACTION)
     with database.connect() as connection:
         integration = integrations.find(connection, job["organization"])
-        sets.replace(connection, integration.id, integration.organization_id, wanted, "benchmark")
+        repository.replace(connection, integration.id, integration.organization_id, wanted, "benchmark")
     run_ = pipeline.begin(
         database,
         integration,

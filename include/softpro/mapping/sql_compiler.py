@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from softpro.mapping.asking import ALL_OF_IT
 from softpro.mapping.columns import CUSTOM_PREFIX, Type
-from softpro.mapping.compiled import Compiled
+from softpro.mapping.compiler import Compiled
 from softpro.mapping.paths import Path
+from softpro.mapping.rules.inputs import ALL_OF_IT
 from softpro.mapping.step import Step
 
 BOUNDS = {

@@ -14,7 +14,7 @@ import msgspec
 
 from softpro.mapping import paths
 from softpro.mapping.columns import CUSTOM_PREFIX, Type
-from softpro.mapping.compiled import Compiled, Mapped
+from softpro.mapping.compiler import Compiled, Mapped
 from softpro.mapping.diff import same
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.outbound import Sent

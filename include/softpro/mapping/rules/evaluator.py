@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from softpro.errors import RulesUnavailable
-from softpro.mapping.rule_messages import NOT_TRIED, Asked, Evaluated, Request, Rule
-from softpro.mapping.rule_watch import Ended, RuleProcess
+from softpro.mapping.rules.messages import NOT_TRIED, Asked, Evaluated, Request, Rule
+from softpro.mapping.rules.supervisor import Ended, RuleProcess
 
 MOST_STOPPED = 10
 """Times that a rule had to be stopped, after which it is not tried any more: a run is to end some day."""

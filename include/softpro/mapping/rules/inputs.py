@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from softpro.mapping import paths
+from softpro.mapping.dependencies import named_in
 from softpro.mapping.paths import MISSING, Path
-from softpro.mapping.reads import named_in
-from softpro.mapping.rule_messages import Asked, Rule
+from softpro.mapping.rules.messages import Asked, Rule
 
 ALL_OF_IT: Path = ()
 

@@ -1,4 +1,4 @@
-"""The process in which rules are compiled and evaluated: `python -m softpro.mapping.rule_process FD`.
+"""The process in which rules are compiled and evaluated: `python -m softpro.mapping.rules.process FD`.
 
 Nobody else imports jsonatapy. What a rule does to this process (it takes all memory, it never ends, it nests until the
 stack is gone) costs this process alone; `rules` watches it, ends it, and starts another one.
@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 import jsonatapy
 import msgspec
 
-from softpro.mapping.rule_messages import COUNTER_BYTES, LENGTH, NOT_TRIED, Answer, Asked, Evaluated, Request, Rule
+from softpro.mapping.rules.messages import COUNTER_BYTES, LENGTH, NOT_TRIED, Answer, Asked, Evaluated, Request, Rule
 
 TIMEOUT_MILLISECONDS = 500
 MOST_TRIES = 5

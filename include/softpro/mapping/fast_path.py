@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from softpro.mapping.columns import Type
-from softpro.mapping.fields import Fields, fields
+from softpro.mapping.field_reader import Fields, fields
 from softpro.mapping.step import Step
 
 NUL = rb"\u0000"  # stands in texts that are no text to PostgreSQL, and in some that are

@@ -13,14 +13,14 @@ import msgspec
 
 from softpro.entities import EntityType
 from softpro.mapping import paths
-from softpro.mapping.asking import Asking, asking
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX, Type
 from softpro.mapping.convert import to_json
+from softpro.mapping.fast_path import Plain, plain
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.paths import MISSING
-from softpro.mapping.plain import Plain, plain
-from softpro.mapping.rule_messages import Asked, Evaluated
-from softpro.mapping.rules import Rules
+from softpro.mapping.rules.evaluator import Rules
+from softpro.mapping.rules.inputs import Asking, asking
+from softpro.mapping.rules.messages import Asked, Evaluated
 from softpro.mapping.step import CREATED_AT, Reason, Step, compile_step, value
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode

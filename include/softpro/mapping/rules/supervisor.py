@@ -15,7 +15,7 @@ from threading import Event, Thread
 import msgspec
 import psutil
 
-from softpro.mapping.rule_messages import COUNTER_BYTES, LENGTH, Answer, Request
+from softpro.mapping.rules.messages import COUNTER_BYTES, LENGTH, Answer, Request
 
 LONGEST_SECONDS = 0.7
 """Of the CPU, for one rule on one record. JSONata's own functions look at no clock, so the process is ended."""
@@ -51,7 +51,7 @@ class RuleProcess:
             shared.truncate(COUNTER_BYTES)
             self._counter = memoryview(mmap.mmap(shared.fileno(), COUNTER_BYTES)).cast("Q")
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "softpro.mapping.rule_process", str(shared.fileno())],
+                [sys.executable, "-P", "-m", "softpro.mapping.rules.process", str(shared.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

@@ -19,7 +19,7 @@ from softpro.errors import MappingError, NotFoundHere, VersionConflict
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.diff import identical
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.validate import validate
+from softpro.mapping.set_validation import validate
 from softpro.timestamps import format_milliseconds
 
 READ_WITHIN = "5s"

@@ -10,12 +10,12 @@ from typing import Any
 
 from softpro.entities import EntityType
 from softpro.errors import MappingError
-from softpro.mapping import paths, validation
+from softpro.mapping import paths, value_rules
 from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX, Type
 from softpro.mapping.convert import CONVERTERS, NUL
 from softpro.mapping.mapping import DIRECTIONS, FROM_SOFTPRO, TO_SOFTPRO, Mapping
 from softpro.mapping.paths import Path
-from softpro.mapping.rules import problems as rule_problems
+from softpro.mapping.rules.evaluator import problems as rule_problems
 
 RULE = 'a JSONata text, or {"fromSoftPro": …, "toSoftPro": …}, or null'
 NEEDED = {
@@ -151,7 +151,7 @@ def _problems(mapping: Mapping, uncompilable: Dict[str, str]) -> list[str]:
     else:
         found.extend(_default_problems(mapping, convert))
         if mapping.validation_rules is not None:
-            found.extend(validation.problems(mapping.validation_rules, target_type(mapping)))
+            found.extend(value_rules.problems(mapping.validation_rules, target_type(mapping)))
     if mapping.direction not in DIRECTIONS:
         found.append(f"direction {mapping.direction!r} is none of {', '.join(DIRECTIONS)}")
     found.extend(_rule_problems(mapping, uncompilable))
