@@ -13,8 +13,8 @@ from softpro.db.database import Connection
 from softpro.db.integrations import Integration, checked_organization
 from softpro.db.sync_logs import SyncLog
 from softpro.errors import NotFoundHere
-from softpro.quality import cases
-from softpro.quality.cases import Case
+from softpro.quality import quarantine_cases
+from softpro.quality.quarantine_cases import Case
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Caller:
 
     def case(self, connection: Connection, case_id: UUID) -> Case:
         """A case of the quarantine. Raises NotFoundHere."""
-        return cases.get(connection, case_id, self.organizations)
+        return quarantine_cases.get(connection, case_id, self.organizations)
 
     def log(self, connection: Connection, log_id: UUID) -> SyncLog:
         """A sync log. Raises NotFoundHere."""

@@ -12,7 +12,7 @@ from softpro.db import access_scopes, integrations, sync_logs
 from softpro.db.access_scopes import Kind
 from softpro.db.database import Database
 from softpro.errors import Forbidden, NotFoundHere, UsageError
-from softpro.quality import cases
+from softpro.quality import quarantine_cases
 
 from ..support.databases import execute, one, rows
 from ..support.kinds import Connected
@@ -93,7 +93,7 @@ def test_what_lies_outside_answers_as_what_does_not_exist(database: Database, co
         assert refused(integrations.find, "acme") == refused(integrations.find, "nobody").replace("nobody", "acme")
         execute(database, "delete from softpro.sync_logs")
         assert log == refused(sync_logs.get, integration.id)
-        assert refused(cases.get, integration.id) == f"The quarantine has no case {integration.id}"
+        assert refused(quarantine_cases.get, integration.id) == f"The quarantine has no case {integration.id}"
         assert by_id == f"No integration has the id {integration.id}: connect it first"
 
 

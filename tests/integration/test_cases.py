@@ -13,8 +13,8 @@ from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld
 from softpro.mapping import repository
-from softpro.quality import cases
-from softpro.quality.cases import Payloads, Resolution, Wanted
+from softpro.quality import quarantine_cases
+from softpro.quality.quarantine_cases import Payloads, Resolution, Wanted
 from softpro.services import Services
 
 from ..support.cases import (
@@ -132,7 +132,7 @@ def test_a_replay_takes_all_cases_or_those_that_are_named_and_leaves_other_organ
             )
 
     with services.database.connect() as connection:
-        listed, total = cases.page(connection, acme.id, Wanted(), 200, 0)
+        listed, total = quarantine_cases.page(connection, acme.id, Wanted(), 200, 0)
     assert total == 3
     assert outcome(replay(services, acme, listed[0].id)) == ("COMPLETED", 1, 0)
     assert outcome(replay(services, acme)) == ("COMPLETED", 2, 0)
@@ -165,7 +165,7 @@ def test_cases_are_listed_by_type_column_rule_and_resolution_newest_first(
 
     def listed(limit: int = 50, offset: int = 0, **wanted: Any) -> list[str | None]:
         with services.database.connect() as connection:
-            found, total = cases.page(connection, acme.id, Wanted(**wanted), limit, offset)
+            found, total = quarantine_cases.page(connection, acme.id, Wanted(**wanted), limit, offset)
         assert total >= len(found)
         return [case.entity_id for case in found]
 
@@ -199,8 +199,8 @@ def test_a_case_shows_its_payload_as_it_was_sent(
     sync(services, acme)
     case = the_case(services)
     with services.database.connect() as connection:
-        both = cases.payloads(connection, case)
-    shown = cases.shown(case, both)
+        both = quarantine_cases.payloads(connection, case)
+    shown = quarantine_cases.shown(case, both)
     assert b"\n" not in shown
     told = json.loads(shown, parse_int=str, parse_float=str)
     assert told["payloadEncoding"] == "json"
@@ -215,5 +215,5 @@ def test_a_payload_that_is_no_json_is_shown_as_base64(
 ) -> None:
     put(order("o", -1))
     sync(services, acme)
-    told = json.loads(cases.shown(the_case(services), Payloads(payload, None)))
+    told = json.loads(quarantine_cases.shown(the_case(services), Payloads(payload, None)))
     assert (told["payloadEncoding"], b64decode(told["payload"])) == ("base64", payload)

@@ -12,7 +12,7 @@ from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import OutOfDate, UsageError
-from softpro.quality import cases
+from softpro.quality import quarantine_cases
 from softpro.services import Services
 from softpro.sync import replay as replaying
 
@@ -128,7 +128,7 @@ def test_an_edit_that_fails_leaves_the_case_open_with_its_reasons_and_softpros_p
     assert (case.resolution, case.payload_hash, case.edited_by) == (None, before.payload_hash, "ann")
     assert [(reason["column"], reason["rule"]) for reason in case.reasons] == [("purchase_price", "type")]
     with services.database.connect() as connection:
-        both = cases.payloads(connection, case)
+        both = quarantine_cases.payloads(connection, case)
     assert json.loads(both.payload) == order("o", -1)
     assert both.edited_payload == as_bytes(order("o", "a lot"))
     correct(services, case, order("o", 3))
@@ -292,7 +292,7 @@ def test_of_two_edits_at_once_one_wins_as_a_whole(
 
     case = the_case(services)
     with services.database.connect() as connection:
-        edited = json.loads(cases.payloads(connection, case).edited_payload or b"")
+        edited = json.loads(quarantine_cases.payloads(connection, case).edited_payload or b"")
     assert case.resolved_by == f"person {edited['purchasePrice']}"
     assert one(services.database, PRICE, "o") == edited["purchasePrice"]
 

@@ -15,7 +15,7 @@ from softpro.errors import BatchHeld, DecidedAlready, LeaseHeld, NotFoundHere
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
-from softpro.quality import cases, holds
+from softpro.quality import holds, quarantine_cases
 from softpro.services import Services
 from softpro.sync.edit import edit
 
@@ -124,7 +124,7 @@ def test_what_is_rejected_is_in_quarantine_until_softpro_changes_it_or_it_is_rep
     assert one(database, PENDING) == 0
     assert (dump(database)["roi.contacts"], dump(database)["raw.records"]) == before
     told = {"column": None, "rule": "held", "message": f"rejected by Ann: a typing error; {hold.told}"}
-    cases = rows(
+    quarantine_cases = rows(
         database,
         """
         select entity_id, reasons, mapping_version, log_id, resolution,
@@ -132,8 +132,8 @@ def test_what_is_rejected_is_in_quarantine_until_softpro_changes_it_or_it_is_rep
         from softpro.quarantine q join raw.records r using (integration_id, entity_type, entity_id)
         """,
     )
-    assert len(cases) == 150
-    for case in cases:
+    assert len(quarantine_cases) == 150
+    for case in quarantine_cases:
         assert (case["reasons"], case["log_id"], case["resolution"], case["same"]) == ([told], log.id, None, True)
         assert case["mapping_version"] == log.mapping_version == 2
 
@@ -184,7 +184,7 @@ def test_a_rejected_batch_opens_no_case_that_a_person_has_discarded_and_keeps_a_
     assert sync(services, acme, CONTACT).records_failed == 2
     ids = {row["entity_id"]: row["id"] for row in rows(database, "select id, entity_id from softpro.quarantine")}
     with database.connect() as connection:
-        cases.discard(connection, ids["discarded"], "a test", "ben")
+        quarantine_cases.discard(connection, ids["discarded"], "a test", "ben")
     mended = {"contactId": "corrected", "updatedAt": LATEST}
     with database.connect() as connection:
         edit(connection, ids["corrected"], json.dumps(mended).encode(), "ann")

@@ -14,7 +14,7 @@ from softpro.entities import EntityType
 from softpro.errors import CheckFailed, MappingError
 from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
-from softpro.quality import judge
+from softpro.quality import gx_runner
 from softpro.services import Services
 
 from ..support.databases import one, rows
@@ -198,7 +198,7 @@ def test_a_pattern_that_takes_very_long_fails_the_check_and_says_so(
     run = begin(services, acme)
     pipeline.extract(services, run)
     pipeline.transform(services.database, run)
-    monkeypatch.setattr(judge, "SECONDS", 1)
+    monkeypatch.setattr(gx_runner, "SECONDS", 1)
     monkeypatch.setattr("softpro.quality.check.SECONDS", 1)
 
     with pytest.raises(

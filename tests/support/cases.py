@@ -11,8 +11,8 @@ from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import repository
-from softpro.quality import cases
-from softpro.quality.cases import Case
+from softpro.quality import quarantine_cases
+from softpro.quality.quarantine_cases import Case
 from softpro.services import Services
 from softpro.sync.edit import edit
 
@@ -56,7 +56,7 @@ def the_case(services: Services, record_key: str | None = None) -> Case:
     )
     [row] = found
     with services.database.connect() as connection:
-        return cases.get(connection, row["id"])
+        return quarantine_cases.get(connection, row["id"])
 
 
 def correct(services: Services, case: Case, record: object, by: str = "ann") -> Case:
@@ -67,7 +67,7 @@ def correct(services: Services, case: Case, record: object, by: str = "ann") -> 
 
 def discard(services: Services, case: Case, reason: str = "a test of the vendor's") -> Case:
     with services.database.connect() as connection:
-        return cases.discard(connection, case.id, reason, "ben")
+        return quarantine_cases.discard(connection, case.id, reason, "ben")
 
 
 def replay(services: Services, integration: Integration, *chosen: UUID) -> SyncLog:

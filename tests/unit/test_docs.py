@@ -17,8 +17,8 @@ from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.defaults import FIELDS
 from softpro.quality.batch import ROW_COUNT
-from softpro.quality.demands import WAYS
 from softpro.quality.suite import load_suite
+from softpro.quality.value_rule_expectations import WAYS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

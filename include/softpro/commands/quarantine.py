@@ -18,8 +18,8 @@ from softpro.db import integrations
 from softpro.db.database import Database
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
-from softpro.quality import cases
-from softpro.quality.cases import Case, Payloads, Resolution, Wanted
+from softpro.quality import quarantine_cases
+from softpro.quality.quarantine_cases import Case, Payloads, Resolution, Wanted
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
 
@@ -58,7 +58,7 @@ def list_(
     wanted = Wanted(one[0] if one else None, column, rule, Resolution(resolution.upper()))
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        found, total = cases.page(connection, integration.id, wanted, limit, offset)
+        found, total = quarantine_cases.page(connection, integration.id, wanted, limit, offset)
     for case in found:
         print(json.dumps(case.as_json()) if context.obj or as_json else line(case))
     say(f"{len(found)} of {total}")
@@ -68,9 +68,9 @@ def list_(
 def show(context: typer.Context, case: CaseId, as_json: Json = False) -> None:
     """Show all of a case: reasons, what SoftPro sent, corrections, decisions."""
     with database().connect() as connection:
-        found = cases.get(connection, case)
-        both = cases.payloads(connection, found)
-    shown = cases.shown(found, both).decode()
+        found = quarantine_cases.get(connection, case)
+        both = quarantine_cases.payloads(connection, found)
+    shown = quarantine_cases.shown(found, both).decode()
     print(shown if context.obj or as_json else text(found, both))
 
 
@@ -92,7 +92,7 @@ def edit(
     wanted = [EntityType(edited.entity_type)]
     run_replay(database_, edited.organization_id, wanted, [edited.id], context.obj or as_json)
     with database_.connect() as connection:
-        replayed = cases.get(connection, case)
+        replayed = quarantine_cases.get(connection, case)
     if replayed.resolution is None:
         for reason in replayed.reasons:
             say(f"The correction failed as well: {reason['message']}")
@@ -113,11 +113,11 @@ def replay(
     if case:
         with database_.connect() as connection:
             integration = integrations.find(connection, organization)
-            chosen = [cases.get(connection, each) for each in case]
+            chosen = [quarantine_cases.get(connection, each) for each in case]
             known = [each for each in EntityType if each in {each.entity_type for each in chosen}]
             for entity_type in known:
                 ids = {each.id for each in chosen if each.entity_type == entity_type}
-                cases.require_open(connection, integration.id, entity_type, ids)
+                quarantine_cases.require_open(connection, integration.id, entity_type, ids)
         wanted = [each for each in known if wanted is None or each in wanted]
     run_replay(database_, organization, wanted, case or None, context.obj or as_json)
 
@@ -131,7 +131,7 @@ def discard(
 ) -> None:
     """Close a case whose record is not to be loaded, until SoftPro sends another version of it."""
     with database().connect() as connection:
-        discarded = cases.discard(connection, case, reason, operator())
+        discarded = quarantine_cases.discard(connection, case, reason, operator())
     print(json.dumps(discarded.as_json()) if context.obj or as_json else line(discarded))
 
 

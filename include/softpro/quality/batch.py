@@ -10,10 +10,10 @@ from psycopg import sql
 
 from softpro.db.database import Connection, without
 from softpro.db.leases import Run
-from softpro.quality.demands import value
-from softpro.quality.judge import Judged, view
+from softpro.quality.gx_runner import Judged, view
 from softpro.quality.results import Result
 from softpro.quality.suite import EACH_MAPPED, Expectation
+from softpro.quality.value_rule_expectations import value
 
 ROW_COUNT = "expect_table_row_count_to_be_between"
 ROWS_WORTH_COUNTING = 1_000

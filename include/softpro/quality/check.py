@@ -16,10 +16,10 @@ from softpro.entities import EntityType
 from softpro.errors import BatchHeld
 from softpro.quality import batch, holds, results
 from softpro.quality.batch import Found, Standard
-from softpro.quality.demands import Demand, expectations
-from softpro.quality.judge import SECONDS, Judged, judge, took_too_long, view
+from softpro.quality.gx_runner import SECONDS, Judged, judge, took_too_long, view
 from softpro.quality.results import Result
 from softpro.quality.suite import suite_of
+from softpro.quality.value_rule_expectations import Demand, expectations
 
 SHOWN_CHARACTERS = 100
 

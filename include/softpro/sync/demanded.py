@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.set_validation import target_type
-from softpro.quality.demands import Demand
+from softpro.quality.value_rule_expectations import Demand
 
 
 def demanded(mappings: Iterable[Mapping]) -> list[Demand]:

@@ -12,8 +12,8 @@ from uuid import UUID
 from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate, UsageError
-from softpro.quality import cases
-from softpro.quality.cases import Case
+from softpro.quality import quarantine_cases
+from softpro.quality.quarantine_cases import Case
 from softpro.softpro360.records import Record, Unreadable, read
 from softpro.sync.raw import store
 from softpro.timestamps import format_time
@@ -51,9 +51,9 @@ def edit(connection: Connection, case_id: UUID, payload: bytes, by: str) -> Case
     A discarded case is opened by it. Raises NotFoundHere, UsageError where the correction can't be taken, OutOfDate
     where the case is closed, a newer version of the record is there, or the case changes at this very moment.
     """
-    case = cases.get(connection, case_id)
+    case = quarantine_cases.get(connection, case_id)
     if case.resolution in ("LOADED", "EDITED"):
-        cases.closed(case)
+        quarantine_cases.closed(case)
     record = _readable(connection, case, payload.strip())
     values = {
         **case.stream,
@@ -75,7 +75,7 @@ def edit(connection: Connection, case_id: UUID, payload: bytes, by: str) -> Case
             raise _newer(record)
         if not connection.execute(KEEP, values).rowcount:
             raise OutOfDate(f"Case {case.id} has changed at this very moment: look at it again")
-    return cases.get(connection, case_id)
+    return quarantine_cases.get(connection, case_id)
 
 
 def _readable(connection: Connection, case: Case, payload: bytes) -> Record:
@@ -88,7 +88,7 @@ def _readable(connection: Connection, case: Case, payload: bytes) -> Record:
         raise UsageError(f"The correction is of another record: this case is that of {case.entity_id}")
     if record.payload_hash == case.payload_hash:
         raise UsageError("The correction is what SoftPro sent; to load that again, replay the case")
-    sent = read(cases.payloads(connection, case).payload, entity_type)
+    sent = read(quarantine_cases.payloads(connection, case).payload, entity_type)
     # With a later one, SoftPro's next version could pass for an older one.
     if isinstance(sent, Record) and record.key.updated_at != sent.key.updated_at:
         raise UsageError(f"The correction keeps SoftPro's updatedAt, which is {format_time(sent.key.updated_at)}")

@@ -13,8 +13,8 @@ from fastapi.concurrency import run_in_threadpool
 from softpro.db.database import Database
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld, UsageError
-from softpro.quality import cases
-from softpro.quality.cases import Case, Resolution, Wanted
+from softpro.quality import quarantine_cases
+from softpro.quality.quarantine_cases import Case, Resolution, Wanted
 from softpro.sync import replay as replaying
 from softpro.sync.edit import edit as correct
 from softpro_web.callers import Caller
@@ -61,7 +61,7 @@ def list_cases(
     """
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        found, total = cases.page(
+        found, total = quarantine_cases.page(
             connection, integration_id, Wanted(entity_type, column, rule, resolution), limit, offset
         )
     return ListAnswer(data=[_case_out(case) for case in found], meta=Meta(total=total, limit=limit, offset=offset))
@@ -73,8 +73,8 @@ def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
     as it was sent, every digit and escape of it."""
     with database.connect() as connection:
         case = user.case(connection, case_id)
-        both = cases.payloads(connection, case)
-    answer = b'{"success": true, "data": ' + cases.shown(case, both) + b"}"
+        both = quarantine_cases.payloads(connection, case)
+    answer = b'{"success": true, "data": ' + quarantine_cases.shown(case, both) + b"}"
     return Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -108,7 +108,7 @@ def discard(case_id: UUID, body: DiscardBody, user: Operator, database: Database
     """Closes a case whose record is not to be loaded, until SoftPro sends another version of it."""
     with database.connect() as connection:
         case = user.case(connection, case_id)
-        return Answer(data=_case_out(cases.discard(connection, case.id, body.reason, user.name)))
+        return Answer(data=_case_out(quarantine_cases.discard(connection, case.id, body.reason, user.name)))
 
 
 async def _replay(body: ReplayBody, launch: Launch) -> Answer[ReplayResult] | Answer[ReplayStarted]:
@@ -118,7 +118,7 @@ async def _replay(body: ReplayBody, launch: Launch) -> Answer[ReplayResult] | An
         dag_id=REMAP_DAG,
         mode=Mode.REPLAY,
         conf={"records": "quarantined", "cases": [str(case_id) for case_id in body.ids or []]},
-        require=lambda connection, integration: cases.require_open(
+        require=lambda connection, integration: quarantine_cases.require_open(
             connection, integration.id, body.entity_type, body.ids or []
         ),
     )
