@@ -17,11 +17,11 @@ from softpro.commands.common import Json, Organization, database, entity_types, 
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.db import integrations
 from softpro.db.database import open_database
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import LISTING, EntityType, Mode, SyncType
 from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
-from softpro.sync.audits import Limit
 
 if TYPE_CHECKING:
     from softpro.db.integrations import Integration
@@ -193,7 +193,7 @@ def reconcile(
             services_,
             integration,
             entity_type,
-            limit=Limit(allowed.percent, allowed.records),
+            limit=DeleteLimit(allowed.percent, allowed.records),
             sync_type=SyncType.MANUAL,
             run_id=run_id,
             approved_by=operator() if yes else None,

@@ -219,3 +219,7 @@ class BatchHeld(SoftProError):
 
 class RulesUnavailable(SoftProError):
     """The process that evaluates mapping rules does not stay alive; nothing was loaded."""
+
+
+RECORD_ERRORS = (ServerError, NetworkError, ValidationError, ConflictError, UsageError)
+"""Errors of a call that concern its record alone: the next record may be asked for."""

@@ -16,11 +16,11 @@ from softpro.db.leases import Run
 from softpro.db.locks import Queue
 from softpro.db.pushes import Due
 from softpro.db.sync_logs import SyncLog
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
 from softpro.pipeline import Stage, apply, begin, silent, through
 from softpro.services import Services
-from softpro.sync.audits import Limit
 from softpro.tenants import side_by_side
 from softpro.writeback.deletes import NOT_SENT, guard, restore
 from softpro.writeback.gone import settle_gone
@@ -168,4 +168,4 @@ def _deletes(connection: Connection, run: Run, load: Load) -> Deletes:
             load(entity_ids)
         return lambda record: NOT_SENT
     (limits,) = settings.load(settings.ReconcileSettings)
-    return guard(connection, run.stream, Limit(limits.percent, limits.records))
+    return guard(connection, run.stream, DeleteLimit(limits.percent, limits.records))

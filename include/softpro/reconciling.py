@@ -22,12 +22,13 @@ from softpro.db import integrations, leases, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run, keeping
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.pipeline import SLICE_SECONDS, Stage
 from softpro.services import Services
 from softpro.sync import audits
-from softpro.sync.audits import Audit, Decision, Limit, Status
+from softpro.sync.audits import Audit, Decision, Status
 from softpro.sync.extract import Progress
 
 REASON = "reconciles: lists everything, so that what SoftPro has no more is noticed"
@@ -80,7 +81,7 @@ def sweep(
 def confirm(
     services: Services,
     audit: Audit,
-    limit: Limit,
+    limit: DeleteLimit,
     *,
     sync_type: SyncType,
     seconds: float = SLICE_SECONDS,
@@ -147,7 +148,7 @@ def reconcile(
     integration: Integration,
     entity_type: EntityType,
     *,
-    limit: Limit,
+    limit: DeleteLimit,
     sync_type: SyncType,
     run_id: str,
     approved_by: str | None = None,

@@ -13,10 +13,11 @@ import pytest
 from softpro import reconciling, syncing
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseLost, ServerError
 from softpro.services import Services
-from softpro.sync.audits import Decision, Limit
+from softpro.sync.audits import Decision
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows
@@ -202,7 +203,7 @@ def test_approved_after_an_hour_each_record_is_asked_for_once_more(
     back, relisted, *gone = sorted(kept)[:5]
     for order_id in (back, relisted, *gone):
         sandbox.delete(vendor_organization, order_id)
-    audit = confirm(services, sweep(services, acme), Limit(100, 4))
+    audit = confirm(services, sweep(services, acme), DeleteLimit(100, 4))
     assert audit.waiting == 5
     execute(database, "update softpro.audit_differences set confirmed_at = confirmed_at - interval '61 minutes'")
     sandbox.put(vendor_organization, kept[back])
@@ -238,7 +239,7 @@ def test_a_later_audit_takes_the_place_of_one_that_waits(
     ("count", "live", "passed"), [(5, 100, False), (6, 100, True), (500, 10_000, False), (501, 1_000_000, True)]
 )
 def test_the_limit_is_passed_by_whichever_comes_first(count: int, live: int, passed: bool) -> None:
-    assert LIMIT.is_passed_by(count, live) is passed
+    assert LIMIT.is_exceeded_by(count, live) is passed
 
 
 def test_a_deleted_record_comes_back_only_when_softpro_sends_it_again(

@@ -17,9 +17,9 @@ import pytest
 
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
+from softpro.delete_limit import DeleteLimit
 from softpro.errors import CircuitOpen
 from softpro.services import Services
-from softpro.sync.audits import Limit
 
 from ..support.databases import Server, dump, execute, one
 from ..support.expected import actual_rows
@@ -263,7 +263,7 @@ def test_killed_at_any_step_and_run_again_it_leaves_what_one_never_killed_leaves
         ended = command(settings, "reconcile", "acme", "--entity", "transactions", "--yes")
         assert ended.code == 0, ended.err
         services, integration = products[untouched]
-        assert reconcile(services, integration, limit=Limit(100, 100)).deleted == 15
+        assert reconcile(services, integration, limit=DeleteLimit(100, 100)).deleted == 15
 
         assert timeless(killed) == timeless(untouched)
         assert ids(killed, IN_RAW) == ids(untouched, IN_RAW)

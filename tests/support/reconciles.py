@@ -9,14 +9,15 @@ from uuid import uuid4
 from softpro import reconciling
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, SyncType
 from softpro.services import Services
-from softpro.sync.audits import Audit, Limit
+from softpro.sync.audits import Audit
 
 from .databases import execute, rows
 from .vendor import Sandbox
 
-LIMIT = Limit(5, 500)
+LIMIT = DeleteLimit(5, 500)
 MANUAL = SyncType.MANUAL
 DELETED = "select softpro_order_id as id from roi.transactions where deleted_at is not null order by 1"
 IN_RAW = "select entity_id as id from raw.records where deleted_at is not null order by 1"
@@ -28,13 +29,13 @@ def sweep(services: Services, integration: Integration, run_id: str = "first", *
     )
 
 
-def confirm(services: Services, audit: Audit, limit: Limit = LIMIT) -> Audit:
+def confirm(services: Services, audit: Audit, limit: DeleteLimit = LIMIT) -> Audit:
     """The first question, then, as if the lag had passed, the second one."""
     audit = reconciling.confirm(services, audit, limit, sync_type=MANUAL, seconds=2)
     return confirm_again(services, audit, limit) if audit.status == "CONFIRMING" else audit
 
 
-def confirm_again(services: Services, audit: Audit, limit: Limit = LIMIT) -> Audit:
+def confirm_again(services: Services, audit: Audit, limit: DeleteLimit = LIMIT) -> Audit:
     execute(services.database, "update softpro.audit_differences set missing_at = missing_at - interval '6 seconds'")
     return reconciling.confirm(services, audit, limit, sync_type=MANUAL, seconds=5)
 
@@ -43,7 +44,9 @@ def delete(services: Services, audit: Audit) -> Audit:
     return reconciling.delete(services, audit, sync_type=MANUAL)
 
 
-def reconcile(services: Services, integration: Integration, run_id: str | None = None, limit: Limit = LIMIT) -> Audit:
+def reconcile(
+    services: Services, integration: Integration, run_id: str | None = None, limit: DeleteLimit = LIMIT
+) -> Audit:
     """All steps, but for the wait."""
     audit = confirm(services, sweep(services, integration, run_id or f"test__{uuid4()}"), limit)
     return delete(services, audit) if audit.status == "DELETING" else audit

@@ -19,6 +19,7 @@ from softpro import reconciling
 from softpro.db import integrations, schedule, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.sync_logs import SyncLog
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import tell
@@ -27,7 +28,7 @@ from softpro.orchestration.tasks import FETCHERS, LEAST_STREAMS, SHARDS
 from softpro.services import Services, services
 from softpro.settings import ReconcileSettings, load
 from softpro.sync import audits
-from softpro.sync.audits import Audit, Decision, Limit, Status
+from softpro.sync.audits import Audit, Decision, Status
 
 SWEEP_SECONDS, ASK_SECONDS = 240.0, 60.0
 """A stream's slices of a sweep, and of single reads; between two, its syncs have their turn."""
@@ -96,11 +97,11 @@ def reconcile(
     return done
 
 
-def limit_of(params: Mapping[str, Any]) -> Limit:
+def limit_of(params: Mapping[str, Any]) -> DeleteLimit:
     """The limit of the form; what it leaves empty is the settings'."""
     (usual,) = load(ReconcileSettings)
     percent, records = params["limit_percent"], params["limit_records"]
-    return Limit(usual.percent if percent is None else percent, usual.records if records is None else records)
+    return DeleteLimit(usual.percent if percent is None else percent, usual.records if records is None else records)
 
 
 def waiting(run_id: str) -> list[dict[str, Any]]:
@@ -193,7 +194,7 @@ def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[s
 
 
 def _work(
-    services_: Services, stream: dict[str, Any], limit: Limit, sync_type: SyncType, run_id: str, *, late: bool
+    services_: Services, stream: dict[str, Any], limit: DeleteLimit, sync_type: SyncType, run_id: str, *, late: bool
 ) -> bool:
     """A slice of work on one stream. Returns whether it needs no more."""
     integration_id, entity_type = UUID(stream["integration_id"]), EntityType(stream["entity_type"])

@@ -52,17 +52,6 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limit:
-    """How much is deleted without asking a person: `percent` of the stream's live records, and so many `records`."""
-
-    percent: float
-    records: int
-
-    def is_passed_by(self, count: int, live: int) -> bool:
-        return count > self.records or count * 100 > self.percent * live
-
-
-@dataclass(frozen=True)
 class Audit:
     """One row of `softpro.audits`; hashes as 128 binary digits. The counts are explained in docs/data-model.md."""
 

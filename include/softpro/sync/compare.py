@@ -10,9 +10,10 @@ from __future__ import annotations
 from psycopg import sql
 
 from softpro.db.database import Connection
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.sync import audits
-from softpro.sync.audits import Audit, Limit, Status
+from softpro.sync.audits import Audit, Status
 
 # `held_hash` is of the version that we had when the sweep came by; what it did not come by is as it was. Where a person
 # corrected a version, that one counts.
@@ -204,7 +205,7 @@ def compare(connection: Connection, audit: Audit) -> Audit:
     return audits.get(connection, audit.id)
 
 
-def judge(connection: Connection, audit: Audit, limit: Limit) -> Audit:
+def judge(connection: Connection, audit: Audit, limit: DeleteLimit) -> Audit:
     """Decides about the confirmed deletes, once all candidates were asked for: above the limit they wait for a person,
     otherwise they may be done. Raises LeaseLost."""
     with connection.transaction():
@@ -220,7 +221,7 @@ def judge(connection: Connection, audit: Audit, limit: Limit) -> Audit:
             _parameters(audit),
         ).fetchone()
         assert row is not None
-        status = Status.WAITING if limit.is_passed_by(row["confirmed"], row["live"]) else Status.DELETING
+        status = Status.WAITING if limit.is_exceeded_by(row["confirmed"], row["live"]) else Status.DELETING
         connection.execute(
             "update softpro.audits set status = %s, limit_percent = %s, limit_records = %s where id = %s",
             [status, limit.percent, limit.records, audit.id],

@@ -11,6 +11,7 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.errors import (
+    RECORD_ERRORS,
     CircuitOpen,
     ForbiddenError,
     NotConnected,
@@ -23,7 +24,6 @@ from softpro.errors import (
 from softpro.softpro360.client import Client
 from softpro.sync.extract import LEAST_PATIENCE_SECONDS
 from softpro.sync.land import Batch, land
-from softpro.sync.reconcile import ABOUT_ONE
 
 SHOWN = 3
 """Ids that a message names."""
@@ -74,7 +74,7 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
                 fetched.failed[entity_id] = missing
         except (RateLimitError, CircuitOpen, TokenUnavailable, NotConnected) as stopped:
             fetched.stopped = stopped
-        except (*ABOUT_ONE, ForbiddenError) as failed:
+        except (*RECORD_ERRORS, ForbiddenError) as failed:
             fetched.failed[entity_id] = failed
         except SoftProAPIError as refused:
             fetched.stopped = refused

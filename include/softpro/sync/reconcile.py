@@ -17,13 +17,9 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.errors import (
-    ConflictError,
-    NetworkError,
+    RECORD_ERRORS,
     RateLimitError,
     RecordNotFound,
-    ServerError,
-    UsageError,
-    ValidationError,
 )
 from softpro.softpro360.client import Client
 from softpro.softpro360.contract import LAG, WINDOW_SECONDS
@@ -44,9 +40,6 @@ FOUND_AT_MOST = 200
 """Records found alive that wait in memory to be landed."""
 
 NEVER = datetime.max.replace(tzinfo=UTC)
-
-ABOUT_ONE = (ServerError, NetworkError, ValidationError, ConflictError, UsageError)
-"""What goes wrong with one record and says nothing of the others: it stays for the next reconcile."""
 
 Asking = Callable[[int, int], None]
 """Told, after each answer, how many were asked in this slice and how many answers are still needed."""
@@ -168,7 +161,7 @@ def ask(
                 if not count and (failed.retry_after or 0) > WINDOW_SECONDS:
                     raise
                 return _ended(client, asked, requests_before, backlog=True)
-            except ABOUT_ONE as failed:
+            except RECORD_ERRORS as failed:
                 _unanswered(connection, audit, row["entity_id"], failed)
             count += 1
             (left,) = _rows(connection, LEFT, audit, asked)

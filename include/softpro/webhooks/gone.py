@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from softpro.db import inbox, leases
 from softpro.db.database import Connection
 from softpro.db.leases import Run
+from softpro.delete_limit import DeleteLimit
 from softpro.softpro360.contract import LAG
-from softpro.sync.audits import Limit
 from softpro.sync.bury import bury
 from softpro.webhooks import waiting
 from softpro.webhooks.waiting import Gone, Stream
@@ -42,7 +42,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 """
 
 
-def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone], limit: Limit) -> int:
+def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone], limit: DeleteLimit) -> int:
     """Deletes the records that are gone, and settles their events. Returns how many.
 
     Where that would be more in a day than the limit allows, none is: their events are FAILED, and say that a reconcile
@@ -83,9 +83,9 @@ def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone
     return len(doomed)
 
 
-def _too_many(connection: Connection, run: Run, count: int, limit: Limit) -> bool:
+def _too_many(connection: Connection, run: Run, count: int, limit: DeleteLimit) -> bool:
     lately = _one(connection, DELETED_LATELY, run)
-    return count + lately > FEW and limit.is_passed_by(count + lately, _one(connection, LIVE, run) + lately)
+    return count + lately > FEW and limit.is_exceeded_by(count + lately, _one(connection, LIVE, run) + lately)
 
 
 def _one(connection: Connection, query: str, run: Run) -> int:

@@ -13,13 +13,13 @@ from softpro.db import integrations, sync_logs
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, RateLimitError, SoftProError
 from softpro.quality import holds
 from softpro.services import Services
 from softpro.softpro360.contract import LAG
 from softpro.sync import cursors
-from softpro.sync.audits import Limit
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
 from softpro.webhooks import gone, waiting
@@ -49,7 +49,7 @@ class Work:
 
     services: Services
     run_id: str
-    limit: Limit
+    limit: DeleteLimit
     parts: Iterator[int]
     rests: dict[tuple[UUID, str], float] = field(default_factory=dict)
 

@@ -18,11 +18,11 @@ from itertools import count
 from softpro.db import integrations, locks, sync_logs
 from softpro.db.database import Connection
 from softpro.db.locks import Queue
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.services import Services
 from softpro.settings import ReconcileSettings, load
-from softpro.sync.audits import Limit
 from softpro.sync.transform import clear
 from softpro.tenants import side_by_side
 from softpro.webhooks import waiting
@@ -55,7 +55,7 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
             return Drained(busy=True)
         began = now(session)
         earlier = len(sync_logs.of_run(session, run_id))  # of a try that died
-        work = Work(services, run_id, Limit(reconcile.percent, reconcile.records), count(earlier + 1))
+        work = Work(services, run_id, DeleteLimit(reconcile.percent, reconcile.records), count(earlier + 1))
         _close_interrupted(session)
         side_by_side(
             lambda: waiting.due_streams(session, only),

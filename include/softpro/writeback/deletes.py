@@ -9,10 +9,10 @@ from typing import Any
 from softpro.db import conflicts, integration_settings, outbox, pushes
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate, UsageError
 from softpro.sync import cursors
-from softpro.sync.audits import Limit
 from softpro.writeback import rows
 from softpro.writeback.plan import Changed
 from softpro.writeback.values import decode
@@ -60,7 +60,7 @@ for update
 APPROVE = "update softpro.outbox set approved_by = %(by)s where id = any(%(ids)s)"
 
 
-def guard(connection: Connection, stream: Mapping[str, object], limit: Limit) -> Callable[[Changed], str | None]:
+def guard(connection: Connection, stream: Mapping[str, object], limit: DeleteLimit) -> Callable[[Changed], str | None]:
     """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
     table = EntityType(str(stream["entity_type"])).table
 
@@ -75,7 +75,7 @@ def guard(connection: Connection, stream: Mapping[str, object], limit: Limit) ->
             return None
         open_ = connection.execute(OPEN, stream).fetchone()  # each time: more may be deleted while others are sent
         assert open_ is not None
-        if not limit.is_passed_by(open_["unapproved"], live()):
+        if not limit.is_exceeded_by(open_["unapproved"], live()):
             return None
         return (
             f"{open_['unapproved']} of {live()} {table} were deleted in ROI, and a person has to say "

@@ -13,10 +13,10 @@ from softpro import settings
 from softpro.db import conflicts, integration_settings, outbox, pushes
 from softpro.db.database import Connection
 from softpro.db.pushes import Push
+from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.paths import MISSING
-from softpro.sync.audits import Limit
 from softpro.timestamps import format_milliseconds
 from softpro.writeback.deletes import NOT_SENT, guard
 from softpro.writeback.owners import Owners
@@ -175,7 +175,7 @@ def _held_back(
     if not (integration_settings.read(connection, integration_id).push_deletes and entity_type.deletable):
         return lambda record: f"{NOT_SENT}: the row comes back"
     (limits,) = settings.load(settings.ReconcileSettings)
-    return guard(connection, stream, Limit(limits.percent, limits.records))
+    return guard(connection, stream, DeleteLimit(limits.percent, limits.records))
 
 
 def _shown(value: Any) -> Any:

@@ -1,0 +1,22 @@
+"""The limit above which deletes wait for a person's approval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DeleteLimit:
+    """How many records of a stream are deleted without approval.
+
+    Attributes:
+        percent: share of the stream's live records, 0-100.
+        records: number of records that is always allowed.
+    """
+
+    percent: float
+    records: int
+
+    def is_exceeded_by(self, count: int, live: int) -> bool:
+        """Return whether `count` deletes exceed both limits in a stream of `live` records."""
+        return count > self.records or count * 100 > self.percent * live
