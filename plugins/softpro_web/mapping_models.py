@@ -7,10 +7,10 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from softpro.analysis.preview import DEFAULT_RECORDS, MOST_RECORDS
 from softpro.entities import EntityType
 from softpro.mapping.document import MappingsIn
 from softpro.mapping.mapping import Mapping
-from softpro.sync.preview import DEFAULT_RECORDS, MOST_RECORDS
 from softpro_web.models import Done, Model
 
 LATEST_VERSION = 2**31 - 1

@@ -270,7 +270,7 @@ def test_of_two_edits_at_once_one_wins_as_a_whole(
     sync(services, acme)
     case = the_case(services)
     code = (
-        "import os, sys, json; from uuid import UUID; from softpro.sync.edit import edit; "
+        "import os, sys, json; from uuid import UUID; from softpro.sync.corrections import edit; "
         "from softpro.db.database import database_at; "
         "database = database_at(os.environ['SOFTPRO_DATABASE_URL'])\n"
         "with database.connect() as connection: "
@@ -303,7 +303,7 @@ def test_a_process_that_dies_between_the_edit_and_its_replay_leaves_it_to_the_ne
     put(order("o", -1))
     sync(services, acme)
     code = (
-        "import os, signal; from uuid import UUID; from softpro.sync.edit import edit; "
+        "import os, signal; from uuid import UUID; from softpro.sync.corrections import edit; "
         "from softpro.db.database import database_at; "
         "database = database_at(os.environ['SOFTPRO_DATABASE_URL'])\n"
         "with database.connect() as connection: edit(connection, UUID('{id}'), {payload!r}, 'ann'); "

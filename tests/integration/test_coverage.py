@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from softpro.analysis.coverage import coverage
+from softpro.analysis.field_profile import MOST_FIELDS, refresh
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.services import Services
-from softpro.sync.coverage import coverage
-from softpro.sync.edit import edit
-from softpro.sync.observe import MOST_FIELDS, refresh
+from softpro.sync.corrections import edit
 
 from ..support.databases import dump, execute, one, rows
 from ..support.kinds import Connected

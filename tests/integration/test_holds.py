@@ -17,7 +17,7 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.quality import holds, quarantine_cases
 from softpro.services import Services
-from softpro.sync.edit import edit
+from softpro.sync.corrections import edit
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from softpro import syncing
+from softpro.analysis.preview import Chosen, Preview, preview
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
 from softpro.errors import MappingError
@@ -22,7 +23,6 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.preview_diff import Effect, summary
 from softpro.services import Services
-from softpro.sync.preview import Chosen, Preview, preview
 from softpro.timestamps import format_time
 
 from ..support.databases import dump, execute, one, rows

@@ -14,7 +14,7 @@ from softpro.mapping import repository
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case
 from softpro.services import Services
-from softpro.sync.edit import edit
+from softpro.sync.corrections import edit
 
 from .bad import strict_mappings
 from .databases import rows

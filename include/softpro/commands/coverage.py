@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from softpro.analysis.coverage import Coverage
+from softpro.analysis.coverage import coverage as read
+from softpro.analysis.field_profile import refresh as look
 from softpro.commands.common import Json, Organization, database, entity_types
 from softpro.db import integrations
 from softpro.entities import EntityType
-from softpro.sync.coverage import Coverage
-from softpro.sync.coverage import coverage as read
-from softpro.sync.observe import refresh as look
 
 
 def coverage(

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from softpro.analysis.preview import Preview
 from softpro.entities import EntityType
 from softpro.mapping.diff import Diff
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.preview_diff import Effect, Return, summary
 from softpro.mapping.repository import Version
-from softpro.sync.preview import Preview
 from softpro.timestamps import format_milliseconds
 
 ARROWS = {"SOFTPRO_TO_ROI": "->", "ROI_TO_SOFTPRO": "<-", "BIDIRECTIONAL": "<->"}

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from softpro.analysis import preview as previews
 from softpro.commands import lines
 from softpro.commands.common import Json, Organization, database, entity_types, operator
 from softpro.db import integrations
@@ -23,7 +24,6 @@ from softpro.mapping.diff import diff
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.repository import Replaced, Version
 from softpro.mapping.set_validation import validate
-from softpro.sync import preview as previews
 from softpro.sync import remap
 
 LARGEST = 2**31 - 1

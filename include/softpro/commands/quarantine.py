@@ -21,7 +21,7 @@ from softpro.errors import UsageError
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case, Payloads, Resolution, Wanted
 from softpro.sync import replay as replaying
-from softpro.sync.edit import edit as correct
+from softpro.sync.corrections import edit as correct
 
 if TYPE_CHECKING:
     from softpro.db.integrations import Integration

@@ -7,6 +7,7 @@ import logging
 import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
+from softpro.analysis.field_profile import refresh
 from softpro.db import events, integrations, outbox
 from softpro.db.encryption import Vault
 from softpro.entities import EntityType
@@ -21,7 +22,6 @@ from softpro.settings import (
     load,
 )
 from softpro.softpro360 import consent, keepalive
-from softpro.sync.observe import refresh
 
 log = logging.getLogger(__name__)
 

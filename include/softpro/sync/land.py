@@ -17,9 +17,9 @@ from softpro.db.leases import Run
 from softpro.quality import quarantine
 from softpro.softpro360.contract import LAG
 from softpro.softpro360.records import Record, Unreadable
-from softpro.sync import cursors, seen
+from softpro.sync import cursors, sightings
 from softpro.sync.cursors import Cursor
-from softpro.sync.raw import Known, store
+from softpro.sync.raw_store import Known, store
 
 AHEAD = 4
 """Pages that may wait to be landed, so that several are landed together where landing is slower than fetching."""
@@ -56,12 +56,12 @@ def land(connection: Connection, run: Run, batch: Batch, known: Known | None = N
         leases.fence(connection, run)
         unreadable = [record for record in batch.records if isinstance(record, Unreadable)]
         readable = [record for record in batch.records if isinstance(record, Record)]
-        audit_id = seen.under_way(connection, run) if batch.cursor is not None else None
+        audit_id = sightings.under_way(connection, run) if batch.cursor is not None else None
         if audit_id is not None:
-            seen.note(connection, run, audit_id, readable, batch.answered_at)
+            sightings.note(connection, run, audit_id, readable, batch.answered_at)
         refused = store(connection, run, readable, batch.again, known, batch.asked_at)
         if batch.cursor is not None and audit_id is not None:
-            seen.note_landed(connection, run, audit_id, [*unreadable, *refused], batch.cursor)
+            sightings.note_landed(connection, run, audit_id, [*unreadable, *refused], batch.cursor)
         opened = [_quarantine(connection, run, record, bool(batch.again)) for record in [*unreadable, *refused]]
         fetched = batch.new + sum(opened[: len(unreadable)])
         if batch.cursor is not None:

@@ -26,9 +26,9 @@ from softpro.softpro360.contract import LAG, WINDOW_SECONDS
 from softpro.softpro360.records import Record, Unreadable
 from softpro.sync import audits, cursors
 from softpro.sync.audits import Audit, Status
-from softpro.sync.bury import bury
 from softpro.sync.extract import LEAST_PATIENCE_SECONDS
 from softpro.sync.land import Batch, land
+from softpro.sync.soft_delete import bury
 
 FRESH = timedelta(hours=1)
 """A 404 is believed for so long: a delete that comes later, as a person took time to approve it, asks once more."""

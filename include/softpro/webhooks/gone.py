@@ -10,7 +10,7 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.delete_limit import DeleteLimit
 from softpro.softpro360.contract import LAG
-from softpro.sync.bury import bury
+from softpro.sync.soft_delete import bury
 from softpro.webhooks import waiting
 from softpro.webhooks.waiting import Gone, Stream
 

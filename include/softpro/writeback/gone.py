@@ -20,7 +20,7 @@ from softpro.db.leases import Run
 from softpro.db.outbox import Edit
 from softpro.entities import EntityType
 from softpro.mapping.paths import MISSING
-from softpro.sync.bury import agree_about_deletes, bury
+from softpro.sync.soft_delete import agree_about_deletes, bury
 from softpro.writeback import rows
 from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Strategies, Times
 from softpro.writeback.values import decoded, encode, fields_of

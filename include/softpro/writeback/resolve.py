@@ -17,7 +17,7 @@ from softpro.db.conflicts import Conflict, Kind, Status
 from softpro.db.database import Connection
 from softpro.errors import DecidedAlready, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
-from softpro.sync.bury import bury_rows
+from softpro.sync.soft_delete import bury_rows
 from softpro.writeback import rows
 from softpro.writeback.conflict import MERGED, ROI, SOFTPRO
 from softpro.writeback.gone import make_anew

@@ -15,9 +15,9 @@ from softpro.db.leases import Run
 from softpro.db.outbox import Edit
 from softpro.mapping import repository
 from softpro.softpro360.records import Record
-from softpro.sync.bury import bury
 from softpro.sync.load import load
-from softpro.sync.raw import store
+from softpro.sync.raw_store import store
+from softpro.sync.soft_delete import bury
 from softpro.sync.transform import stage
 from softpro.writeback.agree import Agreement
 from softpro.writeback.owners import Owners

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
+from softpro.analysis.coverage import coverage
+from softpro.analysis.field_profile import refresh as look
 from softpro.entities import EntityType
-from softpro.sync.coverage import coverage
-from softpro.sync.observe import refresh as look
 from softpro_web.coverage_models import CoverageOut
 from softpro_web.deps import DatabaseDep, Reader
 from softpro_web.models import Answer

@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
-from softpro.sync.preview import DEFAULT_RECORDS, Chosen
-from softpro.sync.preview import preview as show
+from softpro.analysis.preview import DEFAULT_RECORDS, Chosen
+from softpro.analysis.preview import preview as show
 from softpro_web.deps import DatabaseDep, Operator
 from softpro_web.mapping_models import PreviewBody, PreviewOut
 from softpro_web.models import Answer

@@ -16,7 +16,7 @@ from softpro.errors import LeaseHeld, UsageError
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case, Resolution, Wanted
 from softpro.sync import replay as replaying
-from softpro.sync.edit import edit as correct
+from softpro.sync.corrections import edit as correct
 from softpro_web.callers import Caller
 from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator
 from softpro_web.models import Answer, ListAnswer, Meta, SyncResult

@@ -11,13 +11,13 @@ from typing import Any
 
 from psycopg.rows import class_row
 
+from softpro.analysis.field_profile import IDENTIFIER, OTHER_NAME
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.dependencies import Reads, reads, without_places
 from softpro.softpro360.contract import ID_FIELDS
-from softpro.sync.observe import IDENTIFIER, OTHER_NAME
 from softpro.timestamps import format_milliseconds
 
 EXPECTED_AT_LEAST = 20

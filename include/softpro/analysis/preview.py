@@ -33,7 +33,7 @@ from softpro.mapping.step import Reason
 from softpro.quality.check import judge_staged, reject
 from softpro.softpro360 import records as vendor
 from softpro.sync.demanded import demanded
-from softpro.sync.raw import REFUSED
+from softpro.sync.raw_store import REFUSED
 from softpro.sync.transform import clear
 
 MOST_RECORDS = 100

@@ -15,7 +15,7 @@ from softpro.errors import OutOfDate, UsageError
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case
 from softpro.softpro360.records import Record, Unreadable, read
-from softpro.sync.raw import store
+from softpro.sync.raw_store import store
 from softpro.timestamps import format_time
 
 # Another version stands there than the one that is in quarantine, and it is the later one.
