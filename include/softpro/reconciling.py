@@ -26,9 +26,9 @@ from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.pipeline import SLICE_SECONDS, Stage
+from softpro.reconcile import audits
+from softpro.reconcile.audits import Audit, Decision, Status
 from softpro.services import Services
-from softpro.sync import audits
-from softpro.sync.audits import Audit, Decision, Status
 from softpro.sync.extract import Progress
 
 REASON = "reconciles: lists everything, so that what SoftPro has no more is noticed"
@@ -93,14 +93,14 @@ def confirm(
     Returns the audit CONFIRMING where there is more to ask, WAITING where a person has to approve, DELETING where what
     is confirmed may be deleted, COMPLETED where nothing is. Raises LeaseHeld, LeaseLost, SoftProAPIError.
     """
-    from softpro.sync import reconcile
-    from softpro.sync.compare import conclude, judge
+    from softpro.reconcile import confirm_deletes
+    from softpro.reconcile.compare import conclude, judge
 
     with services.database.connect() as connection:
         if _ask(services, connection, audit, "SYNC", sync_type, seconds, progress, waiting):
             return audits.get(connection, audit.id)
         audit = judge(connection, audit, limit)
-        if audit.status == Status.DELETING and not reconcile.confirmed(connection, audit):
+        if audit.status == Status.DELETING and not confirm_deletes.confirmed(connection, audit):
             audit = conclude(connection, audit)
     return audit
 
@@ -110,7 +110,7 @@ def decide(database: Database, audit: Audit, decision: Decision, by: str | None)
 
     `by`: who it was. Raises LeaseLost where a later audit has taken its place.
     """
-    from softpro.sync.compare import conclude
+    from softpro.reconcile.compare import conclude
 
     with database.connect() as connection:
         audit = audits.decide(connection, audit, decision, by)
@@ -130,15 +130,15 @@ def delete(
 
     Returns the audit COMPLETED, or DELETING where `seconds` were not enough. Raises as `confirm` does.
     """
-    from softpro.sync import reconcile
-    from softpro.sync.compare import conclude
+    from softpro.reconcile import confirm_deletes
+    from softpro.reconcile.compare import conclude
 
     with services.database.connect() as connection:
         _ask(services, connection, audit, "DELETE", sync_type, seconds, progress, waiting)
         integration = integrations.get(connection, audit.integration_id)
         with _run_of(services.database, integration, audit, sync_type, "DELETE") as run:
-            reconcile.delete(connection, run, audit)
-        if reconcile.confirmed(connection, audit):
+            confirm_deletes.delete(connection, run, audit)
+        if confirm_deletes.confirmed(connection, audit):
             return audits.get(connection, audit.id)
         return conclude(connection, audit)
 
@@ -192,7 +192,7 @@ def reconcile(
 
 
 def _compared(database: Database, run: Run, audit: Audit, stage: Stage) -> Audit:
-    from softpro.sync.compare import compare
+    from softpro.reconcile.compare import compare
 
     with database.connect() as connection:
         audit = compare(connection, audit)
@@ -213,14 +213,14 @@ def _ask(
     waiting: Callable[[float], None],
 ) -> bool:
     """Asks SoftPro for a slice, and lands and loads what is there. Returns whether there is more to ask."""
-    from softpro.sync import reconcile
+    from softpro.reconcile import confirm_deletes
 
     integration = integrations.get(connection, audit.integration_id)
     try:
         integrations.require_connected(integration)
         with services.client(integration, bulk=True) as client:
             client.waiting = waiting
-            asked = reconcile.ask(
+            asked = confirm_deletes.ask(
                 connection,
                 client,
                 audit,
@@ -232,7 +232,7 @@ def _ask(
             raise failed  # so that the run's log tells it
     if asked.found:
         with _run_of(services.database, integration, audit, sync_type, operation) as run:
-            reconcile.land_found(connection, run, audit, asked)
+            confirm_deletes.land_found(connection, run, audit, asked)
             pipeline.apply(services.database, run, lambda name, came_to: None)
     elif asked.requests:
         log_id = sync_logs.log_id_of(audit.run_id, integration.id, EntityType(audit.entity_type), operation)

@@ -16,8 +16,8 @@ from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseLost, ServerError
+from softpro.reconcile.audits import Decision
 from softpro.services import Services
-from softpro.sync.audits import Decision
 
 from ..support.databases import dump, execute, one, rows
 from ..support.expected import actual_rows, expected_rows

@@ -11,8 +11,8 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, SyncType
+from softpro.reconcile.audits import Audit
 from softpro.services import Services
-from softpro.sync.audits import Audit
 
 from .databases import execute, rows
 from .vendor import Sandbox

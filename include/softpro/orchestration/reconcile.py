@@ -25,10 +25,10 @@ from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import tell
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import FETCHERS, LEAST_STREAMS, SHARDS
+from softpro.reconcile import audits
+from softpro.reconcile.audits import Audit, Decision, Status
 from softpro.services import Services, services
 from softpro.settings import ReconcileSettings, load
-from softpro.sync import audits
-from softpro.sync.audits import Audit, Decision, Status
 
 SWEEP_SECONDS, ASK_SECONDS = 240.0, 60.0
 """A stream's slices of a sweep, and of single reads; between two, its syncs have their turn."""

@@ -12,8 +12,8 @@ from psycopg import sql
 from softpro.db.database import Connection
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
-from softpro.sync import audits
-from softpro.sync.audits import Audit, Status
+from softpro.reconcile import audits
+from softpro.reconcile.audits import Audit, Status
 
 # `held_hash` is of the version that we had when the sweep came by; what it did not come by is as it was. Where a person
 # corrected a version, that one counts.

@@ -21,11 +21,12 @@ from softpro.errors import (
     RateLimitError,
     RecordNotFound,
 )
+from softpro.reconcile import audits
+from softpro.reconcile.audits import Audit, Status
 from softpro.softpro360.client import Client
 from softpro.softpro360.contract import LAG, WINDOW_SECONDS
 from softpro.softpro360.records import Record, Unreadable
-from softpro.sync import audits, cursors
-from softpro.sync.audits import Audit, Status
+from softpro.sync import cursors
 from softpro.sync.extract import LEAST_PATIENCE_SECONDS
 from softpro.sync.land import Batch, land
 from softpro.sync.soft_delete import bury
