@@ -210,8 +210,8 @@ def check(database: Database, run: Run) -> Checked:
 def load(database: Database, run: Run) -> Loaded:
     """See `softpro.sync.load`."""
     from softpro.sync.load import load as step
-    from softpro.writeback.agree import Agreement
-    from softpro.writeback.owners import Owners
+    from softpro.writeback.field_ownership import Owners
+    from softpro.writeback.three_way_merge import Agreement
 
     with database.connect() as connection:
         mappings = repository.current(connection, run.integration_id, run.entity_type).mappings

@@ -9,12 +9,11 @@ from dataclasses import replace
 from uuid import UUID
 
 from softpro import settings
-from softpro.db import integration_settings, integrations, locks, pushes
+from softpro.db import integration_settings, integrations, locks
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.db.locks import Queue
-from softpro.db.pushes import Due
 from softpro.db.sync_logs import SyncLog
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
@@ -22,9 +21,11 @@ from softpro.mapping import repository
 from softpro.pipeline import Stage, apply, begin, silent, through
 from softpro.services import Services
 from softpro.tenants import side_by_side
-from softpro.writeback.deletes import NOT_SENT, guard, restore
-from softpro.writeback.gone import settle_gone
-from softpro.writeback.owners import Owners
+from softpro.writeback import push_attempts
+from softpro.writeback.delete_guard import NOT_SENT, guard, restore
+from softpro.writeback.field_ownership import Owners
+from softpro.writeback.push_attempts import Due
+from softpro.writeback.remote_deletes import settle_gone
 from softpro.writeback.send import Counts, Deletes, Load, Sender
 
 AT_ONCE = 50
@@ -91,7 +92,7 @@ def push_due(services: Services, *, run_id: str, seconds: float) -> None:
         locks.take(session, Queue.OUTBOX)  # so that nobody is woken meanwhile; records have locks of their own
 
         def due() -> list[Due]:
-            found = pushes.due_streams(session)
+            found = push_attempts.due_streams(session)
             return [stream for stream in found if tried.get((stream.integration_id, stream.entity_type)) != stream]
 
         def work(streams: list[Due]) -> None:
@@ -135,7 +136,7 @@ def _push(
     stage("push", "")
     while deadline is None or time.monotonic() < deadline:
         settle_gone(connection, run)
-        ids = pushes.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=LOOKED_FOR)
+        ids = push_attempts.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=LOOKED_FOR)
         for some in (ids[number : number + AT_ONCE] for number in range(0, len(ids), AT_ONCE)):
             if deadline is not None and time.monotonic() >= deadline:
                 break
@@ -144,7 +145,7 @@ def _push(
             stage("push", told(sender.counts))
         if ids:
             continue
-        again = pushes.next_due_in(connection, run.stream, sender.counts.waiting)
+        again = push_attempts.next_due_in(connection, run.stream, sender.counts.waiting)
         if again is None or again > patience:
             break
         patience -= max(again, LEAST_WAIT_SECONDS)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from softpro.db.conflicts import Kind, Status
 from softpro.entities import EntityType
+from softpro.writeback.conflicts import Kind, Status
 from softpro_web.models import Model
 
 MOST_AT_ONCE = 200

@@ -21,9 +21,10 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from softpro.db import inbox, locks, outbox, pushes
+from softpro.db import inbox, locks, outbox
 from softpro.db.database import Database
 from softpro.db.locks import Queue
+from softpro.writeback import push_attempts
 
 from ..support.databases import Server, execute
 
@@ -302,7 +303,7 @@ def test_what_may_not_be_sent_wakes_nobody(database: Database, outbox_ear: Ear) 
         stream = {"integration_id": failed, "entity_type": "CONTACT"}
         found = connection.execute("select roi_entity_id, id from softpro.outbox where integration_id = %s", [failed])
         [each] = found.fetchall()
-        pushes.failed(connection, stream, str(failed), each["roi_entity_id"], "refused", each["id"], after=None)
+        push_attempts.failed(connection, stream, str(failed), each["roi_entity_id"], "refused", each["id"], after=None)
     assert outbox_ear.hears(QUIET_SECONDS) is None
 
     edit(database, failed, "newer@example.com")
@@ -316,6 +317,6 @@ def test_a_push_that_is_to_be_tried_again_wakes_when_that_is_due(database: Datab
         [each] = connection.execute("select roi_entity_id from softpro.outbox where integration_id = %s", [acme])
         stream = {"integration_id": acme, "entity_type": "CONTACT"}
         later = timedelta(seconds=3)
-        pushes.postpone(connection, stream, str(acme), each["roi_entity_id"], "a lost answer", later)
+        push_attempts.postpone(connection, stream, str(acme), each["roi_entity_id"], "a lost answer", later)
     assert outbox_ear.hears(1.5) is None
     assert outbox_ear.hears(PATIENCE_SECONDS) == "due"

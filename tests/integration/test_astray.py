@@ -16,7 +16,7 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping.defaults import default_mappings
 from softpro.pushing import push
 from softpro.sync.soft_delete import bury
-from softpro.writeback.gone import settle_gone
+from softpro.writeback.remote_deletes import settle_gone
 
 from ..support.both_ways import Office, create_here, edit_here, edit_there, open_edits, pushed, time_passes
 from ..support.databases import execute, one, rows

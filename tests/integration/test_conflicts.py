@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 
 from softpro.errors import DecidedAlready, NotFoundHere, OutOfDate, UsageError
+from softpro.writeback.field_values import decode
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal
 from softpro.writeback.review import Choices, Value
-from softpro.writeback.values import decode
 
 from ..support.databases import one
 from ..support.in_review import Both

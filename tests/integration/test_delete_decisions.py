@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from softpro.errors import OutOfDate, UsageError
-from softpro.writeback import deletes
-from softpro.writeback.values import decode
+from softpro.writeback import delete_guard
+from softpro.writeback.field_values import decode
 
 from ..support.databases import execute, one
 from ..support.in_review import TRANSACTION, Both
@@ -102,10 +102,10 @@ def test_deletes_that_are_too_many_are_sent_once_a_person_lets_them_pass(too_man
     assert many == len(too_many.sandbox.records(too_many.organization))
     with too_many.services.database.connect() as connection:
         with pytest.raises(OutOfDate, match=f"{many} deletes of transactions wait now, not 1"):
-            deletes.approve(connection, too_many.integration, TRANSACTION, 1, "ada")
-        assert deletes.approve(connection, too_many.integration, TRANSACTION, many, "ada") == many
+            delete_guard.approve(connection, too_many.integration, TRANSACTION, 1, "ada")
+        assert delete_guard.approve(connection, too_many.integration, TRANSACTION, many, "ada") == many
         with pytest.raises(OutOfDate, match="0 deletes"):
-            deletes.approve(connection, too_many.integration, TRANSACTION, many, "ada")
+            delete_guard.approve(connection, too_many.integration, TRANSACTION, many, "ada")
     too_many.push()
     assert too_many.sandbox.records(too_many.organization) == {}
     too_many.rests()
@@ -114,7 +114,7 @@ def test_deletes_that_are_too_many_are_sent_once_a_person_lets_them_pass(too_man
 def test_deletes_that_are_withdrawn_bring_their_rows_back(too_many: Both) -> None:
     many = waiting(too_many)
     with too_many.services.database.connect() as connection:
-        assert deletes.withdraw(connection, too_many.integration, TRANSACTION, many, "ada") == many
+        assert delete_guard.withdraw(connection, too_many.integration, TRANSACTION, many, "ada") == many
     too_many.rests()
     alive = "select count(*) from roi.transactions where deleted_at is null"
     assert one(too_many.services.database, alive) == many == len(too_many.sandbox.records(too_many.organization))

@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 
 from psycopg import sql
 
-from softpro.db import conflicts
-from softpro.db.conflicts import Conflict
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.pushing import push
 from softpro.services import Services
+from softpro.writeback import conflicts
+from softpro.writeback.conflicts import Conflict
 from softpro.writeback.resolve import resolve
 from softpro.writeback.reverse import reverse
 from softpro.writeback.review import Choices

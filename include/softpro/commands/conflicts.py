@@ -12,14 +12,15 @@ import typer
 from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
 from softpro.commands.lines import table, value
 from softpro.commands.streams import EXIT_FAILED
-from softpro.db import conflicts, integrations
-from softpro.db.conflicts import Conflict, Status
+from softpro.db import integrations
 from softpro.errors import UsageError
+from softpro.writeback import conflicts
+from softpro.writeback.conflicts import Conflict, Status
+from softpro.writeback.field_values import decode
 from softpro.writeback.resolve import resolve as decide
 from softpro.writeback.resolve import resolve_some
 from softpro.writeback.reverse import reverse as take_back
 from softpro.writeback.review import Side, Value
-from softpro.writeback.values import decode
 
 LARGEST_PAGE = 200
 SIDES = ("SOFTPRO", "ROI")

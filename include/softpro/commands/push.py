@@ -14,20 +14,21 @@ from softpro import pushing
 from softpro.commands.common import Json, Organization, database, entity_types, printable, say
 from softpro.commands.lines import table, value
 from softpro.commands.streams import Came, of_log, run_streams
-from softpro.db import conflicts, integrations, pushes
+from softpro.db import integrations
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
 from softpro.services import services
 from softpro.syncing import organization_streams
 from softpro.timestamps import format_milliseconds
+from softpro.writeback import conflicts, push_attempts
 
 if TYPE_CHECKING:
     from softpro.db.database import Database
     from softpro.db.integrations import Integration
-    from softpro.db.pushes import Push
     from softpro.pipeline import Stage
     from softpro.sync.extract import Progress
     from softpro.writeback.dry_run import Outgoing
+    from softpro.writeback.push_attempts import Push
 
 SHOWN = 20
 PAGE = 100
@@ -88,7 +89,7 @@ def _left(
     stream = {"integration_id": integration.id, "entity_type": entity_type.value}
     with database_.connect() as connection:
         in_review = conflicts.open_of(connection, stream)
-        found, total = pushes.stuck(connection, stream, records, SHOWN)
+        found, total = push_attempts.stuck(connection, stream, records, SHOWN)
     lines = [f"  {_why(each)}" for each in found if each.roi_entity_id not in in_review]
     if total > len(found):
         lines.append(f"  … and {total - len(found)} more")
@@ -108,7 +109,7 @@ def _dry_run(
 ) -> None:
     """Prints what a push would send, a record after the other, who was changed first, first."""
     from softpro.writeback.dry_run import State, dry_run
-    from softpro.writeback.values import encode
+    from softpro.writeback.field_values import encode
 
     with database_.connect() as connection:
         integration = integrations.find(connection, organization)

@@ -20,10 +20,11 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Identifier
 
-from softpro.db import inbox, locks, outbox, pushes
+from softpro.db import inbox, locks, outbox
 from softpro.db.locks import Queue
 from softpro.errors import SoftProError
 from softpro.orchestration.hook import database_of_environment
+from softpro.writeback import push_attempts
 
 SWEEP_SECONDS = 30.0
 """At most between two looks, whatever is notified."""
@@ -70,7 +71,7 @@ class Watched:
 WEBHOOK_EVENTS = Watched("webhook events", Queue.INBOX, inbox.CHANNEL, FIRST_EVENT, PATIENCE_SECONDS)
 
 # What is due although the DAG has just run could not be sent, and does not say when it can be.
-EDITS = Watched("edits", Queue.OUTBOX, outbox.CHANNEL, pushes.FIRST_DUE, 60.0)
+EDITS = Watched("edits", Queue.OUTBOX, outbox.CHANNEL, push_attempts.FIRST_DUE, 60.0)
 
 
 class InboxTrigger(BaseEventTrigger):

@@ -10,17 +10,18 @@ from typing import Any
 from uuid import UUID
 
 from softpro import settings
-from softpro.db import conflicts, integration_settings, outbox, pushes
+from softpro.db import integration_settings, outbox
 from softpro.db.database import Connection
-from softpro.db.pushes import Push
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import format_milliseconds
-from softpro.writeback.deletes import NOT_SENT, guard
-from softpro.writeback.owners import Owners
+from softpro.writeback import conflicts, push_attempts
+from softpro.writeback.delete_guard import NOT_SENT, guard
+from softpro.writeback.field_ownership import Owners
 from softpro.writeback.plan import Changed, Plan, changed, plans
+from softpro.writeback.push_attempts import Push
 
 
 class State(StrEnum):
@@ -117,7 +118,7 @@ def _of_stream(
     stream: dict[str, object] = {"integration_id": integration_id, "entity_type": entity_type.value}
     owners = Owners.of(entity_type, repository.current(connection, integration_id, entity_type).mappings)
     in_review = conflicts.open_of(connection, stream)
-    pushed = pushes.of(connection, stream, ids)
+    pushed = push_attempts.of(connection, stream, ids)
     held_back = _held_back(connection, integration_id, entity_type, stream)
     clock = connection.execute("select clock_timestamp() as now").fetchone()
     assert clock is not None

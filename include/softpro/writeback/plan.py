@@ -22,8 +22,8 @@ from softpro.mapping.mapping import Mapping as FieldMapping
 from softpro.mapping.outbound import Sent, outbound, sent
 from softpro.mapping.paths import MISSING
 from softpro.mapping.rules.evaluator import evaluating
-from softpro.writeback.owners import Owners
-from softpro.writeback.values import decode, same
+from softpro.writeback.field_ownership import Owners
+from softpro.writeback.field_values import decode, same
 
 ROWS = "select t.* from {roi} t where t.organization_id = %(organization_id)s and t.id = any(%(ids)s)"
 HELD = """

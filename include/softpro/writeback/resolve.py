@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from softpro.db import conflicts, integration_settings, outbox, pushes
-from softpro.db.conflicts import Conflict, Kind, Status
+from softpro.db import integration_settings, outbox
 from softpro.db.database import Connection
 from softpro.errors import DecidedAlready, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
 from softpro.sync.soft_delete import bury_rows
-from softpro.writeback import rows
-from softpro.writeback.conflict import MERGED, ROI, SOFTPRO
-from softpro.writeback.gone import make_anew
+from softpro.writeback import conflicts, push_attempts, roi_rows
+from softpro.writeback.conflicts import Conflict, Kind, Status
+from softpro.writeback.field_values import Fields, decode, encode, laid_over
+from softpro.writeback.merge_strategies import MERGED, ROI, SOFTPRO
+from softpro.writeback.remote_deletes import make_anew
 from softpro.writeback.review import Choices, Review, Side, Value, lock
-from softpro.writeback.values import Fields, decode, encode, laid_over
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _fields(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fie
     values = {field: choice.value for field, choice in winners.items() if isinstance(choice, Value)}
     if values:
         assert record.row is not None
-        rows.edit(connection, record.entity_type, conflict.roi_entity_id, record.row, values, by)
+        roi_rows.edit(connection, record.entity_type, conflict.roi_entity_id, record.row, values, by)
         edits = outbox.open_edits(connection, conflict.stream, [conflict.roi_entity_id])[conflict.roi_entity_id]
         record = Review(connection, conflict, record.row, edits, record.gone)
     result: Fields = {}
@@ -141,7 +141,7 @@ def _deleted_here(record: Review, winners: Mapping[str, Side | Value], by: str) 
         return dict.fromkeys(softpro, MISSING)
     outbox.settle(connection, [edit.id for edit in record.edits], "OVERRULED", None)
     if record.row is None:
-        rows.bring_back(connection, record.entity_type, [was])
+        roi_rows.bring_back(connection, record.entity_type, [was])
     return softpro
 
 
@@ -188,7 +188,7 @@ def _decide(record: Review, winners: Mapping[str, Side | Value], result: Fields,
         by=by,
         reason=reason,
     )
-    pushes.forget(connection, conflict.stream, [conflict.roi_entity_id])
+    push_attempts.forget(connection, conflict.stream, [conflict.roi_entity_id])
     connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
 
 

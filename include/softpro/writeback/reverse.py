@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from softpro.db import conflicts
-from softpro.db.conflicts import Conflict, Kind, Status
 from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import DecidedAlready, OutOfDate, UsageError
 from softpro.mapping.paths import MISSING
-from softpro.writeback import rows
-from softpro.writeback.conflict import SOFTPRO
-from softpro.writeback.values import Fields, decode, fields_of, same
+from softpro.writeback import conflicts, roi_rows
+from softpro.writeback.conflicts import Conflict, Kind, Status
+from softpro.writeback.field_values import Fields, decode, fields_of, same
+from softpro.writeback.merge_strategies import SOFTPRO
 
 PENDING = """
 select from raw.pending
@@ -44,7 +43,7 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
     named = conflicts.get(connection, integration_id, conflict_id)
     entity_type = EntityType(named.entity_type)
     with connection.transaction():
-        row = rows.read(connection, entity_type, named.roi_entity_id, lock=True)
+        row = roi_rows.read(connection, entity_type, named.roi_entity_id, lock=True)
         conflict = conflicts.get(connection, integration_id, conflict_id, lock=True)
         changes = reversal(conflict)
         if conflict.reversed_at is not None:
@@ -59,6 +58,6 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
         later = [field for field in changes if not same(stands.get(field, MISSING), result.get(field, MISSING))]
         if later:
             raise OutOfDate(f"Changed since that was decided: {', '.join(later)}. Edit the row itself")
-        rows.edit(connection, entity_type, conflict.roi_entity_id, row, changes, by)
+        roi_rows.edit(connection, entity_type, conflict.roi_entity_id, row, changes, by)
         conflicts.note_reversed(connection, conflict_id, by)
     return conflicts.get(connection, integration_id, conflict_id)

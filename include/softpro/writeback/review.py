@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from softpro.db import conflicts, outbox
-from softpro.db.conflicts import Conflict, Kind
+from softpro.db import outbox
 from softpro.db.database import Connection
 from softpro.db.outbox import Edit
 from softpro.entities import EntityType
 from softpro.errors import UsageError
 from softpro.mapping.paths import MISSING
 from softpro.sync import cursors
-from softpro.writeback import rows
-from softpro.writeback.values import Fields, decode, decoded, same
+from softpro.writeback import conflicts, roi_rows
+from softpro.writeback.conflicts import Conflict, Kind
+from softpro.writeback.field_values import Fields, decode, decoded, same
 
 HELD = """
 select deleted_at
@@ -146,7 +146,7 @@ def lock(connection: Connection, named: Conflict) -> Review:
     held = connection.execute(HELD, parameters).fetchone()
     connection.execute(PENDING, parameters)
     cursors.owe(connection, named.stream, named.organization_id)
-    row = rows.read(connection, EntityType(named.entity_type), named.roi_entity_id, lock=True)
+    row = roi_rows.read(connection, EntityType(named.entity_type), named.roi_entity_id, lock=True)
     conflict = conflicts.get(connection, named.integration_id, named.id, lock=True)
     edits = outbox.open_edits(connection, named.stream, [named.roi_entity_id]).get(named.roi_entity_id, [])
     return Review(connection, conflict, row, edits, held["deleted_at"] if held is not None else None)

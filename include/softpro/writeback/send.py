@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from softpro.db import conflicts, outbox, pushes, sync_logs
+from softpro.db import outbox, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.db.outbox import Edit
@@ -35,6 +35,7 @@ from softpro.softpro360.creates import SURFACES_AFTER
 from softpro.softpro360.records import Record, Unreadable
 from softpro.sync import cursors
 from softpro.sync.land import Batch, land
+from softpro.writeback import conflicts, push_attempts
 from softpro.writeback.plan import Changed, Plan, changed, plans
 from softpro.writeback.settle import Answered, settle, settle_deleted, settle_missing
 
@@ -154,7 +155,7 @@ class Sender:
             if record.roi_id not in in_review | self.counts.waiting | self.counts.failed
         ]
         settled = set(ids) - {record.roi_id for record in left} - self.counts.waiting - self.counts.failed
-        pushes.forget(self.connection, self.run.stream, settled - in_review)
+        push_attempts.forget(self.connection, self.run.stream, settled - in_review)
         self.counts.agreed += len(settled - in_review)
         return plans(self.connection, self.run.stream, self.run.entity_type, left)
 
@@ -243,7 +244,7 @@ class Sender:
     def _agree(self, plan: Plan) -> None:
         """There is nothing to send: SoftPro holds it, or never had it."""
         outbox.settle(self.connection, [edit.id for edit in plan.edits], "AGREED", self.run.log_id)
-        pushes.forget(self.connection, self.run.stream, [plan.changed.roi_id])
+        push_attempts.forget(self.connection, self.run.stream, [plan.changed.roi_id])
         self.counts.agreed += 1
 
     def _settle(self) -> None:
@@ -267,7 +268,7 @@ class Sender:
         if not missing.error_code:
             self._failed(record, missing)
             return
-        before = pushes.of(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
+        before = push_attempts.of(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
         first = before.missing_at if before is not None else None
         if first is not None and record.entity_id is not None and self.client.asked_at - first >= LAG:
             self._postpone(record, "SoftPro has deleted it", ASKED_AGAIN)  # unless that is decided about now
@@ -277,7 +278,7 @@ class Sender:
 
     def _postpone(self, record: Changed, why: str, until: datetime | timedelta | None) -> None:
         self.counts.waiting.add(record.roi_id)
-        pushes.postpone(
+        push_attempts.postpone(
             self.connection, self.run.stream, self.run.organization_id, record.roi_id, why, until or SURFACES_AFTER
         )
 
@@ -287,11 +288,11 @@ class Sender:
         error: Exception,
         *,
         for_good: bool = False,
-        after: timedelta = pushes.FIRST_WAIT,
+        after: timedelta = push_attempts.FIRST_WAIT,
         missing_at: datetime | None = None,
     ) -> None:
         (self.counts.failed if for_good else self.counts.waiting).add(record.roi_id)
-        pushes.failed(
+        push_attempts.failed(
             self.connection,
             self.run.stream,
             self.run.organization_id,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from softpro.db import outbox, pushes, sync_logs
+from softpro.db import outbox, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.db.outbox import Edit
@@ -19,8 +19,9 @@ from softpro.sync.load import load
 from softpro.sync.raw_store import store
 from softpro.sync.soft_delete import bury
 from softpro.sync.transform import stage
-from softpro.writeback.agree import Agreement
-from softpro.writeback.owners import Owners
+from softpro.writeback import push_attempts
+from softpro.writeback.field_ownership import Owners
+from softpro.writeback.three_way_merge import Agreement
 
 # One that has the id already was loaded from a record that did not tell it was made here.
 TAKEN = "delete from {roi} where organization_id = %(organization_id)s and {key} = %(entity_id)s and id <> %(roi_id)s"
@@ -76,7 +77,7 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
             _link(connection, run, each.roi_id, each.entity_id)
         outbox.settle(connection, [edit.id for each in answered for edit in each.edits], "SENT", run.log_id)
         outbox.keep_unnamed(connection, creates, run.entity_type.key, owners.named)
-        pushes.forget(connection, run.stream, [each.roi_id for each in answered])
+        push_attempts.forget(connection, run.stream, [each.roi_id for each in answered])
         if unread := sum(each.record is None for each in answered):
             sync_logs.add(connection, run.log_id, records_processed=unread, records_updated=unread)
         if records:
@@ -104,7 +105,7 @@ def settle_deleted(
     """It is deleted on both sides."""
     with connection.transaction():
         outbox.settle(connection, [edit.id for edit in edits], "SENT", run.log_id)
-        pushes.forget(connection, run.stream, [roi_id])
+        push_attempts.forget(connection, run.stream, [roi_id])
         settle_missing(connection, run, entity_id, asked_at)
 
 

@@ -14,12 +14,12 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from softpro.db import conflicts
-from softpro.db.conflicts import Conflict, Status
 from softpro.entities import EntityType
 from softpro.errors import UsageError
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import parse_time
+from softpro.writeback import conflicts
+from softpro.writeback.conflicts import Conflict, Status
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal, reverse
 from softpro.writeback.review import Choices, Value

@@ -12,7 +12,7 @@ from softpro.db import integrations
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
-from softpro.writeback import deletes
+from softpro.writeback import delete_guard
 from softpro.writeback.dry_run import dry_run
 from softpro_web.answers import exactly
 from softpro_web.callers import Caller
@@ -90,13 +90,13 @@ async def push_contact(
 @router.post("/outbox/deletes/approve")
 def approve_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> Answer[DeletesOut]:
     """Lets deletes pass that wait as they are too many: the next push sends them."""
-    return _decide(deletes.approve, body, user, database)
+    return _decide(delete_guard.approve, body, user, database)
 
 
 @router.post("/outbox/deletes/withdraw")
 def withdraw_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> Answer[DeletesOut]:
     """Takes deletes back that wait: their rows are loaded again."""
-    return _decide(deletes.withdraw, body, user, database)
+    return _decide(delete_guard.withdraw, body, user, database)
 
 
 def _decide(

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from softpro.db import conflicts, integration_settings, outbox, pushes
+from softpro.db import integration_settings, outbox
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate, UsageError
 from softpro.sync import cursors
-from softpro.writeback import rows
+from softpro.writeback import conflicts, push_attempts, roi_rows
+from softpro.writeback.field_values import decode
 from softpro.writeback.plan import Changed
-from softpro.writeback.values import decode
 
 NOT_SENT = "Deletes of this kind are not sent to SoftPro"
 
@@ -101,7 +101,7 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
     with connection.transaction():
         waiting = _waiting(connection, stream, entity_type, count)
         connection.execute(APPROVE, {"ids": [edit["id"] for edit in waiting], "by": by})
-        pushes.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
+        push_attempts.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
         connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
     return len(waiting)
 
@@ -115,11 +115,11 @@ def withdraw(connection: Connection, integration: Integration, entity_type: Enti
         cursors.owe(connection, stream, integration.organization_id)
         waiting = _waiting(connection, stream, entity_type, count)
         connection.execute(outbox.LOADING)
-        rows.bring_back(connection, entity_type, [decode(edit["was"]) for edit in waiting])
+        roi_rows.bring_back(connection, entity_type, [decode(edit["was"]) for edit in waiting])
         for edit in waiting:
             conflicts.resolve(connection, stream, edit["roi_entity_id"], "The delete was withdrawn", by)
         outbox.settle(connection, [edit["id"] for edit in waiting], "WITHDRAWN", None)
-        pushes.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
+        push_attempts.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
     return len(waiting)
 
 

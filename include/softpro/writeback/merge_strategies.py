@@ -12,7 +12,7 @@ from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import format_milliseconds
-from softpro.writeback.values import same
+from softpro.writeback.field_values import same
 
 SOFTPRO, ROI, MERGED = "SOFTPRO", "ROI", "MERGED"
 

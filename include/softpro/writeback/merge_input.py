@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from softpro.db.outbox import Edit
-from softpro.writeback.conflict import Sides, Strategies, Times
-from softpro.writeback.owners import Owners
-from softpro.writeback.values import decode, decoded, same
+from softpro.writeback.field_ownership import Owners
+from softpro.writeback.field_values import decode, decoded, same
+from softpro.writeback.merge_strategies import Sides, Strategies, Times
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from softpro.errors import UsageError
 from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
 from softpro.mapping.convert import CONVERTERS, to_json
 from softpro.mapping.paths import MISSING
-from softpro.writeback.values import Fields, decode, encode, laid_over
+from softpro.writeback.field_values import Fields, decode, encode, laid_over
 
 ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s"
 EDITED_BY = "select set_config('softpro.loading', '', true), set_config('softpro.user', %(by)s, true)"

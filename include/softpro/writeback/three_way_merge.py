@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from softpro.db import conflicts, integration_settings, outbox, sync_logs
+from softpro.db import integration_settings, outbox, sync_logs
 from softpro.db.database import Connection, without
 from softpro.db.integration_settings import ConflictStrategy
 from softpro.db.leases import Run
@@ -25,11 +25,12 @@ from softpro.mapping.paths import MISSING
 from softpro.softpro360 import capabilities
 from softpro.softpro360.contract import ROI_SYSTEMS_ID
 from softpro.sync.load import Agreed
-from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Sides, Strategies, decide
-from softpro.writeback.owners import Owners
-from softpro.writeback.rows import bring_back
-from softpro.writeback.touched import Outcome, Rules, Touched, is_unchanged
-from softpro.writeback.values import Fields, decode, decoded, encode, fields_of, laid_over, same
+from softpro.writeback import conflicts
+from softpro.writeback.field_ownership import Owners
+from softpro.writeback.field_values import Fields, decode, decoded, encode, fields_of, laid_over, same
+from softpro.writeback.merge_input import Outcome, Rules, Touched, is_unchanged
+from softpro.writeback.merge_strategies import ROI, SOFTPRO, Decision, Sides, Strategies, decide
+from softpro.writeback.roi_rows import bring_back
 
 IN_REVIEW = "conflict: waits for a person"
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from softpro.db import conflicts, integration_settings, outbox, pushes
+from softpro.db import integration_settings, outbox
 from softpro.db.database import Connection
 from softpro.db.integration_settings import ConflictStrategy
 from softpro.db.leases import Run
@@ -21,9 +21,9 @@ from softpro.db.outbox import Edit
 from softpro.entities import EntityType
 from softpro.mapping.paths import MISSING
 from softpro.sync.soft_delete import agree_about_deletes, bury
-from softpro.writeback import rows
-from softpro.writeback.conflict import ROI, SOFTPRO, Decision, Strategies, Times
-from softpro.writeback.values import decoded, encode, fields_of
+from softpro.writeback import conflicts, push_attempts, roi_rows
+from softpro.writeback.field_values import decoded, encode, fields_of
+from softpro.writeback.merge_strategies import ROI, SOFTPRO, Decision, Strategies, Times
 
 FOUND = """
 select t.id as roi_id, r.entity_id, r.deleted_at
@@ -104,14 +104,14 @@ def make_anew(
     connection.execute(FORGET_CREATE, parameters)
     connection.execute(_compose(AS_NEW, entity_type), parameters)
     connection.execute(_compose(CREATE, entity_type), parameters)
-    pushes.forget(connection, stream, [roi_id])
+    push_attempts.forget(connection, stream, [roi_id])
 
 
 def delete_here(connection: Connection, run: Run, roi_id: UUID, entity_id: str, deleted_at: datetime) -> None:
     """The row is deleted as SoftPro's record is; call it inside a transaction that is marked as loading."""
     edits = outbox.open_edits(connection, run.stream, [roi_id]).get(roi_id, [])
     outbox.settle(connection, [edit.id for edit in edits], "OVERRULED", run.log_id)
-    pushes.forget(connection, run.stream, [roi_id])
+    push_attempts.forget(connection, run.stream, [roi_id])
     bury(connection, run, {entity_id: deleted_at})
 
 
@@ -140,7 +140,7 @@ def _note(
     winner: str | None,
     why: str,
 ) -> None:
-    row = rows.read(connection, run.entity_type, roi_id, lock=True)
+    row = roi_rows.read(connection, run.entity_type, roi_id, lock=True)
     assert row is not None
     roi = fields_of(run.entity_type, row)
     names = {edit.field: edit for edit in reversed(edits) if edit.field is not None}
