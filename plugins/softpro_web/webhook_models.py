@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from softpro.db.events import About
+from softpro.webhooks.events import About
 from softpro_web.models import Model
 
 

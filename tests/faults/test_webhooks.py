@@ -44,7 +44,7 @@ from softpro.errors import SoftProError
 from softpro.services import services
 from softpro.settings import DatabaseSettings, load
 from softpro.db.database import open_database
-from softpro.webhooks.process import drain
+from softpro.webhooks.worker import drain
 
 while True:
     try:

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from softpro.db import events, inbox
+from softpro.db import inbox
 from softpro.db.database import Database
-from softpro.db.events import Wanted
 from softpro.errors import NotFoundHere, OutOfDate
+from softpro.webhooks import events
+from softpro.webhooks.events import Wanted
 
 from ..support.arrivals import arrival, integration, store
 from ..support.databases import execute, one, rows

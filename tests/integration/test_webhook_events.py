@@ -12,7 +12,7 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.locks import Queue
 from softpro.services import Services
-from softpro.webhooks.process import Drained, drain
+from softpro.webhooks.worker import Drained, drain
 
 from ..support.databases import execute, one, rows
 from ..support.events import age, events, outcomes, put

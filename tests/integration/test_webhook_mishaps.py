@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 
 from softpro import pipeline, syncing
-from softpro.db import events as stored
 from softpro.db import integrations
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
@@ -18,7 +17,8 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
 from softpro.services import Services
-from softpro.webhooks.process import Drained, drain
+from softpro.webhooks import events as stored
+from softpro.webhooks.worker import Drained, drain
 
 from ..support.databases import execute, one, rows
 from ..support.events import age, events, outcomes, put

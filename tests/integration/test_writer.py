@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from softpro.db import inbox
-from softpro.db.arrivals import STORE, Verdict, parameters
 from softpro.db.database import Database
 from softpro.errors import DatabaseUnavailable, SchemaError
-from softpro.webhooks.writer import PATIENCE_SECONDS, SETTINGS, Writer, Writers
+from softpro.webhooks.batch_writer import PATIENCE_SECONDS, SETTINGS, Writer, Writers
+from softpro.webhooks.deliveries import STORE, Verdict, parameters
 
 from ..support.arrivals import arrival, integration, put_all, store
 from ..support.databases import Server, execute, one, rows

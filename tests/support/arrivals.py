@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from softpro.db.arrivals import Arrival, Verdict
 from softpro.db.database import Database
-from softpro.webhooks.writer import Writer
+from softpro.webhooks.batch_writer import Writer
+from softpro.webhooks.deliveries import Arrival, Verdict
 
 from .databases import execute
 

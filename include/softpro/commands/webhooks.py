@@ -10,10 +10,11 @@ from uuid import UUID, uuid4
 import typer
 
 from softpro.commands.common import Json, Organization, database, operator, printable, say
-from softpro.db import events, integrations
-from softpro.db.events import About, Event, Stats, Status, Wanted
+from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.services import services
+from softpro.webhooks import events
+from softpro.webhooks.events import About, Event, Stats, Status, Wanted
 
 LARGEST_PAGE = 200
 
@@ -114,7 +115,7 @@ def process(
     as_json: Json = False,
 ) -> None:
     """Work off the events that are due: fetch and load what they hint at."""
-    from softpro.webhooks.process import drain
+    from softpro.webhooks.worker import drain
 
     drained = drain(services(database()), run_id=f"cli__{uuid4()}", seconds=seconds, organization=organization)
     if context.obj or as_json:

@@ -8,7 +8,7 @@ import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
 from softpro.analysis.field_profile import refresh
-from softpro.db import events, integrations, outbox
+from softpro.db import integrations, outbox
 from softpro.db.encryption import Vault
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
@@ -22,6 +22,7 @@ from softpro.settings import (
     load,
 )
 from softpro.softpro360 import consent, keepalive
+from softpro.webhooks import events
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from softpro.orchestration.assets import tell
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import say
 from softpro.services import services
-from softpro.webhooks.process import drain
+from softpro.webhooks.worker import drain
 
 DRAIN_SECONDS = 60.0
 """What is due then is the next run's."""

@@ -13,15 +13,14 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 
-from softpro.db import events
-from softpro.db.arrivals import MAX_ATTEMPTS, Arrival, Verdict
-from softpro.db.events import About, Event, Status, Wanted
 from softpro.errors import SettingsError, UsageError
 from softpro.orchestration.hook import database as find_database
 from softpro.settings import OAuthSettings, WebhookSettings, load
-from softpro.webhooks import verify
+from softpro.webhooks import events, verify
+from softpro.webhooks.batch_writer import Writers
+from softpro.webhooks.deliveries import MAX_ATTEMPTS, Arrival, Verdict
+from softpro.webhooks.events import About, Event, Status, Wanted
 from softpro.webhooks.verify import LARGEST_BODY, LONGEST_TEXT, WINDOW
-from softpro.webhooks.writer import Writers
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
 from softpro_web.models import Answer, Done, ListAnswer, Meta
 from softpro_web.quarantine_models import WITHOUT_NUL

@@ -22,8 +22,8 @@ from softpro.softpro360.contract import LAG
 from softpro.sync import cursors
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
-from softpro.webhooks import gone, waiting
-from softpro.webhooks.waiting import Hint, Stream
+from softpro.webhooks import deletions, queue
+from softpro.webhooks.queue import Hint, Stream
 
 FEW = 20
 """Records of a stream that are fetched one by one, in a minute; of more, what changed is listed."""
@@ -57,15 +57,15 @@ class Work:
 def work_off(connection: Connection, work: Work, stream: Stream) -> None:
     integration = integrations.get(connection, stream.integration_id)
     if why := _not_synced(integration, stream.entity_type):
-        waiting.ignore(connection, stream, why)
-        waiting.load_later(connection, stream, None)
+        queue.ignore(connection, stream, why)
+        queue.load_later(connection, stream, None)
         return
     integrations.require_connected(integration)
     if stream.owed:
         _load(connection, work, integration, stream)
-    waiting.settle_known(connection, stream)
-    hints, began = waiting.due_records(connection, stream), now(connection)
-    lately = waiting.fetched_lately(connection, stream)
+    queue.settle_known(connection, stream)
+    hints, began = queue.due_records(connection, stream), now(connection)
+    lately = queue.fetched_lately(connection, stream)
     if len(hints) + lately > FEW and _has_cursor(connection, stream):
         _rest(work, stream)
         try:
@@ -91,11 +91,11 @@ def _load(connection: Connection, work: Work, integration: Integration, stream: 
     try:
         run = _begin(work, integration, stream, Mode.RECORDS, reason="loads what was fetched before")
     except LeaseHeld:
-        waiting.load_later(connection, stream, BUSY_SECONDS)  # whoever has it loads it
+        queue.load_later(connection, stream, BUSY_SECONDS)  # whoever has it loads it
         return
     ended = pipeline.through(work.services.database, run, lambda: _apply(connection, work, run, stream), clocked=False)
     if not ended.succeeded:
-        waiting.load_later(connection, stream, UNAVAILABLE_SECONDS)
+        queue.load_later(connection, stream, UNAVAILABLE_SECONDS)
 
 
 def _list(connection: Connection, work: Work, integration: Integration, stream: Stream) -> bool:
@@ -113,7 +113,7 @@ def _list(connection: Connection, work: Work, integration: Integration, stream: 
     if extracted is None:
         raise SoftProError(ended.error_message or "The records could not be listed")
     if not ended.succeeded:
-        waiting.load_later(connection, stream, UNAVAILABLE_SECONDS)
+        queue.load_later(connection, stream, UNAVAILABLE_SECONDS)
     return not extracted.backlog
 
 
@@ -121,7 +121,7 @@ def _apply(connection: Connection, work: Work, run: Run, stream: Stream) -> None
     """Loads what is landed, unless a batch of the stream is held: then that decides."""
     if holds.is_waiting(connection, run):
         sync_logs.explain(connection, run.log_id, "fetches what webhooks hinted at; a held batch keeps it pending")
-        waiting.load_later(connection, stream, HELD_SECONDS)
+        queue.load_later(connection, stream, HELD_SECONDS)
     else:
         pipeline.apply(work.services.database, run)
 
@@ -129,10 +129,10 @@ def _apply(connection: Connection, work: Work, run: Run, stream: Stream) -> None
 def _overdue(connection: Connection, stream: Stream, hints: list[Hint], began: datetime) -> list[Hint]:
     """Those of the hints that the list has not settled, though their change had surfaced when it began; the others are
     left to a later run."""
-    still_due = {hint.entity_id: hint for hint in waiting.due_records(connection, stream)}
+    still_due = {hint.entity_id: hint for hint in queue.due_records(connection, stream)}
     left = [still_due[hint.entity_id] for hint in hints if hint.entity_id in still_due]
     early = {hint.entity_id: began for hint in left if hint.received_at > began - LAG}
-    waiting.after_lag(connection, stream, early, LAG)
+    queue.after_lag(connection, stream, early, LAG)
     return [hint for hint in left if hint.entity_id not in early]
 
 
@@ -149,18 +149,18 @@ def _fetch(connection: Connection, work: Work, integration: Integration, stream:
 
     ended = pipeline.through(work.services.database, run, step, clocked=False)
     if not ended.succeeded:
-        waiting.load_later(connection, stream, UNAVAILABLE_SECONDS)
+        queue.load_later(connection, stream, UNAVAILABLE_SECONDS)
     if fetched.stopped is not None:
         raise fetched.stopped
 
 
 def _settle(connection: Connection, work: Work, run: Run, stream: Stream, fetched: Fetched) -> None:
     """What becomes of events that were not settled as their record landed."""
-    waiting.after_lag(connection, stream, fetched.landed, LAG)
-    waiting.fail(connection, stream, {each: str(why) for each, why in fetched.failed.items()}, run.log_id)
-    certain = waiting.missing(connection, stream, fetched.missing, run.log_id, LAG) if fetched.missing else []
+    queue.after_lag(connection, stream, fetched.landed, LAG)
+    queue.fail(connection, stream, {each: str(why) for each, why in fetched.failed.items()}, run.log_id)
+    certain = queue.missing(connection, stream, fetched.missing, run.log_id, LAG) if fetched.missing else []
     if certain:
-        gone.delete(connection, run, stream, certain, work.limit)
+        deletions.delete(connection, run, stream, certain, work.limit)
 
 
 def _begin(
@@ -215,8 +215,8 @@ def try_later(connection: Connection, stream: Stream, error: Exception) -> None:
     """SoftPro, or the database, can't be asked now: that is no attempt at any event."""
     usual = RATE_LIMIT_SECONDS if isinstance(error, RateLimitError) else UNAVAILABLE_SECONDS
     seconds = getattr(error, "retry_after", None) or usual
-    waiting.postpone(connection, stream, seconds, str(error))
-    waiting.load_later(connection, stream, seconds)
+    queue.postpone(connection, stream, seconds, str(error))
+    queue.load_later(connection, stream, seconds)
 
 
 def now(connection: Connection) -> datetime:

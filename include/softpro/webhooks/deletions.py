@@ -11,8 +11,8 @@ from softpro.db.leases import Run
 from softpro.delete_limit import DeleteLimit
 from softpro.softpro360.contract import LAG
 from softpro.sync.soft_delete import bury
-from softpro.webhooks import waiting
-from softpro.webhooks.waiting import Gone, Stream
+from softpro.webhooks import queue
+from softpro.webhooks.queue import Gone, Stream
 
 FEW = 20
 """Deletes by webhook in a day that no person is asked about, however small the stream."""
@@ -67,7 +67,7 @@ def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone
                 "SoftPro no longer has it, and so many other records that they are more than the limit: a reconcile "
                 f"asks a person (python -m softpro reconcile {run.organization_id})"
             )
-            waiting.give_up(connection, stream, doomed, why, run.log_id)
+            queue.give_up(connection, stream, doomed, why, run.log_id)
             doomed = []
         if doomed:
             bury(connection, run, {entity_id: confirmed[entity_id] for entity_id in doomed})
@@ -79,7 +79,7 @@ def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone
             outcome="GONE",
             lag=LAG,
         )
-        waiting.start_over(connection, stream, spared, LAG)
+        queue.start_over(connection, stream, spared, LAG)
     return len(doomed)
 
 

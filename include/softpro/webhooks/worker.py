@@ -25,9 +25,9 @@ from softpro.services import Services
 from softpro.settings import ReconcileSettings, load
 from softpro.sync.transform import clear
 from softpro.tenants import side_by_side
-from softpro.webhooks import waiting
-from softpro.webhooks.hints import Work, now, try_later, work_off
-from softpro.webhooks.waiting import Stream
+from softpro.webhooks import queue
+from softpro.webhooks.queue import Stream
+from softpro.webhooks.stream_worker import Work, now, try_later, work_off
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
         work = Work(services, run_id, DeleteLimit(reconcile.percent, reconcile.records), count(earlier + 1))
         _close_interrupted(session)
         side_by_side(
-            lambda: waiting.due_streams(session, only),
+            lambda: queue.due_streams(session, only),
             lambda streams: _of_tenant(work, streams),
             time.monotonic() + seconds,
             lambda stream: time.monotonic() < work.rests.get((stream.integration_id, stream.entity_type), 0.0),

@@ -16,9 +16,9 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from softpro.db.arrivals import STORE, Arrival, Verdict, parameters
 from softpro.db.database import OLD_SCHEMA, Database
 from softpro.errors import DatabaseUnavailable, SchemaError
+from softpro.webhooks.deliveries import STORE, Arrival, Verdict, parameters
 
 PATIENCE_SECONDS = 4.0
 """SoftPro waits 5 s for an answer."""
