@@ -10,11 +10,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
-from softpro import connecting, reconciling, settings, syncing
+from softpro import reconciling, settings, syncing
 from softpro.bars import rotation_bar
 from softpro.commands import access, conflicts, coverage, holds, mappings, push, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
+from softpro.connections import oauth_flow
 from softpro.db import integrations
 from softpro.db.database import open_database
 from softpro.delete_limit import DeleteLimit
@@ -24,8 +25,8 @@ from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 
 if TYPE_CHECKING:
+    from softpro.connections.key_rotation import Rotation
     from softpro.db.integrations import Integration
-    from softpro.db.rotation import Rotation
     from softpro.pipeline import Stage
     from softpro.sync.extract import Progress
 
@@ -86,7 +87,7 @@ def connect(
             client_secret = client_secret_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise UsageError(f"--client-secret-file {client_secret_file} can't be read as text") from None
-    url = connecting.connect(
+    url = oauth_flow.connect(
         services(database()),
         organization,
         client_id=client_id,
@@ -105,7 +106,7 @@ def callback(
         answer = dict(parse_qsl(urlsplit(address).query))
     except ValueError:
         raise UsageError("URL is the whole address that the browser was sent to") from None
-    integration = connecting.callback(services(database()), answer)
+    integration = oauth_flow.callback(services(database()), answer)
     print(f"{integration.organization_id} is connected to SoftPro's {integration.softpro_organization_id}")
 
 
@@ -252,8 +253,8 @@ def probe(context: typer.Context, organization: Organization, as_json: Json = Fa
 @app.command()
 def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
     """Encrypt all stored secrets with the first key of INTEGRATION_ENCRYPTION_KEY."""
+    from softpro.connections.key_rotation import rotate
     from softpro.db.encryption import Vault
-    from softpro.db.rotation import rotate
 
     wanted, encryption = settings.load(settings.DatabaseSettings, settings.EncryptionSettings)
     with open_database(wanted).connect() as connection, rotation_bar() as progress:

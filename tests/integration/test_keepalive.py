@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from softpro import connecting
+from softpro.connections import oauth_flow
 from softpro.db import oauth_tokens
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
@@ -183,7 +183,7 @@ def test_status_says_when_the_grant_ends(settings: dict[str, str], services: Ser
     states = [json.loads(line) for line in command(settings, "status", "--json").out.splitlines()]
     assert {state["grantExpiresAt"] for state in states} == {"2026-02-01T03:04:05.678Z"}
 
-    connecting.disconnect(services, integration.id)
+    oauth_flow.disconnect(services, integration.id)
     states = [json.loads(line) for line in command(settings, "status", "--json").out.splitlines()]
     assert {state["grantExpiresAt"] for state in states} == {None}
     assert "grant ends" not in command(settings, "status").out

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from softpro import connecting
+from softpro.connections import oauth_flow
 from softpro.db import integration_settings
 from softpro.db.integrations import Integration
 from softpro.errors import SettingsError
@@ -41,13 +41,13 @@ def test_a_client_of_its_own_connects_next_and_is_in_force_once_consent_was_give
 ) -> None:
     choose(services, integration, CLIENT_ID, CLIENT_SECRET)
     with patch.dict(os.environ, clear=True):  # the settings name no client
-        address = connecting.connect(services, "acme")
+        address = oauth_flow.connect(services, "acme")
         assert parse_qs(urlsplit(address).query)["client_id"] == [CLIENT_ID]
         finish_connection(services, sandbox.consent(address, vendor_organization))
 
         choose(services, integration, None, None)
         with pytest.raises(SettingsError, match="SOFTPRO_CLIENT_ID"):
-            connecting.connect(services, "acme")
+            oauth_flow.connect(services, "acme")
 
 
 def test_a_secret_is_stored_sealed(services: Services, integration: Integration) -> None:
@@ -63,11 +63,11 @@ def test_another_environment_is_asked_for_next_and_is_what_is_in_force_then(
     assert environment_of(services, integration) == ("SANDBOX", "PRODUCTION")
 
     chosen = one(services.database, "select count(*) from softpro.oauth_states where environment = 'PRODUCTION'")
-    connecting.connect(services, "acme", client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+    oauth_flow.connect(services, "acme", client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
     asked = one(services.database, "select count(*) from softpro.oauth_states where environment = 'PRODUCTION'")
     assert asked == chosen + 1
 
-    address = connecting.connect(
+    address = oauth_flow.connect(
         services, "acme", client_id=CLIENT_ID, client_secret=CLIENT_SECRET, environment="SANDBOX"
     )
     finish_connection(services, sandbox.consent(address, vendor_organization))

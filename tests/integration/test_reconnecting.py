@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import pytest
 import requests
 
-from softpro import connecting
+from softpro.connections import oauth_flow
 from softpro.db import integrations, oauth_tokens
 from softpro.db.database import Database
 from softpro.db.encryption import Vault
@@ -52,7 +52,7 @@ def test_when_the_key_is_lost_disconnecting_still_erases_the_tokens(
 ) -> None:
     integration = connected("acme")
 
-    told = connecting.disconnect(replace(services, vault=OTHER_KEY), integration.id)
+    told = oauth_flow.disconnect(replace(services, vault=OTHER_KEY), integration.id)
 
     assert told is False
     assert now(services, integration).status == "DISCONNECTED"
@@ -191,7 +191,7 @@ def test_beginning_to_connect_changes_nothing_before_consent_is_given(
     row = "select client_id, client_secret, environment, status, token_version from softpro.integrations"
     before = rows(services.database, row)
 
-    url = connecting.connect(services, "acme", client_id="another", client_secret="another's", environment="PRODUCTION")
+    url = oauth_flow.connect(services, "acme", client_id="another", client_secret="another's", environment="PRODUCTION")
 
     assert "client_id=another&" in url
     assert rows(services.database, row) == before

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
+from softpro.connections.key_rotation import Cell, Rotation, cells, rotate
 from softpro.db import oauth_tokens
 from softpro.db.database import Database
 from softpro.db.encryption import Place, Vault
 from softpro.db.integrations import Integration
 from softpro.db.oauth_tokens import Tokens
-from softpro.db.rotation import Cell, Rotation, cells, rotate
 from softpro.errors import DecryptionError
 from softpro.services import Services
 
@@ -172,7 +172,7 @@ def test_a_damaged_cell_under_the_first_key_is_named_too(services: Services, int
 
 
 def test_more_rows_than_a_batch_are_all_done(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softpro.db.rotation.BATCH_ROWS", 3)
+    monkeypatch.setattr("softpro.connections.key_rotation.BATCH_ROWS", 3)
     for number in range(10):
         begin_connection(services, f"org-{number}")
 

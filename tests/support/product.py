@@ -12,7 +12,8 @@ from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-from softpro import connecting, pipeline, syncing
+from softpro import pipeline, syncing
+from softpro.connections import oauth_flow
 from softpro.db import integrations
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
@@ -98,7 +99,7 @@ def racer(settings: Mapping[str, str], code: str) -> subprocess.Popen[str]:
 
 def begin_connection(services: Services, organization: str, browser: str | None = None) -> str:
     """The address that asks a person for consent."""
-    return connecting.connect(
+    return oauth_flow.connect(
         services,
         organization,
         client_id=CLIENT_ID,
@@ -110,7 +111,7 @@ def begin_connection(services: Services, organization: str, browser: str | None 
 
 def finish_connection(services: Services, address: str, browser: str | None = None) -> Integration:
     """The callback, with the address the browser was sent to."""
-    return connecting.callback(services, dict(parse_qsl(urlsplit(address).query)), browser)
+    return oauth_flow.callback(services, dict(parse_qsl(urlsplit(address).query)), browser)
 
 
 def between(database: Database, sandbox: Sandbox, **settings: str) -> tuple[Services, Integration]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softpro.connections.redirects import address, checked_path
 from softpro.errors import UsageError
-from softpro.redirects import address, checked_path
 
 FRONTEND = "https://app.example"
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from softpro import connecting, redirects
+from softpro.connections import oauth_flow, redirects
 from softpro.db import integrations
 from softpro.errors import SoftProError, StateError
 from softpro.settings import WebSettings, load
@@ -34,7 +34,7 @@ def connect(
     """Begins a connection: the address to send the person to. A cookie binds the way back to this browser."""
     user.require(body.organization_id)
     browser = request.cookies.get(COOKIE) or secrets.token_urlsafe(32)  # two tabs of one browser share it
-    url = connecting.connect(
+    url = oauth_flow.connect(
         services,
         body.organization_id,
         client_id=body.client_id,
@@ -73,8 +73,8 @@ def callback(
     answer, browser = {name: value for name, value in given.items() if value}, request.cookies.get(COOKIE)
     path: str | None = None
     try:
-        path = connecting.redirect_path(services, answer, browser)
-        connecting.callback(services, answer, browser)
+        path = oauth_flow.redirect_path(services, answer, browser)
+        oauth_flow.callback(services, answer, browser)
         outcome = {"integration": "softpro", "status": "connected"}
     except StateError:
         raise  # nobody we know: nothing is sent on to the frontend
@@ -90,7 +90,7 @@ def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) ->
     """Erases the tokens and ends the grant at the vendor; the synced rows stay."""
     with services.database.connect() as connection:
         user.integration(connection, integration_id)
-    told = connecting.disconnect(services, integration_id)
+    told = oauth_flow.disconnect(services, integration_id)
     return Done(
         message="Integration disconnected successfully"
         if told

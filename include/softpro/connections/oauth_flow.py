@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
+from softpro.connections.redirects import checked_path
 from softpro.db import integration_settings, integrations, oauth_tokens
 from softpro.db.database import Connection
 from softpro.db.integration_settings import Next
@@ -14,7 +15,6 @@ from softpro.db.oauth_tokens import Credentials, Grant
 from softpro.entities import EntityType
 from softpro.errors import AuthenticationError, ConsentRefused, NotConnected, StateError, UsageError
 from softpro.mapping import repository
-from softpro.redirects import checked_path
 from softpro.services import Services
 from softpro.settings import CredentialSettings, load
 from softpro.softpro360 import consent, oauth

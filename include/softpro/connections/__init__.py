@@ -1,0 +1,1 @@
+"""Connect and disconnect an organization, and rotate the keys of what is stored for it."""
