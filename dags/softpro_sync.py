@@ -1,4 +1,4 @@
-"""SoftPro 360 → ROI Systems, every minute, for whoever is due. Wiring only: the work is in `softpro.pipeline`."""
+"""SoftPro 360 → ROI Systems, every minute, for whoever is due. Wiring only: the work is in `softpro.runs.pipeline`."""
 
 from __future__ import annotations
 

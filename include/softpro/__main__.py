@@ -10,24 +10,26 @@ from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
-from softpro import reconciling, settings, syncing
-from softpro.bars import rotation_bar
+from softpro import settings
 from softpro.commands import access, conflicts, coverage, holds, mappings, push, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
-from softpro.commands.streams import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
+from softpro.commands.progress import rotation_bar
+from softpro.commands.runner import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
 from softpro.connections import oauth_flow
 from softpro.db import integrations
 from softpro.db.database import open_database
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import LISTING, EntityType, Mode, SyncType
 from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
+from softpro.runs import reconcile as runs_reconcile
+from softpro.runs import sync as runs_sync
 from softpro.services import SETTINGS as SERVICES
 from softpro.services import services
 
 if TYPE_CHECKING:
     from softpro.connections.key_rotation import Rotation
     from softpro.db.integrations import Integration
-    from softpro.pipeline import Stage
+    from softpro.runs.pipeline import Stage
     from softpro.sync.extract import Progress
 
 app = typer.Typer(
@@ -134,7 +136,7 @@ def sync(
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
         if record:
             return of_log(
-                syncing.sync_records(
+                runs_sync.sync_records(
                     services_,
                     integration,
                     entity_type,
@@ -144,7 +146,7 @@ def sync(
                     stage=stage,
                 )
             )
-        log = syncing.sync(
+        log = runs_sync.sync(
             services_,
             integration,
             entity_type,
@@ -171,7 +173,7 @@ def remap(
 
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
         return of_log(
-            syncing.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
+            runs_sync.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
         )
 
     run_streams(database_, organization, entity_types(entity), run, context.obj or as_json)
@@ -190,7 +192,7 @@ def reconcile(
     services_ = services(database())
 
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
-        audit = reconciling.reconcile(
+        audit = runs_reconcile.reconcile(
             services_,
             integration,
             entity_type,

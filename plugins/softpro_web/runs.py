@@ -17,7 +17,7 @@ from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.syncing import organization_streams
+from softpro.runs.sync import organization_streams
 from softpro_web.callers import Caller
 from softpro_web.deps import DatabaseDep, Starter, airflow_app
 from softpro_web.models import Answer, Started, SyncResult

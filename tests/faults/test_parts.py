@@ -7,10 +7,10 @@ import time
 import pytest
 from psycopg import sql
 
-from softpro import beside
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
+from softpro.runs import background_load
 
 from ..support.databases import execute, one
 from ..support.expected import actual_rows, expected_rows
@@ -55,8 +55,8 @@ def sandbox(start_sandbox: StartSandbox) -> Sandbox:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "LEAST_PART", PART)
-    monkeypatch.setattr(beside, "LARGEST_PART", PART)
+    monkeypatch.setattr(background_load, "LEAST_PART", PART)
+    monkeypatch.setattr(background_load, "LARGEST_PART", PART)
 
 
 def assert_whole(database: Database, sandbox: Sandbox) -> None:

@@ -9,11 +9,11 @@ import os
 import time
 from dataclasses import replace
 
-from softpro import syncing
 from softpro.db.database import Database
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
+from softpro.runs import sync as runs_sync
 
 from ..support.databases import one
 from ..support.expected import actual_rows, expected_rows
@@ -48,7 +48,7 @@ def test_all_that_a_wrong_mapping_quarantined_loads_by_a_replay_without_a_call(
     with database.connect() as connection:
         repository.replace(connection, acme.id, "acme", right, "the test")
     began = time.monotonic()
-    log = syncing.replay(database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="replay")
+    log = runs_sync.replay(database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="replay")
 
     print(f"{RECORDS} records replayed in {time.monotonic() - began:.1f} s")
     assert (log.status, log.records_processed, log.records_failed) == ("COMPLETED", RECORDS, 0)

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from softpro import pipeline
 from softpro.db.database import Database
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping.defaults import default_mappings
-from softpro.pushing import push
+from softpro.runs import pipeline
+from softpro.runs.push import push
 from softpro.sync.soft_delete import bury
 from softpro.writeback.remote_deletes import settle_gone
 

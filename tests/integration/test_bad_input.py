@@ -7,13 +7,13 @@ import time
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from softpro import pipeline
 from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import ConsentRefused, MappingError, StateError, UsageError
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld
 from softpro.mapping import repository
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Payloads, Resolution, Wanted
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.cases import (

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode
 from softpro.errors import BatchHeld
 from softpro.quality import results
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import OutOfDate, UsageError
 from softpro.quality import quarantine_cases
+from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.sync import replay as replaying
 

@@ -10,13 +10,14 @@ import time
 
 import pytest
 
-from softpro import reconciling, syncing
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseLost, ServerError
 from softpro.reconcile.audits import Decision
+from softpro.runs import reconcile as runs_reconcile
+from softpro.runs import sync as runs_sync
 from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows
@@ -61,7 +62,7 @@ def test_what_softpro_has_no_more_is_deleted_softly_and_a_second_reconcile_is_qu
         sandbox.delete(vendor_organization, order_id)
     began = time.time()
 
-    audit = reconciling.reconcile(
+    audit = runs_reconcile.reconcile(
         services, acme, EntityType.TRANSACTION, limit=LIMIT, sync_type=MANUAL, run_id="cli__first"
     )
 
@@ -108,7 +109,7 @@ def test_what_answers_again_is_not_deleted_and_a_list_that_lost_a_record_is_heal
 
     unasked = "select count(*) from softpro.audit_differences where outcome = 'OPEN' and missing_at is null"
     while one(services.database, unasked):  # a busy machine may not come to all of them at once
-        audit = reconciling.confirm(services, audit, LIMIT, sync_type=MANUAL, seconds=0.2)
+        audit = runs_reconcile.confirm(services, audit, LIMIT, sync_type=MANUAL, seconds=0.2)
         assert audit.status == "CONFIRMING"
     sandbox.put(vendor_organization, kept[back])
     audit = delete(services, confirm_again(services, audit))
@@ -188,7 +189,7 @@ def test_above_the_limit_nothing_is_deleted_unless_a_person_approves(
     assert one(services.database, "select count(*) from softpro.leases where log_id is not null") == 0
     assert sync(services, acme).status == "COMPLETED"
 
-    audit = reconciling.decide(services.database, audit, decision, "somebody")
+    audit = runs_reconcile.decide(services.database, audit, decision, "somebody")
 
     assert (audit.status, audit.decision, audit.decided_by) == ("COMPLETED", decision, "somebody")
     assert found(audit) == {"missing_there": 3}
@@ -212,7 +213,7 @@ def test_approved_after_an_hour_each_record_is_asked_for_once_more(
     sandbox.delete(vendor_organization, relisted)
     began = time.time()
 
-    audit = delete(services, reconciling.decide(database, audit, Decision.APPROVED, "somebody"))
+    audit = delete(services, runs_reconcile.decide(database, audit, Decision.APPROVED, "somebody"))
 
     assert (audit.status, found(audit)) == ("COMPLETED", {"missing_there": 5, "found": 2, "deleted": 3})
     assert len([call for call in sandbox.calls(began) if call["call"].startswith("GET /transactions/")]) == 5
@@ -228,10 +229,10 @@ def test_a_later_audit_takes_the_place_of_one_that_waits(
     later = confirm(services, sweep(services, acme, "second"))
     assert (later.status, later.waiting) == ("WAITING", 3)
     with pytest.raises(LeaseLost, match="SUPERSEDED"):
-        reconciling.decide(services.database, waiting, Decision.APPROVED, "somebody")
+        runs_reconcile.decide(services.database, waiting, Decision.APPROVED, "somebody")
     approved = sweep(services, acme, "third", approving=True)
     assert (approved.id, approved.run_id) == (later.id, "third")
-    audit = delete(services, reconciling.decide(services.database, approved, Decision.APPROVED, "somebody"))
+    audit = delete(services, runs_reconcile.decide(services.database, approved, Decision.APPROVED, "somebody"))
     assert found(audit) == {"missing_there": 3, "deleted": 3}
 
 
@@ -252,7 +253,7 @@ def test_a_deleted_record_comes_back_only_when_softpro_sends_it_again(
     assert reconcile(services, acme).deleted == 2
 
     sync(services, acme, mode=Mode.FULL)
-    syncing.remap(database, acme, EntityType.TRANSACTION, sync_type=MANUAL, run_id="remap")
+    runs_sync.remap(database, acme, EntityType.TRANSACTION, sync_type=MANUAL, run_id="remap")
     assert ids(database, DELETED) == ids(database, IN_RAW) == [changed, same]
 
     newer = {**json.loads(kept[changed]), "notes": "alive", "updatedAt": "2025-12-01T00:00:00.000Z"}

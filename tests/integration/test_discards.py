@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
 from softpro.mapping import repository
 from softpro.quality.quarantine_cases import Case
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.cases import (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.entities import Mode
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import one, rows
@@ -122,7 +122,7 @@ def test_a_full_sync_that_is_applied_in_parts_is_held_at_the_first_of_them(
     many: tuple[Services, Integration, Sandbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services, acme, sandbox = many
-    monkeypatch.setattr("softpro.beside.LEAST_PART", 100)
+    monkeypatch.setattr("softpro.runs.background_load.LEAST_PART", 100)
     lose(sandbox, 300)
     log = sync(services, acme, mode=Mode.FULL)
     assert (log.status, log.records_processed) == ("FAILED", 0)

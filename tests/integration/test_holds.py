@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import Mode
 from softpro.errors import BatchHeld, DecidedAlready, LeaseHeld, NotFoundHere
@@ -16,6 +15,7 @@ from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.quality import holds, quarantine_cases
+from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.sync.corrections import edit
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import dump, one, rows

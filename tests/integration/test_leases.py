@@ -11,13 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from softpro import pipeline
 from softpro.db import sync_logs
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.leases import keeping, lock_announcing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows

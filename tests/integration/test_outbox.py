@@ -8,8 +8,8 @@ from threading import Thread
 import psycopg
 import pytest
 
-from softpro import pipeline
 from softpro.entities import EntityType, Mode, SyncType
+from softpro.runs import pipeline
 
 from ..support.both_ways import Office, edit_here, pushed
 from ..support.databases import execute, load, one, rows

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from softpro import syncing
 from softpro.analysis.preview import Chosen, Preview, preview
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
@@ -22,6 +21,7 @@ from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.preview_diff import Effect, summary
+from softpro.runs import sync as runs_sync
 from softpro.services import Services
 from softpro.timestamps import format_time
 
@@ -191,7 +191,7 @@ def test_the_preview_and_the_remap_that_follows_say_the_same(services: Services,
 
     with services.database.connect() as connection:
         repository.replace(connection, acme.id, "acme", proposed, "me")
-    syncing.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="remap")
+    runs_sync.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="remap")
 
     cases = rows(services.database, "select entity_id, reasons from softpro.quarantine")
     assert {case["entity_id"]: case["reasons"] for case in cases} == expected

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from softpro import syncing
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
+from softpro.runs import sync as runs_sync
 
 from ..support.both_ways import Office, edit_here, open_edits, pushed
 from ..support.databases import one, rows
@@ -137,7 +137,7 @@ def test_another_mapping_is_no_change_at_softpro(office: Office) -> None:
     office.sync()
     office.edit_here(notes="ours", email="ours@example.com")
     office.map_by(but("email", transformation_rule={"fromSoftPro": "$uppercase($)", "toSoftPro": "$lowercase($)"}))
-    syncing.remap(office.database, office.integration, CONTACT, sync_type=SyncType.MANUAL, run_id="remap")
+    runs_sync.remap(office.database, office.integration, CONTACT, sync_type=SyncType.MANUAL, run_id="remap")
     assert office.here("notes", "email") == ("ours", "ours@example.com")
     log = pushed(office.services, office.integration)
     assert (log.status, log.records_processed, log.error_message) == ("COMPLETED", 1, None)

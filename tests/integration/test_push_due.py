@@ -11,7 +11,7 @@ from softpro.db import locks, outbox
 from softpro.db.integrations import Integration
 from softpro.db.locks import Queue
 from softpro.entities import EntityType
-from softpro.pushing import push_due
+from softpro.runs.push import push_due
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
+from softpro.runs import sync as runs_sync
 from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows
@@ -27,7 +27,7 @@ def give(services: Services, integration: Integration, mappings: list[Mapping]) 
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
-    return syncing.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
+    return runs_sync.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
 
 
 def in_capitals(column: str) -> list[Mapping]:

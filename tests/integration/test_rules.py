@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import repository
@@ -17,6 +16,7 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.rules.evaluator import MOST_STOPPED
 from softpro.mapping.rules.messages import NOT_TRIED
+from softpro.runs import sync as runs_sync
 from softpro.services import Services
 
 from ..support.databases import one, rows
@@ -146,7 +146,7 @@ def test_a_set_of_hundreds_of_names_and_rules_is_mapped(connected: Connected, se
     for more in (names, names[:150] + ruled[:40], ruled):
         give(services, acme, default_mappings(TRANSACTION) + more)
         log = (
-            syncing.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+            runs_sync.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
             if one(services.database, "select count(*) from raw.records")
             else sync(services, acme)
         )

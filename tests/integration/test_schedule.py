@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from softpro import pipeline
 from softpro.db import schedule
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.schedule import Lane, Stream, shards
 from softpro.entities import EntityType
 from softpro.errors import RateLimitError
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows

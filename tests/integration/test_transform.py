@@ -8,13 +8,13 @@ from threading import Thread
 
 import pytest
 
-from softpro import pipeline
 from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.compiler import Compiled, Mapped, mapped
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.rules.evaluator import Rules
 from softpro.mapping.rules.messages import Evaluated
+from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.sync import transform
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
+from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.softpro360 import capabilities
 from softpro.softpro360.capabilities import Capabilities

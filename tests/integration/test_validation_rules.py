@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from softpro import pipeline
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.errors import CheckFailed, MappingError
 from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
 from softpro.quality import gx_runner
+from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import one, rows

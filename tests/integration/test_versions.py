@@ -9,7 +9,6 @@ from threading import Thread
 
 import pytest
 
-from softpro import pipeline, syncing
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
@@ -19,6 +18,8 @@ from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.repository import Replaced
+from softpro.runs import pipeline
+from softpro.runs import sync as runs_sync
 from softpro.services import Services
 
 from ..support.databases import dump, execute, load, one, rows
@@ -51,7 +52,7 @@ def restore(services: Services, integration: Integration, number: int) -> Replac
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
-    return syncing.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
+    return runs_sync.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
 
 
 def listed(

@@ -289,8 +289,8 @@ def test_one_drain_at_a_time(acme: Integration, services: Services) -> None:
 def test_a_drain_that_died_is_closed_by_the_next_which_loads_what_it_had_landed(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    from softpro import pipeline
     from softpro.entities import EntityType, Mode, SyncType
+    from softpro.runs import pipeline
 
     [order_id] = sandbox.change(vendor_organization)
     put(services.database, acme, order_id, seconds_ago=LAG)

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from softpro import pipeline, syncing
 from softpro.db import integrations
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
@@ -16,6 +15,8 @@ from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
+from softpro.runs import pipeline
+from softpro.runs import sync as runs_sync
 from softpro.services import Services
 from softpro.webhooks import events as stored
 from softpro.webhooks.worker import Drained, drain
@@ -105,7 +106,7 @@ def test_what_a_run_over_records_staged_does_not_replace_what_newer_mappings_mad
         number = Mapping(TRANSACTION, "orderId", "transaction_number", "SOFTPRO_TO_ROI")
         repository.replace(connection, acme.id, "acme", [number], author="a test")
         current = integrations.get(connection, acme.id)
-    syncing.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")
+    runs_sync.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")
 
     pipeline.check(services.database, run)
     pipeline.load(services.database, run)

@@ -20,7 +20,7 @@ from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
 from softpro.mapping.mapping import Mapping
-from softpro.pushing import push
+from softpro.runs.push import push
 from softpro.services import Services
 
 from .databases import execute, one, rows

@@ -6,13 +6,13 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
-from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
 from softpro.mapping import repository
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case
+from softpro.runs import sync
 from softpro.services import Services
 from softpro.sync.corrections import edit
 
@@ -71,7 +71,7 @@ def discard(services: Services, case: Case, reason: str = "a test of the vendor'
 
 
 def replay(services: Services, integration: Integration, *chosen: UUID) -> SyncLog:
-    return syncing.replay(
+    return sync.replay(
         services.database,
         integration,
         EntityType.TRANSACTION,
@@ -82,7 +82,7 @@ def replay(services: Services, integration: Integration, *chosen: UUID) -> SyncL
 
 
 def remap(services: Services, integration: Integration) -> SyncLog:
-    return syncing.remap(
+    return sync.remap(
         services.database,
         integration,
         EntityType.TRANSACTION,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import uuid4
 
-from softpro import syncing
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, SyncType
@@ -13,6 +12,7 @@ from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.quality import holds
 from softpro.quality.holds import Hold
+from softpro.runs import sync
 from softpro.services import Services
 
 CONTACT = EntityType.CONTACT
@@ -39,11 +39,11 @@ def give(services: Services, acme: Integration, **fields: str) -> None:
 
 
 def remap(services: Services, acme: Integration) -> SyncLog:
-    return syncing.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+    return sync.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
 
 
 def replay(services: Services, acme: Integration) -> SyncLog:
-    return syncing.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+    return sync.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
 
 
 def all_holds(services: Services, acme: Integration) -> list[Hold]:

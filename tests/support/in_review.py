@@ -11,7 +11,7 @@ from psycopg import sql
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, SyncType
-from softpro.pushing import push
+from softpro.runs.push import push
 from softpro.services import Services
 from softpro.writeback import conflicts
 from softpro.writeback.conflicts import Conflict

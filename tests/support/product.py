@@ -12,7 +12,6 @@ from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-from softpro import pipeline, syncing
 from softpro.connections import oauth_flow
 from softpro.db import integrations
 from softpro.db.database import Database
@@ -20,6 +19,8 @@ from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
+from softpro.runs import pipeline
+from softpro.runs import sync as runs_sync
 from softpro.services import Services
 from softpro.services import services as read_services
 from softpro.softpro360.client import Client
@@ -130,7 +131,9 @@ def sync(
     """A run of one stream from begin to finish, with the integration as it stands now."""
     with services.database.connect() as connection:
         current = integrations.get(connection, integration.id)
-    return syncing.sync(services, current, entity_type, mode=mode, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+    return runs_sync.sync(
+        services, current, entity_type, mode=mode, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}"
+    )
 
 
 def begin(

@@ -6,12 +6,12 @@ import json
 from typing import Any
 from uuid import uuid4
 
-from softpro import reconciling
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, SyncType
 from softpro.reconcile.audits import Audit
+from softpro.runs import reconcile as runs_reconcile
 from softpro.services import Services
 
 from .databases import execute, rows
@@ -24,24 +24,24 @@ IN_RAW = "select entity_id as id from raw.records where deleted_at is not null o
 
 
 def sweep(services: Services, integration: Integration, run_id: str = "first", **how: Any) -> Audit:
-    return reconciling.sweep(
+    return runs_reconcile.sweep(
         services, integration, EntityType.TRANSACTION, sync_type=MANUAL, run_id=run_id, **{"seconds": 600, **how}
     )
 
 
 def confirm(services: Services, audit: Audit, limit: DeleteLimit = LIMIT) -> Audit:
     """The first question, then, as if the lag had passed, the second one."""
-    audit = reconciling.confirm(services, audit, limit, sync_type=MANUAL, seconds=2)
+    audit = runs_reconcile.confirm(services, audit, limit, sync_type=MANUAL, seconds=2)
     return confirm_again(services, audit, limit) if audit.status == "CONFIRMING" else audit
 
 
 def confirm_again(services: Services, audit: Audit, limit: DeleteLimit = LIMIT) -> Audit:
     execute(services.database, "update softpro.audit_differences set missing_at = missing_at - interval '6 seconds'")
-    return reconciling.confirm(services, audit, limit, sync_type=MANUAL, seconds=5)
+    return runs_reconcile.confirm(services, audit, limit, sync_type=MANUAL, seconds=5)
 
 
 def delete(services: Services, audit: Audit) -> Audit:
-    return reconciling.delete(services, audit, sync_type=MANUAL)
+    return runs_reconcile.delete(services, audit, sync_type=MANUAL)
 
 
 def reconcile(

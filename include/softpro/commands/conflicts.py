@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
-from softpro.commands.lines import table, value
-from softpro.commands.streams import EXIT_FAILED
+from softpro.commands.formatting import table, value
+from softpro.commands.runner import EXIT_FAILED
 from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.writeback import conflicts

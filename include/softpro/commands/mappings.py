@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from softpro.analysis import preview as previews
-from softpro.commands import lines
+from softpro.commands import formatting
 from softpro.commands.common import Json, Organization, database, entity_types, operator
 from softpro.db import integrations
 from softpro.db.database import Connection
@@ -55,8 +55,8 @@ def show(
         print(json.dumps({"integrationId": str(integration.id), "mappings": body}))
         return
     for entity_type, (head, mappings) in found.items():
-        print(f"{entity_type.table}: {', '.join(lines.version(head))}")
-        _print(lines.table([lines.mapping(mapping) for mapping in mappings]))
+        print(f"{entity_type.table}: {', '.join(formatting.version(head))}")
+        _print(formatting.table([formatting.mapping(mapping) for mapping in mappings]))
 
 
 @app.command()
@@ -94,7 +94,7 @@ def versions(
                     print(json.dumps(each.as_json(entity_type)))
             else:
                 print(f"{entity_type.table}: {total} versions")
-                _print(lines.table([lines.version(each) for each in found]))
+                _print(formatting.table([formatting.version(each) for each in found]))
 
 
 @app.command("diff")
@@ -119,7 +119,7 @@ def compare(
         print(json.dumps({"entityType": entity_type, "from": earlier, "to": head.version, **found.as_json()}))
         return
     print(f"{entity_type.table}: version {earlier} to {head.version}" + ("" if found else ", no difference"))
-    _print(lines.difference(found))
+    _print(formatting.difference(found))
 
 
 @app.command()
@@ -174,7 +174,7 @@ def preview(
         if context.obj or as_json:
             print(_encode({"entityType": entity_type.value, **shown.as_json()}).decode())
         else:
-            _print(lines.preview(entity_type, shown))
+            _print(formatting.preview(entity_type, shown))
 
 
 def _print(text: Iterable[str]) -> None:

@@ -10,22 +10,22 @@ from uuid import UUID
 
 import typer
 
-from softpro import pushing
 from softpro.commands.common import Json, Organization, database, entity_types, printable, say
-from softpro.commands.lines import table, value
-from softpro.commands.streams import Came, of_log, run_streams
+from softpro.commands.formatting import table, value
+from softpro.commands.runner import Came, of_log, run_streams
 from softpro.db import integrations
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
+from softpro.runs import push as runs_push
+from softpro.runs.sync import organization_streams
 from softpro.services import services
-from softpro.syncing import organization_streams
 from softpro.timestamps import format_milliseconds
 from softpro.writeback import conflicts, push_attempts
 
 if TYPE_CHECKING:
     from softpro.db.database import Database
     from softpro.db.integrations import Integration
-    from softpro.pipeline import Stage
+    from softpro.runs.pipeline import Stage
     from softpro.sync.extract import Progress
     from softpro.writeback.dry_run import Outgoing
     from softpro.writeback.push_attempts import Push
@@ -65,7 +65,7 @@ def push(
             told = came_to or told
             stage(name, came_to)
 
-        log = pushing.push(
+        log = runs_push.push(
             services_,
             integration,
             entity_type,

@@ -11,21 +11,21 @@ from uuid import UUID
 
 import typer
 
-from softpro import syncing
 from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
-from softpro.commands.streams import Came, of_log, run_streams
+from softpro.commands.runner import Came, of_log, run_streams
 from softpro.db import integrations
 from softpro.db.database import Database
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case, Payloads, Resolution, Wanted
+from softpro.runs import sync
 from softpro.sync import replay as replaying
 from softpro.sync.corrections import edit as correct
 
 if TYPE_CHECKING:
     from softpro.db.integrations import Integration
-    from softpro.pipeline import Stage
+    from softpro.runs.pipeline import Stage
     from softpro.sync.extract import Progress
 
 LARGEST_PAGE = 200
@@ -145,7 +145,7 @@ def run_replay(
     """Replays the organization's open cases, or those that are chosen, and prints what became of each stream's."""
 
     def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
-        log = syncing.replay(
+        log = sync.replay(
             database_, integration, entity_type, cases=chosen, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
         )
         with database_.connect() as connection:

@@ -1,4 +1,4 @@
-"""What the tasks of the reconcile DAG do: the steps of `softpro.reconciling`, for a shard of streams at a time.
+"""What the tasks of the reconcile DAG do: the steps of `softpro.runs.reconcile`, for a shard of streams at a time.
 
 Where each stream stands is in its audit, so a task can be tried, or poked, again at any time. A stream that fails is
 closed in its own log and leaves the run; the others go on.
@@ -15,7 +15,6 @@ from uuid import UUID
 
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from softpro import reconciling
 from softpro.db import integrations, schedule, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.sync_logs import SyncLog
@@ -27,6 +26,7 @@ from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import FETCHERS, LEAST_STREAMS, SHARDS
 from softpro.reconcile import audits
 from softpro.reconcile.audits import Audit, Decision, Status
+from softpro.runs import reconcile as runs_reconcile
 from softpro.services import Services, services
 from softpro.settings import ReconcileSettings, load
 
@@ -138,7 +138,7 @@ def carry_out(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_even
     if audit.status == Status.WAITING:
         decision, by = _decision(answer)
         try:
-            audit = reconciling.decide(services_.database, audit, decision, by)
+            audit = runs_reconcile.decide(services_.database, audit, decision, by)
         except LeaseLost as taken:
             raise AirflowSkipException(str(taken)) from None
     if audit.decision != Decision.APPROVED:
@@ -146,7 +146,7 @@ def carry_out(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_even
     if audit.status == Status.DELETING:
         sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
         try:
-            audit = reconciling.delete(services_, audit, sync_type=sync_type, seconds=ASK_SECONDS)
+            audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=ASK_SECONDS)
         except LeaseHeld as busy:
             log.info("%s", busy)
             return False
@@ -210,13 +210,13 @@ def _work(
         return True
     try:
         if audit is None or audit.status in (Status.SWEEPING, Status.SWEPT):
-            audit = reconciling.sweep(
+            audit = runs_reconcile.sweep(
                 services_, integration, entity_type, sync_type=sync_type, run_id=run_id, seconds=SWEEP_SECONDS
             )
         if audit.status == Status.CONFIRMING:
-            audit = reconciling.confirm(services_, audit, limit, sync_type=sync_type, seconds=ASK_SECONDS)
+            audit = runs_reconcile.confirm(services_, audit, limit, sync_type=sync_type, seconds=ASK_SECONDS)
         if audit.status == Status.DELETING:
-            audit = reconciling.delete(services_, audit, sync_type=sync_type, seconds=ASK_SECONDS)
+            audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=ASK_SECONDS)
         return audit.status not in (Status.SWEEPING, Status.SWEPT, Status.CONFIRMING, Status.DELETING)
     except LeaseHeld as busy:
         log.info("%s %s: %s", integration.organization_id, entity_type.table, busy)

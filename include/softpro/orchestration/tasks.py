@@ -1,4 +1,4 @@
-"""What the tasks of the sync DAG do: the steps of `softpro.pipeline`, for a shard of streams at a time.
+"""What the tasks of the sync DAG do: the steps of `softpro.runs.pipeline`, for a shard of streams at a time.
 
 XCom carries the runs of a shard (ids, mode, epoch, counts), never rows. A tenant that fails is closed in its own log
 and leaves the shard; the others go on.
@@ -16,7 +16,6 @@ from uuid import UUID
 
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from softpro import pipeline
 from softpro.db import integrations, schedule, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.leases import Keeper, Run, keeping
@@ -27,6 +26,7 @@ from softpro.errors import LeaseHeld, SoftProError
 from softpro.orchestration.assets import tell, tell_held
 from softpro.orchestration.hook import database
 from softpro.quality import holds
+from softpro.runs import pipeline
 from softpro.services import services
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched

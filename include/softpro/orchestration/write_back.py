@@ -15,7 +15,7 @@ from softpro.errors import SoftProError
 from softpro.orchestration.assets import tell
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import say
-from softpro.pushing import push, push_due
+from softpro.runs.push import push, push_due
 from softpro.services import Services, services
 
 PUSH_SECONDS = 60.0

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from softpro import pipeline
 from softpro.db import integrations, sync_logs
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
@@ -17,6 +16,7 @@ from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, RateLimitError, SoftProError
 from softpro.quality import holds
+from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.softpro360.contract import LAG
 from softpro.sync import cursors

@@ -21,10 +21,10 @@ from softpro.db.locks import Queue
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.errors import LeaseLost, SoftProError
+from softpro.runs.tenant_pool import side_by_side
 from softpro.services import Services
 from softpro.settings import ReconcileSettings, load
 from softpro.sync.transform import clear
-from softpro.tenants import side_by_side
 from softpro.webhooks import queue
 from softpro.webhooks.queue import Stream
 from softpro.webhooks.stream_worker import Work, now, try_later, work_off

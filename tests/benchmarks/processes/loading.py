@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
-from softpro import pipeline
 from softpro.db import integrations, outbox
 from softpro.db.database import Database, open_database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
+from softpro.runs import pipeline
 from softpro.settings import DatabaseSettings, load
 
 from ..measured import Job, run

@@ -7,13 +7,13 @@ import time
 from dataclasses import replace
 from uuid import uuid4
 
-from softpro import pipeline
 from softpro.db import integrations
 from softpro.db.database import open_database
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
+from softpro.runs import pipeline
 from softpro.settings import DatabaseSettings, load
 
 from ..measured import Job, run

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from softpro import syncing
 from softpro.db import integrations
 from softpro.db.database import open_database
 from softpro.entities import EntityType, Mode, SyncType
+from softpro.runs import sync as runs_sync
 from softpro.services import services
 from softpro.settings import DatabaseSettings, load
 
@@ -19,7 +19,7 @@ def sync(job: Job) -> None:
     made = services(open_database(*load(DatabaseSettings)))
     with made.database.connect() as connection:
         integration = integrations.find(connection, job["organization"])
-    log = syncing.sync(
+    log = runs_sync.sync(
         made,
         integration,
         EntityType.TRANSACTION,

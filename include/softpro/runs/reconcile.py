@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from softpro import pipeline
 from softpro.db import integrations, leases, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
@@ -25,9 +24,10 @@ from softpro.db.leases import Run, keeping
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.pipeline import SLICE_SECONDS, Stage
 from softpro.reconcile import audits
 from softpro.reconcile.audits import Audit, Decision, Status
+from softpro.runs import pipeline
+from softpro.runs.pipeline import SLICE_SECONDS, Stage
 from softpro.services import Services
 from softpro.sync.extract import Progress
 

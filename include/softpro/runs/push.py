@@ -18,9 +18,9 @@ from softpro.db.sync_logs import SyncLog
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
-from softpro.pipeline import Stage, apply, begin, silent, through
+from softpro.runs.pipeline import Stage, apply, begin, silent, through
+from softpro.runs.tenant_pool import side_by_side
 from softpro.services import Services
-from softpro.tenants import side_by_side
 from softpro.writeback import push_attempts
 from softpro.writeback.delete_guard import NOT_SENT, guard, restore
 from softpro.writeback.field_ownership import Owners

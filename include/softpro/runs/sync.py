@@ -1,17 +1,17 @@
-"""Whole runs over one stream, made of the steps of `softpro.pipeline`, one after the other to the end."""
+"""Whole runs over one stream, made of the steps of `softpro.runs.pipeline`, one after the other to the end."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from softpro.beside import beside
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import UsageError
-from softpro.pipeline import (
+from softpro.runs.background_load import beside
+from softpro.runs.pipeline import (
     SLICE_SECONDS,
     Stage,
     apply,

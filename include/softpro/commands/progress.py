@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from softpro.entities import EntityType
 
 if TYPE_CHECKING:
-    from softpro.pipeline import Stage
+    from softpro.runs.pipeline import Stage
     from softpro.sync.extract import Progress
 
 

@@ -9,18 +9,18 @@ from uuid import uuid4
 
 import typer
 
-from softpro import syncing
-from softpro.bars import progress_bar
 from softpro.commands.common import say
+from softpro.commands.progress import progress_bar
 from softpro.db import integrations, sync_logs
 from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import NotConnected, SoftProError
+from softpro.runs import sync
 
 if TYPE_CHECKING:
     from softpro.db.integrations import Integration
     from softpro.db.sync_logs import SyncLog
-    from softpro.pipeline import Stage
+    from softpro.runs.pipeline import Stage
     from softpro.sync.extract import Progress
 
     Run = Callable[[Integration, EntityType, str, Progress, Stage], "Came"]
@@ -48,7 +48,7 @@ def run_streams(
     with database.connect() as connection:
         integration = integrations.find(connection, organization)
     run_id, ended_well = f"cli__{uuid4()}", True
-    for entity_type in syncing.organization_streams(integration, wanted):
+    for entity_type in sync.organization_streams(integration, wanted):
         try:
             with progress_bar(entity_type) as (progress, stage):
                 came = run(integration, entity_type, run_id, progress, stage)

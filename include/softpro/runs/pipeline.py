@@ -2,7 +2,7 @@
 
     begin → extract → transform → check → load → … → finish
 
-`softpro.syncing` makes whole runs of them; the DAG runs the same functions as tasks.
+`softpro.runs.sync` makes whole runs of them; the DAG runs the same functions as tasks.
 Rows travel through PostgreSQL, so any step can be run again at any time:
 
 * begin      takes the stream's lease and opens the sync log

@@ -1,0 +1,1 @@
+"""Run the steps of a sync, a push and a reconcile in order."""
