@@ -20,7 +20,7 @@ from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
 from softpro.timestamps import format_milliseconds
 from softpro_demo import summary, webhook, write_back
-from softpro_demo.plugin import Failed, Plugin
+from softpro_demo.api_client import Failed, Plugin
 from softpro_demo.stack import ADMIN, DidNotStart, Size, Stack
 
 ORGANIZATION = "acme-title"

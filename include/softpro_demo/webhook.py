@@ -7,7 +7,7 @@ import time
 import requests
 
 from softpro.db.database import Database
-from softpro_demo.plugin import Plugin
+from softpro_demo.api_client import Plugin
 
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.05

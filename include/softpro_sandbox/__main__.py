@@ -9,8 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from softpro_sandbox.server import bind, serve, stop_on_signals
+from softpro_sandbox.state import Setup, make_world
 from softpro_sandbox.switches import Switches, parse_settings
-from softpro_sandbox.world import Setup, make_world
 
 _SWITCHES = "\n\n".join(
     f"  {field.alias}={json.dumps(field.default)}: {field.description}" for field in Switches.model_fields.values()

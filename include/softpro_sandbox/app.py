@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from softpro_sandbox import errors
-from softpro_sandbox.gate import API_BASE, Gate, Outermost
+from softpro_sandbox.connection_faults import Reset, raise_reset
+from softpro_sandbox.middleware import API_BASE, Gate, Outermost
 from softpro_sandbox.oauth import routes as oauth
 from softpro_sandbox.openapi import DESCRIPTION, describe
 from softpro_sandbox.routes import (
@@ -14,15 +15,14 @@ from softpro_sandbox.routes import (
     deletions,
     documents,
     home,
+    monitoring,
     parties,
     profile,
     properties,
     statuses,
     transactions,
-    watching,
 )
-from softpro_sandbox.transport import Reset, raise_reset
-from softpro_sandbox.world import World
+from softpro_sandbox.state import World
 
 
 def create_app(world: World, reset: Reset = raise_reset) -> FastAPI:
@@ -41,7 +41,7 @@ def create_app(world: World, reset: Reset = raise_reset) -> FastAPI:
     errors.install(app, world.time)
     for resource in (profile, transactions, parties, properties, documents, contacts, statuses, deletions):
         app.include_router(resource.router, prefix=API_BASE)
-    for other in (oauth, control, watching, home):
+    for other in (oauth, control, monitoring, home):
         app.include_router(other.router)
 
     def openapi() -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from softpro_sandbox.catalogue import BY_ID, BY_UPDATED, Order, Predicate, Selection, SortValue
 from softpro_sandbox.clock import iso, parse_ms
-from softpro_sandbox.facets import (
+from softpro_sandbox.filter_fields import (
     ContactFacets,
     TransactionFacets,
     address_line,
@@ -17,7 +16,8 @@ from softpro_sandbox.facets import (
     text,
     transaction_facets,
 )
-from softpro_sandbox.queries import ContactQuery, DocumentQuery, ListQuery, TransactionQuery
+from softpro_sandbox.query_params import ContactQuery, DocumentQuery, ListQuery, TransactionQuery
+from softpro_sandbox.record_store import BY_ID, BY_UPDATED, Order, Predicate, Selection, SortValue
 from softpro_sandbox.switches import Switches
 
 Facets = TypeVar("Facets")

@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from softpro_sandbox.answers import ErrorAnswer
-from softpro_sandbox.routes.access import error_schema
+from softpro_sandbox.response_models import ErrorAnswer
+from softpro_sandbox.routes.dependencies import error_schema
 
 DESCRIPTION = """\
 A local SoftPro 360: OAuth 2.0, profile, transactions with their parties, property and documents, contacts and

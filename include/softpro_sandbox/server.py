@@ -9,9 +9,9 @@ from types import FrameType
 import uvicorn
 
 from softpro_sandbox.app import create_app
-from softpro_sandbox.gate import API_BASE
-from softpro_sandbox.transport import Connections
-from softpro_sandbox.world import World
+from softpro_sandbox.connection_faults import Connections
+from softpro_sandbox.middleware import API_BASE
+from softpro_sandbox.state import World
 
 
 class Announcing(uvicorn.Server):

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from softpro.db.database import Connection
-from softpro_demo.plugin import API, Plugin
+from softpro_demo.api_client import API, Plugin
 from softpro_demo.stack import Size, Stack
 
 from ..support.databases import quick_directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from softpro_demo.plugin import Plugin
+from softpro_demo.api_client import Plugin
 
 from .conftest import Airflow
 from .test_sync import until

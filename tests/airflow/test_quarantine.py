@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from softpro_demo.plugin import Plugin
+from softpro_demo.api_client import Plugin
 
 from .conftest import Airflow
 from .test_sync import until

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from softpro_demo.plugin import Plugin
+from softpro_demo.api_client import Plugin
 
 from .conftest import Airflow
 

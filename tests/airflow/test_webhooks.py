@@ -18,7 +18,7 @@ import requests
 
 from softpro.timestamps import format_milliseconds
 from softpro_demo import webhook
-from softpro_demo.plugin import Plugin
+from softpro_demo.api_client import Plugin
 from softpro_demo.stack import ROOT
 
 from .conftest import Airflow
@@ -34,7 +34,8 @@ LIVE = """
 import asyncio
 from fastapi import FastAPI
 from airflow.api_fastapi.app import lifespan
-from softpro_web.app import URL_PREFIX, create_app
+from softpro_web.app import create_app
+from softpro_web.paths import URL_PREFIX
 from softpro_web.routes import webhooks
 
 async def main():

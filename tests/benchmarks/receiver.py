@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from softpro_demo.plugin import API
+from softpro_demo.api_client import API
 
 from ..support.databases import one
 from .measuring import ROOT, say

@@ -12,7 +12,7 @@ import requests
 
 from softpro.entities import EntityType
 from softpro_demo import webhook
-from softpro_demo.plugin import Plugin
+from softpro_demo.api_client import Plugin
 from softpro_demo.stack import Size, Stack
 
 from ..support.databases import lasting_directory

@@ -16,7 +16,7 @@ import requests
 
 from softpro.db import embedded, migrations
 from softpro.db.database import Database
-from softpro_demo.plugin import API
+from softpro_demo.api_client import API
 from softpro_demo.stack import ROOT, free_port
 
 from ..support.databases import lasting_directory

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from softpro_sandbox.app import create_app
 from softpro_sandbox.clock import parse_ms
-from softpro_sandbox.world import Setup, World, make_world
+from softpro_sandbox.state import Setup, World, make_world
 
 REDIRECT = "http://localhost:8080/callback"
 START = parse_ms("2025-11-03T12:00:00Z") / 1000

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from softpro_sandbox.documents.contents import BLOCK, Made
+from softpro_sandbox.documents.content import BLOCK, Made
 
 from .conftest import Sandbox
 

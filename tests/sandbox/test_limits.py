@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softpro_sandbox.limits import Window, count
+from softpro_sandbox.rate_limit import Window, count
 
 from .conftest import Sandbox
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from softpro_sandbox.clock import iso, parse_ms
-from softpro_sandbox.records.places import PLACES
-from softpro_sandbox.world import EntityType, Setup, make_world
+from softpro_sandbox.records.cities import PLACES
+from softpro_sandbox.state import EntityType, Setup, make_world
 
 from .conftest import Clock
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from softpro_sandbox.webhooks.courier import pause
+from softpro_sandbox.webhooks.delivery import pause
 
 from .conftest import Sandbox
 

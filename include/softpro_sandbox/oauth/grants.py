@@ -3,9 +3,9 @@
 import secrets
 from dataclasses import dataclass, field
 
-from softpro_sandbox.limits import Window
 from softpro_sandbox.oauth.authorize import AuthorizationRequest
 from softpro_sandbox.oauth.pkce import proves
+from softpro_sandbox.rate_limit import Window
 
 CODE_SECONDS = 60
 

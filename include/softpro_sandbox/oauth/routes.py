@@ -9,7 +9,8 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from softpro_sandbox.answers import TokenAnswer, TokenError
+from softpro_sandbox.connection_faults import LostAnswer
+from softpro_sandbox.html_pages import page
 from softpro_sandbox.oauth.authorize import (
     PARAMETERS,
     AuthorizationRequest,
@@ -18,13 +19,12 @@ from softpro_sandbox.oauth.authorize import (
     read_request,
     redirect_to,
 )
-from softpro_sandbox.oauth.describe import AUTHORIZE_PARAMETERS, CONSENT_FORM, REVOKE_FORM, TOKEN_FORM
 from softpro_sandbox.oauth.grants import InvalidGrant, Lifetimes, Tokens
+from softpro_sandbox.oauth.openapi import AUTHORIZE_PARAMETERS, CONSENT_FORM, REVOKE_FORM, TOKEN_FORM
 from softpro_sandbox.oauth.scopes import SCOPES
-from softpro_sandbox.pages import page
-from softpro_sandbox.routes.access import TheWorld
-from softpro_sandbox.transport import LostAnswer
-from softpro_sandbox.world import EntityType, World
+from softpro_sandbox.response_models import TokenAnswer, TokenError
+from softpro_sandbox.routes.dependencies import TheWorld
+from softpro_sandbox.state import EntityType, World
 
 router = APIRouter(prefix="/oauth", tags=["oauth"])
 

@@ -3,7 +3,7 @@
 import random
 
 from softpro_sandbox.clock import DAY_MS, iso, parse_ms
-from softpro_sandbox.records import people, words
+from softpro_sandbox.records import fake_values, word_lists
 from softpro_sandbox.records.codec import Record
 
 _NEXT_STATUS = {
@@ -24,25 +24,25 @@ def change_transaction(record: Record, rng: random.Random, now: int) -> Record:
         if following == "CLOSED":
             fields["actualClosingDate"] = iso(now)
     elif draw < 0.5:
-        fields = {"closingCost": people.money(rng.randrange(150_000, 3_000_000))}
+        fields = {"closingCost": fake_values.money(rng.randrange(150_000, 3_000_000))}
     elif draw < 0.7:
         fields = {"estimatedClosingDate": iso(_closing(record, now) + rng.randrange(1, 15) * DAY_MS)}
     else:
-        fields = {"notes": f"{rng.choice(words.TRANSACTION_NOTES)} [{rng.randrange(100_000, 1_000_000)}]"}
+        fields = {"notes": f"{rng.choice(word_lists.TRANSACTION_NOTES)} [{rng.randrange(100_000, 1_000_000)}]"}
     return stamped(record, fields, now)
 
 
 def change_contact(record: Record, rng: random.Random, now: int) -> Record:
     """The contact with one thing changed at `now`: a phone, the address or the notes."""
     draw = rng.random()
-    where = people.place(rng)
+    where = fake_values.place(rng)
     fields: Record
     if draw < 0.4:
-        fields = {"mobilePhone": people.phone(rng, where)}
+        fields = {"mobilePhone": fake_values.phone(rng, where)}
     elif draw < 0.6:
-        fields = {"address": people.address(rng, where)}
+        fields = {"address": fake_values.address(rng, where)}
     else:
-        fields = {"notes": f"{rng.choice(words.CONTACT_NOTES)} [{rng.randrange(100_000, 1_000_000)}]"}
+        fields = {"notes": f"{rng.choice(word_lists.CONTACT_NOTES)} [{rng.randrange(100_000, 1_000_000)}]"}
     return stamped(record, fields, now)
 
 

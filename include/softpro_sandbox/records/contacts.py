@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from softpro_sandbox.clock import iso
-from softpro_sandbox.records import people, words
+from softpro_sandbox.records import fake_values, word_lists
 from softpro_sandbox.records.codec import Record, encode
-from softpro_sandbox.records.timeline import created_ms, updated_ms
+from softpro_sandbox.records.dates import created_ms, updated_ms
 
 ALWAYS = frozenset({"contactId", "contactType", "createdAt", "updatedAt"})
 _TYPES = (
@@ -56,32 +56,32 @@ def generate(rng: random.Random, count: int) -> Iterator[tuple[Card, int, bytes]
 
 def _contact(rng: random.Random, number: int) -> tuple[Card, int, bytes]:
     kind = "ESCROW_OFFICER" if number % _OFFICER_EVERY == 1 else rng.choices(_NAMES, _WEIGHTS)[0]
-    given, family = people.person(rng)
-    where = people.place(rng)
+    given, family = fake_values.person(rng)
+    where = fake_values.place(rng)
     faceless = kind == "COMPANY" and rng.random() < 0.6
-    firm = people.company(rng, kind) if kind not in ("INDIVIDUAL", "OTHER", "NOTARY") else None
-    mail = people.email(rng, "office" if faceless else given, "" if faceless else family)
+    firm = fake_values.company(rng, kind) if kind not in ("INDIVIDUAL", "OTHER", "NOTARY") else None
+    mail = fake_values.email(rng, "office" if faceless else given, "" if faceless else family)
     card = Card(contact_id(number), kind, None if faceless else given, None if faceless else family, firm, mail)
     updated = updated_ms(rng)
     record: Record = {
         "contactId": card.contact_id,
         "contactType": kind,
         "firstName": card.first_name,
-        "middleName": f"{rng.choice(words.INITIALS)}." if rng.random() < 0.25 and not faceless else None,
+        "middleName": f"{rng.choice(word_lists.INITIALS)}." if rng.random() < 0.25 and not faceless else None,
         "lastName": card.last_name,
-        "suffix": rng.choice(words.SUFFIXES) if rng.random() < 0.04 and not faceless else None,
+        "suffix": rng.choice(word_lists.SUFFIXES) if rng.random() < 0.04 and not faceless else None,
         "email": mail,
-        "phone": people.phone(rng, where),
-        "mobilePhone": people.phone(rng, where) if rng.random() < 0.5 else None,
-        "fax": people.phone(rng, where) if rng.random() < 0.1 else None,
-        "address": people.address(rng, where),
+        "phone": fake_values.phone(rng, where),
+        "mobilePhone": fake_values.phone(rng, where) if rng.random() < 0.5 else None,
+        "fax": fake_values.phone(rng, where) if rng.random() < 0.1 else None,
+        "address": fake_values.address(rng, where),
         "company": firm,
-        "jobTitle": rng.choice(words.JOB_TITLES[kind]) if kind in words.JOB_TITLES and not faceless else None,
-        "notes": rng.choice(words.CONTACT_NOTES) if rng.random() < 0.12 else None,
-        "customFields": people.custom_fields(rng) if rng.random() < 0.5 else {},
+        "jobTitle": rng.choice(word_lists.JOB_TITLES[kind]) if kind in word_lists.JOB_TITLES and not faceless else None,
+        "notes": rng.choice(word_lists.CONTACT_NOTES) if rng.random() < 0.12 else None,
+        "customFields": fake_values.custom_fields(rng) if rng.random() < 0.5 else {},
         "createdAt": iso(created_ms(rng, updated)),
         "updatedAt": iso(updated),
     }
     if rng.random() < 0.04:
         record["preferredLanguage"] = rng.choice(("en", "es", "zh", "vi"))
-    return card, updated, encode(people.with_gaps(rng, record, ALWAYS))
+    return card, updated, encode(fake_values.with_gaps(rng, record, ALWAYS))

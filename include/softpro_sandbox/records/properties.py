@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 
-from softpro_sandbox.records import people
+from softpro_sandbox.records import fake_values
 from softpro_sandbox.records.codec import Record
 
 _ORDERS_OWN = {"address": "propertyAddress", "propertyType": "propertyType"}
@@ -39,9 +39,9 @@ def generate(organization_id: str, order_id: str, order: Record) -> Record:
         "bathrooms": rng.choice((1, 1.5, 2, 2.5, 3)) if dwelling else None,
         "zoning": rng.choice(_ZONING),
         "currentUse": "Residence" if dwelling else "Vacant",
-        "customFields": people.custom_fields(rng) if rng.random() < 0.2 else {},
+        "customFields": fake_values.custom_fields(rng) if rng.random() < 0.2 else {},
     }
-    return people.with_gaps(rng, known, frozenset())
+    return fake_values.with_gaps(rng, known, frozenset())
 
 
 def whole(order_id: str, order: Record, own: Record) -> Record:

@@ -4,12 +4,12 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 
 from softpro_sandbox.clock import iso
-from softpro_sandbox.records import people, words
+from softpro_sandbox.records import fake_values, word_lists
+from softpro_sandbox.records.cities import Place
 from softpro_sandbox.records.codec import Record, encode
 from softpro_sandbox.records.contacts import Card
-from softpro_sandbox.records.people import money
-from softpro_sandbox.records.places import Place
-from softpro_sandbox.records.timeline import order_dates
+from softpro_sandbox.records.dates import order_dates
+from softpro_sandbox.records.fake_values import money
 
 ALWAYS = frozenset({"orderId", "orderType", "createdAt", "updatedAt"})
 _ORDER_TYPES = ("PURCHASE", "REFINANCE", "SALE", "CONSTRUCTION", "EQUITY_LINE", "COMMERCIAL", "OTHER")
@@ -50,7 +50,7 @@ def generate(rng: random.Random, count: int, roster: Roster) -> Iterator[tuple[s
 def _order(rng: random.Random, number: int, roster: Roster) -> tuple[str, int, bytes]:
     dates = order_dates(rng)
     kind = rng.choices(_ORDER_TYPES, _ORDER_WEIGHTS)[0]
-    where = people.place(rng)
+    where = fake_values.place(rng)
     opened = iso(dates.opened)
     record: Record = {
         "orderId": order_id(number),
@@ -64,18 +64,18 @@ def _order(rng: random.Random, number: int, roster: Roster) -> tuple[str, int, b
         "estimatedClosingDate": iso(dates.estimated_closing),
         "actualClosingDate": None if dates.actual_closing is None else iso(dates.actual_closing),
         **_parties(rng, number, kind, roster),
-        "notes": rng.choice(words.TRANSACTION_NOTES) if rng.random() < 0.2 else None,
-        "customFields": people.custom_fields(rng),
+        "notes": rng.choice(word_lists.TRANSACTION_NOTES) if rng.random() < 0.2 else None,
+        "customFields": fake_values.custom_fields(rng),
         "createdAt": iso(dates.created),
         "updatedAt": iso(dates.updated),
     }
     if rng.random() < 0.05:
         record["settlementAgentCode"] = f"SA{rng.randrange(100, 999)}"
-    return record["orderId"], dates.updated, encode(people.with_gaps(rng, record, ALWAYS))
+    return record["orderId"], dates.updated, encode(fake_values.with_gaps(rng, record, ALWAYS))
 
 
 def _property_address(rng: random.Random, where: Place) -> Record:
-    address = people.address(rng, where)
+    address = fake_values.address(rng, where)
     if rng.random() < 0.7:
         address["apn"] = f"{rng.randrange(100, 999)}-{rng.randrange(10, 99)}-{rng.randrange(1000):03d}"
     if rng.random() < 0.6:
@@ -143,7 +143,7 @@ def _owners(rng: random.Random, number: int, kind: str, count: int, roster: Rost
         owner |= {
             "ownershipPercentage": 100 if count == 1 else 50,
             "isPrimary": place == 1,
-            "entityName": card.name if card is not None else " ".join(people.person(rng)),
+            "entityName": card.name if card is not None else " ".join(fake_values.person(rng)),
             "entityType": "INDIVIDUAL",
         }
         owners.append(owner)
@@ -156,7 +156,7 @@ def _firm(rng: random.Random, number: int, kind: str, roster: Roster) -> Record:
     card = rng.choice(known) if known else None
     if card is not None:
         firm["contactId"] = card.contact_id
-    name = card.company if card is not None and card.company else people.company(rng, kind)
+    name = card.company if card is not None and card.company else fake_values.company(rng, kind)
     firm |= {"isPrimary": True, "entityName": name, "entityType": _entity_type(name)}
     if rng.random() < 0.03:
         firm["notes"] = "Signs by power of attorney."

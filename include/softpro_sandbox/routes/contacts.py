@@ -5,15 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from softpro_sandbox.answers import Contact, ContactPage
 from softpro_sandbox.filters import select_contacts
 from softpro_sandbox.models import ContactCreate, ContactPatch
-from softpro_sandbox.queries import ContactQuery
+from softpro_sandbox.query_params import ContactQuery
 from softpro_sandbox.records.codec import Record
 from softpro_sandbox.records.contacts import contact_id
-from softpro_sandbox.routes.access import IfMatch, ReadsContacts, TheWorld, WritesContacts, errors
-from softpro_sandbox.routes.records import change, create, page_response, read
-from softpro_sandbox.world import EntityType
+from softpro_sandbox.response_models import Contact, ContactPage
+from softpro_sandbox.routes.dependencies import IfMatch, ReadsContacts, TheWorld, WritesContacts, errors
+from softpro_sandbox.routes.record_operations import change, create, page_response, read
+from softpro_sandbox.state import EntityType
 
 router = APIRouter(prefix="/contacts", tags=["contacts"])
 _KIND = EntityType.CONTACT

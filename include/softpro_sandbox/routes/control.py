@@ -8,20 +8,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.responses import Response, StreamingResponse
 
-from softpro_sandbox.answers import DocumentAnswer
-from softpro_sandbox.documents.contents import Made
-from softpro_sandbox.documents.filing import file_document
-from softpro_sandbox.documents.seeds import PDF
+from softpro_sandbox.documents.content import Made
+from softpro_sandbox.documents.create import file_document
+from softpro_sandbox.documents.seed_data import PDF
 from softpro_sandbox.errors import ApiError
 from softpro_sandbox.models import DocumentMetadata, DocumentType
 from softpro_sandbox.oauth.grants import Grant
-from softpro_sandbox.office import change_batches
-from softpro_sandbox.raw import add_raw
+from softpro_sandbox.random_changes import change_batches
+from softpro_sandbox.raw_records import add_raw
 from softpro_sandbox.records.codec import decode
-from softpro_sandbox.routes.access import TheWorld
-from softpro_sandbox.routes.records import one_response, remove, true_version
+from softpro_sandbox.response_models import DocumentAnswer
+from softpro_sandbox.routes.dependencies import TheWorld
+from softpro_sandbox.routes.record_operations import one_response, remove, true_version
+from softpro_sandbox.state import EntityType, World
 from softpro_sandbox.switches import Switches
-from softpro_sandbox.world import EntityType, World
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox control"])
 

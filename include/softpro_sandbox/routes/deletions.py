@@ -6,12 +6,12 @@ import msgspec
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from softpro_sandbox.answers import DeletionPage
 from softpro_sandbox.clock import iso, parse_ms
 from softpro_sandbox.errors import ApiError
-from softpro_sandbox.queries import DeletionQuery
-from softpro_sandbox.routes.access import ReadsTransactions, TheWorld, errors
-from softpro_sandbox.routes.records import JSON, limit_of, pagination
+from softpro_sandbox.query_params import DeletionQuery
+from softpro_sandbox.response_models import DeletionPage
+from softpro_sandbox.routes.dependencies import ReadsTransactions, TheWorld, errors
+from softpro_sandbox.routes.record_operations import JSON, limit_of, pagination
 
 router = APIRouter(prefix="/deletions", tags=["deletions"])
 

@@ -7,20 +7,20 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from softpro_sandbox.answers import DocumentAnswer
-from softpro_sandbox.documents.contents import Content
-from softpro_sandbox.documents.filing import file_document
-from softpro_sandbox.documents.forms import UPLOAD_FORM, read_upload
-from softpro_sandbox.documents.shelves import Shelf
+from softpro_sandbox.documents.content import Content
+from softpro_sandbox.documents.create import file_document
+from softpro_sandbox.documents.document_store import Shelf
+from softpro_sandbox.documents.upload_form import UPLOAD_FORM, read_upload
 from softpro_sandbox.errors import ApiError
 from softpro_sandbox.filters import document_predicate
-from softpro_sandbox.queries import DocumentQuery
+from softpro_sandbox.query_params import DocumentQuery
 from softpro_sandbox.records.codec import Record, decode
-from softpro_sandbox.routes.access import ReadsDocuments, Responses, TheWorld, WritesDocuments, errors
-from softpro_sandbox.routes.records import JSON, one_response, shown_version, true_version
-from softpro_sandbox.webhooks.happenings import of_document
-from softpro_sandbox.webhooks.telling import tell
-from softpro_sandbox.world import EntityType, World
+from softpro_sandbox.response_models import DocumentAnswer
+from softpro_sandbox.routes.dependencies import ReadsDocuments, Responses, TheWorld, WritesDocuments, errors
+from softpro_sandbox.routes.record_operations import JSON, one_response, shown_version, true_version
+from softpro_sandbox.state import EntityType, World
+from softpro_sandbox.webhooks.events import of_document
+from softpro_sandbox.webhooks.notify import tell
 
 router = APIRouter(prefix="/transactions/{orderId}/documents", tags=["documents"])
 _KIND = EntityType.TRANSACTION

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from softpro_sandbox.gate import API_BASE
-from softpro_sandbox.pages import page
-from softpro_sandbox.routes.access import TheWorld
+from softpro_sandbox.html_pages import page
+from softpro_sandbox.middleware import API_BASE
 from softpro_sandbox.routes.control import list_organizations
+from softpro_sandbox.routes.dependencies import TheWorld
 from softpro_sandbox.switches import Switches
 
 router = APIRouter(include_in_schema=False)

@@ -7,17 +7,17 @@ with, or the order's.
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from softpro_sandbox.answers import PartyAnswer
-from softpro_sandbox.catalogue import etag_of
 from softpro_sandbox.errors import ApiError
 from softpro_sandbox.models import PartyCreate, PartyPatch
+from softpro_sandbox.record_store import etag_of
 from softpro_sandbox.records.codec import Record, decode, encode
 from softpro_sandbox.records.parties import added, changed, found, free_id, listed
-from softpro_sandbox.routes.access import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
-from softpro_sandbox.routes.records import JSON, amend, check_match, one_response, shown_version, true_version
-from softpro_sandbox.webhooks.happenings import of_party
-from softpro_sandbox.webhooks.telling import tell
-from softpro_sandbox.world import EntityType
+from softpro_sandbox.response_models import PartyAnswer
+from softpro_sandbox.routes.dependencies import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
+from softpro_sandbox.routes.record_operations import JSON, amend, check_match, one_response, shown_version, true_version
+from softpro_sandbox.state import EntityType
+from softpro_sandbox.webhooks.events import of_party
+from softpro_sandbox.webhooks.notify import tell
 
 router = APIRouter(prefix="/transactions/{orderId}/parties", tags=["parties"])
 _KIND = EntityType.TRANSACTION

@@ -4,8 +4,8 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from softpro_sandbox.answers import Profile
-from softpro_sandbox.routes.access import AnyGrant, TheWorld, errors
+from softpro_sandbox.response_models import Profile
+from softpro_sandbox.routes.dependencies import AnyGrant, TheWorld, errors
 
 router = APIRouter(prefix="/user", tags=["profile"])
 

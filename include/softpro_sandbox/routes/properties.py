@@ -3,17 +3,17 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from softpro_sandbox.answers import PropertyAnswer
-from softpro_sandbox.catalogue import etag_of
 from softpro_sandbox.models import PropertyPatch
+from softpro_sandbox.record_store import etag_of
 from softpro_sandbox.records.changes import merged, stamped
 from softpro_sandbox.records.codec import Record, decode, encode
 from softpro_sandbox.records.properties import parted, property_id, whole
-from softpro_sandbox.routes.access import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
-from softpro_sandbox.routes.records import check_match, one_response, shown_version, true_version
-from softpro_sandbox.webhooks.happenings import of_property
-from softpro_sandbox.webhooks.telling import tell
-from softpro_sandbox.world import EntityType
+from softpro_sandbox.response_models import PropertyAnswer
+from softpro_sandbox.routes.dependencies import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
+from softpro_sandbox.routes.record_operations import check_match, one_response, shown_version, true_version
+from softpro_sandbox.state import EntityType
+from softpro_sandbox.webhooks.events import of_property
+from softpro_sandbox.webhooks.notify import tell
 
 router = APIRouter(prefix="/transactions/{orderId}/property", tags=["property"])
 _KIND = EntityType.TRANSACTION

@@ -4,9 +4,9 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from softpro_sandbox.answers import StatusAnswer
 from softpro_sandbox.records.statuses import STATUSES
-from softpro_sandbox.routes.access import ReadsTransactions, errors
+from softpro_sandbox.response_models import StatusAnswer
+from softpro_sandbox.routes.dependencies import ReadsTransactions, errors
 
 router = APIRouter(prefix="/statuses", tags=["statuses"])
 

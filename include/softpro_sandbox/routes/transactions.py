@@ -5,21 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from softpro_sandbox.answers import Transaction, TransactionPage
 from softpro_sandbox.clock import iso
 from softpro_sandbox.errors import bad_field
 from softpro_sandbox.filters import select_transactions
 from softpro_sandbox.models import StatusChange, TransactionCreate, TransactionPatch
-from softpro_sandbox.queries import TransactionQuery
+from softpro_sandbox.query_params import TransactionQuery
 from softpro_sandbox.records.codec import Record, decode
 from softpro_sandbox.records.parties import with_ids
 from softpro_sandbox.records.statuses import CODES
 from softpro_sandbox.records.transactions import order_id, order_number
-from softpro_sandbox.routes.access import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
-from softpro_sandbox.routes.records import change, create, page_response, read, remove, true_version
-from softpro_sandbox.webhooks.happenings import of_order
-from softpro_sandbox.webhooks.telling import tell
-from softpro_sandbox.world import EntityType
+from softpro_sandbox.response_models import Transaction, TransactionPage
+from softpro_sandbox.routes.dependencies import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
+from softpro_sandbox.routes.record_operations import change, create, page_response, read, remove, true_version
+from softpro_sandbox.state import EntityType
+from softpro_sandbox.webhooks.events import of_order
+from softpro_sandbox.webhooks.notify import tell
 
 router = APIRouter(prefix="/transactions", tags=["transactions"])
 _KIND = EntityType.TRANSACTION

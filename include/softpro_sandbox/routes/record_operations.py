@@ -3,17 +3,17 @@
 import msgspec
 from starlette.responses import Response
 
-from softpro_sandbox.catalogue import Selection, Version, etag_of
 from softpro_sandbox.clock import iso
 from softpro_sandbox.errors import ApiError, bad_field
-from softpro_sandbox.office import change_some
-from softpro_sandbox.queries import PageQuery
+from softpro_sandbox.query_params import PageQuery
+from softpro_sandbox.random_changes import change_some
+from softpro_sandbox.record_store import Selection, Version, etag_of
 from softpro_sandbox.records.changes import merged, stamped
 from softpro_sandbox.records.codec import Record, decode, encode
+from softpro_sandbox.state import EntityType, World
 from softpro_sandbox.switches import Switches
-from softpro_sandbox.webhooks.happenings import changed, created, deleted
-from softpro_sandbox.webhooks.telling import listens, tell
-from softpro_sandbox.world import EntityType, World
+from softpro_sandbox.webhooks.events import changed, created, deleted
+from softpro_sandbox.webhooks.notify import listens, tell
 
 JSON = "application/json"
 _USUAL_LIMIT = 50

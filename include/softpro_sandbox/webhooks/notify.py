@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from softpro_sandbox.clock import to_ms
-from softpro_sandbox.webhooks.courier import Courier, Delivery
-from softpro_sandbox.webhooks.happenings import Happening
-from softpro_sandbox.webhooks.messages import Event, event_id
-from softpro_sandbox.world import World
+from softpro_sandbox.state import World
+from softpro_sandbox.webhooks.delivery import Courier, Delivery
+from softpro_sandbox.webhooks.events import Happening
+from softpro_sandbox.webhooks.wire_format import Event, event_id
 
 
 def listens(world: World, organization_id: str) -> bool:

@@ -4,9 +4,9 @@ import asyncio
 
 from softpro_sandbox.records.changes import change_contact, change_transaction
 from softpro_sandbox.records.codec import decode, encode
-from softpro_sandbox.webhooks.happenings import Happening, changed
-from softpro_sandbox.webhooks.telling import listens, tell
-from softpro_sandbox.world import EntityType, World
+from softpro_sandbox.state import EntityType, World
+from softpro_sandbox.webhooks.events import Happening, changed
+from softpro_sandbox.webhooks.notify import listens, tell
 
 _BATCH = 500
 _CHANGES = {EntityType.TRANSACTION: change_transaction, EntityType.CONTACT: change_contact}

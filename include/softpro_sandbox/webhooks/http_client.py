@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from softpro_sandbox.webhooks.courier import Post
+from softpro_sandbox.webhooks.delivery import Post
 
 ANSWER_SECONDS = 5.0
 

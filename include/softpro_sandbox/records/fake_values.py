@@ -4,9 +4,9 @@ import random
 import unicodedata
 from typing import Any
 
-from softpro_sandbox.records import words
+from softpro_sandbox.records import word_lists
+from softpro_sandbox.records.cities import PLACES, Place
 from softpro_sandbox.records.codec import Record
-from softpro_sandbox.records.places import PLACES, Place
 
 COUNTRY = "US"
 
@@ -14,13 +14,14 @@ COUNTRY = "US"
 def person(rng: random.Random) -> tuple[str, str]:
     """Given and family name, one in fifty in another script."""
     if rng.random() < 0.02:
-        return rng.choice(words.OTHER_SCRIPTS)
-    return rng.choice(words.GIVEN), rng.choice(words.FAMILY)
+        return rng.choice(word_lists.OTHER_SCRIPTS)
+    return rng.choice(word_lists.GIVEN), rng.choice(word_lists.FAMILY)
 
 
 def company(rng: random.Random, kind: str) -> str:
     """A company's name for a contact type."""
-    return f"{rng.choice(words.COMPANIES)} {rng.choice(words.COMPANY_LAST.get(kind, words.COMPANY_LAST['COMPANY']))}"
+    last_words = word_lists.COMPANY_LAST.get(kind, word_lists.COMPANY_LAST["COMPANY"])
+    return f"{rng.choice(word_lists.COMPANIES)} {rng.choice(last_words)}"
 
 
 def place(rng: random.Random) -> Place:
@@ -38,16 +39,17 @@ def phone(rng: random.Random, where: Place) -> str:
 def email(rng: random.Random, given: str, family: str) -> str:
     """An address at a reserved domain; what has no Latin letters falls back to a number."""
     local = f"{_latin(given)}.{_latin(family)}".strip(".") or f"client{rng.randrange(10_000)}"
-    return f"{local}{rng.randrange(1, 100)}@{rng.choice(words.MAIL_DOMAINS)}"
+    return f"{local}{rng.randrange(1, 100)}@{rng.choice(word_lists.MAIL_DOMAINS)}"
 
 
 def address(rng: random.Random, where: Place) -> Record:
     """A street address in a place, with its county and country."""
     number = rng.randrange(1, 9900)
-    street = f"{number} {rng.choice(words.DIRECTIONS)}{rng.choice(words.STREETS)} {rng.choice(words.STREET_KINDS)}"
+    direction, street_name = rng.choice(word_lists.DIRECTIONS), rng.choice(word_lists.STREETS)
+    street = f"{number} {direction}{street_name} {rng.choice(word_lists.STREET_KINDS)}"
     record: Record = {"streetAddress": street}
     if rng.random() < 0.18:
-        record["streetAddress2"] = f"{rng.choice(words.UNITS)} {rng.randrange(1, 480)}"
+        record["streetAddress2"] = f"{rng.choice(word_lists.UNITS)} {rng.randrange(1, 480)}"
     zip_code = rng.choice(where.zips)
     if rng.random() < 0.1:
         zip_code = f"{zip_code}-{rng.randrange(1000, 9999)}"

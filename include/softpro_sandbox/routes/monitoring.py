@@ -7,13 +7,13 @@ from fastapi import APIRouter, Query
 from pydantic import AnyHttpUrl
 from starlette.responses import Response
 
-from softpro_sandbox.answers import CallAnswer
 from softpro_sandbox.errors import ApiError
-from softpro_sandbox.routes.access import TheWorld
+from softpro_sandbox.response_models import CallAnswer
 from softpro_sandbox.routes.control import Body, OrganizationId, organization_of
-from softpro_sandbox.routes.records import JSON
-from softpro_sandbox.webhooks.courier import Courier, Receiver
-from softpro_sandbox.world import World
+from softpro_sandbox.routes.dependencies import TheWorld
+from softpro_sandbox.routes.record_operations import JSON
+from softpro_sandbox.state import World
+from softpro_sandbox.webhooks.delivery import Courier, Receiver
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox control"])
 
@@ -35,7 +35,9 @@ async def register_webhook(world: TheWorld, order: WebhookOrder) -> dict[str, An
     receiver = Receiver(str(order.url), order.secret)
     courier = world.couriers.get(chosen)
     if courier is None:
-        from softpro_sandbox.webhooks.post import open_post  # loads an HTTP client, which not every sandbox needs
+        from softpro_sandbox.webhooks.http_client import (
+            open_post,  # loads an HTTP client, which not every sandbox needs
+        )
 
         world.couriers[chosen] = Courier(receiver, world.clock, world.time, world.stats.webhooks, open_post)
     else:

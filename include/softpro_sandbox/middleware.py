@@ -9,13 +9,13 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from softpro_sandbox.clock import http_date, to_ms
+from softpro_sandbox.connection_faults import LostAnswer, Reset, drip
 from softpro_sandbox.errors import ApiError, error_response
 from softpro_sandbox.faults import Fault, plan
-from softpro_sandbox.limits import Allowance, count, headers
 from softpro_sandbox.oauth.grants import Grant
+from softpro_sandbox.rate_limit import Allowance, count, headers
+from softpro_sandbox.state import World
 from softpro_sandbox.stats import Arrival, kind_of
-from softpro_sandbox.transport import LostAnswer, Reset, drip
-from softpro_sandbox.world import World
 
 API_BASE = "/api/v1"
 _LOG = logging.getLogger(__name__)

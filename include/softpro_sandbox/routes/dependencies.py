@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import OAuth2AuthorizationCodeBearer, SecurityScopes
 
-from softpro_sandbox.answers import ErrorAnswer
 from softpro_sandbox.errors import ApiError
 from softpro_sandbox.oauth.grants import Grant
 from softpro_sandbox.oauth.scopes import SCOPES
-from softpro_sandbox.world import World
+from softpro_sandbox.response_models import ErrorAnswer
+from softpro_sandbox.state import World
 
 _OAUTH = OAuth2AuthorizationCodeBearer(
     authorizationUrl="/oauth/authorize",

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from softpro_sandbox.documents.contents import Uploaded
+from softpro_sandbox.documents.content import Uploaded
 from softpro_sandbox.errors import bad_field
 from softpro_sandbox.models import DocumentMetadata
 

@@ -1,12 +1,12 @@
 """A new document, uploaded or made, goes onto its order's shelf."""
 
 from softpro_sandbox.clock import iso
-from softpro_sandbox.documents.contents import Content
+from softpro_sandbox.documents.content import Content
 from softpro_sandbox.models import DocumentMetadata
 from softpro_sandbox.records.codec import Record
-from softpro_sandbox.webhooks.happenings import of_document
-from softpro_sandbox.webhooks.telling import tell
-from softpro_sandbox.world import World
+from softpro_sandbox.state import World
+from softpro_sandbox.webhooks.events import of_document
+from softpro_sandbox.webhooks.notify import tell
 
 
 def file_document(

@@ -4,10 +4,10 @@ import random
 from collections.abc import Iterator
 
 from softpro_sandbox.clock import DAY_MS, iso, parse_ms
-from softpro_sandbox.documents.contents import Made
-from softpro_sandbox.records import people
+from softpro_sandbox.documents.content import Made
+from softpro_sandbox.records import fake_values
 from softpro_sandbox.records.codec import Record
-from softpro_sandbox.records.timeline import EPOCH_MS
+from softpro_sandbox.records.dates import EPOCH_MS
 
 ALWAYS = frozenset({"documentId", "orderId", "uploadedAt", "lastModifiedAt"})
 PDF = "application/pdf"
@@ -52,11 +52,11 @@ def generate(organization_id: str, order_id: str, order: Record) -> Iterator[tup
             "versionNotes": "Corrected legal description." if rng.random() < 0.1 else None,
             "description": f"{name}, as received" if rng.random() < 0.5 else None,
             "tags": rng.sample(("urgent", "recorded", "wet signature"), k=rng.randrange(3)),
-            "customFields": people.custom_fields(rng) if rng.random() < 0.2 else {},
+            "customFields": fake_values.custom_fields(rng) if rng.random() < 0.2 else {},
             "uploadedAt": iso(uploaded),
             "lastModifiedAt": iso(modified),
         }
-        yield people.with_gaps(rng, record, ALWAYS), modified, content
+        yield fake_values.with_gaps(rng, record, ALWAYS), modified, content
 
 
 def _created(order: Record) -> int:

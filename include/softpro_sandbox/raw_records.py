@@ -2,12 +2,12 @@
 
 from itertools import count
 
-from softpro_sandbox.catalogue import Catalogue
 from softpro_sandbox.clock import parse_ms
+from softpro_sandbox.record_store import Catalogue
 from softpro_sandbox.records.codec import decode
-from softpro_sandbox.webhooks.happenings import created, updated
-from softpro_sandbox.webhooks.telling import tell
-from softpro_sandbox.world import ID_FIELDS, EntityType, World
+from softpro_sandbox.state import ID_FIELDS, EntityType, World
+from softpro_sandbox.webhooks.events import created, updated
+from softpro_sandbox.webhooks.notify import tell
 
 
 def add_raw(world: World, organization_id: str, entity: EntityType, body: bytes) -> str:

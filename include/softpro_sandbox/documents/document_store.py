@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from softpro_sandbox.catalogue import Catalogue
-from softpro_sandbox.documents import seeds
-from softpro_sandbox.documents.contents import Content
+from softpro_sandbox.documents import seed_data
+from softpro_sandbox.documents.content import Content
+from softpro_sandbox.record_store import Catalogue
 from softpro_sandbox.records.codec import Record, encode
 
 
@@ -26,7 +26,7 @@ class Shelf:
     def next_id(self) -> str:
         """An id that no document of the order has had."""
         self.last += 1
-        return seeds.document_id(self.order_id, self.last)
+        return seed_data.document_id(self.order_id, self.last)
 
     def add(self, record: Record, content: Content, modified: int, surfaces: float) -> bytes:
         """Put a document on the shelf, for readers from `surfaces` on (milliseconds); answers its bytes."""
@@ -63,7 +63,7 @@ class Shelves:
 
     def _fill(self, shelf: Shelf, order: Record) -> None:
         rows = []
-        for record, modified, content in seeds.generate(self.organization_id, shelf.order_id, order):
+        for record, modified, content in seed_data.generate(self.organization_id, shelf.order_id, order):
             shelf.last += 1
             shelf.contents[record["documentId"]] = content
             rows.append((record["documentId"], modified, encode(record)))

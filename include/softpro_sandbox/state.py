@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from softpro_sandbox.catalogue import Catalogue, Version
 from softpro_sandbox.clock import Clock, to_ms
-from softpro_sandbox.documents.shelves import Shelf, Shelves
+from softpro_sandbox.documents.document_store import Shelf, Shelves
 from softpro_sandbox.oauth.grants import Grants
+from softpro_sandbox.record_store import Catalogue, Version
 from softpro_sandbox.records import contacts, properties, transactions
 from softpro_sandbox.records.codec import Record, decode
 from softpro_sandbox.records.contacts import Card
 from softpro_sandbox.stats import Stats
 from softpro_sandbox.switches import Switches
-from softpro_sandbox.webhooks.courier import Courier
+from softpro_sandbox.webhooks.delivery import Courier
 
 
 class EntityType(StrEnum):

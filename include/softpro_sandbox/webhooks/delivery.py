@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from softpro_sandbox.clock import Clock, to_ms
-from softpro_sandbox.webhooks.messages import Event, body_of, headers
+from softpro_sandbox.webhooks.wire_format import Event, body_of, headers
 
 Post = Callable[[str, bytes, dict[str, str]], Awaitable[bool]]
 """Posts a body with headers to an address; whether it was taken."""
