@@ -23,6 +23,7 @@ class SoftProPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        from softpro_web.app import URL_PREFIX, create_app
+        from softpro_web.app import create_app
+        from softpro_web.paths import URL_PREFIX
 
         return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "SoftPro 360"}]

@@ -9,10 +9,10 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.alias_generators import to_camel
 
-from softpro_web.answers import DESCRIBED, install
-from softpro_web.bodies import BodyLimit
 from softpro_web.deps import recognize
-from softpro_web.door import Door
+from softpro_web.middleware.authentication import Door
+from softpro_web.middleware.body_limit import BodyLimit
+from softpro_web.responses import DESCRIBED, install
 from softpro_web.routes import (
     access,
     conflicts,
@@ -31,7 +31,6 @@ from softpro_web.routes import (
     write_back,
 )
 
-URL_PREFIX = "/api/v1/integrations/softpro"
 OPEN = (("GET", "/callback"), ("GET", "/health"), ("POST", "/webhooks/{integration_id}"))
 """What asks for no login: each says why."""
 

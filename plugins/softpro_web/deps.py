@@ -20,8 +20,8 @@ from softpro.db import access_scopes, call_limit
 from softpro.db.database import Database
 from softpro.orchestration.hook import database
 from softpro.services import Services, services
-from softpro_web.callers import Caller
-from softpro_web.storable import Storable
+from softpro_web.body_validation import Storable
+from softpro_web.principal import Caller
 
 SYNC_DAG, REMAP_DAG, PUSH_DAG = "softpro_sync", "softpro_remap", "softpro_write_back"
 CSRF_HEADER = "X-Requested-With"

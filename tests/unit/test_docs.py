@@ -176,7 +176,7 @@ def test_the_readme_names_only_routes_that_exist() -> None:
 
 
 def test_every_error_code_of_the_api_is_documented() -> None:
-    source = (ROOT / "plugins" / "softpro_web" / "answers.py").read_text(encoding="utf-8")
+    source = (ROOT / "plugins" / "softpro_web" / "responses.py").read_text(encoding="utf-8")
     answered = {*re.findall(r'\(\w+, (\d{3}), "([A-Z_]+)"\)', source), *re.findall(r'(\d{3}): "([A-Z_]+)"', source)}
     documented = {(row[0], row[1].strip("`")) for row in rows(section(doc("http-api.md"), "Errors"))}
     # Consent is refused on the callback only, which redirects.

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 WEB = Path(__file__).resolve().parents[2] / "plugins" / "softpro_web"
-FILES = [*WEB.glob("routes/*.py"), WEB / "runs.py"]
+FILES = [*WEB.glob("routes/*.py"), WEB / "dag_runs.py"]
 FOR_CALLERS = {
     ("integrations", "get"),
     ("integrations", "find"),
     ("integrations", "every"),
-    ("cases", "get"),
-    ("logs", "get"),
-    ("logs", "of_run"),
+    ("quarantine_cases", "get"),
+    ("sync_logs", "get"),
+    ("sync_logs", "of_run"),
 }
-KNOWN = {("runs.py", "_read")}  # the log that this very request announced
+KNOWN = {("dag_runs.py", "_read")}  # the log that this very request announced
 
 
 def calls(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -32,18 +32,18 @@ def calls(path: Path) -> Iterator[tuple[str, str, str]]:
                     yield function.name, module, name
 
 
-def test_whoever_starts_a_run_is_counted() -> None:
-    """Whatever a request's wait for a run is given to, is given a `Starter`, too."""
-    waiting = {
-        f"{path.name}: {function.name}": takes
-        for path in FILES
+def test_every_route_that_starts_a_run_counts_it() -> None:
+    """Each route that takes a `Launcher` takes a `Starter`, too, whose calls are limited."""
+    launching = {
+        f"{path.name}: {function.name}": annotations
+        for path in WEB.glob("routes/*.py")
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for takes in [{ast.unparse(each.annotation) for each in function.args.args if each.annotation}]
-        if "Wait" in takes
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and function.decorator_list
+        for annotations in [{ast.unparse(each.annotation) for each in function.args.args if each.annotation}]
+        if "Launcher" in annotations
     }
-    assert [name for name, takes in waiting.items() if "Starter" not in takes] == []
-    assert waiting
+    assert launching
+    assert [name for name, annotations in launching.items() if "Starter" not in annotations] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from softpro_web.storable import DEEPEST, problems
+from softpro_web.body_validation import DEEPEST, problems
 
 
 def refused(body: str) -> list[tuple[tuple[str | int, ...], str]]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from softpro.db import access_scopes
 from softpro.db.access_scopes import Confinement
 from softpro_web.deps import Configurer, DatabaseDep
-from softpro_web.models import Answer, ListAnswer, Meta
-from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
-from softpro_web.settings_models import ConfinementBody, ConfinementOut
+from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.settings import ConfinementBody, ConfinementOut
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 
 router = APIRouter()
 
@@ -20,8 +18,8 @@ router = APIRouter()
 def read(
     user: Configurer,
     database: DatabaseDep,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> ListAnswer[ConfinementOut]:
     """Who is confined, and to what, as far as the caller may see it; everybody else may see all organizations."""
     with database.connect() as connection:

@@ -23,18 +23,11 @@ from softpro.writeback.conflicts import Conflict, Status
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal, reverse
 from softpro.writeback.review import Choices, Value
-from softpro_web.answers import exactly
-from softpro_web.conflict_models import (
-    ConflictOut,
-    EndedOut,
-    ResolveBody,
-    ResolveSomeBody,
-    ReverseBody,
-    WholeConflict,
-)
 from softpro_web.deps import DatabaseDep, Operator
-from softpro_web.models import Answer, ListAnswer, Meta
-from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.conflicts import ConflictOut, EndedOut, ResolveBody, ResolveSomeBody, ReverseBody, WholeConflict
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.responses import exactly
 
 router = APIRouter(prefix="/conflicts")
 
@@ -63,8 +56,8 @@ def list_conflicts(
     integration_id: IntegrationId,
     status: Status | None = None,
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> Response:
     """The integration's conflicts, newest first: all of them, or those that are open, or were resolved."""
     with database.connect() as connection:

@@ -16,7 +16,8 @@ from softpro.errors import SoftProError, StateError
 from softpro.settings import WebSettings, load
 from softpro.timestamps import format_milliseconds
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
-from softpro_web.models import Answer, AuthorizationUrl, ConnectBody, Done, Outage, Status
+from softpro_web.models.base import Answer, Done
+from softpro_web.models.connection import AuthorizationUrl, ConnectBody, Outage, Status
 
 COOKIE = "softpro_connect"
 COOKIE_SECONDS = 600

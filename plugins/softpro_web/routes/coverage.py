@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query
 from softpro.analysis.coverage import coverage
 from softpro.analysis.field_profile import refresh as look
 from softpro.entities import EntityType
-from softpro_web.coverage_models import CoverageOut
 from softpro_web.deps import DatabaseDep, Reader
-from softpro_web.models import Answer
+from softpro_web.models.base import Answer
+from softpro_web.models.coverage import CoverageOut
 
 router = APIRouter()
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from softpro.db.health import health as look
 from softpro_web.deps import DatabaseDep, Reader
-from softpro_web.health_models import Alive, HealthOut
-from softpro_web.models import Answer
+from softpro_web.models.base import Answer
+from softpro_web.models.health import Alive, HealthOut
 
 router = APIRouter(prefix="/health")
 

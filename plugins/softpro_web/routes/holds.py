@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query
 from softpro.quality import holds
 from softpro.quality.holds import Hold, Status
 from softpro_web.deps import DatabaseDep, Operator, Reader
-from softpro_web.hold_models import ApproveBody, HoldOut, RejectBody
-from softpro_web.models import Answer, ListAnswer, Meta
-from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
+from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.holds import ApproveBody, HoldOut, RejectBody
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 
 router = APIRouter(prefix="/holds")
 
@@ -23,8 +23,8 @@ def read(
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
     status: Status | None = None,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> ListAnswer[HoldOut]:
     """The integration's holds, newest first: of one status, or all."""
     with database.connect() as connection:

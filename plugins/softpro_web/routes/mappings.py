@@ -15,10 +15,11 @@ from softpro.entities import EntityType, Mode
 from softpro.mapping import repository
 from softpro.mapping.repository import Replaced
 from softpro.sync import remap as remapping
-from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader
-from softpro_web.mapping_models import Change, InForce, RemapBody, RemapOffer, Updated
-from softpro_web.models import Answer, MappingOut, MappingsBody, Started, SyncResult
-from softpro_web.runs import Launch
+from softpro_web.dag_runs import Launcher
+from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader, Starter
+from softpro_web.models.base import Answer
+from softpro_web.models.mappings import Change, InForce, MappingOut, MappingsBody, RemapBody, RemapOffer, Updated
+from softpro_web.models.sync import Started, SyncResult
 
 UPDATED, NO_CHANGE = "Mappings updated successfully", "Mappings are as they were"
 
@@ -55,10 +56,11 @@ def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Upda
 @router.post("/mappings/remap", responses={202: {"model": Answer[Started]}})
 async def remap(
     body: RemapBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
-    return await launch.run(body.integration_id, body.entity_type, dag_id=REMAP_DAG, mode=Mode.REMAP, conf={})
+    return await launcher.run(user, body.integration_id, body.entity_type, dag_id=REMAP_DAG, mode=Mode.REMAP, conf={})
 
 
 def updated(connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced]) -> Updated:

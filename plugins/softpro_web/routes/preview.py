@@ -11,8 +11,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from softpro.analysis.preview import DEFAULT_RECORDS, Chosen
 from softpro.analysis.preview import preview as show
 from softpro_web.deps import DatabaseDep, Operator
-from softpro_web.mapping_models import PreviewBody, PreviewOut
-from softpro_web.models import Answer
+from softpro_web.models.base import Answer
+from softpro_web.models.mappings import PreviewBody, PreviewOut
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 

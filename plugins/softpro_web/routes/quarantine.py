@@ -17,10 +17,10 @@ from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case, Resolution, Wanted
 from softpro.sync import replay as replaying
 from softpro.sync.corrections import edit as correct
-from softpro_web.callers import Caller
-from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator
-from softpro_web.models import Answer, ListAnswer, Meta, SyncResult
-from softpro_web.quarantine_models import (
+from softpro_web.dag_runs import Launcher
+from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator, Starter
+from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.quarantine import (
     WITHOUT_NUL,
     CaseOut,
     DiscardBody,
@@ -30,8 +30,9 @@ from softpro_web.quarantine_models import (
     ReplayStarted,
     WholeCase,
 )
-from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
-from softpro_web.runs import Launch
+from softpro_web.models.sync import SyncResult
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.principal import Caller
 
 router = APIRouter(prefix="/quarantine")
 Text = Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)]
@@ -52,8 +53,8 @@ def list_cases(
     column: Text = None,
     rule: Text = None,
     resolution: Resolution = Resolution.OPEN,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> ListAnswer[CaseOut]:
     """The integration's cases, the one that failed last first; open ones unless another resolution is named.
 
@@ -82,14 +83,15 @@ def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
 async def edit(
     case_id: UUID,
     body: EditBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
     """Corrects the case's record and replays it. Where another run works on the stream, the next one loads it."""
-    record = _record(await launch.request.body())
-    case = await run_in_threadpool(_correct, launch.database, case_id, record, launch.user)
+    record = _record(await launcher.request.body())
+    case = await run_in_threadpool(_correct, launcher.database, case_id, record, user)
     replay = ReplayBody(integration_id=case.integration_id, entity_type=EntityType(case.entity_type), ids=[case.id])
     try:
-        return await _replay(replay, launch)
+        return await _replay(user, replay, launcher)
     except LeaseHeld as held:
         raise LeaseHeld(f"The correction is stored, and the next run loads it. {held}", held.log_id) from held
 
@@ -97,10 +99,11 @@ async def edit(
 @router.post("/replay", responses={202: {"model": Answer[ReplayStarted]}})
 async def replay(
     body: ReplayBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[ReplayResult] | Answer[ReplayStarted]:
     """Maps, checks and loads the records of open cases again: the result when it ends within the wait, else 202."""
-    return await _replay(body, launch)
+    return await _replay(user, body, launcher)
 
 
 @router.post("/{case_id}/discard")
@@ -111,8 +114,9 @@ def discard(case_id: UUID, body: DiscardBody, user: Operator, database: Database
         return Answer(data=_case_out(quarantine_cases.discard(connection, case.id, body.reason, user.name)))
 
 
-async def _replay(body: ReplayBody, launch: Launch) -> Answer[ReplayResult] | Answer[ReplayStarted]:
-    answer = await launch.run(
+async def _replay(user: Caller, body: ReplayBody, launcher: Launcher) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+    answer = await launcher.run(
+        user,
         body.integration_id,
         body.entity_type,
         dag_id=REMAP_DAG,
@@ -122,7 +126,7 @@ async def _replay(body: ReplayBody, launch: Launch) -> Answer[ReplayResult] | An
             connection, integration.id, body.entity_type, body.ids or []
         ),
     )
-    left = await run_in_threadpool(_left, launch.database, body.integration_id, body.entity_type, body.ids)
+    left = await run_in_threadpool(_left, launcher.database, body.integration_id, body.entity_type, body.ids)
     if isinstance(answer.data, SyncResult):
         return Answer(data=ReplayResult(**answer.data.model_dump(), left=left))
     return Answer(data=ReplayStarted(**answer.data.model_dump(), left=left))

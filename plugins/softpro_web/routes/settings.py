@@ -10,8 +10,8 @@ from fastapi import APIRouter
 from softpro.db import integration_settings
 from softpro.db.database import Connection
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
-from softpro_web.models import Answer
-from softpro_web.settings_models import SettingsBody, SettingsOut
+from softpro_web.models.base import Answer
+from softpro_web.models.settings import SettingsBody, SettingsOut
 
 CLIENT = {"client_id", "client_secret"}
 

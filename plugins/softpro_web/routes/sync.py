@@ -11,22 +11,12 @@ from softpro.db import integrations, sync_logs
 from softpro.db.sync_logs import Status, SyncLog
 from softpro.entities import LONGEST_ID, EntityType, Mode
 from softpro.timestamps import format_milliseconds
-from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader
-from softpro_web.models import (
-    Answer,
-    ListAnswer,
-    LogOut,
-    Meta,
-    Started,
-    SyncBody,
-    SyncRecordBody,
-    SyncResult,
-    WholeLogOut,
-)
-from softpro_web.runs import Launch
-
-LARGEST_PAGE = 200
-LARGEST_OFFSET = 1_000_000_000
+from softpro_web.dag_runs import Launcher
+from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader, Starter
+from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.sync import LogOut, Started, SyncBody, SyncRecordBody, SyncResult, WholeLogOut
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.principal import Caller
 
 RecordId = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Out = TypeVar("Out", bound=LogOut)
@@ -37,39 +27,43 @@ router = APIRouter(prefix="/sync")
 @router.post("/transactions", responses={202: {"model": Answer[Started]}})
 async def sync_transactions(
     body: SyncBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Syncs the integration's transactions: the result when it ends within the wait, else 202 and where to look."""
-    return await _sync(EntityType.TRANSACTION, body, launch)
+    return await _sync(user, EntityType.TRANSACTION, body, launcher)
 
 
 @router.post("/contacts", responses={202: {"model": Answer[Started]}})
 async def sync_contacts(
     body: SyncBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
-    return await _sync(EntityType.CONTACT, body, launch)
+    return await _sync(user, EntityType.CONTACT, body, launcher)
 
 
 @router.post("/transactions/{order_id}", responses={202: {"model": Answer[Started]}})
 async def sync_transaction(
     order_id: RecordId,
     body: SyncRecordBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
-    return await _sync(EntityType.TRANSACTION, body, launch, order_id)
+    return await _sync(user, EntityType.TRANSACTION, body, launcher, order_id)
 
 
 @router.post("/contacts/{contact_id}", responses={202: {"model": Answer[Started]}})
 async def sync_contact(
     contact_id: RecordId,
     body: SyncRecordBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
-    return await _sync(EntityType.CONTACT, body, launch, contact_id)
+    return await _sync(user, EntityType.CONTACT, body, launcher, contact_id)
 
 
 @router.get("/logs")
@@ -79,8 +73,8 @@ def read_logs(
     integration_id: Annotated[UUID, Query(alias="integrationId")],
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
     status: Status | None = None,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> ListAnswer[LogOut]:
     """The integration's sync logs, newest first."""
     with database.connect() as connection:
@@ -101,11 +95,16 @@ def read_log(log_id: UUID, user: Reader, database: DatabaseDep) -> Answer[WholeL
 
 
 async def _sync(
-    entity_type: EntityType, body: SyncBody | SyncRecordBody, launch: Launch, record: str | None = None
+    user: Caller,
+    entity_type: EntityType,
+    body: SyncBody | SyncRecordBody,
+    launcher: Launcher,
+    record: str | None = None,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Starts a run over the stream, or over one `record` of it."""
     mode = body.mode if isinstance(body, SyncBody) else Mode.RECORDS
-    return await launch.run(
+    return await launcher.run(
+        user,
         body.integration_id,
         entity_type,
         dag_id=SYNC_DAG,

@@ -13,17 +13,10 @@ from softpro.mapping import repository
 from softpro.mapping.diff import diff
 from softpro.mapping.document import as_json
 from softpro_web.deps import Configurer, DatabaseDep, Reader
-from softpro_web.mapping_models import (
-    LATEST_VERSION,
-    DiffOut,
-    RollbackBody,
-    Updated,
-    VersionOut,
-    WholeVersionOut,
-)
-from softpro_web.models import Answer, ListAnswer, Meta
+from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.mappings import LATEST_VERSION, DiffOut, RollbackBody, Updated, VersionOut, WholeVersionOut
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.routes.mappings import updated
-from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
 
 IntegrationId = Annotated[UUID, Query(alias="integrationId")]
 OfType = Annotated[EntityType, Query(alias="entityType")]
@@ -37,8 +30,8 @@ def versions(
     entity_type: OfType,
     user: Reader,
     database: DatabaseDep,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> ListAnswer[VersionOut]:
     """Every set of the entity type that stands or stood, the latest first."""
     with database.connect() as connection:

@@ -22,10 +22,9 @@ from softpro.webhooks.deliveries import MAX_ATTEMPTS, Arrival, Verdict
 from softpro.webhooks.events import About, Event, Status, Wanted
 from softpro.webhooks.verify import LARGEST_BODY, LONGEST_TEXT, WINDOW
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
-from softpro_web.models import Answer, Done, ListAnswer, Meta
-from softpro_web.quarantine_models import WITHOUT_NUL
-from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
-from softpro_web.webhook_models import (
+from softpro_web.models.base import Answer, Done, ListAnswer, Meta
+from softpro_web.models.quarantine import WITHOUT_NUL
+from softpro_web.models.webhooks import (
     EventOut,
     Retried,
     RetryBody,
@@ -35,6 +34,7 @@ from softpro_web.webhook_models import (
     WebhookConfigBody,
     WholeEvent,
 )
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 
 KEPT_HEADERS = ("content-type", "user-agent", "x-softpro-delivery")
 LONGEST_HEADER = 500
@@ -72,8 +72,8 @@ def list_events(
         str | None,
         Query(alias="eventType", max_length=LONGEST_TEXT, pattern=WITHOUT_NUL, description="ORDER_CLOSED, …"),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> ListAnswer[EventOut]:
     """The integration's events, newest first, without their payloads."""
     with database.connect() as connection:

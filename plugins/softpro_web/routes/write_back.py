@@ -14,13 +14,14 @@ from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.writeback import delete_guard
 from softpro.writeback.dry_run import dry_run
-from softpro_web.answers import exactly
-from softpro_web.callers import Caller
-from softpro_web.deps import PUSH_DAG, DatabaseDep, Operator
-from softpro_web.models import Answer, ListAnswer, Meta, Started, SyncResult
-from softpro_web.routes.sync import LARGEST_OFFSET, LARGEST_PAGE
-from softpro_web.runs import Launch
-from softpro_web.write_back_models import DeletesBody, DeletesOut, OutgoingOut, PushBody
+from softpro_web.dag_runs import Launcher
+from softpro_web.deps import PUSH_DAG, DatabaseDep, Operator, Starter
+from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.sync import Started, SyncResult
+from softpro_web.models.write_back import DeletesBody, DeletesOut, OutgoingOut, PushBody
+from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.principal import Caller
+from softpro_web.responses import exactly
 
 router = APIRouter()
 
@@ -31,8 +32,8 @@ def list_outbox(
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    offset: Offset = 0,
 ) -> Response:
     """What a push would send now of each record that was changed here, and why, or why not: a dry run, which sends
     nothing.
@@ -52,39 +53,43 @@ def list_outbox(
 @router.post("/push/transactions", responses={202: {"model": Answer[Started]}})
 async def push_transactions(
     body: PushBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of transactions that are due: the result when it ends within the wait, else 202."""
-    return await _push(EntityType.TRANSACTION, body, launch)
+    return await _push(user, EntityType.TRANSACTION, body, launcher)
 
 
 @router.post("/push/contacts", responses={202: {"model": Answer[Started]}})
 async def push_contacts(
     body: PushBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of contacts that are due: the result when it ends within the wait, else 202."""
-    return await _push(EntityType.CONTACT, body, launch)
+    return await _push(user, EntityType.CONTACT, body, launcher)
 
 
 @router.post("/push/transactions/{roi_id}", responses={202: {"model": Answer[Started]}})
 async def push_transaction(
     roi_id: UUID,
     body: PushBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of one transaction, by its id in roi.transactions, due or not."""
-    return await _push(EntityType.TRANSACTION, body, launch, roi_id)
+    return await _push(user, EntityType.TRANSACTION, body, launcher, roi_id)
 
 
 @router.post("/push/contacts/{roi_id}", responses={202: {"model": Answer[Started]}})
 async def push_contact(
     roi_id: UUID,
     body: PushBody,
-    launch: Launch,
+    user: Starter,
+    launcher: Launcher,
 ) -> Answer[SyncResult] | Answer[Started]:
     """Sends the changes of one contact, by its id in roi.contacts, due or not."""
-    return await _push(EntityType.CONTACT, body, launch, roi_id)
+    return await _push(user, EntityType.CONTACT, body, launcher, roi_id)
 
 
 @router.post("/outbox/deletes/approve")
@@ -113,9 +118,10 @@ def _decide(
 
 
 async def _push(
-    entity_type: EntityType, body: PushBody, launch: Launch, roi_id: UUID | None = None
+    user: Caller, entity_type: EntityType, body: PushBody, launcher: Launcher, roi_id: UUID | None = None
 ) -> Answer[SyncResult] | Answer[Started]:
-    return await launch.run(
+    return await launcher.run(
+        user,
         body.integration_id,
         entity_type,
         dag_id=PUSH_DAG,

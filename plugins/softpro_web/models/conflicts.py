@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from softpro.entities import EntityType
 from softpro.writeback.conflicts import Kind, Status
-from softpro_web.models import Model
+from softpro_web.models.base import Model
 
 MOST_AT_ONCE = 200
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from softpro_web.models import Model
+from softpro_web.models.base import Model
 
 
 class FindingOut(Model):

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from softpro_web.answers import refusal
+from softpro_web.responses import refusal
 
 
 class Door:

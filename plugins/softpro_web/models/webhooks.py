@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from softpro.webhooks.events import About
-from softpro_web.models import Model
+from softpro_web.models.base import Model
 
 
 class EventOut(Model):

@@ -8,7 +8,8 @@ from uuid import UUID
 from pydantic import Field
 
 from softpro.entities import EntityType
-from softpro_web.models import Model, Started, SyncResult
+from softpro_web.models.base import Model
+from softpro_web.models.sync import Started, SyncResult
 
 WITHOUT_NUL = r"^[^\x00]*$"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from softpro_web.models import Model
+from softpro_web.models.base import Model
 
 
 class Alive(Model):

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from softpro.db.access_scopes import LONGEST_SUBJECT, MOST_ORGANIZATIONS, Kind
 from softpro.db.integration_settings import LONGEST_SECONDS, SHORTEST_SECONDS, ConflictStrategy
 from softpro.writeback.merge_strategies import is_overridable
-from softpro_web.models import Model
+from softpro_web.models.base import Model
 
 MOST_OVERRIDES = 200
 

@@ -6,7 +6,7 @@ from typing import Literal
 from uuid import UUID
 
 from softpro.entities import EntityType
-from softpro_web.models import Model
+from softpro_web.models.base import Model
 
 
 class FieldOut(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from softpro_web.answers import HTTP_CODES, error
+from softpro_web.responses import HTTP_CODES, error
 
 MOST_BYTES = 8 * 1024 * 1024
 

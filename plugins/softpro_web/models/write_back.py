@@ -9,7 +9,7 @@ from pydantic import Field
 
 from softpro.entities import EntityType
 from softpro.writeback.dry_run import State
-from softpro_web.models import Model
+from softpro_web.models.base import Model
 
 
 class FieldOut(Model):

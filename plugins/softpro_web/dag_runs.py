@@ -18,9 +18,11 @@ from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.runs.sync import organization_streams
-from softpro_web.callers import Caller
-from softpro_web.deps import DatabaseDep, Starter, airflow_app
-from softpro_web.models import Answer, Started, SyncResult
+from softpro_web.deps import DatabaseDep, airflow_app
+from softpro_web.models.base import Answer
+from softpro_web.models.sync import Started, SyncResult
+from softpro_web.paths import airflow_root
+from softpro_web.principal import Caller
 
 POLL_SECONDS = 0.5
 DEFAULT_WAIT_SECONDS = 60
@@ -29,22 +31,22 @@ LONGEST_WAIT_SECONDS = 300
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for the result")]
 
 
-class _Launch:
+class _Launcher:
     """A request that starts a run, by somebody who may, and waits for its result: what every such route takes."""
 
     def __init__(
         self,
         request: Request,
         response: Response,
-        user: Starter,
         database: DatabaseDep,
         wait: Wait = DEFAULT_WAIT_SECONDS,
     ) -> None:
-        self.request, self.user, self.database = request, user, database
+        self.request, self.database = request, database
         self._response, self._seconds = response, wait
 
     async def run(
         self,
+        user: Caller,
         integration_id: UUID,
         entity_type: EntityType,
         *,
@@ -63,7 +65,7 @@ class _Launch:
         integration, log_id = await run_in_threadpool(
             announce,
             self.database,
-            self.user,
+            user,
             integration_id,
             entity_type,
             run_id=run_id,
@@ -87,7 +89,7 @@ class _Launch:
         return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
 
 
-Launch = Annotated[_Launch, Depends()]
+Launcher = Annotated[_Launcher, Depends()]
 
 
 def announce(
@@ -135,7 +137,7 @@ async def trigger(request: Request, dag_id: str, run_id: str, conf: dict[str, An
     origin = f"{request.url.scheme}://{request.url.netloc}"
     async with httpx.AsyncClient(transport=transport, base_url=origin) as client:
         answer = await client.post(
-            f"{_api_root(request)}/api/v2/dags/{dag_id}/dagRuns",
+            f"{airflow_root(request)}/api/v2/dags/{dag_id}/dagRuns",
             json={"dag_run_id": run_id, "logical_date": None, "conf": conf},
             headers=credentials,
         )
@@ -168,10 +170,3 @@ def _at_work(database: Database, entry: SyncLog) -> UUID | None:
 def _give_up(database: Database, log_id: UUID, failed: BaseException) -> None:
     with database.connect() as connection:
         sync_logs.fail(connection, log_id, failed)
-
-
-def _api_root(request: Request) -> str:
-    """The path that Airflow itself is served below, if any."""
-    from softpro_web.app import URL_PREFIX
-
-    return str(request.scope.get("root_path", "")).removesuffix(URL_PREFIX)

@@ -9,13 +9,26 @@ from pydantic import Field, model_validator
 
 from softpro.analysis.preview import DEFAULT_RECORDS, MOST_RECORDS
 from softpro.entities import EntityType
-from softpro.mapping.document import MappingsIn
+from softpro.mapping.document import ExpectedVersions, MappingIn, MappingsIn
 from softpro.mapping.mapping import Mapping
-from softpro_web.models import Done, Model
+from softpro_web.models.base import Done, Model
 
 LATEST_VERSION = 2**31 - 1
 
 VersionNumber = Annotated[int, Field(ge=1, le=LATEST_VERSION)]
+
+
+class MappingOut(MappingIn):
+    id: UUID
+    transformation_rule: Any = None
+
+
+class MappingsBody(Model):
+    """The whole set of each entity type that occurs in it."""
+
+    integration_id: UUID
+    mappings: MappingsIn
+    expected_versions: ExpectedVersions = None
 
 
 class VersionOut(Model):

@@ -1,0 +1,1 @@
+"""Check requests before a route sees them."""

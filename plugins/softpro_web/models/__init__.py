@@ -1,0 +1,1 @@
+"""Describe the bodies of requests and responses, one file a resource."""

@@ -1,0 +1,77 @@
+"""Bodies of syncs, and of their logs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from softpro.entities import Mode
+from softpro_web.models.base import Model
+
+
+class SyncBody(Model):
+    integration_id: UUID
+    mode: Literal[Mode.INCREMENTAL, Mode.DELTA, Mode.FULL] = Mode.INCREMENTAL
+
+
+class SyncRecordBody(Model):
+    integration_id: UUID
+
+
+class SyncResult(Model):
+    success: bool
+    entity_type: str
+    operation: str
+    records_processed: int
+    records_succeeded: int
+    records_failed: int
+    duration: int | None
+    started_at: str
+    completed_at: str | None
+
+
+class Started(Model):
+    """A run that goes on: look for its log in `sync/logs`."""
+
+    run_id: str
+    log_id: UUID
+    status: str
+
+
+class LogOut(Model):
+    id: UUID
+    sync_type: str
+    entity_type: str
+    operation: str
+    status: str
+    records_processed: int
+    records_failed: int
+    started_at: str
+    completed_at: str | None
+    duration: int | None
+    mode: str
+    reason: str | None
+    run_id: str
+    records_fetched: int
+    records_inserted: int
+    records_updated: int
+    api_requests: int
+    mapping_version: int | None
+    warnings: dict[str, int]
+    error_message: str | None
+    request_payload: dict[str, Any] | None
+    response_payload: dict[str, Any] | None
+    attempts: int
+    max_attempts: int
+    next_retry_at: str | None
+
+
+class WholeLogOut(LogOut):
+    """With whose it is, the record that it is about, and where in the program it failed, without values."""
+
+    integration_id: UUID
+    organization_id: str
+    entity_id: str | None
+    roi_entity_id: str | None
+    direction: str
+    stack_trace: str | None
