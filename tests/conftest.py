@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # the unit tests start without these imports
     from softpro.services import Services
 
     from .support.databases import Server
-    from .support.kinds import Connected, StartSandbox
-    from .support.vendor import Sandbox
+    from .support.fixture_types import Connected, StartSandbox
+    from .support.sandbox import Sandbox
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,7 +50,7 @@ def bare_database(server: Server) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """A well-behaved sandbox for the session: take an organization with `untouched()`, leave its switches alone."""
-    from .support.vendor import running
+    from .support.sandbox import running
 
     with running(organizations=400, transactions=45, contacts=12) as started:
         yield started
@@ -59,7 +59,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def start_sandbox() -> Iterator[StartSandbox]:
     """Starts a sandbox of the test's own, for tests that change switches; sizes and switches as arguments."""
-    from .support.vendor import running
+    from .support.sandbox import running
 
     with ExitStack() as stack:
 

@@ -14,7 +14,7 @@ from softpro import settings
 from softpro.commands import access, conflicts, coverage, holds, mappings, push, quarantine, webhooks
 from softpro.commands.common import Json, Organization, database, entity_types, operator, say
 from softpro.commands.progress import rotation_bar
-from softpro.commands.runner import EXIT_FAILED, EXIT_WRONG_USE, Came, of_log, run_streams
+from softpro.commands.runner import EXIT_FAILED, EXIT_WRONG_USE, RunOutcome, outcome_of, run_streams
 from softpro.connections import oauth_flow
 from softpro.db import integrations
 from softpro.db.database import open_database
@@ -133,9 +133,11 @@ def sync(
         raise UsageError("--record takes an --entity, transactions or contacts, and no --mode")
     services_ = services(database())
 
-    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+    def run(
+        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
+    ) -> RunOutcome:
         if record:
-            return of_log(
+            return outcome_of(
                 runs_sync.sync_records(
                     services_,
                     integration,
@@ -156,7 +158,7 @@ def sync(
             progress=progress,
             stage=stage,
         )
-        return of_log(log)
+        return outcome_of(log)
 
     run_streams(services_.database, organization, entity_types(entity), run, context.obj or as_json)
 
@@ -171,8 +173,10 @@ def remap(
     """Map, check and load everything again that was ever fetched, as after a change of mappings or suites."""
     database_ = database()
 
-    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
-        return of_log(
+    def run(
+        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
+    ) -> RunOutcome:
+        return outcome_of(
             runs_sync.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
         )
 
@@ -191,7 +195,9 @@ def reconcile(
     (allowed,) = settings.load(settings.ReconcileSettings)
     services_ = services(database())
 
-    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+    def run(
+        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
+    ) -> RunOutcome:
         audit = runs_reconcile.reconcile(
             services_,
             integration,
@@ -203,7 +209,7 @@ def reconcile(
             progress=progress,
             stage=stage,
         )
-        return Came(audit.as_json(), audit.line(), audit.problems())
+        return RunOutcome(audit.as_json(), audit.line(), audit.problems())
 
     run_streams(services_.database, organization, entity_types(entity), run, context.obj or as_json)
 

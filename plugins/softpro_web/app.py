@@ -10,9 +10,9 @@ from fastapi.routing import APIRoute
 from pydantic.alias_generators import to_camel
 
 from softpro_web.deps import recognize
-from softpro_web.middleware.authentication import Door
+from softpro_web.middleware.authentication import Authentication
 from softpro_web.middleware.body_limit import BodyLimit
-from softpro_web.responses import DESCRIBED, install
+from softpro_web.responses import ERROR_RESPONSES, install_error_handlers
 from softpro_web.routes import (
     access,
     conflicts,
@@ -62,15 +62,15 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        responses=DESCRIBED,
+        responses=ERROR_RESPONSES,
         generate_unique_id_function=_operation,
     )
     for resource in RESOURCES:
         app.include_router(resource.router, tags=[_module(resource.__name__)])
     app.add_middleware(BodyLimit)
-    app.add_middleware(Door, open_to_all=OPEN, recognize=recognize)
+    app.add_middleware(Authentication, open_to_all=OPEN, recognize=recognize)
     app.openapi = lambda: _description(app)  # type: ignore[method-assign]
-    install(app)
+    install_error_handlers(app)
     return app
 
 

@@ -12,8 +12,8 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 
-DEEPEST = 64
-MOST_TOLD = 20
+MAX_DEPTH = 64
+MAX_REPORTED = 20
 RECORD = "record"
 """A record of SoftPro's is judged by who reads it: what can't be stored of it is what a preview is asked for."""
 
@@ -33,7 +33,7 @@ def _wrong(body: bytes) -> list[dict[str, Any]]:
         found = problems(json.loads(body or b"null"))
     except (ValueError, RecursionError):
         return []  # no JSON: the route's own model says so
-    return [{"loc": ("body", *place), "msg": message} for place, message in islice(found, MOST_TOLD)]
+    return [{"loc": ("body", *place), "msg": message} for place, message in islice(found, MAX_REPORTED)]
 
 
 Storable = Annotated[None, Depends(_storable)]
@@ -41,8 +41,8 @@ Storable = Annotated[None, Depends(_storable)]
 
 def problems(body: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
     """Where a body holds what can't be stored, and why."""
-    if len(place) > DEEPEST:
-        yield place[:3], f"is nested more than {DEEPEST} levels deep"
+    if len(place) > MAX_DEPTH:
+        yield place[:3], f"is nested more than {MAX_DEPTH} levels deep"
     elif isinstance(body, str):
         if "\0" in body:
             yield place, "holds a NUL character"

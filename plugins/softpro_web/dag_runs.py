@@ -19,16 +19,16 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.runs.sync import organization_streams
 from softpro_web.deps import DatabaseDep, airflow_app
-from softpro_web.models.base import Answer
+from softpro_web.models.base import DataResponse
 from softpro_web.models.sync import Started, SyncResult
 from softpro_web.paths import airflow_root
-from softpro_web.principal import Caller
+from softpro_web.principal import Principal
 
 POLL_SECONDS = 0.5
 DEFAULT_WAIT_SECONDS = 60
-LONGEST_WAIT_SECONDS = 300
+MAX_WAIT_SECONDS = 300
 
-Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for the result")]
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait for the result")]
 
 
 class _Launcher:
@@ -46,7 +46,7 @@ class _Launcher:
 
     async def run(
         self,
-        user: Caller,
+        user: Principal,
         integration_id: UUID,
         entity_type: EntityType,
         *,
@@ -55,15 +55,15 @@ class _Launcher:
         conf: Mapping[str, object],
         require: Callable[[Connection, Integration], object] = lambda connection, integration: None,
         record: str | None = None,
-    ) -> Answer[SyncResult] | Answer[Started]:
+    ) -> DataResponse[SyncResult] | DataResponse[Started]:
         """Starts a run over one stream: its result when it ends within the wait, else 202 and where to look. `conf` is
-        what the DAG is told beside the stream; `require` and `record` are those of `announce`.
+        what the DAG is told beside the stream; `require` and `record` are those of `announce_run`.
 
-        Raises what `announce` does; LeaseHeld where another run works on the stream, SoftProError as `trigger` does.
+        Raises what `announce_run` and `trigger_dag` do; LeaseHeld where another run works on the stream.
         """
         run_id = f"api__{uuid4()}"
         integration, log_id = await run_in_threadpool(
-            announce,
+            announce_run,
             self.database,
             user,
             integration_id,
@@ -75,26 +75,26 @@ class _Launcher:
         )
         stream = {"organization": integration.organization_id, "entity_types": [entity_type.table]}
         try:
-            await trigger(self.request, dag_id, run_id, {**stream, **conf})
+            await trigger_dag(self.request, dag_id, run_id, {**stream, **conf})
         except BaseException as failed:
-            await run_in_threadpool(_give_up, self.database, log_id, failed)
+            await run_in_threadpool(_fail_log, self.database, log_id, failed)
             raise
-        entry = await wait(self.request, self.database, log_id, self._seconds)
+        entry = await wait_for_log(self.request, self.database, log_id, self._seconds)
         if entry.status == "CANCELLED":
-            other = await run_in_threadpool(_at_work, self.database, entry)
+            other = await run_in_threadpool(_running_log, self.database, entry)
             raise LeaseHeld(entry.error_message or "Another run works on this now", other)
         if entry.finished:
-            return Answer(data=SyncResult.model_validate(sync_logs.sync_result(entry)))
+            return DataResponse(data=SyncResult.model_validate(sync_logs.sync_result(entry)))
         self._response.status_code = 202
-        return Answer(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+        return DataResponse(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
 
 
 Launcher = Annotated[_Launcher, Depends()]
 
 
-def announce(
+def announce_run(
     database: Database,
-    user: Caller,
+    user: Principal,
     integration_id: UUID,
     entity_type: EntityType,
     *,
@@ -113,7 +113,7 @@ def announce(
         require(connection, integration)
         organization_streams(integration, [entity_type])
         if record is None and mode is not Mode.PUSH:  # which goes on beside others
-            leases.lock_announcing(connection, integration.id, entity_type)
+            leases.lock_announcements(connection, integration.id, entity_type)
         log_id = sync_logs.announce(
             connection,
             integration,
@@ -126,7 +126,7 @@ def announce(
     return integration, log_id
 
 
-async def trigger(request: Request, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
+async def trigger_dag(request: Request, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
     """Starts a run of the DAG under this id. Raises SoftProError when Airflow refuses it.
 
     The call never leaves the process: it goes to the running app with the caller's own credentials, so Airflow's checks
@@ -145,7 +145,7 @@ async def trigger(request: Request, dag_id: str, run_id: str, conf: dict[str, An
         raise SoftProError(f"Airflow did not start the run (it answered {answer.status_code})")
 
 
-async def wait(request: Request, database: Database, log_id: UUID, seconds: float) -> SyncLog:
+async def wait_for_log(request: Request, database: Database, log_id: UUID, seconds: float) -> SyncLog:
     """The log when it is finished, or as it stands after so many seconds, or when the caller has left."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
@@ -161,12 +161,12 @@ def _read(database: Database, log_id: UUID) -> SyncLog:
         return sync_logs.get(connection, log_id)
 
 
-def _at_work(database: Database, entry: SyncLog) -> UUID | None:
+def _running_log(database: Database, entry: SyncLog) -> UUID | None:
     """The log of the run that works on the stream now, and was most likely in this one's way."""
     with database.connect() as connection:
         return leases.holder(connection, entry.integration_id, EntityType(entry.entity_type))
 
 
-def _give_up(database: Database, log_id: UUID, failed: BaseException) -> None:
+def _fail_log(database: Database, log_id: UUID, failed: BaseException) -> None:
     with database.connect() as connection:
         sync_logs.fail(connection, log_id, failed)

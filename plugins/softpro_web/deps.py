@@ -21,7 +21,7 @@ from softpro.db.database import Database
 from softpro.orchestration.hook import database
 from softpro.services import Services, services
 from softpro_web.body_validation import Storable
-from softpro_web.principal import Caller
+from softpro_web.principal import Principal
 
 SYNC_DAG, REMAP_DAG, PUSH_DAG = "softpro_sync", "softpro_remap", "softpro_write_back"
 CSRF_HEADER = "X-Requested-With"
@@ -66,8 +66,8 @@ def _teams(user: Any) -> list[str]:
     return [*getattr(user, "teams", ()), *([role] if role else []), *roles]
 
 
-def _requires(right: str, *, limited: bool = False) -> Callable[..., Caller]:
-    def caller(request: Request, user: Annotated[Any, Depends(_user)], where: DatabaseDep, _: Storable) -> Caller:
+def _requires(right: str, *, limited: bool = False) -> Callable[..., Principal]:
+    def caller(request: Request, user: Annotated[Any, Depends(_user)], where: DatabaseDep, _: Storable) -> Principal:
         """The caller. 403 without the right, 429 for too many runs."""
         _prove_origin(request)
         if not _allowed(user, right):
@@ -77,8 +77,8 @@ def _requires(right: str, *, limited: bool = False) -> Callable[..., Caller]:
             seen = access_scopes.organizations(connection, name, _teams(user))
             if limited:
                 (allowed,) = settings.load(settings.CallSettings)
-                call_limit.count(connection, name, allowed.sync_calls)
-        return Caller(name, seen)
+                call_limit.count_call(connection, name, allowed.sync_calls)
+        return Principal(name, seen)
 
     return caller
 
@@ -100,11 +100,11 @@ def _services() -> Services:
     return services(database())
 
 
-Reader = Annotated[Caller, Depends(_requires("read"))]
-Operator = Annotated[Caller, Depends(_requires("operate"))]
-Starter = Annotated[Caller, Depends(_requires("operate", limited=True))]
+Reader = Annotated[Principal, Depends(_requires("read"))]
+Operator = Annotated[Principal, Depends(_requires("operate"))]
+Starter = Annotated[Principal, Depends(_requires("operate", limited=True))]
 """An operator who starts a run: so often a minute, and no more."""
-Configurer = Annotated[Caller, Depends(_requires("configure"))]
+Configurer = Annotated[Principal, Depends(_requires("configure"))]
 ServicesDep = Annotated[Services, Depends(_services)]
 
 

@@ -1,6 +1,6 @@
 """Who calls, and the way to everything that belongs to an organization: what the caller may not see does not exist.
 
-No route reaches an integration, a case or a log in another way; `tests/unit/test_routes.py` holds that.
+No route reaches an integration, a case or a log in another way; `tests/unit/test_route_access.py` holds that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from softpro.quality.quarantine_cases import Case
 
 
 @dataclass(frozen=True)
-class Caller:
+class Principal:
     """`name`: of the user, for the records. `organizations`: what the user is confined to; None: may see all."""
 
     name: str

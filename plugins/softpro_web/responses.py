@@ -68,15 +68,15 @@ class ErrorOut(BaseModel):
     details: list[dict[str, Any] | str] | dict[str, Any] | None
 
 
-class ErrorAnswer(BaseModel):
+class ErrorResponse(BaseModel):
     """`{"success": false, "error": {…}}`"""
 
     success: Literal[False]
     error: ErrorOut
 
 
-DESCRIBED: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": description}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
     for status, description in {
         400: "The request is not as documented, or asks for what can't be",
         401: "No token or cookie, or one that has expired",
@@ -96,7 +96,7 @@ DESCRIBED: dict[int | str, dict[str, Any]] = {
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def install(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Every error of the app leaves it in the envelope."""
     app.add_exception_handler(SoftProError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -112,12 +112,12 @@ def error(
     return JSONResponse(body, status_code, headers={**(headers or {}), "Cache-Control": "no-store"})
 
 
-def exactly(answer: object) -> Response:
+def exact_json(answer: object) -> Response:
     """An answer whose numbers keep all their digits, and whose JSON texts stand in it as they are (`msgspec.Raw`)."""
     return Response(_encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def refusal(failed: HTTPException) -> JSONResponse:
+def error_response_of(failed: HTTPException) -> JSONResponse:
     """What FastAPI, Airflow or a route refused, in the envelope."""
     code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
     return error(failed.status_code, code, str(failed.detail), headers=failed.headers)
@@ -159,4 +159,4 @@ def _message(problem: dict[str, Any]) -> str:
 
 async def _http(_: Request, failed: Exception) -> JSONResponse:
     assert isinstance(failed, HTTPException)
-    return refusal(failed)
+    return error_response_of(failed)

@@ -8,8 +8,8 @@ import pytest
 
 from softpro.entities import EntityType
 
-from ..support.both_ways import edit_there
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
+from ..support.writeback import edit_there
 from .conftest import Airflow, users
 
 CONTACT, TRANSACTION = EntityType.CONTACT, EntityType.TRANSACTION

@@ -32,10 +32,22 @@ import argparse
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from ..support.vendor import Sandbox, running
-from . import first_load, growth, incremental, loading, mapping, no_change, receiver, servers, stacks, targets, webhooks
-from .measuring import say
-from .products import loaded
+from ..support.sandbox import Sandbox, running
+from . import (
+    airflow_stack,
+    first_load,
+    growth,
+    incremental,
+    loading,
+    mapping,
+    no_change,
+    postgres_server,
+    receiver,
+    targets,
+    webhooks,
+)
+from .measurement import say
+from .product_process import loaded
 from .targets import Target
 
 PARTS = ("first-load", "mapping", "loading", "no-change", "growth", "incremental", "receiver", "webhooks")
@@ -54,7 +66,7 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
     """Measures part by part: the lines and the targets of each, as soon as they are known."""
     parts, changes = set(wanted.only), wanted.changes
     if parts & {"receiver", "webhooks"}:
-        with stacks.running(STACK_TRANSACTIONS) as running_:
+        with airflow_stack.running(STACK_TRANSACTIONS) as running_:
             if "webhooks" in parts:
                 came = webhooks.measure_webhooks(running_)
                 yield webhooks.lines(came), webhooks.targets(came)
@@ -63,7 +75,7 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
                 yield receiver.lines(answered), receiver.targets(answered)
     if not parts - {"receiver", "webhooks"}:
         return
-    admin = servers.start()
+    admin = postgres_server.start()
     size, times, runs = wanted.transactions, wanted.growth, wanted.runs
     if parts & {"first-load", "mapping", "loading", "no-change", "growth"}:
         with sandbox_of(size) as sandbox:
@@ -80,7 +92,7 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
             if "loading" in parts:  # last: it changes the mappings
                 written = loading.measure_loading(product, size)
                 yield loading.lines(written, size), loading.targets(written)
-        servers.drop(admin, product.name)
+        postgres_server.drop(admin, product.name)
     if parts & {"growth", "incremental"}:
         with sandbox_of(size * times) as sandbox:
             grown, product = loaded(admin, "large", sandbox, size * times)
@@ -89,7 +101,7 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
                 yield growth.lines(base, grown, size, times), growth.targets(base, grown, size, times)
             if "incremental" in parts:
                 large = incremental.measure_changes(product, size * times, changes)
-        servers.drop(admin, product.name)
+        postgres_server.drop(admin, product.name)
     if "incremental" in parts:
         with sandbox_of(wanted.small) as sandbox:
             _, product = loaded(admin, "small", sandbox, wanted.small)

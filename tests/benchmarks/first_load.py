@@ -11,12 +11,12 @@ from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.mapping.defaults import FIELDS
 
-from ..support.vendor import Sandbox
-from . import measuring, servers
-from .measured import Job
-from .measuring import Measured, measure, median, say
-from .peers.dlt_settings import AS_IT_COMES, TUNED
-from .products import ORGANIZATION, PAGE, Product, connected, expect
+from ..support.sandbox import Sandbox
+from . import measurement, postgres_server
+from .baselines.dlt_settings import AS_IT_COMES, TUNED
+from .measured_job import Job
+from .measurement import Measured, measure, median, say
+from .product_process import ORGANIZATION, PAGE, Product, connected, expect
 from .targets import Target
 
 TITLES = {"alone": "sandbox alone", "floor": "floor", "dlt": "dlt", "dlt tuned": "dlt, tuned", "product": "product"}
@@ -52,7 +52,7 @@ def measure_loads(
             found[program].append(measured)
             say(f"run {number} of {runs}, {TITLES[program]}: {measured.work:.2f} s")
         if number < runs:
-            servers.drop(admin, product.name)
+            postgres_server.drop(admin, product.name)
     return {program: median(each) for program, each in found.items()}, product
 
 
@@ -66,21 +66,21 @@ def _peer(program: str, product: Product, transactions: int) -> Measured:
         "page": PAGE,
     }
     if program == "alone":
-        return measure(measuring.PEERS, "peers.alone", job)
-    database = servers.fresh(admin, "peer", migrated=program == "floor")
+        return measure(measurement.PEERS, "baselines.sandbox_only", job)
+    database = postgres_server.fresh(admin, "peer", migrated=program == "floor")
     job["conninfo"] = database.conninfo
-    servers.settle(admin)
+    postgres_server.settle(admin)
     if program == "floor":
-        measured = measure(measuring.PEERS, "peers.floor", {**job, "organization": ORGANIZATION, "columns": COLUMNS})
+        measured = measure(measurement.PEERS, "baselines.minimal_load", {**job, "organization": ORGANIZATION, "columns": COLUMNS})
         expect(database, "roi.transactions", transactions, "The floor")
     else:
         setup = SETUPS[program]
         job["file_format"] = setup.file_format
         with tempfile.TemporaryDirectory() as directory:
             own = setup.environment(Path(directory))
-            measured = measure(measuring.PEERS, "peers.dlt_pipeline", job, {**os.environ, **own})
+            measured = measure(measurement.PEERS, "baselines.dlt_pipeline", job, {**os.environ, **own})
         expect(database, "softpro.transactions", transactions, "dlt")
-    servers.drop(admin, "peer")
+    postgres_server.drop(admin, "peer")
     return measured
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .measuring import Measured
+from .measurement import Measured
 from .targets import Target
 
 # A tenth more than in proportion: the indexes of a larger table are deeper, and fit less well into memory.

@@ -10,8 +10,8 @@ from datetime import datetime
 from ..support.databases import one
 from . import buffers
 from .buffers import Statement
-from .measuring import Measured, say
-from .products import Product
+from .measurement import Measured, say
+from .product_process import Product
 from .targets import Target
 
 SHOWN = 12

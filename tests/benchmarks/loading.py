@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from statistics import median
 
-from . import servers
-from .measuring import PRODUCTS, measure, say
-from .products import ORGANIZATION, Product
+from . import postgres_server
+from .measurement import PRODUCTS, measure, say
+from .product_process import ORGANIZATION, Product
 from .targets import Target
 
 PAIRS = 5
@@ -25,14 +25,14 @@ def measure_loading(product: Product, transactions: int) -> dict[bool, list[Pair
         for update, pairs in found.items():
             seconds = {}
             for triggers in (True, False) if number % 2 else (False, True):
-                servers.settle(product.admin)
+                postgres_server.settle(product.admin)
                 job = {
                     "organization": ORGANIZATION,
                     "update": update,
                     "triggers": triggers,
                     "transactions": transactions,
                 }
-                seconds[triggers] = measure(PRODUCTS, "processes.loading", job, product.settings).work
+                seconds[triggers] = measure(PRODUCTS, "jobs.loading", job, product.settings).work
             pairs.append((seconds[True], seconds[False]))
             say(f"load {number} of {PAIRS}, {TITLES[update]}: {seconds[True]:.2f} s, {seconds[False]:.2f} s without")
     return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from . import servers
-from .measuring import PRODUCTS, Measured, measure, median, say
-from .products import ORGANIZATION, Product
+from . import postgres_server
+from .measurement import PRODUCTS, Measured, measure, median, say
+from .product_process import ORGANIZATION, Product
 from .targets import Target
 
 TIMES = 3
@@ -19,9 +19,9 @@ def measure_mapping(product: Product, transactions: int) -> dict[str, Measured]:
     found: dict[str, list[Measured]] = {name: [] for name in TITLES}
     for number in range(1, TIMES + 1):
         for name, each in found.items():
-            servers.settle(product.admin)
+            postgres_server.settle(product.admin)
             job = {"organization": ORGANIZATION, "set": name, "transactions": transactions}
-            each.append(measure(PRODUCTS, "processes.mapping", job, product.settings))
+            each.append(measure(PRODUCTS, "jobs.mapping", job, product.settings))
             say(f"mapping {number} of {TIMES}, {TITLES[name]}: {each[-1].work:.2f} s")
     return {name: median(each) for name, each in found.items()}
 

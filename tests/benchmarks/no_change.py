@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .measuring import PRODUCTS, Measured, measure, median, say
-from .products import Product
+from .measurement import PRODUCTS, Measured, measure, median, say
+from .product_process import Product
 from .targets import Target
 
 TIMES = 3
@@ -33,7 +33,7 @@ def measure_quiet(product: Product) -> NoChange:
         before = product.requests()
         syncs.append(product.sync())
         requests.append(product.requests() - before)
-        imports.append(measure(PRODUCTS, "processes.imports", {}))
+        imports.append(measure(PRODUCTS, "jobs.imports", {}))
         say(f"no change {number} of {TIMES}: {syncs[-1].cpu:.2f} s of CPU, imports {imports[-1].cpu:.2f} s")
     return NoChange(median(syncs), median(imports), max(requests))
 

@@ -16,8 +16,8 @@ from uuid import uuid4
 from softpro_demo.api_client import API
 
 from ..support.databases import one
-from .measuring import ROOT, say
-from .stacks import Running
+from .airflow_stack import Running
+from .measurement import ROOT, say
 from .targets import Target
 
 RATE, SECONDS, WARM_UP_SECONDS = 200, 30, 3
@@ -73,7 +73,7 @@ def _deliver(running: Running, how: str) -> dict[str, Answers]:
         "rounds": ROUNDS,
         "warm_up": WARM_UP_SECONDS,
     }
-    command = [sys.executable, "-m", f"{__package__}.processes.deliver"]
+    command = [sys.executable, "-m", f"{__package__}.jobs.deliver"]
     ended = subprocess.run(command, cwd=ROOT, input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True)
     answers = {
         name: Answers([1_000 * seconds for seconds, _ in found], Counter(status for _, status in found))

@@ -15,8 +15,8 @@ import requests
 from softpro.db.database import Database
 
 from ..support.databases import one, rows
-from .measuring import say
-from .stacks import Running
+from .airflow_stack import Running
+from .measurement import say
 from .targets import Target
 
 CALM_EVERY, CALM_SECONDS = 10.0, 300.0

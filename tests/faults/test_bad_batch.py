@@ -17,12 +17,12 @@ from typing import Any
 from softpro.db.database import Database
 from softpro.mapping import repository
 
-from ..support.bad import Bad, bad_transactions, strict_mappings
+from ..support.bad_transactions import Bad, bad_transactions, strict_mappings
+from ..support.database_state import left_over, unsound_logs
 from ..support.databases import one, rows
-from ..support.expected import actual_rows, expected_rows
-from ..support.kinds import StartSandbox
+from ..support.expected_rows import actual_rows, expected_rows
+from ..support.fixture_types import StartSandbox
 from ..support.product import between, sync
-from ..support.state import left_over, unsound_logs
 
 RECORDS = int(os.environ.get("SOFTPRO_TEST_BATCH_RECORDS", "1000"))
 SEED = 360

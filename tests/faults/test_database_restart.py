@@ -26,13 +26,13 @@ from softpro.entities import EntityType
 from softpro.errors import DatabaseUnavailable
 from softpro.services import Services
 
-from ..support.bad import bad_transactions
+from ..support.bad_transactions import bad_transactions
+from ..support.database_state import contents, left_over, unsound_logs
 from ..support.databases import Server, execute, quick_directory
-from ..support.kinds import StartSandbox
-from ..support.moments import MOMENTS, held_at
+from ..support.fixture_types import StartSandbox
 from ..support.product import between, environment, sync
-from ..support.state import contents, left_over, unsound_logs
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
+from ..support.sync_steps import MOMENTS, held_at
 
 SEED = 360
 RESTARTS = int(os.environ.get("SOFTPRO_TEST_RESTARTS", "2"))

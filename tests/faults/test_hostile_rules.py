@@ -18,11 +18,11 @@ import pytest
 
 from softpro.errors import RulesUnavailable
 from softpro.mapping.rules.evaluator import MOST_STOPPED, evaluating, problems
-from softpro.mapping.rules.messages import NOT_TRIED, Asked, Rule
+from softpro.mapping.rules.messages import NOT_TRIED, Evaluation, Rule
 from softpro.mapping.rules.supervisor import LONGEST_SECONDS as LONGEST_CPU_SECONDS
 from softpro.mapping.rules.supervisor import LONGEST_WAIT_SECONDS
 
-from ..support.hostile import DEEP, HOSTILE
+from ..support.hostile_rules import DEEP, HOSTILE
 
 RULES = HOSTILE[:: int(os.environ.get("SOFTPRO_TEST_HOSTILE_STEP", "3"))]
 """Some of each kind, or all: most of them use up the time that is allowed."""
@@ -88,7 +88,7 @@ def test_all_of_them_are_saved_or_refused_without_harm() -> None:
 
 def test_a_rule_that_has_to_be_stopped_again_and_again_is_not_tried_any_more() -> None:
     with evaluating([Rule("$pad('x', 1e9)", 0, None, {}), Rule("$", 0, None, {})]) as rules:
-        evaluated = list(rules.evaluate(Asked([str(number)]) for number in range(1000)))
+        evaluated = list(rules.evaluate(Evaluation([str(number)]) for number in range(1000)))
     messages = [each.failures[0] for each in evaluated]
     assert [message == NOT_TRIED for message in messages] == [False] * MOST_STOPPED + [True] * (1000 - MOST_STOPPED)
     assert [each.results for each in evaluated] == [[None, str(number)] for number in range(1000)]
@@ -96,7 +96,7 @@ def test_a_rule_that_has_to_be_stopped_again_and_again_is_not_tried_any_more() -
 
 def test_a_rule_that_is_slow_on_every_record_is_given_up() -> None:
     with evaluating([Rule("($f := function() { $f() }; $f())", 0, None, {}), Rule("$", 0, None, {})]) as rules:
-        evaluated = list(rules.evaluate(Asked([str(number)]) for number in range(500)))
+        evaluated = list(rules.evaluate(Evaluation([str(number)]) for number in range(500)))
     tried = [each for each in evaluated if each.failures[0] != NOT_TRIED]
     assert 10 < len(tried) < 250  # of half a second each, of which a busy machine works on them for less
     assert [each.results for each in evaluated] == [[None, str(number)] for number in range(500)]
@@ -107,13 +107,13 @@ def test_results_that_are_too_much_together_or_too_deep_are_failures_of_their_ru
     deep = Rule("$reduce([1..5000], function($a, $b) { {'a': $a} }, $)", 0, None, {})
     flat = Rule("[1..150].($string($) & '[[[[')", 0, None, {})
     with evaluating([*large, deep, flat]) as rules:
-        evaluated = list(rules.evaluate(Asked([f'"{number}"']) for number in range(3)))
+        evaluated = list(rules.evaluate(Evaluation([f'"{number}"']) for number in range(3)))
     for each in evaluated:
         assert set(each.failures) == set(range(4, 31))
         assert "more than 4,000,000 characters" in each.failures[4]
         assert each.results[31] is not None
     with evaluating([deep, flat]) as rules:
-        [each] = rules.evaluate([Asked(['"x"'])])
+        [each] = rules.evaluate([Evaluation(['"x"'])])
     assert each.failures == {0: "its result nests more than 100 levels"}
     assert each.results[1] is not None
 
@@ -124,7 +124,7 @@ def test_a_process_that_somebody_kills_costs_no_record_anything(seed: int) -> No
     rng, killed = random.Random(seed), 0
     with evaluating([Rule("$ & '!'", 0, None, {})]) as rules:
         found = []
-        for evaluated in rules.evaluate(Asked([json.dumps(f"value {number}")]) for number in range(20_000)):
+        for evaluated in rules.evaluate(Evaluation([json.dumps(f"value {number}")]) for number in range(20_000)):
             found.append(evaluated)
             if killed < 3 and rng.random() < 0.001:
                 killed += kill(psutil.Process())
@@ -137,7 +137,7 @@ def test_a_machine_that_stands_still_is_no_rules_fault() -> None:
     """The clock on the wall goes on while the process does not."""
     busy = "$count($filter([1..50000], function($v) { $v % 3 = 0 }))"
     with evaluating([Rule(busy, 0, None, {})]) as rules, ThreadPoolExecutor(1) as other:
-        evaluated = other.submit(lambda: list(rules.evaluate(Asked([str(number)]) for number in range(40))))
+        evaluated = other.submit(lambda: list(rules.evaluate(Evaluation([str(number)]) for number in range(40))))
         for _ in range(2):
             time.sleep(0.4)
             for child in evaluators(psutil.Process()):
@@ -148,10 +148,10 @@ def test_a_machine_that_stands_still_is_no_rules_fault() -> None:
 
 
 def test_a_process_that_does_not_stay_alive_ends_the_run() -> None:
-    def killing(records: int) -> Iterator[Asked]:
+    def killing(records: int) -> Iterator[Evaluation]:
         for number in range(records):
             kill(psutil.Process())
-            yield Asked([str(number)])
+            yield Evaluation([str(number)])
 
     with evaluating([Rule("$", 0, None, {})]) as rules, pytest.raises(RulesUnavailable):
         list(rules.evaluate(killing(10_000)))
@@ -201,7 +201,7 @@ def evaluators(process: psutil.Process) -> list[psutil.Process]:
 def test_the_process_knows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTEGRATION_ENCRYPTION_KEY", "a secret that must never be seen")
     with evaluating([Rule("$", 0, None, {})]) as rules:
-        asked = rules.evaluate(iter([Asked(["1"]), Asked(["2"])]))
+        asked = rules.evaluate(iter([Evaluation(["1"]), Evaluation(["2"])]))
         next(asked)
         [child] = evaluators(psutil.Process())
         assert "INTEGRATION_ENCRYPTION_KEY" not in child.environ()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from softpro.db.database import Database
 
-from ..support.kinds import StartSandbox
+from ..support.fixture_types import StartSandbox
 from ..support.product import begin_connection, environment, finish_connection, racer, services_in
 
 SECONDS = int(os.environ.get("SOFTPRO_TEST_RATE_SECONDS", "20"))

@@ -25,10 +25,10 @@ from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 
 from ..support.databases import Server, execute, lasting_directory, one, rows
-from ..support.expected import actual_rows, expected_rows
+from ..support.expected_rows import actual_rows, expected_rows
 from ..support.product import between, environment, sync
-from ..support.vendor import Sandbox, running
-from ..support.webhooks import SECRET, receiver, signed
+from ..support.sandbox import Sandbox, running
+from ..support.webhook_receiver import SECRET, receiver, signed
 
 SEED = 360
 DELIVERIES = int(os.environ.get("SOFTPRO_TEST_DELIVERIES", "600"))

@@ -11,13 +11,13 @@ from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
 
-from ..support.both_ways import Office
-from ..support.cases import as_bytes
+from ..support.conflict_review import TRANSACTION, Both
 from ..support.databases import execute, rows
-from ..support.in_review import TRANSACTION, Both
-from ..support.kinds import Connected, StartSandbox
+from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import between, sync
-from ..support.vendor import Sandbox
+from ..support.quarantine_cases import as_bytes
+from ..support.sandbox import Sandbox
+from ..support.writeback import Office
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import (
     Answer,
     begin,
@@ -27,7 +27,7 @@ from ..support.product import (
     finish_connection,
     sync,
 )
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 
 def sentence(answer: Answer) -> str:

@@ -18,8 +18,8 @@ from softpro.services import Services
 from softpro.softpro360.budget import Budget, Slot, budget_for
 
 from ..support.databases import execute
-from ..support.kinds import Connected
-from ..support.vendor import Sandbox
+from ..support.fixture_types import Connected
+from ..support.sandbox import Sandbox
 
 WINDOW = 0.5
 HOLD = 5.0

@@ -16,11 +16,11 @@ from softpro.quality import results
 from softpro.runs import pipeline
 from softpro.services import Services
 
+from ..support.database_state import left_over
 from ..support.databases import execute, one, rows
-from ..support.kinds import Connected, StartSandbox
+from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import begin, between, sync
-from ..support.state import left_over
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 STATUS = "status", "expect_column_values_to_be_in_set"
 PRICE = "purchase_price", "expect_column_values_to_be_between"
@@ -204,7 +204,7 @@ def test_results_that_are_too_old_are_deleted(services: Services, acme: Integrat
         "update softpro.check_results set checked_at = now() - interval '401 days' where column_name = 'status'",
     )
     with database.connect() as connection:
-        assert results.forget(connection, 400) == 1
+        assert results.purge(connection, 400) == 1
     assert one(database, "select count(*) from softpro.check_results") == all_of_them - 1
 
 

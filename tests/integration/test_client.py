@@ -26,9 +26,9 @@ from softpro.softpro360.statuses import statuses
 from softpro.softpro360.transport import exchange
 
 from ..support.databases import execute
-from ..support.kinds import Connected, StartSandbox
+from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import between
-from ..support.vendor import Json, Sandbox
+from ..support.sandbox import Json, Sandbox
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
 

@@ -12,9 +12,9 @@ import pytest
 from softpro.db.database import Database
 
 from ..support.databases import Server, rows
-from ..support.expected import actual_rows, expected_rows
+from ..support.expected_rows import actual_rows, expected_rows
 from ..support.product import Answer, command, environment, fresh_command
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 # Whatever JSON allows in a text or a number; served byte for byte.
 ODD = (

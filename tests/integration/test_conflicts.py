@@ -13,8 +13,8 @@ from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal
 from softpro.writeback.review import Choices, Value
 
+from ..support.conflict_review import Both
 from ..support.databases import one
-from ..support.in_review import Both
 
 
 def test_nothing_of_a_record_in_review_moves(in_review: Both) -> None:

@@ -11,11 +11,11 @@ from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
 
-from ..support.both_ways import pushed
 from ..support.databases import execute, one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import command, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
+from ..support.writeback import pushed
 
 CONTACT = EntityType.CONTACT
 EMAIL = "select email from roi.contacts where id = %s"

@@ -16,7 +16,10 @@ from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.sync import replay as replaying
 
-from ..support.cases import (
+from ..support.database_state import left_over, unsound_logs
+from ..support.databases import dump, one
+from ..support.product import begin, racer, sync
+from ..support.quarantine_cases import (
     JULY,
     JUNE,
     LATEST,
@@ -30,9 +33,6 @@ from ..support.cases import (
     replay,
     the_case,
 )
-from ..support.databases import dump, one
-from ..support.product import begin, racer, sync
-from ..support.state import left_over, unsound_logs
 
 
 def test_a_case_that_softpro_corrects_is_closed_as_loaded(acme: Integration, services: Services, put: Any) -> None:
@@ -145,7 +145,7 @@ def test_a_record_that_could_not_land_is_corrected_and_stays_so_when_it_comes_ag
     assert the_case(services).entity_id == "o"
     assert outcome(replay(services, acme)) == ("COMPLETED", 0, 0)
     with services.database.connect() as connection:
-        assert replaying.left(connection, acme.id, EntityType.TRANSACTION) == 1
+        assert replaying.count_unreplayable(connection, acme.id, EntityType.TRANSACTION) == 1
 
     correct(services, the_case(services), order("o", 5))
 

@@ -18,12 +18,12 @@ from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.services import Services
-from softpro.sync.corrections import edit
+from softpro.sync.corrections import correct
 
 from ..support.databases import dump, execute, one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import command, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 CONTACT = EntityType.CONTACT
 AT = "2030-01-01T00:00:00.000Z"
@@ -196,7 +196,7 @@ def test_another_organizations_fields_are_its_own_and_a_correction_is_not_softpr
     corrected = {"contactId": "new", "createdAt": AT, "updatedAt": AT, "correctedField": 1}
     with services.database.connect() as connection:
         case = one(services.database, "select id from softpro.quarantine where organization_id = 'acme'")
-        edit(connection, case, json.dumps(corrected).encode(), "ann")
+        correct(connection, case, json.dumps(corrected).encode(), "ann")
     sync(services, acme, CONTACT)
     shown = json.dumps(observed(services, acme))
     assert "planet" not in shown

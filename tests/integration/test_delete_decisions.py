@@ -8,8 +8,8 @@ from softpro.errors import OutOfDate, UsageError
 from softpro.writeback import delete_guard
 from softpro.writeback.field_values import decode
 
+from ..support.conflict_review import TRANSACTION, Both
 from ..support.databases import execute, one
-from ..support.in_review import TRANSACTION, Both
 
 
 @pytest.fixture

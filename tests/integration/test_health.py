@@ -9,9 +9,9 @@ from softpro.db.health import health
 from softpro.services import Services
 
 from ..support.databases import execute
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 
 def seen(database: Database, *organizations: str) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from softpro.mapping.mapping import Mapping
 from softpro.quality import holds, quarantine_cases
 from softpro.runs import pipeline
 from softpro.services import Services
-from softpro.sync.corrections import edit
+from softpro.sync.corrections import correct
 
+from ..support.database_state import left_over
 from ..support.databases import dump, execute, one, rows
-from ..support.expected import actual_rows, expected_rows
-from ..support.holds import (
+from ..support.expected_rows import actual_rows, expected_rows
+from ..support.held_batches import (
     CONTACT,
     LATEST,
     NULL,
@@ -36,8 +37,7 @@ from ..support.holds import (
     replay,
 )
 from ..support.product import begin, sync
-from ..support.state import left_over
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 
 def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_next_run_loads_it(
@@ -187,7 +187,7 @@ def test_a_rejected_batch_opens_no_case_that_a_person_has_discarded_and_keeps_a_
         quarantine_cases.discard(connection, ids["discarded"], "a test", "ben")
     mended = {"contactId": "corrected", "updatedAt": LATEST}
     with database.connect() as connection:
-        edit(connection, ids["corrected"], json.dumps(mended).encode(), "ann")
+        correct(connection, ids["corrected"], json.dumps(mended).encode(), "ann")
     give(services, acme, email="nowhere")
     remap(services, acme)
     (hold,) = all_holds(services, acme)

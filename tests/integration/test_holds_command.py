@@ -10,9 +10,9 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.services import Services
 
-from ..support.holds import all_holds, give
+from ..support.held_batches import all_holds, give
 from ..support.product import command, environment
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 
 def test_the_command_line_lists_approves_and_rejects(

@@ -12,10 +12,10 @@ from softpro.db import inbox
 from softpro.db.database import Database
 from softpro.errors import NotFoundHere, OutOfDate
 from softpro.webhooks import events
-from softpro.webhooks.events import Wanted
+from softpro.webhooks.events import EventFilter
 
-from ..support.arrivals import arrival, integration, store
 from ..support.databases import execute, one, rows
+from ..support.webhook_deliveries import arrival, integration, store
 
 
 def some_events(database: Database) -> UUID:
@@ -56,7 +56,7 @@ def test_a_failed_event_is_retried_at_once_from_the_start_and_who_did_it_is_kept
 
         assert (retried.status, retried.attempts, retried.next_retry_at) == ("PENDING", 0, None)
         assert [(each["decision"], each["by"]) for each in retried.decisions] == [("RETRY", "ana")]
-        due = connection.execute(inbox.DUE_IN).fetchone()
+        due = connection.execute(inbox.SELECT_SECONDS_UNTIL_DUE).fetchone()
         assert due is not None
         assert due["seconds"] < 0
         assert len(list(connection.notifies(timeout=0.2))) == 1
@@ -79,8 +79,8 @@ def test_another_integrations_events_are_not_there(database: Database) -> None:
             events.retry(connection, other, failed, "eve")
         assert events.retry_some(connection, other, [failed], "eve") == 0
         assert events.retry_failed(connection, other, None, "eve") == 0
-        assert events.page(connection, other, Wanted(), 50, 0) == ([], 0)
-        assert events.page(connection, acme, Wanted(), 50, 0)[1] == 5
+        assert events.page(connection, other, EventFilter(), 50, 0) == ([], 0)
+        assert events.page(connection, acme, EventFilter(), 50, 0)[1] == 5
 
 
 def test_some_or_all_failed_events_are_retried(database: Database) -> None:
@@ -103,7 +103,7 @@ def test_events_are_listed_newest_first_and_narrowed(database: Database) -> None
     with database.connect() as connection:
 
         def found(**wanted: str) -> list[str]:
-            page, total = events.page(connection, acme, Wanted(**wanted), 50, 0)
+            page, total = events.page(connection, acme, EventFilter(**wanted), 50, 0)
             assert len(page) == total
             return [event.event_id for event in page]
 
@@ -111,7 +111,7 @@ def test_events_are_listed_newest_first_and_narrowed(database: Database) -> None
         assert found(status="FAILED") == ["evt-3", "evt-2"]
         assert found(status="FAILED", entity_type="CONTACT") == ["evt-3"]
         assert found(event_type="ORDER_CLOSED") == []
-        page, total = events.page(connection, acme, Wanted(), 2, 1)
+        page, total = events.page(connection, acme, EventFilter(), 2, 1)
         assert ([event.event_id for event in page], total) == (["evt-3", "evt-2"], 5)
 
 
@@ -165,6 +165,6 @@ def test_old_events_are_forgotten_unless_they_are_not_settled(database: Database
         timedelta(days=31),
     )
     with database.connect() as connection:
-        assert events.forget(connection, 32) == 0
-        assert events.forget(connection, 30) == 1
+        assert events.purge(connection, 32) == 0
+        assert events.purge(connection, 30) == 1
     assert set(statuses(database)) == {"evt-0", "evt-1", "evt-2", "evt-3"}

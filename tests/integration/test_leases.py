@@ -14,15 +14,15 @@ import pytest
 from softpro.db import sync_logs
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
-from softpro.db.leases import keeping, lock_announcing
+from softpro.db.leases import keeping, lock_announcements
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows
-from ..support.expected import actual_rows, expected_rows
-from ..support.kinds import Connected, StartSandbox
+from ..support.expected_rows import actual_rows, expected_rows
+from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import begin, begin_connection, command, environment, finish_connection, services_in, sync
 
 
@@ -47,7 +47,7 @@ def announced(services: Services, integration: Integration, run_id: str, barrier
     if barrier is not None:
         barrier.wait()
     with services.database.connect() as connection, connection.transaction():
-        lock_announcing(connection, integration.id, EntityType.TRANSACTION)
+        lock_announcements(connection, integration.id, EntityType.TRANSACTION)
         time.sleep(0.1)  # so that all of them are there
         return sync_logs.announce(
             connection,

@@ -12,7 +12,7 @@ import pytest
 from softpro.services import Services
 
 from ..support.databases import dump, one
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import Answer, command, sync
 
 

@@ -18,7 +18,7 @@ from softpro.mapping.columns import COLUMNS, Type
 
 from ..support.databases import execute, one, rows
 from ..support.product import environment
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 ROI_TYPES = {
     Type.TEXT: "text",

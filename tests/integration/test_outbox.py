@@ -11,8 +11,8 @@ import pytest
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.runs import pipeline
 
-from ..support.both_ways import Office, edit_here, pushed
 from ..support.databases import execute, load, one, rows
+from ..support.writeback import Office, edit_here, pushed
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
 WAITS = "select exists (select from pg_locks where not granted)"

@@ -25,10 +25,10 @@ from softpro.runs import sync as runs_sync
 from softpro.services import Services
 from softpro.timestamps import format_time
 
+from ..support.database_state import staging
 from ..support.databases import dump, execute, one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import sync
-from ..support.state import staging
 
 TRANSACTION = EntityType.TRANSACTION
 DEFAULTS = default_mappings(TRANSACTION)

@@ -19,9 +19,9 @@ from softpro.softpro360.client import Client, Page
 from softpro.softpro360.probe import Finding, probe
 
 from ..support.databases import one
-from ..support.kinds import StartSandbox
+from ..support.fixture_types import StartSandbox
 from ..support.product import between, command, environment
-from ..support.vendor import Json
+from ..support.sandbox import Json
 
 SORTED, FILTERED = "Can lists be sorted by updatedAt?", "Does updatedFrom filter lists?"
 LONGEST, ETAGS = "Records on the longest page", "Do single records carry an ETag?"

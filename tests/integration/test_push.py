@@ -10,9 +10,9 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.runs import sync as runs_sync
 
-from ..support.both_ways import Office, edit_here, open_edits, pushed
 from ..support.databases import one, rows
 from ..support.product import sync
+from ..support.writeback import Office, edit_here, open_edits, pushed
 
 CONTACT = EntityType.CONTACT
 OUTCOMES = "select field, outcome from softpro.outbox order by id"

@@ -12,9 +12,9 @@ from softpro.entities import EntityType
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import command, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 CONTACT = EntityType.CONTACT
 

@@ -15,9 +15,9 @@ from softpro.runs.push import push_due
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 CONTACT = EntityType.CONTACT
 OPEN = "select count(*) from softpro.outbox where settled_at is null and organization_id = %s"
@@ -97,15 +97,15 @@ def test_an_edit_of_a_field_that_no_mapping_sends_is_not_due(
 
 def test_whoever_works_on_the_outbox_is_seen(services: Services) -> None:
     with services.database.connect() as one_session, services.database.connect() as another:
-        assert locks.take(one_session, Queue.OUTBOX)
-        assert not locks.take(another, Queue.OUTBOX)
-        assert locks.take(another, Queue.INBOX)
+        assert locks.try_acquire(one_session, Queue.OUTBOX)
+        assert not locks.try_acquire(another, Queue.OUTBOX)
+        assert locks.try_acquire(another, Queue.INBOX)
 
 
 def test_settled_edits_are_forgotten_in_time_and_open_ones_never(
     services: Services, two: tuple[Integration, Integration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "FORGOTTEN_TOGETHER", 5)
+    monkeypatch.setattr(outbox, "PURGE_BATCH_ROWS", 5)
     for integration in two:
         execute(services.database, TURNED, integration.organization_id)
     execute(
@@ -118,6 +118,6 @@ def test_settled_edits_are_forgotten_in_time_and_open_ones_never(
     )
     execute(services.database, "update softpro.outbox set changed_at = now() - interval '50 days'")
     with services.database.connect() as connection:
-        assert outbox.forget(connection, 32) == 0
-        assert outbox.forget(connection, 30) == 12
+        assert outbox.purge(connection, 32) == 0
+        assert outbox.purge(connection, 30) == 12
     assert one(services.database, OPEN, "other") == 12

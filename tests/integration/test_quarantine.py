@@ -12,9 +12,9 @@ import pytest
 from softpro.services import Services
 
 from ..support.databases import one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 HEAD = '"orderType": "SALE", "createdAt": "2025-06-01T00:00:00.000Z", "updatedAt": "2025-06-01T00:00:00.000Z"'
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from softpro.services import Services
 
 from ..support.databases import one
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import Answer, begin, command, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 HEAD = {"orderType": "SALE", "createdAt": "2025-06-01T00:00:00.000Z", "updatedAt": "2025-06-01T00:00:00.000Z"}
 OPEN = "select count(*) from softpro.quarantine where resolved_at is null"

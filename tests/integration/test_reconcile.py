@@ -21,10 +21,11 @@ from softpro.delete_limit import DeleteLimit
 from softpro.errors import CircuitOpen
 from softpro.services import Services
 
+from ..support.database_state import contents
 from ..support.databases import Server, dump, execute, one
-from ..support.expected import actual_rows
-from ..support.forked import forked
-from ..support.kinds import Connected, StartSandbox
+from ..support.expected_rows import actual_rows
+from ..support.fixture_types import Connected, StartSandbox
+from ..support.forked_process import forked
 from ..support.product import (
     begin_connection,
     between,
@@ -34,7 +35,7 @@ from ..support.product import (
     services_in,
     sync,
 )
-from ..support.reconciles import (
+from ..support.reconcile_steps import (
     DELETED,
     IN_RAW,
     confirm,
@@ -45,8 +46,7 @@ from ..support.reconciles import (
     reconcile,
     sweep,
 )
-from ..support.state import contents
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from softpro.runs import sync as runs_sync
 from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import command, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 CONTACT = EntityType.CONTACT
 

@@ -16,9 +16,9 @@ from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows
-from ..support.kinds import Connected, StartSandbox
+from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import begin, begin_connection, environment, finish_connection, services_in, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 
 def due(services: Services, lane: Lane = Lane.FRESH) -> set[str]:

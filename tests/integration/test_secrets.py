@@ -15,9 +15,9 @@ from softpro.services import Services
 from softpro.softpro360.consent import STATES
 
 from ..support.databases import dump, execute, rows
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import KEY, begin_connection, command, finish_connection, sync
-from ..support.vendor import CLIENT_SECRET, Sandbox
+from ..support.sandbox import CLIENT_SECRET, Sandbox
 
 
 def spellings(secret: str) -> set[str]:

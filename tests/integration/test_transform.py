@@ -19,10 +19,10 @@ from softpro.services import Services
 from softpro.sync import transform
 
 from ..support.databases import one
-from ..support.expected import actual_rows, expected_rows
-from ..support.kinds import Connected
+from ..support.expected_rows import actual_rows, expected_rows
+from ..support.fixture_types import Connected
 from ..support.product import begin, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -18,9 +18,9 @@ from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import one, rows
-from ..support.kinds import Connected, StartSandbox
+from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import begin, between, sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
 
 TRANSACTION = EntityType.TRANSACTION
 # What would go wrong on its way through Great Expectations, SQLAlchemy or psycopg, were it not looked after.

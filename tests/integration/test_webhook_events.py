@@ -15,11 +15,11 @@ from softpro.services import Services
 from softpro.webhooks.worker import Drained, drain
 
 from ..support.databases import execute, one, rows
-from ..support.events import age, events, outcomes, put
-from ..support.expected import actual_rows, expected_rows
-from ..support.kinds import Connected
+from ..support.expected_rows import actual_rows, expected_rows
+from ..support.fixture_types import Connected
 from ..support.product import sync
-from ..support.vendor import Sandbox
+from ..support.sandbox import Sandbox
+from ..support.webhook_events import age, events, outcomes, put
 
 LAG = 5.1
 
@@ -281,7 +281,7 @@ def test_a_held_batch_keeps_what_webhooks_fetch_pending(
 
 def test_one_drain_at_a_time(acme: Integration, services: Services) -> None:
     with services.database.connect() as session:
-        assert locks.take(session, Queue.INBOX)
+        assert locks.try_acquire(session, Queue.INBOX)
         assert work_off(services) == Drained(busy=True)
     assert work_off(services) == Drained()
 

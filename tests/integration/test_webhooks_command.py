@@ -10,9 +10,9 @@ from softpro.db.database import Database
 from softpro.services import Services
 
 from ..support.databases import execute, one
-from ..support.events import outcomes, put
-from ..support.kinds import Connected
+from ..support.fixture_types import Connected
 from ..support.product import command
+from ..support.webhook_events import outcomes, put
 
 
 def test_the_command_line_lists_shows_retries_counts_and_processes(

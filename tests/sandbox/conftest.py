@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from softpro_sandbox.app import create_app
 from softpro_sandbox.clock import parse_ms
-from softpro_sandbox.state import Setup, World, make_world
+from softpro_sandbox.state import SandboxState, Setup, create_state
 
 REDIRECT = "http://localhost:8080/callback"
 START = parse_ms("2025-11-03T12:00:00Z") / 1000
@@ -146,25 +146,25 @@ class Sandbox:
 
 
 @pytest.fixture(scope="session")
-def built() -> tuple[World, ASGIApp]:
+def built() -> tuple[SandboxState, ASGIApp]:
     """The app, built once since that is what takes time; `start` puts a fresh world into it."""
-    world = make_world(Setup(transactions=0, contacts=0), Clock())
-    return world, create_app(world)
+    state = create_state(Setup(transactions=0, contacts=0), Clock())
+    return state, create_app(state)
 
 
 @pytest.fixture
-def start(built: tuple[World, ASGIApp]) -> Iterator[Callable[..., Sandbox]]:
+def start(built: tuple[SandboxState, ASGIApp]) -> Iterator[Callable[..., Sandbox]]:
     """Starts a small sandbox, one a test; arguments as of Setup. The rate limit is out of the way unless given."""
-    world, app = built
+    state, app = built
     clients: list[Client] = []
 
     def started(rate_limit: int = 100_000, **setup: Any) -> Sandbox:
-        assert isinstance(world.clock, Clock)
-        world.clock.now = START
+        assert isinstance(state.clock, Clock)
+        state.clock.now = START
         sizes: dict[str, Any] = {"transactions": 30, "contacts": 10}
-        vars(world).update(vars(make_world(Setup(**(sizes | setup)), world.clock)))
+        vars(state).update(vars(create_state(Setup(**(sizes | setup)), state.clock)))
         clients.append(Client(app))
-        sandbox = Sandbox(clients[-1], world.clock, list(world.organizations))
+        sandbox = Sandbox(clients[-1], state.clock, list(state.organizations))
         sandbox.switch(rateLimit=rate_limit)
         return sandbox
 

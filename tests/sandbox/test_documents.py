@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from softpro_sandbox.documents.content import BLOCK, Made
+from softpro_sandbox.documents.content import BLOCK, GeneratedPdf
 
 from .conftest import Sandbox
 
@@ -44,17 +44,17 @@ def test_a_seeded_order_has_small_documents_that_are_always_the_same(start: Call
 def test_nothing_is_made_before_it_is_asked_for(start: Callable[..., Sandbox], built: Any) -> None:
     sandbox = start().connect()
     [organization] = built[0].organizations.values()
-    assert organization.shelves.shelves == {}
+    assert organization.documents.documents == {}
     listed(sandbox)
-    assert list(organization.shelves.shelves) == ["ord-000001"]
+    assert list(organization.documents.documents) == ["ord-000001"]
 
 
 @pytest.mark.parametrize("size", [600, 5_000, BLOCK, BLOCK + 700, 3 * BLOCK + 701])
 def test_a_made_document_is_a_pdf_of_exactly_its_size(size: int) -> None:
-    made = Made("Deed (1)", size)
-    content = b"".join(made.blocks())
-    assert len(content) == made.size == max(size, Made.smallest("Deed (1)"))
-    assert content == b"".join(made.blocks())
+    pdf = GeneratedPdf("Deed (1)", size)
+    content = b"".join(pdf.blocks())
+    assert len(content) == pdf.size == max(size, GeneratedPdf.smallest("Deed (1)"))
+    assert content == b"".join(pdf.blocks())
     assert all(content[at:].startswith(f"{n} 0 obj\n".encode()) for n, at in enumerate(offsets(content), 1))
     filler = [line for line in content.split(b"\n") if line.startswith(b"%0")]
     assert len(set(filler)) == len(filler)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from softpro_sandbox.faults import Fault, pick
+from softpro_sandbox.faults import Fault, pick_fault
 
 from .conftest import Sandbox
 
@@ -56,9 +56,9 @@ def test_a_lost_write_leaves_reads_alone(sandbox: Sandbox) -> None:
 
 def test_slow_answers_take_their_time(sandbox: Sandbox) -> None:
     sandbox.switch(slow=1, slowSeconds=0.05)
-    begun = time.monotonic()
+    started = time.monotonic()
     assert sandbox.get("/user/profile").status_code == 200
-    assert time.monotonic() - begun >= 0.05
+    assert time.monotonic() - started >= 0.05
 
 
 def test_shares_are_drawn_from_the_seed(sandbox: Sandbox) -> None:
@@ -74,8 +74,13 @@ def test_shares_are_drawn_from_the_seed(sandbox: Sandbox) -> None:
 
 def test_one_fault_at_most_befalls_a_request() -> None:
     weights: dict[Fault, float] = {"error500": 0.25, "error503": 0.75, "error429": 0.5}
-    assert [pick(point, weights) for point in (0, 0.2, 0.25, 0.999)] == ["error500", "error500", "error503", "error503"]
-    assert pick(0.5, {"error500": 0.5}) is None
+    assert [pick_fault(point, weights) for point in (0, 0.2, 0.25, 0.999)] == [
+        "error500",
+        "error500",
+        "error503",
+        "error503",
+    ]
+    assert pick_fault(0.5, {"error500": 0.5}) is None
 
 
 def test_faults_spare_oauth_and_the_control_calls(start: Callable[..., Sandbox]) -> None:
@@ -132,9 +137,9 @@ def test_wrong_json_is_sound_json_of_another_shape_and_the_call_is_carried_out(s
 def test_a_dripping_body_is_whole_but_takes_its_time(sandbox: Sandbox) -> None:
     whole = sandbox.get("/user/profile")
     sandbox.switch(dripBody=1, dripSeconds=0.002)
-    begun = time.monotonic()
+    started = time.monotonic()
     answer = sandbox.get("/user/profile")
-    assert time.monotonic() - begun >= 0.002 * len(whole.content)
+    assert time.monotonic() - started >= 0.002 * len(whole.content)
     assert answer.content == whole.content
     assert answer.headers["content-length"] == str(len(whole.content))
 

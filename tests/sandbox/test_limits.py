@@ -5,19 +5,22 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softpro_sandbox.rate_limit import Window, count
+from softpro_sandbox.rate_limit import Window, count_request
 
 from .conftest import Sandbox
 
 
 def test_the_hundred_and_first_request_in_a_minute_is_refused(start: Callable[..., Sandbox]) -> None:
     sandbox = start(rate_limit=100).connect()
-    remaining = [int(sandbox.get("/user/profile").headers["x-ratelimit-remaining"]) for _ in range(100)]
+    remaining = [int(sandbox.get("/user/profile").rate_limit_headers["x-ratelimit-remaining"]) for _ in range(100)]
     refused = sandbox.get("/user/profile")
     assert remaining == list(range(99, -1, -1))
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "RATE_LIMIT_ERROR")
-    assert refused.headers["retry-after"] == "60"
-    assert (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"]) == ("100", "0")
+    assert refused.rate_limit_headers["retry-after"] == "60"
+    assert (refused.rate_limit_headers["x-ratelimit-limit"], refused.rate_limit_headers["x-ratelimit-remaining"]) == (
+        "100",
+        "0",
+    )
     assert sandbox.stats()["rateLimited"] == 1
 
 
@@ -35,8 +38,8 @@ def test_errors_cost_budget_but_control_calls_and_strangers_do_not(start: Callab
     sandbox.get("/nowhere")
     sandbox.get("/transactions", limit=0)
     sandbox.stats()
-    sandbox.http.get("/api/v1/user/profile", headers={"authorization": "Bearer other"})
-    assert sandbox.get("/user/profile").headers["x-ratelimit-remaining"] == "7"
+    sandbox.http.get("/api/v1/user/profile", rate_limit_headers={"authorization": "Bearer other"})
+    assert sandbox.get("/user/profile").rate_limit_headers["x-ratelimit-remaining"] == "7"
 
 
 def test_each_grant_has_its_own_budget(start: Callable[..., Sandbox]) -> None:
@@ -54,11 +57,11 @@ def test_waiting_as_long_as_retry_after_says_always_suffices(limit: int, gaps: l
     window, now, admitted = Window(), 1_000_000.0, []
     for gap in gaps:
         now += gap
-        allowance = count(window, now, limit)
+        allowance = count_request(window, now, limit)
         if allowance.retry_after is None:
             admitted.append(now)
         else:
             quiet = Window(window.moments.copy())
-            assert count(quiet, now + allowance.retry_after, limit).retry_after is None
+            assert count_request(quiet, now + allowance.retry_after, limit).retry_after is None
     for moment in admitted:
         assert sum(moment <= other < moment + 60 for other in admitted) <= limit

@@ -140,14 +140,14 @@ def test_transaction_filters_hold_exactly_their_records(
 
 
 def test_search_finds_number_address_party_and_the_exact_roi_id(sandbox: Sandbox) -> None:
-    made = sandbox.create(
+    created = sandbox.create(
         orderNumber="ZX-77",
         propertyAddress={"streetAddress": "12 Écluse Quay", "city": "Portland"},
         buyer=[{"partyType": "BUYER", "entityName": "Zsófia Quill"}],
         customFields={"roiSystemsId": "roi-1"},
     )
     for text in ("zx-7", "écluse quay port", "zsófia", "roi-1"):
-        assert sandbox.ids(search=text) == [made["orderId"]], text
+        assert sandbox.ids(search=text) == [created["orderId"]], text
     assert sandbox.ids(search="roi-") == []
 
 
@@ -193,7 +193,7 @@ def test_lists_carry_no_etags(sandbox: Sandbox) -> None:
 
 def test_organizations_share_nothing(start: Start) -> None:
     sandbox = start(organizations=2).connect(organization=0)
-    made = sandbox.create()
+    created = sandbox.create()
     sandbox.connect(organization=1)
-    assert sandbox.get(f"/transactions/{made['orderId']}").status_code == 404
+    assert sandbox.get(f"/transactions/{created['orderId']}").status_code == 404
     assert sandbox.get("/transactions").json()["pagination"]["total"] == 30

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from softpro_sandbox.oauth.pkce import challenge_of
+from softpro_sandbox.oauth.pkce import create_challenge
 
 from .conftest import REDIRECT, Sandbox
 
@@ -65,7 +65,7 @@ def test_a_code_lives_sixty_seconds(start: Start) -> None:
 
 
 def test_the_challenge_of_rfc_7636_appendix_b() -> None:
-    assert challenge_of(VERIFIER) == CHALLENGE
+    assert create_challenge(VERIFIER) == CHALLENGE
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,13 @@ def test_the_six_statuses_are_listed_in_order(sandbox: Sandbox) -> None:
 
 
 def test_an_order_is_given_a_status_by_its_id(sandbox: Sandbox) -> None:
-    made = sandbox.create(status="OPENED")
+    created = sandbox.create(status="OPENED")
     held = next(status for status in sandbox.get("/statuses").json() if status["statusCode"] == "ON_HOLD")
     sandbox.clock.advance(9)
-    url = f"/api/v1/transactions/{made['orderId']}/status"
+    url = f"/api/v1/transactions/{created['orderId']}/status"
     answer = sandbox.http.patch(url, json={"statusId": held["statusId"]})
-    assert answer.json() == made | {"status": "ON_HOLD", "updatedAt": LATER}
-    assert answer.headers["etag"] == sandbox.get(f"/transactions/{made['orderId']}").headers["etag"]
+    assert answer.json() == created | {"status": "ON_HOLD", "updatedAt": LATER}
+    assert answer.headers["etag"] == sandbox.get(f"/transactions/{created['orderId']}").headers["etag"]
     sandbox.clock.advance(1)
     assert sandbox.http.patch(url, json={"statusId": held["statusId"]}).json()["updatedAt"] == LATER
 
@@ -70,11 +70,11 @@ def test_the_parties_of_an_order_are_those_its_record_shows(sandbox: Sandbox) ->
     ],
 )
 def test_a_new_party_stands_where_its_type_says_and_moves_the_order(sandbox: Sandbox, kind: str, field: str) -> None:
-    made = sandbox.create()
+    created = sandbox.create()
     sandbox.clock.advance(9)
-    party = add(sandbox, kind, made["orderId"], entityName="Zoë", customFields={"roiSystemsId": "roi-1"})
-    order = sandbox.order(made["orderId"])
-    assert order == made | {field: party if field == "titleCompany" else [party], "updatedAt": LATER}
+    party = add(sandbox, kind, created["orderId"], entityName="Zoë", customFields={"roiSystemsId": "roi-1"})
+    order = sandbox.order(created["orderId"])
+    assert order == created | {field: party if field == "titleCompany" else [party], "updatedAt": LATER}
     assert party == {
         "partyId": f"pty-31-{kind.lower()}-1",
         "partyType": kind,
@@ -84,10 +84,10 @@ def test_a_new_party_stands_where_its_type_says_and_moves_the_order(sandbox: San
 
 
 def test_a_second_title_company_does_not_push_out_the_first(sandbox: Sandbox) -> None:
-    made = sandbox.create()
-    first, second = (add(sandbox, "TITLE_COMPANY", made["orderId"]) for _ in range(2))
-    assert sandbox.order(made["orderId"])["titleCompany"] == first
-    assert parties(sandbox, made["orderId"]) == [first, second]
+    created = sandbox.create()
+    first, second = (add(sandbox, "TITLE_COMPANY", created["orderId"]) for _ in range(2))
+    assert sandbox.order(created["orderId"])["titleCompany"] == first
+    assert parties(sandbox, created["orderId"]) == [first, second]
     assert first["partyId"] != second["partyId"]
 
 
@@ -114,14 +114,17 @@ def test_a_party_changes_by_the_fields_sent_and_null_clears(sandbox: Sandbox) ->
 
 
 def test_a_party_with_another_type_moves_to_its_place(sandbox: Sandbox) -> None:
-    made = sandbox.create()
-    buyer, company = add(sandbox, "BUYER", made["orderId"]), add(sandbox, "TITLE_COMPANY", made["orderId"])
+    created = sandbox.create()
+    buyer, company = add(sandbox, "BUYER", created["orderId"]), add(sandbox, "TITLE_COMPANY", created["orderId"])
     for party, kind in ((buyer, "ATTORNEY"), (company, "LENDER")):
-        url = f"/api/v1/transactions/{made['orderId']}/parties/{party['partyId']}"
+        url = f"/api/v1/transactions/{created['orderId']}/parties/{party['partyId']}"
         assert sandbox.http.patch(url, json={"partyType": kind}).json() == party | {"partyType": kind}
-    order = sandbox.order(made["orderId"])
+    order = sandbox.order(created["orderId"])
     assert (order["buyer"], order["titleCompany"]) == ([], None)
-    assert [party["partyId"] for party in parties(sandbox, made["orderId"])] == [company["partyId"], buyer["partyId"]]
+    assert [party["partyId"] for party in parties(sandbox, created["orderId"])] == [
+        company["partyId"],
+        buyer["partyId"],
+    ]
 
 
 def test_a_partys_if_match_takes_its_own_etag_or_the_orders(sandbox: Sandbox) -> None:
@@ -138,10 +141,10 @@ def test_a_partys_if_match_takes_its_own_etag_or_the_orders(sandbox: Sandbox) ->
 
 
 def test_parties_that_come_inside_an_order_get_ids(sandbox: Sandbox) -> None:
-    made = sandbox.create(buyer=[{"partyType": "BUYER"}, {"partyType": "BUYER"}], titleCompany={"entityName": "T"})
-    assert [party["partyId"] for party in made["buyer"]] == ["pty-31-buyer-1", "pty-31-buyer-2"]
-    assert made["titleCompany"]["partyId"] == "pty-31-party-1"
-    patched = sandbox.patch(made["orderId"], {"buyer": [*made["buyer"], {"partyType": "BUYER"}]}).json()
+    created = sandbox.create(buyer=[{"partyType": "BUYER"}, {"partyType": "BUYER"}], titleCompany={"entityName": "T"})
+    assert [party["partyId"] for party in created["buyer"]] == ["pty-31-buyer-1", "pty-31-buyer-2"]
+    assert created["titleCompany"]["partyId"] == "pty-31-party-1"
+    patched = sandbox.patch(created["orderId"], {"buyer": [*created["buyer"], {"partyType": "BUYER"}]}).json()
     assert [party["partyId"] for party in patched["buyer"]] == [f"pty-31-buyer-{n}" for n in (1, 2, 3)]
 
 
@@ -164,27 +167,27 @@ def test_a_property_is_the_orders_address_and_type_and_always_the_same(sandbox: 
 
 
 def test_a_created_orders_property_is_only_what_the_order_says(sandbox: Sandbox) -> None:
-    made = sandbox.create(propertyAddress={"city": "Reno"}, propertyType="CONDO")
-    assert sandbox.get(f"/transactions/{made['orderId']}/property").json() == {
+    created = sandbox.create(propertyAddress={"city": "Reno"}, propertyType="CONDO")
+    assert sandbox.get(f"/transactions/{created['orderId']}/property").json() == {
         "propertyId": "prp-000031",
-        "orderId": made["orderId"],
+        "orderId": created["orderId"],
         "address": {"city": "Reno"},
         "propertyType": "CONDO",
     }
 
 
 def test_a_property_changes_by_the_fields_sent_and_moves_the_order(sandbox: Sandbox) -> None:
-    made = sandbox.create(propertyAddress={"city": "Reno", "state": "NV"})
-    url = f"/api/v1/transactions/{made['orderId']}/property"
+    created = sandbox.create(propertyAddress={"city": "Reno", "state": "NV"})
+    url = f"/api/v1/transactions/{created['orderId']}/property"
     sandbox.clock.advance(9)
     changed = sandbox.http.patch(url, json={"yearBuilt": 1961, "address": {"city": "Sparks"}})
     assert changed.json()["address"] == {"city": "Sparks", "state": "NV"}
     assert sandbox.http.get(url).content == changed.content
-    order = sandbox.order(made["orderId"])
-    assert order == made | {"propertyAddress": {"city": "Sparks", "state": "NV"}, "updatedAt": LATER}
+    order = sandbox.order(created["orderId"])
+    assert order == created | {"propertyAddress": {"city": "Sparks", "state": "NV"}, "updatedAt": LATER}
     sandbox.clock.advance(1)
     assert sandbox.http.patch(url, json={"yearBuilt": 1961}).content == changed.content
-    assert sandbox.order(made["orderId"])["updatedAt"] == LATER
+    assert sandbox.order(created["orderId"])["updatedAt"] == LATER
     stale = sandbox.http.patch(url, json={"yearBuilt": 1}, headers={"If-Match": '"other"'})
     assert (stale.status_code, stale.json()["error"]["details"]["current"]) == (409, changed.json())
     assert sandbox.http.patch(url, json={"yearBuilt": "old"}).status_code == 400

@@ -42,37 +42,37 @@ def running() -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
 def test_it_says_where_it_is_serves_resets_and_stops_cleanly(
     running: tuple[subprocess.Popen[str], dict[str, Any]],
 ) -> None:
-    process, told = running
-    asked = {
+    process, announced = running
+    form = {
         "response_type": "code",
-        "client_id": told["clientId"],
+        "client_id": announced["clientId"],
         "redirect_uri": "http://127.0.0.1:1/cb",
         "decision": "allow",
     }
-    client = {"client_id": told["clientId"], "client_secret": "sandbox-secret"}
+    client = {"client_id": announced["clientId"], "client_secret": "sandbox-secret"}
     with httpx.Client(trust_env=False) as http:
-        settings = http.get(f"{told['url']}/sandbox/settings").json()
+        settings = http.get(f"{announced['url']}/sandbox/settings").json()
         assert (settings["rateLimit"], settings["rotateRefresh"]) == (7, False)
-        assert http.get(told["openapi"]).json()["info"]["title"] == "SoftPro 360 sandbox"
-        code = httpx.URL(http.post(told["authorizeUrl"], data=asked).headers["location"]).params["code"]
-        form = client | {"grant_type": "authorization_code", "code": code, "redirect_uri": asked["redirect_uri"]}
-        tokens = http.post(told["tokenUrl"], data=form).json()
+        assert http.get(announced["openapi"]).json()["info"]["title"] == "SoftPro 360 sandbox"
+        code = httpx.URL(http.post(announced["authorizeUrl"], data=form).headers["location"]).params["code"]
+        form = client | {"grant_type": "authorization_code", "code": code, "redirect_uri": form["redirect_uri"]}
+        tokens = http.post(announced["tokenUrl"], data=form).json()
         http.headers["authorization"] = f"Bearer {tokens['access_token']}"
-        page = http.get(f"{told['apiBaseUrl']}/transactions")
+        page = http.get(f"{announced['apiBaseUrl']}/transactions")
         assert page.json()["pagination"]["total"] == 20
         assert len(page.headers.get_list("date")) == 1
-        http.patch(f"{told['url']}/sandbox/settings", json={"lostWrite": 1})
+        http.patch(f"{announced['url']}/sandbox/settings", json={"lostWrite": 1})
         with pytest.raises(httpx.ReadError):
-            http.post(f"{told['apiBaseUrl']}/transactions", json={"orderType": "SALE"})
-        assert http.get(f"{told['apiBaseUrl']}/transactions").json()["pagination"]["total"] == 21
-        http.patch(f"{told['url']}/sandbox/settings", json={"tokenFaults": 1})
+            http.post(f"{announced['apiBaseUrl']}/transactions", json={"orderType": "SALE"})
+        assert http.get(f"{announced['apiBaseUrl']}/transactions").json()["pagination"]["total"] == 21
+        http.patch(f"{announced['url']}/sandbox/settings", json={"tokenFaults": 1})
         with pytest.raises(httpx.ReadError):
             http.post(
-                told["tokenUrl"],
+                announced["tokenUrl"],
                 data=client | {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]},
             )
-        assert http.post(told["revokeUrl"], data=client | {"token": tokens["refresh_token"]}).status_code == 200
-        assert http.get(f"{told['apiBaseUrl']}/user/profile").status_code == 401
+        assert http.post(announced["revokeUrl"], data=client | {"token": tokens["refresh_token"]}).status_code == 200
+        assert http.get(f"{announced['apiBaseUrl']}/user/profile").status_code == 401
     process.send_signal(signal.SIGTERM)
     rest, errors = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
@@ -99,4 +99,4 @@ def test_a_bad_switch_is_wrong_use(setting: str) -> None:
 
 def test_help_names_every_switch() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
-    assert all(f"{name}=" in text for name in Switches().shown())
+    assert all(f"{name}=" in text for name in Switches().to_json())

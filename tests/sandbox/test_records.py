@@ -18,12 +18,12 @@ def test_a_read_carries_a_strong_etag_that_changes_with_the_record(sandbox: Sand
 
 
 def test_a_patch_changes_only_the_fields_sent_and_null_clears(sandbox: Sandbox) -> None:
-    made = sandbox.create(notes="n", loanAmount=5, propertyAddress={"city": "Reno", "state": "NV"})
+    created = sandbox.create(notes="n", loanAmount=5, propertyAddress={"city": "Reno", "state": "NV"})
     sandbox.clock.advance(1.5)
     patched = sandbox.patch(
-        made["orderId"], {"notes": None, "status": "CLOSED", "propertyAddress": {"city": "Sparks"}}
+        created["orderId"], {"notes": None, "status": "CLOSED", "propertyAddress": {"city": "Sparks"}}
     ).json()
-    assert patched == made | {
+    assert patched == created | {
         "notes": None,
         "status": "CLOSED",
         "propertyAddress": {"city": "Sparks", "state": "NV"},
@@ -48,17 +48,17 @@ def test_without_etags_nothing_conflicts(sandbox: Sandbox) -> None:
 
 
 def test_a_patch_that_changes_nothing_does_not_move_updated_at(sandbox: Sandbox) -> None:
-    made = sandbox.create(notes="n")
+    created = sandbox.create(notes="n")
     sandbox.clock.advance(5)
-    assert sandbox.patch(made["orderId"], {"notes": "n"}).json() == made
-    assert sandbox.patch(made["orderId"], {}).json() == made
+    assert sandbox.patch(created["orderId"], {"notes": "n"}).json() == created
+    assert sandbox.patch(created["orderId"], {}).json() == created
 
 
 def test_a_created_order_has_a_number_and_the_vendors_time(sandbox: Sandbox) -> None:
-    made = sandbox.create(purchasePrice=450000.10)
-    assert made["orderId"] == "ord-000031"
-    assert made["orderNumber"] == "2025-000031"
-    assert made["createdAt"] == made["updatedAt"] == "2025-11-03T12:00:00.000Z"
+    created = sandbox.create(purchasePrice=450000.10)
+    assert created["orderId"] == "ord-000031"
+    assert created["orderNumber"] == "2025-000031"
+    assert created["createdAt"] == created["updatedAt"] == "2025-11-03T12:00:00.000Z"
     assert sandbox.ids(limit=200)[-1] == "ord-000031"
     assert sandbox.create(orderNumber="MINE")["orderNumber"] == "MINE"
 
@@ -113,9 +113,9 @@ def test_a_deleted_order_is_gone_at_once(sandbox: Sandbox) -> None:
 
 
 def test_contacts_are_created_read_and_changed_but_never_deleted(sandbox: Sandbox) -> None:
-    made = sandbox.http.post("/api/v1/contacts", json={"contactType": "INDIVIDUAL", "lastName": "Nguyễn 🎉"}).json()
-    url = f"/api/v1/contacts/{made['contactId']}"
-    assert made["contactId"] == "con-000011"
+    created = sandbox.http.post("/api/v1/contacts", json={"contactType": "INDIVIDUAL", "lastName": "Nguyễn 🎉"}).json()
+    url = f"/api/v1/contacts/{created['contactId']}"
+    assert created["contactId"] == "con-000011"
     assert sandbox.http.patch(url, json={"firstName": "An"}).json()["lastName"] == "Nguyễn 🎉"
     assert sandbox.http.get(url).json()["firstName"] == "An"
     assert sandbox.http.post("/api/v1/contacts", json={}).status_code == 400

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from softpro_sandbox.clock import iso, parse_ms
-from softpro_sandbox.records.cities import PLACES
-from softpro_sandbox.state import EntityType, Setup, make_world
+from softpro_sandbox.records.cities import CITIES
+from softpro_sandbox.state import EntityType, Setup, create_state
 
 from .conftest import Clock
 
 
 def bodies(entity: EntityType, **setup: Any) -> list[bytes]:
-    world = make_world(Setup(**setup), Clock())
-    return [body for each in world.organizations.values() for body in each.catalogues[entity].truth()]
+    state = create_state(Setup(**setup), Clock())
+    return [body for each in state.organizations.values() for body in each.stores[entity].latest_bodies()]
 
 
 @pytest.fixture(scope="module")
 def orders() -> list[dict[str, Any]]:
-    made = bodies(EntityType.TRANSACTION, transactions=3000, contacts=300)
-    return [json.loads(body, parse_float=Decimal) for body in made]
+    records = bodies(EntityType.TRANSACTION, transactions=3000, contacts=300)
+    return [json.loads(body, parse_float=Decimal) for body in records]
 
 
 def test_the_same_seed_and_sizes_give_equal_bytes() -> None:
@@ -47,9 +47,9 @@ def test_what_must_be_there_is_and_the_rest_has_gaps(orders: list[dict[str, Any]
 def test_dates_follow_each_other_and_agree_with_the_status(orders: list[dict[str, Any]]) -> None:
     for order in orders:
         dates = [order["createdAt"], order.get("openedDate"), order.get("actualClosingDate"), order["updatedAt"]]
-        told = [date for date in dates if date]
-        assert all(earlier <= later for earlier, later in pairwise(told)), order
-        assert all(iso(parse_ms(date)) == date for date in told)
+        dates_present = [date for date in dates if date]
+        assert all(earlier <= later for earlier, later in pairwise(dates_present)), order
+        assert all(iso(parse_ms(date)) == date for date in dates_present)
         if order.get("actualClosingDate"):
             assert order.get("status") in ("CLOSED", "FUNDED", None)
         assert "2023-10" < order["updatedAt"] <= "2025-11-01T00:00:00.000Z"
@@ -66,7 +66,7 @@ def test_money_has_two_decimals_at_most_and_adds_up(orders: list[dict[str, Any]]
 
 
 def test_addresses_name_one_place(orders: list[dict[str, Any]]) -> None:
-    known = {(place.city, place.state, place.county, code) for place in PLACES for code in place.zips}
+    known = {(city.name, city.state, city.county, code) for city in CITIES for code in city.zip_codes}
     addresses = [order["propertyAddress"] for order in orders if order.get("propertyAddress")]
     assert all((a["city"], a["state"], a["county"], a["zipCode"][:5]) in known for a in addresses)
 
@@ -87,6 +87,6 @@ def test_some_changes_share_a_moment_and_some_text_is_not_latin(orders: list[dic
 
 
 def test_thousands_of_records_are_made_in_a_moment() -> None:
-    begun = time.process_time()
+    started = time.process_time()
     bodies(EntityType.TRANSACTION, transactions=5000, contacts=100)
-    assert time.process_time() - begun < 3
+    assert time.process_time() - started < 3

@@ -33,19 +33,19 @@ def test_the_vendors_clock_can_be_wrong(sandbox: Sandbox) -> None:
         (-3600.5, "Mon, 03 Nov 2025 10:59:59 GMT", "2025-11-03T10:59:59.500Z"),
     ):
         sandbox.switch(clockSkewSeconds=skew)
-        made = sandbox.http.post("/api/v1/contacts", json={"contactType": "OTHER"})
-        assert made.headers["date"] == date
-        assert made.json()["updatedAt"] == stamp
+        created = sandbox.http.post("/api/v1/contacts", json={"contactType": "OTHER"})
+        assert created.headers["date"] == date
+        assert created.json()["updatedAt"] == stamp
         assert sandbox.get("/nowhere").json()["meta"]["timestamp"] == stamp
 
 
 def test_a_wrong_clock_leaves_tokens_limits_and_lag_alone(start: Callable[..., Sandbox]) -> None:
     sandbox = start(rate_limit=3).connect()
     sandbox.switch(clockSkewSeconds=7200, lag=5)
-    made = sandbox.create()
+    created = sandbox.create()
     sandbox.switch(clockSkewSeconds=-7200)
     sandbox.clock.advance(5)
-    assert sandbox.get(f"/transactions/{made['orderId']}").json() == made
+    assert sandbox.get(f"/transactions/{created['orderId']}").json() == created
     assert sandbox.get("/user/profile").status_code == 200
     assert sandbox.get("/user/profile").status_code == 429
     sandbox.clock.advance(60)

@@ -18,20 +18,20 @@ def test_until_a_change_surfaces_lists_and_reads_show_the_version_before(sandbox
 
 def test_a_new_record_is_nowhere_until_it_surfaces(sandbox: Sandbox) -> None:
     sandbox.switch(lag=5)
-    made = sandbox.create(customFields={"roiSystemsId": "roi-9"})
-    assert sandbox.get(f"/transactions/{made['orderId']}").status_code == 404
+    created = sandbox.create(customFields={"roiSystemsId": "roi-9"})
+    assert sandbox.get(f"/transactions/{created['orderId']}").status_code == 404
     assert sandbox.ids(search="roi-9") == []
     sandbox.clock.advance(5)
-    assert sandbox.ids(search="roi-9") == [made["orderId"]]
+    assert sandbox.ids(search="roi-9") == [created["orderId"]]
 
 
 def test_a_new_contact_is_found_by_its_roi_id_once_it_has_surfaced(sandbox: Sandbox) -> None:
     sandbox.switch(lag=5)
     body = {"contactType": "INDIVIDUAL", "customFields": {"roiSystemsId": "roi-9"}}
-    made = sandbox.http.post("/api/v1/contacts", json=body).json()
+    created = sandbox.http.post("/api/v1/contacts", json=body).json()
     assert sandbox.ids("/contacts", search="roi-9") == []
     sandbox.clock.advance(5)
-    assert sandbox.ids("/contacts", search="roi-9") == [made["contactId"]]
+    assert sandbox.ids("/contacts", search="roi-9") == [created["contactId"]]
     assert sandbox.ids("/contacts", search="roi-") == []
 
 

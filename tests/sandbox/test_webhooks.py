@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from softpro_sandbox.webhooks.delivery import pause
+from softpro_sandbox.webhooks.delivery import retry_delay
 
 from .conftest import Sandbox
 
@@ -41,16 +41,16 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    taken = Receiver()
+    receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            taken.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            status = taken.statuses.pop(0) if taken.statuses else 204
-            time.sleep(taken.waits)
+            receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            status = receiver.statuses.pop(0) if receiver.statuses else 204
+            time.sleep(receiver.waits)
             self.send_response(status)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -62,16 +62,16 @@ def receiver() -> Iterator[Receiver]:
         request_queue_size = 64
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        taken.url = f"http://127.0.0.1:{server.server_port}/hook"
+        receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield taken
+        yield receiver
         server.shutdown()
         thread.join()
 
 
 @pytest.fixture
-def told(sandbox: Sandbox, receiver: Receiver) -> Iterator[Sandbox]:
+def notifying(sandbox: Sandbox, receiver: Receiver) -> Iterator[Sandbox]:
     """The sandbox, telling the receiver; in the end its connections are closed."""
     answer = sandbox.http.put("/sandbox/webhooks", json={"url": receiver.url, "secret": SECRET})
     assert answer.json() == {"organizationId": sandbox.organization_ids[0], "url": receiver.url, "waiting": 0}
@@ -82,9 +82,9 @@ def told(sandbox: Sandbox, receiver: Receiver) -> Iterator[Sandbox]:
 
 def deliver(sandbox: Sandbox, seconds: float = 5) -> None:
     """Let deliveries run until none waits."""
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while any(each["waiting"] for each in sandbox.http.get("/sandbox/webhooks").json()):
-        assert time.monotonic() < ends, "deliveries still wait"
+        assert time.monotonic() < deadline, "deliveries still wait"
         sandbox.http.let_run(0.01)
 
 
@@ -92,41 +92,41 @@ def signed(headers: dict[str, str], body: bytes) -> bool:
     return headers["x-softpro-signature"] == hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
 
 
-def test_a_change_is_told_signed_with_the_record(told: Sandbox, receiver: Receiver) -> None:
-    made = told.create(notes="ü")
-    deliver(told)
+def test_a_change_is_told_signed_with_the_record(notifying: Sandbox, receiver: Receiver) -> None:
+    created = notifying.create(notes="ü")
+    deliver(notifying)
     [(headers, body)] = receiver.got
     event = json.loads(body)
     assert event.pop("id").startswith("evt_")
     assert event == {
         "type": "transaction.created",
         "timestamp": "2025-11-03T12:00:00.000Z",
-        "organizationId": told.organization_ids[0],
+        "organizationId": notifying.organization_ids[0],
         "entityType": "TRANSACTION",
-        "entityId": made["orderId"],
-        "data": made,
+        "entityId": created["orderId"],
+        "data": created,
     }
     assert signed(headers, body)
     assert headers["content-type"] == "application/json"
     assert headers["x-softpro-delivery"]
 
 
-def test_every_kind_of_change_is_told(told: Sandbox, receiver: Receiver) -> None:
-    order = told.create(status="OPENED")["orderId"]
+def test_every_kind_of_change_is_told(notifying: Sandbox, receiver: Receiver) -> None:
+    order = notifying.create(status="OPENED")["orderId"]
     url = f"/api/v1/transactions/{order}"
-    contact = told.http.post("/api/v1/contacts", json={"contactType": "OTHER"}).json()["contactId"]
-    deliver(told)
+    contact = notifying.http.post("/api/v1/contacts", json={"contactType": "OTHER"}).json()["contactId"]
+    deliver(notifying)
     assert receiver.types() == ["contact.created", "transaction.created"]
 
-    told.patch(order, {"notes": "x"})
-    told.http.patch(f"/api/v1/contacts/{contact}", json={"lastName": "x"})
-    party = told.http.post(f"{url}/parties", json={"partyType": "BUYER"}).json()["partyId"]
-    told.http.patch(f"{url}/parties/{party}", json={"notes": "x"})
-    told.http.patch(f"{url}/property", json={"zoning": "R-1"})
+    notifying.patch(order, {"notes": "x"})
+    notifying.http.patch(f"/api/v1/contacts/{contact}", json={"lastName": "x"})
+    party = notifying.http.post(f"{url}/parties", json={"partyType": "BUYER"}).json()["partyId"]
+    notifying.http.patch(f"{url}/parties/{party}", json={"notes": "x"})
+    notifying.http.patch(f"{url}/property", json={"zoning": "R-1"})
     files = {"file": ("a.txt", b"a", "text/plain")}
-    document = told.http.post(f"{url}/documents", files=files, data={"metadata": "{}"}).json()["documentId"]
-    told.http.delete(f"{url}/documents/{document}")
-    deliver(told)
+    document = notifying.http.post(f"{url}/documents", files=files, data={"metadata": "{}"}).json()["documentId"]
+    notifying.http.delete(f"{url}/documents/{document}")
+    deliver(notifying)
     documents = [event for event in receiver.events if event["entityType"] == "DOCUMENT"]
     assert {(event["entityId"], event["data"]["orderId"]) for event in documents} == {(document, order)}
     parts = [event for event in receiver.events if event["type"].startswith(("party", "property"))]
@@ -136,53 +136,53 @@ def test_every_kind_of_change_is_told(told: Sandbox, receiver: Receiver) -> None
         *("property.updated", "transaction.updated"),
     ]
 
-    told.http.delete(url)
-    told.http.delete(f"/sandbox/records/{contact}?entityType=CONTACT")
-    deliver(told)
+    notifying.http.delete(url)
+    notifying.http.delete(f"/sandbox/records/{contact}?entityType=CONTACT")
+    deliver(notifying)
     assert all("updatedAt" not in event["data"] for event in receiver.events)
     assert receiver.types() == ["contact.deleted", "transaction.deleted"]
 
 
-def test_a_status_is_told_in_its_own_words(told: Sandbox, receiver: Receiver) -> None:
-    order = told.create(status="OPENED")["orderId"]
-    deliver(told)
+def test_a_status_is_told_in_its_own_words(notifying: Sandbox, receiver: Receiver) -> None:
+    order = notifying.create(status="OPENED")["orderId"]
+    deliver(notifying)
     receiver.got.clear()
-    told.http.patch(f"/api/v1/transactions/{order}/status", json={"statusId": "sts-04"})
-    deliver(told)
+    notifying.http.patch(f"/api/v1/transactions/{order}/status", json={"statusId": "sts-04"})
+    deliver(notifying)
     assert receiver.types() == ["order.closed", "status.changed", "transaction.status_changed"]
-    told.patch(order, {"status": "IN_PROGRESS", "notes": "again"})
-    deliver(told)
+    notifying.patch(order, {"status": "IN_PROGRESS", "notes": "again"})
+    deliver(notifying)
     assert receiver.types() == ["order.reopened", "transaction.status_changed", "transaction.updated"]
 
 
-def test_what_changes_nothing_and_what_is_refused_is_not_told(told: Sandbox, receiver: Receiver) -> None:
-    told.patch("ord-000001", {})
-    told.patch("ord-000001", {"notes": "x"}, '"other"')
-    told.patch("none", {"notes": "x"})
-    told.http.patch("/api/v1/transactions/ord-000001/property", json={})
-    deliver(told)
+def test_what_changes_nothing_and_what_is_refused_is_not_told(notifying: Sandbox, receiver: Receiver) -> None:
+    notifying.patch("ord-000001", {})
+    notifying.patch("ord-000001", {"notes": "x"}, '"other"')
+    notifying.patch("none", {"notes": "x"})
+    notifying.http.patch("/api/v1/transactions/ord-000001/property", json={})
+    deliver(notifying)
     assert receiver.got == []
 
 
-def test_what_the_vendors_staff_do_is_told_too(told: Sandbox, receiver: Receiver) -> None:
-    changed = told.http.post("/sandbox/changes", json={"count": 10, "entityType": "CONTACT"}).json()["ids"]
-    told.http.post("/sandbox/records?entityType=CONTACT", content=b'{"contactId": "odd", "contactType": 7}')
-    told.http.post("/sandbox/documents", json={"orderId": "ord-000001"})
-    deliver(told)
+def test_what_the_vendors_staff_do_is_told_too(notifying: Sandbox, receiver: Receiver) -> None:
+    changed = notifying.http.post("/sandbox/changes", json={"count": 10, "entityType": "CONTACT"}).json()["ids"]
+    notifying.http.post("/sandbox/records?entityType=CONTACT", content=b'{"contactId": "odd", "contactType": 7}')
+    notifying.http.post("/sandbox/documents", json={"orderId": "ord-000001"})
+    deliver(notifying)
     updated = [event["entityId"] for event in receiver.events if event["type"] == "contact.updated"]
     assert sorted(updated) == sorted(changed)
     assert [event["data"] for event in receiver.events if event["entityId"] == "odd"] == [
         {"contactId": "odd", "contactType": 7}
     ]
     assert receiver.types() == ["contact.created", *["contact.updated"] * 10, "document.uploaded"]
-    assert told.stats()["webhooks"] == {"events": 12, "deliveries": 12}
+    assert notifying.stats()["webhooks"] == {"events": 12, "deliveries": 12}
 
 
-def test_without_the_record_a_webhook_carries_ids(told: Sandbox, receiver: Receiver) -> None:
-    told.switch(webhookRecord=False)
-    told.patch("ord-000001", {"notes": "x"})
-    party = told.http.post("/api/v1/transactions/ord-000001/parties", json={"partyType": "BUYER"}).json()
-    deliver(told)
+def test_without_the_record_a_webhook_carries_ids(notifying: Sandbox, receiver: Receiver) -> None:
+    notifying.switch(webhookRecord=False)
+    notifying.patch("ord-000001", {"notes": "x"})
+    party = notifying.http.post("/api/v1/transactions/ord-000001/parties", json={"partyType": "BUYER"}).json()
+    deliver(notifying)
     data = {event["type"]: event["data"] for event in receiver.events}
     assert data == {
         "transaction.updated": {"orderId": "ord-000001"},
@@ -190,85 +190,91 @@ def test_without_the_record_a_webhook_carries_ids(told: Sandbox, receiver: Recei
     }
 
 
-def test_an_event_is_told_before_it_may_have_surfaced(told: Sandbox, receiver: Receiver) -> None:
-    told.switch(lag=5)
-    made = told.create()
-    deliver(told)
-    assert receiver.events[0]["entityId"] == made["orderId"]
-    assert told.get(f"/transactions/{made['orderId']}").status_code == 404
+def test_an_event_is_told_before_it_may_have_surfaced(notifying: Sandbox, receiver: Receiver) -> None:
+    notifying.switch(lag=5)
+    created = notifying.create()
+    deliver(notifying)
+    assert receiver.events[0]["entityId"] == created["orderId"]
+    assert notifying.get(f"/transactions/{created['orderId']}").status_code == 404
 
 
-def test_a_delivery_that_fails_is_repeated_signed_afresh(told: Sandbox, receiver: Receiver) -> None:
+def test_a_delivery_that_fails_is_repeated_signed_afresh(notifying: Sandbox, receiver: Receiver) -> None:
     receiver.statuses = [500]
-    begun = time.monotonic()
-    told.create()
+    started = time.monotonic()
+    notifying.create()
     while len(receiver.got) < 1:
-        told.http.let_run(0.01)
-    told.clock.advance(7)
-    deliver(told)
-    assert time.monotonic() - begun >= 1
+        notifying.http.let_run(0.01)
+    notifying.clock.advance(7)
+    deliver(notifying)
+    assert time.monotonic() - started >= 1
     first, second = receiver.events
     assert first == second | {"timestamp": "2025-11-03T12:00:00.000Z"}
     assert second["timestamp"] == "2025-11-03T12:00:07.000Z"
     assert all(signed(headers, body) for headers, body in receiver.got)
     assert len({headers["x-softpro-delivery"] for headers, _ in receiver.got}) == 2
-    assert told.stats()["webhooks"] == {"events": 1, "deliveries": 1, "failures": 1}
+    assert notifying.stats()["webhooks"] == {"events": 1, "deliveries": 1, "failures": 1}
 
 
-def test_a_redirect_is_no_success_and_after_a_day_it_gives_up(told: Sandbox, receiver: Receiver) -> None:
+def test_a_redirect_is_no_success_and_after_a_day_it_gives_up(notifying: Sandbox, receiver: Receiver) -> None:
     receiver.statuses = [302]
     receiver.waits = 0.2
-    told.create()
+    notifying.create()
     while len(receiver.got) < 1:
-        told.http.let_run(0.01)
-    told.clock.advance(86_400)
-    deliver(told)
-    assert told.stats()["webhooks"] == {"events": 1, "failures": 1, "givenUp": 1}
+        notifying.http.let_run(0.01)
+    notifying.clock.advance(86_400)
+    deliver(notifying)
+    assert notifying.stats()["webhooks"] == {"events": 1, "failures": 1, "givenUp": 1}
 
 
 def test_the_pause_grows_from_a_second_to_a_quarter_of_an_hour() -> None:
-    assert [pause(attempts) for attempts in (1, 2, 3, 10, 11, 400)] == [1, 2, 4, 512, 900, 900]
+    assert [retry_delay(attempts) for attempts in (1, 2, 3, 10, 11, 400)] == [1, 2, 4, 512, 900, 900]
 
 
-def test_duplicates_share_an_id_and_forgeries_have_a_bad_signature(told: Sandbox, receiver: Receiver) -> None:
-    told.switch(webhookDuplicates=1, webhookForged=1)
-    made = told.create()
-    deliver(told)
+def test_duplicates_share_an_id_and_forgeries_have_a_bad_signature(notifying: Sandbox, receiver: Receiver) -> None:
+    notifying.switch(webhookDuplicates=1, webhookForged=1)
+    created = notifying.create()
+    deliver(notifying)
     good = [json.loads(body) for headers, body in receiver.got if signed(headers, body)]
     bad = [json.loads(body) for headers, body in receiver.got if not signed(headers, body)]
     assert len(good) == 2
     assert good[0] == good[1]
     [forged] = bad
-    assert (forged["entityId"], forged["id"] != good[0]["id"]) == (made["orderId"], True)
-    assert told.stats()["webhooks"] == {"events": 1, "duplicates": 1, "deliveries": 2, "forged": 1, "forgedTaken": 1}
+    assert (forged["entityId"], forged["id"] != good[0]["id"]) == (created["orderId"], True)
+    assert notifying.stats()["webhooks"] == {
+        "events": 1,
+        "duplicates": 1,
+        "deliveries": 2,
+        "forged": 1,
+        "forgedTaken": 1,
+    }
 
 
-def test_shuffled_events_come_in_another_order(told: Sandbox, receiver: Receiver) -> None:
-    told.switch(webhookShuffle=0.3)
-    ids = [told.create()["orderId"] for _ in range(8)]
-    deliver(told)
-    came = [event["entityId"] for event in receiver.events]
-    assert sorted(came) == ids != came
+def test_shuffled_events_come_in_another_order(notifying: Sandbox, receiver: Receiver) -> None:
+    notifying.switch(webhookShuffle=0.3)
+    ids = [notifying.create()["orderId"] for _ in range(8)]
+    deliver(notifying)
+    delivered_ids = [event["entityId"] for event in receiver.events]
+    assert sorted(delivered_ids) == ids != delivered_ids
 
 
-def test_a_slow_receiver_does_not_slow_the_api(told: Sandbox, receiver: Receiver) -> None:
+def test_a_slow_receiver_does_not_slow_the_api(notifying: Sandbox, receiver: Receiver) -> None:
     receiver.waits = 0.5
-    begun = time.monotonic()
+    started = time.monotonic()
     for _ in range(20):
-        told.create()
-    assert time.monotonic() - begun < 20 * receiver.waits
-    deliver(told)
+        notifying.create()
+    assert time.monotonic() - started < 20 * receiver.waits
+    deliver(notifying)
     assert len(receiver.got) == 20
 
 
-def test_nothing_is_told_when_nobody_is_registered(told: Sandbox, receiver: Receiver) -> None:
-    assert told.http.delete("/sandbox/webhooks").status_code == 204
-    told.create()
-    told.http.let_run(0.05)
+def test_nothing_is_told_when_nobody_is_registered(notifying: Sandbox, receiver: Receiver) -> None:
+    assert notifying.http.delete("/sandbox/webhooks").status_code == 204
+    notifying.create()
+    notifying.http.let_run(0.05)
     assert receiver.got == []
-    assert told.stats()["webhooks"] == {}
-    assert told.http.delete("/sandbox/webhooks").status_code == 404
-    told.http.put("/sandbox/webhooks", json={"url": receiver.url, "secret": SECRET})
+    assert notifying.stats()["webhooks"] == {}
+    assert notifying.http.delete("/sandbox/webhooks").status_code == 404
+    notifying.http.put("/sandbox/webhooks", json={"url": receiver.url, "secret": SECRET})
 
 
 def test_a_receiver_must_have_an_address(sandbox: Sandbox) -> None:

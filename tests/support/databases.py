@@ -120,7 +120,7 @@ def execute(database: Database, query: Any, *parameters: object, **named: object
 def load(database: Database, query: Any, *parameters: object) -> None:
     """Runs a statement as the loader does, whose changes are nobody's edits, and commits it."""
     with database.connect() as connection, connection.transaction():
-        connection.execute(outbox.LOADING)
+        connection.execute(outbox.MARK_LOADING)
         connection.execute(query, parameters or None)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from softpro.mapping.rules.evaluator import evaluating
-from softpro.mapping.rules.messages import Asked, Rule
+from softpro.mapping.rules.messages import Evaluation, Rule
 
 UNDEFINED = object()
 """What a rule says that says nothing; and a field that is not there."""
@@ -27,7 +27,7 @@ def evaluate(cases: Sequence[tuple[str, Any]]) -> list[Any]:
     asked = []
     for number, (_, value) in enumerate(cases):
         written = None if value is UNDEFINED else json.dumps(value)
-        asked.append(Asked([written, written], [other for other in range(len(cases)) if other != number]))
+        asked.append(Evaluation([written, written], [other for other in range(len(cases)) if other != number]))
     with evaluating(rules) as evaluator:
         evaluated = list(evaluator.evaluate(asked))
     return [_outcome(each.results[number], each.failures.get(number)) for number, each in enumerate(evaluated)]

@@ -25,8 +25,8 @@ from softpro.services import Services
 from softpro.services import services as read_services
 from softpro.softpro360.client import Client
 
-from .forked import forked
-from .vendor import CLIENT_ID, CLIENT_SECRET, Sandbox
+from .forked_process import forked
+from .sandbox import CLIENT_ID, CLIENT_SECRET, Sandbox
 
 KEY = "an encryption key, 32 characters"
 

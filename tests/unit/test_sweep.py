@@ -20,9 +20,9 @@ from softpro.softpro360.capabilities import Capabilities
 from softpro.softpro360.client import Page
 from softpro.softpro360.records import Key, Record, Unreadable
 from softpro.sync.cursors import Cursor
-from softpro.sync.extract import way_on
+from softpro.sync.extract import paging_of
 from softpro.sync.paging import ByTime, Position, UnsortedList, Way, horizon
-from softpro.sync.sweep import MOST_IN_A_ROW, Sweep, UnsweepableList, resumed
+from softpro.sync.sweep import MAX_CONSECUTIVE_SWEEPS, Sweep, UnsweepableList, resumed
 
 from .test_paging import EVENTS, History, Vendor, at, key, moment
 
@@ -140,7 +140,7 @@ def test_a_list_that_never_holds_still_is_not_swept_for_ever() -> None:
         turn = way.take(first, 2).way.take(last, 2)
         assert isinstance(turn.way, Sweep)
         way, done, sweeps = turn.way, turn.done, sweeps + 1
-    assert sweeps == MOST_IN_A_ROW
+    assert sweeps == MAX_CONSECUTIVE_SWEEPS
 
 
 def test_what_changed_meanwhile_is_looked_for_only_as_far_as_an_unfiltered_list_shows_it_first() -> None:
@@ -170,15 +170,15 @@ def test_a_list_that_never_holds_still_or_comes_one_record_at_a_time_is_given_up
 def test_neither_way_goes_on_with_what_the_other_left() -> None:
     sorted_, unsorted = Capabilities(), Capabilities(sorts_by_updated_at=False)
     by_time, swept = Position(at(9), 3, A), Position(at(9), 3, A)
-    assert way_on(Cursor(by_time, None, True), sorted_, True) == ByTime(by_time, by_time)
-    assert way_on(Cursor(by_time, None, True), unsorted, True) == Sweep(Position())
-    assert way_on(Cursor(swept, None, True, at(12)), unsorted, True) == resumed(swept, at(12))
-    assert way_on(Cursor(swept, None, True, at(12)), sorted_, True).position == Position(at(9))
+    assert paging_of(Cursor(by_time, None, True), sorted_, True) == ByTime(by_time, by_time)
+    assert paging_of(Cursor(by_time, None, True), unsorted, True) == Sweep(Position())
+    assert paging_of(Cursor(swept, None, True, at(12)), unsorted, True) == resumed(swept, at(12))
+    assert paging_of(Cursor(swept, None, True, at(12)), sorted_, True).position == Position(at(9))
     ended = Position(at(9))
-    assert way_on(Cursor(ended, None, False), unsorted, True) == Sweep(ended)
-    assert way_on(Cursor(ended, None, True, at(12)), unsorted, True) == Sweep(ended)
-    assert way_on(Cursor(ended, None, True, at(12)), unsorted, False) == Sweep(ended, at(12), since=at(12))
-    delta = way_on(Cursor(Position(None, 3, A), Mode.DELTA, True, at(12)), Capabilities(), False)
+    assert paging_of(Cursor(ended, None, False), unsorted, True) == Sweep(ended)
+    assert paging_of(Cursor(ended, None, True, at(12)), unsorted, True) == Sweep(ended)
+    assert paging_of(Cursor(ended, None, True, at(12)), unsorted, False) == Sweep(ended, at(12), since=at(12))
+    delta = paging_of(Cursor(Position(None, 3, A), Mode.DELTA, True, at(12)), Capabilities(), False)
     assert delta.position == Position()
 
 
@@ -246,7 +246,7 @@ def run(history: Odds, stored: Cursor, known: Capabilities) -> tuple[Cursor, boo
     vendor, first_slice, cursor = history.odd, True, stored
     bound = vendor.requests + 3_000
     while True:
-        way = way_on(cursor, known, first_slice)
+        way = paging_of(cursor, known, first_slice)
         for _ in range(history.slices):
             answer = vendor.answer(way.position)
             assert vendor.requests < bound, "an endless loop"

@@ -26,24 +26,24 @@ CODED = (
 MOST_FIELDS, MOST_VALUES = 2_000, 100
 DEEPEST = 30
 SETTLE_SECONDS = 0.25  # from the beginning of a transaction to its first record
-PATIENCE_SECONDS = 30.0
+LANDING_TIMEOUT_SECONDS = 30.0
 
-STATE = """
+ENSURE_STATE = """
 insert into softpro.coverage (integration_id, organization_id, entity_type)
 values (%(integration_id)s, %(organization_id)s, %(entity_type)s)
 on conflict do nothing
 """
-LOCK = """
+LOCK_STATE = """
 select seen_until from softpro.coverage
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s
 for update
 """
-IS_FRESH = """
+SELECT_IF_FRESH = """
 select from softpro.coverage
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and refreshed_at > now() - %(fresh)s
   and baseline_at is not null  -- before there is one, all is still to come
 """
-LANDING = """
+SELECT_LANDING = """
 select virtualtransaction as name
 from pg_locks
 where relation = 'raw.records'::regclass and mode = 'RowExclusiveLock' and granted
@@ -53,7 +53,7 @@ where relation = 'raw.records'::regclass and mode = 'RowExclusiveLock' and grant
 # A record is walked by itself, so that memory holds one at a time; its paths are then grouped, and names looked at once
 # for all records. Below a list a path can occur in a record several times: it counts once. Of names that are no
 # identifiers the one that most records hold counts. What a person corrected is not SoftPro's.
-REFRESH = r"""
+REFRESH_PROFILE = r"""
 with landed as not materialized (
     select r.payload, r.last_seen_at
     from raw.records r
@@ -204,17 +204,17 @@ def refresh(connection: Connection, integration: Integration, entity_type: Entit
         "organization_id": integration.organization_id,
         "entity_type": entity_type.value,
     }
-    if only_if_old and connection.execute(IS_FRESH, {**stream, "fresh": FRESH}).rowcount:
+    if only_if_old and connection.execute(SELECT_IF_FRESH, {**stream, "fresh": FRESH}).rowcount:
         return
     until = _settled(connection)
     with connection.transaction():
-        connection.execute(STATE, stream)
-        state = connection.execute(LOCK, stream).fetchone()
+        connection.execute(ENSURE_STATE, stream)
+        state = connection.execute(LOCK_STATE, stream).fetchone()
         assert state is not None
         since = state["seen_until"]
         if until is not None and (since is None or since < until):
             connection.execute(
-                REFRESH,
+                REFRESH_PROFILE,
                 {
                     **stream,
                     "since": since,
@@ -237,7 +237,7 @@ def _settled(connection: Connection) -> datetime | None:
     assert row is not None
     now: datetime = row["now"]
     time.sleep(SETTLE_SECONDS)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + LANDING_TIMEOUT_SECONDS
     landing = _landing(connection)
     while landing := landing & _landing(connection):
         if time.monotonic() > deadline:
@@ -248,4 +248,4 @@ def _settled(connection: Connection) -> datetime | None:
 
 def _landing(connection: Connection) -> set[str]:
     """The transactions that write records now."""
-    return {row["name"] for row in connection.execute(LANDING).fetchall()}
+    return {row["name"] for row in connection.execute(SELECT_LANDING).fetchall()}

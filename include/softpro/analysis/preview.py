@@ -33,21 +33,21 @@ from softpro.mapping.step import Reason
 from softpro.quality.check import judge_staged, reject
 from softpro.softpro360 import records as vendor
 from softpro.sync.demanded import demanded
-from softpro.sync.raw_store import REFUSED
+from softpro.sync.raw_store import REFUSED_MESSAGE
 from softpro.sync.transform import clear
 
 MOST_RECORDS = 100
 DEFAULT_RECORDS = 10
 WITHOUT_ID = ""  # no record of SoftPro's has it
 
-LATEST = """
+SELECT_LATEST = """
 select entity_id
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
 order by last_seen_at desc, entity_id
 limit %(latest)s
 """
-NAMED = """
+SELECT_NAMED = """
 select entity_id, convert_to(payload::text, 'UTF8') as payload, payload_hash, softpro_updated_at as updated_at
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
@@ -55,7 +55,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 order by array_position(%(ids)s, entity_id)
 """
 
-ALONE = "select {}(hashtextextended('softpro preview ' || %s, 0))"
+LOCK_PREVIEW = "select {}(hashtextextended('softpro preview ' || %s, 0))"
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,10 @@ def _records(
         return [_pasted(connection, entity_type, chosen.pasted)]
     stream = {"integration_id": integration.id, "entity_type": entity_type.value}
     if chosen.ids is None:
-        ids = [row["entity_id"] for row in connection.execute(LATEST, {**stream, "latest": chosen.latest})]
+        ids = [row["entity_id"] for row in connection.execute(SELECT_LATEST, {**stream, "latest": chosen.latest})]
     else:
         ids = [entity_id for entity_id in chosen.ids if "\x00" not in entity_id]
-    return connection.cursor(row_factory=class_row(_Record)).execute(NAMED, {**stream, "ids": ids}).fetchall()
+    return connection.cursor(row_factory=class_row(_Record)).execute(SELECT_NAMED, {**stream, "ids": ids}).fetchall()
 
 
 def _pasted(connection: Connection, entity_type: EntityType, payload: bytes) -> _Record:
@@ -168,7 +168,7 @@ def _pasted(connection: Connection, entity_type: EntityType, payload: bytes) -> 
         assert stored is not None
         payload = stored["payload"]
     except psycopg.DataError:
-        reason = reason or REFUSED
+        reason = reason or REFUSED_MESSAGE
     if isinstance(read, vendor.Unreadable):
         return _Record(read.entity_id or WITHOUT_ID, payload, read.payload_hash, datetime.now(UTC), reason)
     return _Record(read.key.id, payload, read.payload_hash, read.key.updated_at, reason)
@@ -200,11 +200,11 @@ def _returns(
 def _alone(connection: Connection, integration: Integration, entity_type: EntityType) -> Iterator[None]:
     """Two previews of one stream take turns: they stage under the same log ids, so that none is ever left over."""
     stream = f"{integration.id} {entity_type.value}"
-    connection.execute(sql.SQL(ALONE).format(sql.SQL("pg_advisory_lock")), [stream])
+    connection.execute(sql.SQL(LOCK_PREVIEW).format(sql.SQL("pg_advisory_lock")), [stream])
     try:
         yield
     finally:
-        connection.execute(sql.SQL(ALONE).format(sql.SQL("pg_advisory_unlock")), [stream])
+        connection.execute(sql.SQL(LOCK_PREVIEW).format(sql.SQL("pg_advisory_unlock")), [stream])
 
 
 def _judged(

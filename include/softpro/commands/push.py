@@ -12,7 +12,7 @@ import typer
 
 from softpro.commands.common import Json, Organization, database, entity_types, printable, say
 from softpro.commands.formatting import table, value
-from softpro.commands.runner import Came, of_log, run_streams
+from softpro.commands.runner import RunOutcome, outcome_of, run_streams
 from softpro.db import integrations
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
@@ -57,7 +57,9 @@ def push(
         return
     services_ = services(database())
 
-    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+    def run(
+        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
+    ) -> RunOutcome:
         told = ""
 
         def staged(name: str, came_to: str) -> None:
@@ -77,7 +79,7 @@ def push(
         seconds = (log.duration or 0) / 1000
         line = f"{entity_type.table} {log.status}: {told}, {log.api_requests} API requests, {seconds:.1f} s"
         left = _left(services_.database, integration, entity_type, record)
-        return of_log(log)._replace(line="\n".join([line, *left]))
+        return outcome_of(log)._replace(line="\n".join([line, *left]))
 
     run_streams(services_.database, organization, entity_types(entity), run, context.obj or as_json)
 
@@ -88,8 +90,8 @@ def _left(
     """A line for each record that could not be sent, and one for those that a person is to decide about."""
     stream = {"integration_id": integration.id, "entity_type": entity_type.value}
     with database_.connect() as connection:
-        in_review = conflicts.open_of(connection, stream)
-        found, total = push_attempts.stuck(connection, stream, records, SHOWN)
+        in_review = conflicts.open_conflict(connection, stream)
+        found, total = push_attempts.blocked(connection, stream, records, SHOWN)
     lines = [f"  {_why(each)}" for each in found if each.roi_entity_id not in in_review]
     if total > len(found):
         lines.append(f"  … and {total - len(found)} more")

@@ -12,16 +12,16 @@ from uuid import UUID
 import typer
 
 from softpro.commands.common import Json, Organization, database, entity_types, operator, printable, say
-from softpro.commands.runner import Came, of_log, run_streams
+from softpro.commands.runner import RunOutcome, outcome_of, run_streams
 from softpro.db import integrations
 from softpro.db.database import Database
 from softpro.entities import EntityType, SyncType
 from softpro.errors import UsageError
 from softpro.quality import quarantine_cases
-from softpro.quality.quarantine_cases import Case, Payloads, Resolution, Wanted
+from softpro.quality.quarantine_cases import Case, CaseFilter, Payloads, Resolution
 from softpro.runs import sync
 from softpro.sync import replay as replaying
-from softpro.sync.corrections import edit as correct
+from softpro.sync.corrections import correct as correct
 
 if TYPE_CHECKING:
     from softpro.db.integrations import Integration
@@ -55,7 +55,7 @@ def list_(
     if resolution.upper() not in list(Resolution):
         raise UsageError(f"--resolution is one of {', '.join(each.lower() for each in Resolution)}")
     one = entity_types(entity)
-    wanted = Wanted(one[0] if one else None, column, rule, Resolution(resolution.upper()))
+    wanted = CaseFilter(one[0] if one else None, column, rule, Resolution(resolution.upper()))
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         found, total = quarantine_cases.page(connection, integration.id, wanted, limit, offset)
@@ -144,15 +144,17 @@ def run_replay(
 ) -> None:
     """Replays the organization's open cases, or those that are chosen, and prints what became of each stream's."""
 
-    def run(integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage) -> Came:
+    def run(
+        integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
+    ) -> RunOutcome:
         log = sync.replay(
             database_, integration, entity_type, cases=chosen, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
         )
         with database_.connect() as connection:
-            left = replaying.left(connection, integration.id, entity_type, chosen)
-        came = of_log(log)
+            left = replaying.count_unreplayable(connection, integration.id, entity_type, chosen)
+        came = outcome_of(log)
         more = f"; {left} could not land and need a correction" if left else ""
-        return Came({**came.result, "left": left}, came.line + more, came.problems)
+        return RunOutcome({**came.result, "left": left}, came.line + more, came.problems)
 
     run_streams(database_, organization, wanted, run, as_json)
 

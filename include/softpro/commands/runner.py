@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from softpro.runs.pipeline import Stage
     from softpro.sync.extract import Progress
 
-    Run = Callable[[Integration, EntityType, str, Progress, Stage], "Came"]
+    Run = Callable[[Integration, EntityType, str, Progress, Stage], "RunOutcome"]
 
 EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-class Came(NamedTuple):
+class RunOutcome(NamedTuple):
     """What a run over a stream came to: for programs, for people, and what keeps it from having ended well."""
 
     result: dict[str, Any]
@@ -69,9 +69,9 @@ def run_streams(
         raise typer.Exit(EXIT_FAILED)
 
 
-def of_log(log: SyncLog) -> Came:
+def outcome_of(log: SyncLog) -> RunOutcome:
     """What a sync came to, as its log has it."""
-    return Came(sync_logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
+    return RunOutcome(sync_logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
 
 
 def summary(log: SyncLog) -> str:

@@ -14,7 +14,7 @@ from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.services import services
 from softpro.webhooks import events
-from softpro.webhooks.events import About, Event, Stats, Status, Wanted
+from softpro.webhooks.events import Event, EventAttributes, EventFilter, Stats, Status
 
 LARGEST_PAGE = 200
 
@@ -43,7 +43,7 @@ def list_(
         raise UsageError(f"--status is one of {', '.join(Status)}")
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        wanted = Wanted(status, _about(entity), event_type)
+        wanted = EventFilter(status, _about(entity), event_type)
         found, total = events.page(connection, integration.id, wanted, limit, offset)
     for event in found:
         _print(context, event, as_json)
@@ -129,8 +129,8 @@ def process(
         )
 
 
-def _about(entity: str) -> About | None:
-    known = {f"{about.lower()}s": about for about in About}
+def _about(entity: str) -> EventAttributes | None:
+    known = {f"{about.lower()}s": about for about in EventAttributes}
     if entity == "all":
         return None
     if entity not in known:

@@ -9,7 +9,7 @@ from uuid import UUID
 from softpro.connections.redirects import checked_path
 from softpro.db import integration_settings, integrations, oauth_tokens
 from softpro.db.database import Connection
-from softpro.db.integration_settings import Next
+from softpro.db.integration_settings import NextConnection
 from softpro.db.integrations import Integration, checked_organization
 from softpro.db.oauth_tokens import Credentials, Grant
 from softpro.entities import EntityType
@@ -81,7 +81,7 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
     if not answer.get("state"):
         raise StateError("The address holds no state: start again with connect")
     with services.database.connect() as connection:
-        authorization = consent.take_state(connection, services.vault, answer["state"], browser)
+        authorization = consent.consume_state(connection, services.vault, answer["state"], browser)
         if answer.get("error") or not answer.get("code"):
             raise consent.refuse(
                 connection, authorization, answer.get("error", "no code came back"), answer.get("error_description", "")
@@ -115,7 +115,7 @@ def disconnect(services: Services, integration_id: UUID) -> bool:
         return oauth.revoke_access(connection, services.vault, services.oauth, integration_id)
 
 
-def _client(chosen: Next | None) -> tuple[str, str]:
+def _client(chosen: NextConnection | None) -> tuple[str, str]:
     """Id and secret of the OAuth client that the options name, or else the settings. Raises SettingsError."""
     if chosen and chosen.client:
         return chosen.client.client_id, chosen.client.client_secret

@@ -8,13 +8,13 @@ from softpro.db.database import Connection
 from softpro.errors import TooManyCalls
 
 WINDOW_SECONDS = 60
-LOCK = 360_002
+LOCK_COUNTER = 360_002
 """Of a transaction's advisory lock, with the person's name: their calls are counted one by one."""
 
 
-def count(connection: Connection, user: str, limit: int) -> None:
+def count_call(connection: Connection, user: str, limit: int) -> None:
     """Counts a call, where there were fewer than `limit` of them in the last 60 s. Raises TooManyCalls, uncounted."""
-    parameters = {"user": user, "seconds": WINDOW_SECONDS, "lock": LOCK}
+    parameters = {"user": user, "seconds": WINDOW_SECONDS, "lock": LOCK_COUNTER}
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%(lock)s, hashtext(%(user)s))", parameters)
         connection.execute(

@@ -128,7 +128,7 @@ def current(connection: Connection, claim: Create) -> Create:
     return _creates(connection, "select {} from softpro.creates where id = %s", [claim.id]).fetchone() or claim
 
 
-def made(connection: Connection, claim: Create, softpro_id: str) -> str:
+def mark_created(connection: Connection, claim: Create, softpro_id: str) -> str:
     """The record is there. Returns its id: the one that was written down first."""
     stored = connection.execute(
         """
@@ -142,7 +142,7 @@ def made(connection: Connection, claim: Create, softpro_id: str) -> str:
     return stored["softpro_id"] if stored else softpro_id
 
 
-def forget(connection: Connection, claim: Create) -> None:
+def discard(connection: Connection, claim: Create) -> None:
     """It certainly was not made, and will not be; unless it is the caller's no more."""
     connection.execute(
         "delete from softpro.creates where id = %s and due_at = %s and softpro_id is null", [claim.id, claim.due_at]

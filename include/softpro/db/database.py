@@ -79,7 +79,7 @@ class Database:
 
 
 @contextmanager
-def without(connection: Connection, kind: Literal["nestloop", "seqscan"]) -> Iterator[None]:
+def disable_planner_nodes(connection: Connection, kind: Literal["nestloop", "seqscan"]) -> Iterator[None]:
     """In a transaction: statements that are not planned so, where PostgreSQL can't know how large a table is, or grows
     under the very statement, and would go through all of it for each record."""
     setting = sql.Identifier(f"enable_{kind}")

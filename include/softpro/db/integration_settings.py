@@ -34,7 +34,7 @@ class ConflictStrategy(StrEnum):
 
 
 @dataclass(frozen=True)
-class Options:
+class IntegrationSettings:
     """One row of `softpro.integrations`, as far as a person decides about it. `sync_frequency` in seconds.
 
     `environment` and `client_id` are in force; `next_…` come into force with the next consent (None: no other
@@ -59,15 +59,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Next:
+class NextConnection:
     """What the next connection asks consent for. No client: the one of the environment's variables."""
 
     client: Credentials | None
     environment: str
 
 
-COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Options.__dataclass_fields__))
-PLAIN = (
+COLUMNS = sql.SQL(", ").join(map(sql.Identifier, IntegrationSettings.__dataclass_fields__))
+PLAIN_COLUMNS = (
     "sync_enabled",
     "sync_frequency",
     "sync_transactions",
@@ -81,20 +81,22 @@ PLAIN = (
 """What `change` writes as it is given."""
 
 
-def read(connection: Connection, integration_id: UUID) -> Options:
+def read(connection: Connection, integration_id: UUID) -> IntegrationSettings:
     """The integration's options. It has to exist."""
     query = sql.SQL("select {} from softpro.integrations where id = %s").format(COLUMNS)
-    found = connection.cursor(row_factory=class_row(Options)).execute(query, [integration_id]).fetchone()
+    found = connection.cursor(row_factory=class_row(IntegrationSettings)).execute(query, [integration_id]).fetchone()
     assert found is not None
     return found
 
 
 def change(connection: Connection, integration_id: UUID, changes: Mapping[str, Any]) -> None:
-    """Writes those of the `PLAIN` options that are given, and leaves the others."""
+    """Writes those of the `PLAIN_COLUMNS` options that are given, and leaves the others."""
     if not changes:
         return
     sets = sql.SQL(", ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in PLAIN if name in changes
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name))
+        for name in PLAIN_COLUMNS
+        if name in changes
     )
     query = sql.SQL("update softpro.integrations set {}, updated_at = now() where id = %(id)s").format(sets)
     values = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in changes.items()}
@@ -121,7 +123,7 @@ def change_client(
     )
 
 
-def next_connection(connection: Connection, vault: Vault, organization_id: str) -> Next | None:
+def next_connection(connection: Connection, vault: Vault, organization_id: str) -> NextConnection | None:
     """What an organization's next connection asks consent for; None where it never had one.
 
     Raises DecryptionError.
@@ -137,6 +139,6 @@ def next_connection(connection: Connection, vault: Vault, organization_id: str) 
     if row is None:
         return None
     if row["next_client_id"] is None:
-        return Next(None, row["environment"])
+        return NextConnection(None, row["environment"])
     secret = vault.open(row["next_client_secret"], Place(TABLE, "next_client_secret", row["id"]))
-    return Next(Credentials(row["id"], row["next_client_id"], secret), row["environment"])
+    return NextConnection(Credentials(row["id"], row["next_client_id"], secret), row["environment"])

@@ -133,7 +133,7 @@ def ensure(
     )
     integration = find(connection, organization_id)
     if integration.id == integration_id:
-        outbox.note_made_before(connection, integration_id, organization_id)
+        outbox.queue_unlinked_rows(connection, integration_id, organization_id)
     return integration
 
 

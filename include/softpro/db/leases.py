@@ -26,7 +26,7 @@ HANDOVER_SECONDS = 120
 ANNOUNCED_SECONDS = 120
 """So long a run that was announced may take to begin, before another one is."""
 
-ANNOUNCING = "select pg_advisory_xact_lock(hashtextextended('softpro announce ' || %s, 0))"
+LOCK_ANNOUNCEMENTS = "select pg_advisory_xact_lock(hashtextextended('softpro announce ' || %s, 0))"
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +108,10 @@ def holder(connection: Connection, integration_id: UUID, entity_type: EntityType
     return log_id
 
 
-def lock_announcing(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
+def lock_announcements(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
     """Lets nobody else announce a run over the stream until the surrounding transaction ends. Raises LeaseHeld, with
     the log's id, while a live run works on the stream, or an announced one is about to begin."""
-    connection.execute(ANNOUNCING, [f"{integration_id} {entity_type.value}"])
+    connection.execute(LOCK_ANNOUNCEMENTS, [f"{integration_id} {entity_type.value}"])
     # Looked at first: one that begins in between is at work when that is looked at.
     waiting = connection.execute(
         """
@@ -209,7 +209,7 @@ def fence(connection: Connection, run: Run) -> None:
         {**run.stream, "log_id": run.log_id, "epoch": run.epoch},
     ).fetchone()
     if row is None:
-        raise _lost(run)
+        raise _lease_lost(run)
 
 
 def release(connection: Connection, run: Run) -> None:
@@ -238,7 +238,7 @@ def _occupy(session: Connection, run: Run) -> None:
         {**run.stream, "log_id": run.log_id, "epoch": run.epoch, "lifetime": LIFETIME_SECONDS},
     )
     if updated.rowcount == 0:
-        raise _lost(run)
+        raise _lease_lost(run)
 
 
 def _beat(keeper: Keeper, stop: threading.Event) -> None:
@@ -273,7 +273,7 @@ def _held(entity_type: EntityType, log_id: UUID | None) -> LeaseHeld:
     )
 
 
-def _lost(run: Run) -> LeaseLost:
+def _lease_lost(run: Run) -> LeaseLost:
     return LeaseLost(
         f"Another run took over the {run.entity_type.table} of {run.organization_id}; what was landed stays there"
     )

@@ -14,7 +14,7 @@ class Queue(IntEnum):
     OUTBOX = 360_002
 
 
-TAKEN = """
+SELECT_IS_TAKEN = """
 select exists (
     select from pg_locks
     where locktype = 'advisory' and objsubid = 1 and classid = 0 and objid = %s
@@ -23,7 +23,7 @@ select exists (
 """
 
 
-def take(connection: Connection, queue: Queue) -> bool:
+def try_acquire(connection: Connection, queue: Queue) -> bool:
     """Whether this session is the one that works the queue off from now on, until it ends."""
     row = connection.execute("select pg_try_advisory_lock(%s) as taken", [queue]).fetchone()
     assert row is not None

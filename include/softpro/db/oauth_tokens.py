@@ -125,7 +125,7 @@ def store(
     )
 
 
-def doubt(connection: Connection, integration_id: UUID, version: int) -> None:
+def mark_uncertain(connection: Connection, integration_id: UUID, version: int) -> None:
     """A refresh of the pair of this version was sent and its answer lost: the vendor may have rotated it or not."""
     connection.execute(
         "update softpro.integrations set refresh_uncertain = true where id = %s and token_version = %s",

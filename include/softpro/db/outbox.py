@@ -19,10 +19,10 @@ from softpro.entities import EntityType
 CHANNEL = "softpro_outbox"
 """Notified with every edit."""
 
-LOADING = "select set_config('softpro.loading', 'on', true)"
+MARK_LOADING = "select set_config('softpro.loading', 'on', true)"
 """Until the surrounding transaction ends, what is written to `roi` is the sync's, and no edit."""
 
-FORGOTTEN_TOGETHER = 10_000
+PURGE_BATCH_ROWS = 10_000
 """Settled edits that are deleted in one transaction."""
 
 
@@ -104,7 +104,7 @@ def page(
     ], found[0]["total"]
 
 
-def note_made_before(connection: Connection, integration_id: UUID, organization_id: str) -> None:
+def queue_unlinked_rows(connection: Connection, integration_id: UUID, organization_id: str) -> None:
     """What was made in `roi` before the organization was known is to be sent as well."""
     for entity_type in EntityType:
         connection.execute(
@@ -127,7 +127,7 @@ def note_made_before(connection: Connection, integration_id: UUID, organization_
         )
 
 
-def keep_unnamed(connection: Connection, creates: Collection[int], key: str, named: Collection[str]) -> None:
+def settle_unmapped_fields(connection: Connection, creates: Collection[int], key: str, named: Collection[str]) -> None:
     """Of records that were made here, the creates' ids: what they hold in fields that no mapping names, of which
     SoftPro is not told, stays what it is, as any later edit of these fields does."""
     if creates:
@@ -152,7 +152,7 @@ def keep_unnamed(connection: Connection, creates: Collection[int], key: str, nam
         )
 
 
-def settle(connection: Connection, edits: Collection[int], outcome: str, log_id: UUID | None) -> None:
+def settle_edits(connection: Connection, edits: Collection[int], outcome: str, log_id: UUID | None) -> None:
     """Closes the edits of these ids that are still open."""
     if edits:
         connection.execute(
@@ -192,11 +192,11 @@ def replace(
         {"last": last.id, "old": old_value, "new": new_value, "by": changed_by},
     ).fetchone()
     assert row is not None
-    settle(connection, [edit.id for edit in edits], "REPLACED", log_id)
+    settle_edits(connection, [edit.id for edit in edits], "REPLACED", log_id)
     return int(row["id"])
 
 
-def forget(connection: Connection, days: int) -> int:
+def purge(connection: Connection, days: int) -> int:
     """Deletes the edits that were settled more than so many days ago, FORGOTTEN_TOGETHER at a time; call it in
     autocommit. Returns how many."""
     forgotten = 0
@@ -210,8 +210,8 @@ def forget(connection: Connection, days: int) -> int:
                 order by settled_at
                 limit %(limit)s))
             """,
-            {"days": days, "limit": FORGOTTEN_TOGETHER},
+            {"days": days, "limit": PURGE_BATCH_ROWS},
         ).rowcount
         forgotten += deleted
-        if deleted < FORGOTTEN_TOGETHER:
+        if deleted < PURGE_BATCH_ROWS:
             return forgotten

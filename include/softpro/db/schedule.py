@@ -17,7 +17,7 @@ from softpro.entities import EntityType
 RETRY_BASE_SECONDS = 60
 RETRY_LIMIT_SECONDS = 3600
 
-PATIENCE = timedelta(minutes=2)
+ANNOUNCED_MAX_AGE = timedelta(minutes=2)
 """A run that was announced and has not begun by then is not waited for any longer."""
 
 
@@ -65,7 +65,7 @@ def due(connection: Connection, lane: Lane) -> list[Stream]:
     """
     return (
         connection.cursor(row_factory=class_row(Stream))
-        .execute(query, {"backlog": lane is Lane.BACKLOG, "patience": PATIENCE})
+        .execute(query, {"backlog": lane is Lane.BACKLOG, "patience": ANNOUNCED_MAX_AGE})
         .fetchall()
     )
 
@@ -159,7 +159,7 @@ def record_failure(connection: Connection, run: Run, message: str, not_before: f
     return next_attempt_at
 
 
-def hurry(connection: Connection, integration_id: UUID, entity_type: EntityType, settled: str) -> None:
+def mark_due_now(connection: Connection, integration_id: UUID, entity_type: EntityType, settled: str) -> None:
     """A stream that failed is tried again now: what kept it is mended, or decided. An error that names what is
     `settled` is none any more."""
     connection.execute(

@@ -158,12 +158,12 @@ def explain(connection: Connection, log_id: UUID, reason: str) -> None:
     connection.execute("update softpro.sync_logs set reason = %s where id = %s", [reason, log_id])
 
 
-def map_by(connection: Connection, log_id: UUID, mapping_version: int | None) -> None:
+def record_mapping_version(connection: Connection, log_id: UUID, mapping_version: int | None) -> None:
     """Notes the version of the set that the run maps by."""
     connection.execute("update softpro.sync_logs set mapping_version = %s where id = %s", [mapping_version, log_id])
 
 
-def add(connection: Connection, log_id: UUID, **counts: int) -> None:
+def add_counts(connection: Connection, log_id: UUID, **counts: int) -> None:
     """Adds to the log's counts, e.g. `add(connection, log_id, records_fetched=50, api_requests=1)`."""
     sums = sql.SQL(", ").join(
         sql.SQL("{0} = {0} + {1}").format(sql.Identifier(name), sql.Placeholder(name)) for name in counts
@@ -187,7 +187,7 @@ def add_warnings(connection: Connection, log_id: UUID, warnings: Mapping[str, in
         )
 
 
-def note_problem(connection: Connection, log_id: UUID, problem: str) -> None:
+def record_problem(connection: Connection, log_id: UUID, problem: str) -> None:
     """Notes what the run could not do, while it does the rest: `finish` ends it as FAILED."""
     connection.execute("update softpro.sync_logs set error_message = %s where id = %s", [problem, log_id])
 

@@ -20,7 +20,7 @@ from softpro.mapping.mapping import Mapping
 from softpro.mapping.paths import MISSING
 from softpro.mapping.rules.evaluator import Rules
 from softpro.mapping.rules.inputs import Asking, asking
-from softpro.mapping.rules.messages import Asked, Evaluated
+from softpro.mapping.rules.messages import Evaluated, Evaluation
 from softpro.mapping.step import CREATED_AT, Reason, Step, compile_step, value
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -83,12 +83,12 @@ def mapped(compiled: Compiled, records: Iterable[tuple[bytes, Evaluated | None]]
         return
     ahead: deque[tuple[bytes, Any, Evaluated | None]] = deque()
 
-    def asked() -> Iterator[Asked]:
+    def asked() -> Iterator[Evaluation]:
         for payload, known in records:
             record = _read(payload)
             ahead.append((payload, record, known))
             if known is not None or isinstance(record, _Unreadable):
-                yield Asked([], list(range(len(compiled.asking.rules))))
+                yield Evaluation([], list(range(len(compiled.asking.rules))))
             else:
                 yield compiled.asking.of(record, payload)
 

@@ -20,7 +20,7 @@ from softpro.mapping.mapping import TO_SOFTPRO, Mapping
 from softpro.mapping.paths import MISSING, Path, look_up
 from softpro.mapping.rules.evaluator import Rules
 from softpro.mapping.rules.inputs import Asking, asking
-from softpro.mapping.rules.messages import Asked
+from softpro.mapping.rules.messages import Evaluation
 from softpro.timestamps import format_time
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -59,7 +59,7 @@ def sent(compiled: Outbound, rows: Iterable[Dict[str, Any]], rules: Rules) -> It
     """What the vendor would be sent of each row, given by column as psycopg reads it. Raises RulesUnavailable."""
     ahead: deque[Dict[str, Any]] = deque()
 
-    def asked() -> Iterator[Asked]:
+    def asked() -> Iterator[Evaluation]:
         for row in rows:
             ahead.append({column: _json_ready(value) for column, value in row.items()})
             yield compiled.asking.of(ahead[-1], _encode(ahead[-1]))

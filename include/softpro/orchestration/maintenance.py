@@ -48,10 +48,10 @@ def tidy() -> int:
     quality, webhooks, edits = load(QualitySettings, WebhookSettings, OutboxSettings)
     with database().connect() as connection:
         return (
-            consent.forget_states(connection)
-            + results.forget(connection, quality.check_results_days)
-            + events.forget(connection, webhooks.event_days)
-            + outbox.forget(connection, edits.days)
+            consent.purge_states(connection)
+            + results.purge(connection, quality.check_results_days)
+            + events.purge(connection, webhooks.event_days)
+            + outbox.purge(connection, edits.days)
         )
 
 

@@ -21,7 +21,7 @@ from softpro.db.sync_logs import SyncLog
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
-from softpro.orchestration.assets import tell
+from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import FETCHERS, LEAST_STREAMS, SHARDS
 from softpro.reconcile import audits
@@ -93,7 +93,7 @@ def reconcile(
     if done:
         mine = {(UUID(stream["integration_id"]), stream["entity_type"]) for stream in shard}
         entries = _logs_of(services_.database, run_id)
-        tell(outlet_events, [entry for entry in entries if (entry.integration_id, entry.entity_type) in mine])
+        notify(outlet_events, [entry for entry in entries if (entry.integration_id, entry.entity_type) in mine])
     return done
 
 
@@ -154,7 +154,7 @@ def carry_out(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_even
         return False
     log.info("%s", audit.line())
     log_id = sync_logs.log_id_of(run_id, audit.integration_id, EntityType(audit.entity_type), "DELETE")
-    tell(outlet_events, [entry for entry in _logs_of(services_.database, run_id) if entry.id == log_id])
+    notify(outlet_events, [entry for entry in _logs_of(services_.database, run_id) if entry.id == log_id])
     return True
 
 

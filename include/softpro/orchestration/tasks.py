@@ -23,7 +23,7 @@ from softpro.db.schedule import Lane, Stream
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
-from softpro.orchestration.assets import tell, tell_held
+from softpro.orchestration.assets import notify, notify_held
 from softpro.orchestration.hook import database
 from softpro.quality import holds
 from softpro.runs import pipeline
@@ -149,7 +149,7 @@ def check(shard: Shard, outlet_events: Any) -> Shard:
             packed(run) for run in runs if _step(database_, keeper, run, lambda run: pipeline.check(database_, run))
         ]
     with database_.connect() as connection:
-        tell_held(outlet_events, holds.unasked(connection, [UUID(run["log_id"]) for run in shard]))
+        notify_held(outlet_events, holds.unasked(connection, [UUID(run["log_id"]) for run in shard]))
     return checked
 
 
@@ -166,7 +166,7 @@ def load(shard: Shard, outlet_events: Any) -> None:
             _step(database_, keeper, run, load_and_finish)
     with database_.connect() as connection:
         entries = [sync_logs.get(connection, UUID(run["log_id"])) for run in shard]
-    tell(outlet_events, entries)
+    notify(outlet_events, entries)
 
 
 def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:

@@ -32,15 +32,15 @@ SWEEP_SECONDS = 30.0
 WINDOW_SECONDS = 0.3
 """What comes meanwhile is worked off by the same run."""
 
-WORKED_OFF_SECONDS = 0.5
+QUEUE_BUSY_SECONDS = 0.5
 """Between two looks while somebody is at work."""
 
-PATIENCE_SECONDS = 5.0
+RUN_START_TIMEOUT_SECONDS = 5.0
 """So long the DAG may take to begin, before it is told again of the same."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
-FIRST_EVENT = """
+SELECT_FIRST_EVENT = """
 select coalesce(e.next_retry_at, e.received_at)::text as what,
        extract(epoch from coalesce(e.next_retry_at, e.received_at) - clock_timestamp())::float8 as due_in
 from softpro.webhook_events e
@@ -68,10 +68,10 @@ class Watched:
     longest: float
 
 
-WEBHOOK_EVENTS = Watched("webhook events", Queue.INBOX, inbox.CHANNEL, FIRST_EVENT, PATIENCE_SECONDS)
+WEBHOOK_EVENTS = Watched("webhook events", Queue.INBOX, inbox.CHANNEL, SELECT_FIRST_EVENT, RUN_START_TIMEOUT_SECONDS)
 
 # What is due although the DAG has just run could not be sent, and does not say when it can be.
-EDITS = Watched("edits", Queue.OUTBOX, outbox.CHANNEL, push_attempts.FIRST_DUE, 60.0)
+EDITS = Watched("edits", Queue.OUTBOX, outbox.CHANNEL, push_attempts.SELECT_FIRST_DUE, 60.0)
 
 
 class InboxTrigger(BaseEventTrigger):
@@ -155,15 +155,15 @@ async def _due(connection: Connection, watched: Watched) -> AsyncGenerator[float
     told_of: str | None = None
     told_at = patience = 0.0
     while True:
-        worked_on = await _row(connection, locks.TAKEN, [watched.queue])
+        worked_on = await _row(connection, locks.SELECT_IS_TAKEN, [watched.queue])
         if worked_on and worked_on["taken"]:
-            await asyncio.sleep(WORKED_OFF_SECONDS)
+            await asyncio.sleep(QUEUE_BUSY_SECONDS)
             continue
         first = await _row(connection, watched.first_due)
         if first is None or first["due_in"] > 0:
             await _told(connection, min(SWEEP_SECONDS, first["due_in"] if first else SWEEP_SECONDS))
         elif first["what"] != told_of or loop.time() - told_at >= patience:
-            patience = min(watched.longest, 2 * patience) if first["what"] == told_of else PATIENCE_SECONDS
+            patience = min(watched.longest, 2 * patience) if first["what"] == told_of else RUN_START_TIMEOUT_SECONDS
             told_of, told_at = first["what"], loop.time()
             yield -first["due_in"]
         else:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from softpro.db import sync_logs
-from softpro.orchestration.assets import tell
+from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import say
 from softpro.services import services
@@ -34,5 +34,5 @@ def process(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[
     say(entries)
     if drained.failed:
         log.warning("%d events are FAILED: see `python -m softpro webhooks list`", drained.failed)
-    tell(outlet_events, entries)
+    notify(outlet_events, entries)
     return dataclasses.asdict(drained)

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException
 from softpro.db import integrations, schedule, sync_logs
 from softpro.entities import EntityType, SyncType
 from softpro.errors import SoftProError
-from softpro.orchestration.assets import tell
+from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import say
 from softpro.runs.push import push, push_due
@@ -48,7 +48,7 @@ def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> di
                 entry.error_message or f"{entry.records_failed} could not be sent",
                 entry.organization_id,
             )
-    tell(outlet_events, entries)
+    notify(outlet_events, entries)
     return {
         "streams": len(entries),
         "processed": sum(entry.records_processed for entry in entries),

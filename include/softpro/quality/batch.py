@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from softpro.db.database import Connection, without
+from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.quality.gx_runner import Judged, view
 from softpro.quality.results import Result
@@ -25,7 +25,7 @@ stand, and by how many the list has `fallen` below them."""
 
 
 @dataclass(frozen=True)
-class Standard:
+class BatchLimits:
     """What a batch is measured by: the `targets` that the mappings fill; the `sweep_total` that the vendor announced
     when the full sweep began which brought it (None: none did); whether it is of the stream's `first_load`; the
     `fall_percent` of its rows that a stream may lose."""
@@ -37,21 +37,23 @@ class Standard:
 
 
 @dataclass(frozen=True)
-class Found:
+class BatchFindings:
     """A result, and what it comes to where it holds the batch."""
 
     result: Result
     finding: Finding | None = None
 
 
-def duplicates(judged: Judged, records: int) -> Found:
+def duplicates(judged: Judged, records: int) -> BatchFindings:
     """Of an expectation that Great Expectations has judged."""
     expectation, count = judged.expectation, judged.unexpected
     message = f"{expectation.column}: {count} of {records} records share theirs with another one"
     return _found(expectation, expectation.column, records, count, message)
 
 
-def suddenly_null(connection: Connection, run: Run, expectation: Expectation, standard: Standard) -> Iterator[Found]:
+def suddenly_null(
+    connection: Connection, run: Run, expectation: Expectation, standard: BatchLimits
+) -> Iterator[BatchFindings]:
     """Of each mapped column whether it is null in all records of the batch, though most rows they replace have it.
 
     New records have nothing to be held against: orders that were opened lately may well lack what older ones have.
@@ -60,14 +62,14 @@ def suddenly_null(connection: Connection, run: Run, expectation: Expectation, st
     if standard.first_load or not standard.targets:
         return
     values = {f"value {number}": value(target) for number, target in enumerate(standard.targets)}
-    with without(connection, "nestloop"):
-        batch = _counted(connection, BATCH, run, values)
+    with disable_planner_nodes(connection, "nestloop"):
+        batch = _counted(connection, COUNT_BATCH, run, values)
     records = batch["records"]
     if records < expectation.where["records"]:
         return
     empty = {name: values[name] for name in values if not batch[name]}
-    with without(connection, "nestloop"):
-        replaced = _counted(connection, REPLACED, run, empty) if empty else {}
+    with disable_planner_nodes(connection, "nestloop"):
+        replaced = _counted(connection, COUNT_REPLACED, run, empty) if empty else {}
     for target, name in zip(standard.targets, values, strict=True):
         rows, having = replaced.get("records", 0), replaced.get(name, 0)
         enough = rows >= expectation.where["records"] and having >= expectation.where["share"] * rows
@@ -76,12 +78,12 @@ def suddenly_null(connection: Connection, run: Run, expectation: Expectation, st
         yield _found(expectation, target, records, records if lost else 0, message)
 
 
-def fallen_row_count(connection: Connection, run: Run, standard: Standard) -> Iterator[Found]:
+def fallen_row_count(connection: Connection, run: Run, standard: BatchLimits) -> Iterator[BatchFindings]:
     """Whether the list of a full sweep was so much shorter than what stands here that most likely it lacks records. It
     may even be empty, and so the batch."""
     if standard.sweep_total is None:
         return
-    rows = _counted(connection, STANDING, run, {})["records"]
+    rows = _counted(connection, COUNT_LIVE, run, {})["records"]
     if rows <= ROWS_WORTH_COUNTING:
         return
     fell = (rows - standard.sweep_total) * 100 > standard.fall_percent * rows
@@ -100,7 +102,7 @@ def fallen_row_count(connection: Connection, run: Run, standard: Standard) -> It
         f"{standard.fall_percent:g} % fewer"
     )
     finding = {"column": None, "rule": ROW_COUNT, "message": message, "rows": rows, "fallen": result.unexpected}
-    yield Found(result, finding if fell else None)
+    yield BatchFindings(result, finding if fell else None)
 
 
 def each_mapped(expectation: Expectation) -> bool:
@@ -108,12 +110,12 @@ def each_mapped(expectation: Expectation) -> bool:
     return expectation.column == EACH_MAPPED
 
 
-BATCH = """
+COUNT_BATCH = """
 select count(*) as records {counts}
 from staging.{view} s
 where not exists (select from staging.rejects r where r.log_id = s.log_id and r.entity_id = s.{key})
 """
-STANDING = """
+COUNT_LIVE = """
 select count(*) as records {counts}
 from roi.{table}
 where organization_id = {organization_id} and deleted_at is null
@@ -121,7 +123,7 @@ where organization_id = {organization_id} and deleted_at is null
 
 
 # One look into the index for each, as in transform.
-REPLACED = """
+COUNT_REPLACED = """
 select count(*) as records {counts}
 from (
     select s.{key} as replacing
@@ -153,7 +155,7 @@ def _counted(connection: Connection, query: str, run: Run, values: dict[str, sql
     return row
 
 
-def _found(expectation: Expectation, column: str, records: int, unexpected: int, message: str) -> Found:
+def _found(expectation: Expectation, column: str, records: int, unexpected: int, message: str) -> BatchFindings:
     result = Result(
         expectation.type,
         column,
@@ -165,4 +167,4 @@ def _found(expectation: Expectation, column: str, records: int, unexpected: int,
         success=not unexpected,
     )
     holds = unexpected and expectation.severity == "critical"
-    return Found(result, {"column": column, "rule": expectation.type, "message": message} if holds else None)
+    return BatchFindings(result, {"column": column, "rule": expectation.type, "message": message} if holds else None)

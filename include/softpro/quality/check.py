@@ -10,12 +10,12 @@ import psycopg
 from psycopg import sql
 
 from softpro.db import leases
-from softpro.db.database import Connection, Database, without
+from softpro.db.database import Connection, Database, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.errors import BatchHeld
 from softpro.quality import batch, holds, results
-from softpro.quality.batch import Found, Standard
+from softpro.quality.batch import BatchFindings, BatchLimits
 from softpro.quality.gx_runner import SECONDS, Judged, judge, took_too_long, view
 from softpro.quality.results import Result
 from softpro.quality.suite import suite_of
@@ -32,7 +32,7 @@ class Checked:
 
 
 def check(
-    database: Database, connection: Connection, run: Run, demands: Sequence[Demand], standard: Standard
+    database: Database, connection: Connection, run: Run, demands: Sequence[Demand], standard: BatchLimits
 ) -> Checked:
     """Rejects the staged records that break a critical expectation, each with all its reasons, and stages the results.
 
@@ -91,7 +91,7 @@ def reject(connection: Connection, entity_type: EntityType, log_id: UUID, judged
     connection.execute("delete from staging.rejects where log_id = %s and checked", [log_id])
     for each in judged:
         if each.unexpected and (each.expectation.severity, each.expectation.level) == ("critical", "row"):
-            with without(connection, "nestloop"):
+            with disable_planner_nodes(connection, "nestloop"):
                 _reject(connection, entity_type, each)
     row = connection.execute(
         "select count(distinct entity_id) as n from staging.rejects where log_id = %s and checked", [log_id]
@@ -101,8 +101,8 @@ def reject(connection: Connection, entity_type: EntityType, log_id: UUID, judged
 
 
 def _of_batch(
-    connection: Connection, run: Run, judged: Sequence[Judged], standard: Standard, records: int
-) -> list[Found]:
+    connection: Connection, run: Run, judged: Sequence[Judged], standard: BatchLimits, records: int
+) -> list[BatchFindings]:
     """What is to be said of the batch as a whole, once its bad records are known."""
     found = [batch.duplicates(each, records) for each in judged if each.expectation.level == "batch"]
     for expectation in suite_of(run.entity_type):

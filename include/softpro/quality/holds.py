@@ -180,7 +180,7 @@ def is_waiting(connection: Connection, run: Run) -> bool:
     )
 
 
-def settle(connection: Connection, run: Run) -> None:
+def close_settled_holds(connection: Connection, run: Run) -> None:
     """Closes what a full sweep, and an approved hold, left open, in the transaction that loads the last of it."""
     left_open = connection.execute(
         """
@@ -280,7 +280,7 @@ def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str,
         hold = _waiting(connection, integration_id, hold_id)
         stream = {"integration_id": integration_id, "entity_type": hold.entity_type}
         why = f"rejected by {by}: {reason}" if reason else f"rejected by {by}"
-        quarantine.settle_held(
+        quarantine.settle_rejected_batch(
             connection, stream, log_id=hold.log_id, held_at=hold.updated_at, message=f"{why}; {hold.told}"
         )
         connection.execute(
@@ -352,7 +352,7 @@ def _close(connection: Connection, hold: Hold) -> None:
 
 
 def _decide(connection: Connection, hold: Hold, status: Status, by: str, reason: str | None) -> Hold:
-    schedule.hurry(connection, hold.integration_id, EntityType(hold.entity_type), settled=str(hold.id))
+    schedule.mark_due_now(connection, hold.integration_id, EntityType(hold.entity_type), settled=str(hold.id))
     (decided,) = _rows(
         connection,
         """

@@ -15,10 +15,10 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from softpro.db.database import Connection, without
+from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 
-PUT = """
+INSERT_CASE = """
 insert into softpro.quarantine as q
     (integration_id, organization_id, entity_type, record_key, entity_id,
      payload, payload_hash, reasons, log_id)
@@ -39,7 +39,7 @@ where q.payload_hash <> excluded.payload_hash
 """
 
 
-def put(
+def quarantine_record(
     connection: Connection,
     run: Run,
     *,
@@ -52,7 +52,7 @@ def put(
     """Opens a record's case, or brings it up to date. Returns 1, or 0 where this payload's case stands already, open or
     closed by a person (with `again`: where this very run put it there)."""
     return connection.execute(
-        PUT,
+        INSERT_CASE,
         {
             **run.stream,
             "organization_id": run.organization_id,
@@ -68,7 +68,7 @@ def put(
 
 
 # What a run rejected.
-REJECTED = """
+SELECT_REJECTED = """
 with failed as (
     select j.entity_id, j.payload_hash, j.reasons
     from (
@@ -80,7 +80,7 @@ with failed as (
 ),
 """
 # What had landed when a batch was held, and is still pending; locked in the order in which everybody does.
-HELD = """
+SELECT_HELD = """
 with held as (
     delete from raw.pending
     where ctid = any(array(
@@ -108,7 +108,7 @@ failed as (
 """
 # Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
 # a record its id belong to the case that it has without one.
-CASES = """
+UPSERT_CASES = """
 named as (
     update softpro.quarantine q
     set reasons = f.reasons, log_id = %(log_id)s, mapping_version = l.mapping_version, updated_at = now(),
@@ -156,12 +156,12 @@ select (select count(*) from named) + (select count(*) from put) as cases
 """
 
 
-def settle(connection: Connection, run: Run) -> int:
+def settle_rejected(connection: Connection, run: Run) -> int:
     """Moves the run's rejected records to quarantine, in the transaction that loads the others. Returns how many."""
-    return _count(connection, REJECTED + CASES, {**run.stream, "log_id": run.log_id})
+    return _count(connection, SELECT_REJECTED + UPSERT_CASES, {**run.stream, "log_id": run.log_id})
 
 
-ANY_DISCARDED = """
+SELECT_ANY_DISCARDED = """
 select from softpro.quarantine
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s
   and resolution = 'DISCARDED' and resolved_by is not null
@@ -188,22 +188,24 @@ def leave_discarded(connection: Connection, run: Run) -> int:
     """Takes out of staging what a person discarded, whether it failed again or not, in the transaction that loads the
     rest. Its cases stay as they are. Returns how many records that are."""
     parameters = {**run.stream, "log_id": run.log_id}
-    if not connection.execute(ANY_DISCARDED, parameters).rowcount:
+    if not connection.execute(SELECT_ANY_DISCARDED, parameters).rowcount:
         return 0
     query = sql.SQL(LEAVE_DISCARDED).format(
         staged=sql.Identifier("staging", run.entity_type.table), key=sql.Identifier(run.entity_type.key)
     )
-    with without(connection, "nestloop"):
+    with disable_planner_nodes(connection, "nestloop"):
         return _count(connection, query, parameters)
 
 
-def settle_held(
+def settle_rejected_batch(
     connection: Connection, stream: Mapping[str, object], *, log_id: UUID, held_at: datetime, message: str
 ) -> int:
     """Moves what is pending of a batch that a person rejected to quarantine: what had landed when the run of that log
     found it, `held_at`; later versions stay pending. Returns how many."""
     reasons = Jsonb([{"column": None, "rule": "held", "message": message}])
-    return _count(connection, HELD + CASES, {**stream, "log_id": log_id, "held_at": held_at, "reasons": reasons})
+    return _count(
+        connection, SELECT_HELD + UPSERT_CASES, {**stream, "log_id": log_id, "held_at": held_at, "reasons": reasons}
+    )
 
 
 def _count(connection: Connection, query: LiteralString | sql.Composed, parameters: Mapping[str, object]) -> int:

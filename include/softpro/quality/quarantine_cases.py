@@ -96,7 +96,7 @@ class Payloads:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CaseFilter:
     """Which cases of an integration to list; None leaves all in. `column` and `rule` are of one and the same reason."""
 
     entity_type: EntityType | None = None
@@ -111,7 +111,7 @@ COLUMNS = sql.SQL(", ").join(
     sql.SQL(f"{RESOLUTION} as resolution") if name == "resolution" else sql.Identifier(name)
     for name in Case.__dataclass_fields__
 )
-PAGE = """
+SELECT_PAGE = """
 select {columns}
 from softpro.quarantine
 where {wanted}
@@ -126,7 +126,7 @@ where q.id = %(id)s and q.integration_id = %(integration_id)s and q.entity_type 
   and p.integration_id = q.integration_id and p.entity_type = q.entity_type and p.entity_id = q.entity_id
   and p.payload_hash in (q.payload_hash, q.edited_hash)
 """
-DISCARD = """
+DISCARD_CASE = """
 update softpro.quarantine
 set resolved_at = now(), updated_at = now(), resolution = 'DISCARDED', resolved_by = %(by)s,
     resolution_reason = %(reason)s,
@@ -136,14 +136,15 @@ where id = %(id)s and integration_id = %(integration_id)s and entity_type = %(en
 
 
 def page(
-    connection: Connection, integration_id: UUID, wanted: Wanted, limit: int, offset: int
+    connection: Connection, integration_id: UUID, wanted: CaseFilter, limit: int, offset: int
 ) -> tuple[list[Case], int]:
     """The integration's cases of that kind, the one that failed last first, and how many there are in all."""
     conditions, parameters = _conditions(integration_id, wanted)
     found = (
         connection.cursor(row_factory=class_row(Case))
         .execute(
-            sql.SQL(PAGE).format(columns=COLUMNS, wanted=conditions), {**parameters, "limit": limit, "offset": offset}
+            sql.SQL(SELECT_PAGE).format(columns=COLUMNS, wanted=conditions),
+            {**parameters, "limit": limit, "offset": offset},
         )
         .fetchall()
     )
@@ -208,7 +209,7 @@ def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case
     values = {**case.stream, "id": case.id, "by": by, "reason": reason.strip()}
     with connection.transaction():
         connection.execute(CLEAR_PENDING, values)
-        discarded = connection.execute(DISCARD, values).rowcount
+        discarded = connection.execute(DISCARD_CASE, values).rowcount
         case = get(connection, case_id)
         if not discarded:
             closed(case)
@@ -237,7 +238,7 @@ def shown(case: Case, both: Payloads) -> bytes:
     )
 
 
-def _conditions(integration_id: UUID, wanted: Wanted) -> tuple[sql.Composable, dict[str, object]]:
+def _conditions(integration_id: UUID, wanted: CaseFilter) -> tuple[sql.Composable, dict[str, object]]:
     conditions: list[sql.Composable] = [sql.SQL("integration_id = %(integration_id)s")]
     parameters: dict[str, object] = {"integration_id": integration_id}
     if wanted.entity_type is not None:

@@ -16,7 +16,7 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.quality import suite
 
-KEEP = """
+KEEP_RESULTS = """
 with staged as (
     delete from staging.check_results
     where log_id = %(log_id)s
@@ -88,7 +88,7 @@ def keep(connection: Connection, run: Run) -> dict[str, int]:
     Returns the warnings, {expectation: records}, for the log.
     """
     found = connection.execute(
-        KEEP, {**run.stream, "organization_id": run.organization_id, "log_id": run.log_id}
+        KEEP_RESULTS, {**run.stream, "organization_id": run.organization_id, "log_id": run.log_id}
     ).fetchall()
     warnings: dict[str, int] = {}
     for row in found:
@@ -97,7 +97,7 @@ def keep(connection: Connection, run: Run) -> dict[str, int]:
     return warnings
 
 
-def forget(connection: Connection, days: int) -> int:
+def purge(connection: Connection, days: int) -> int:
     """Deletes the results that are older than so many days. Returns how many."""
     return connection.execute(
         "delete from softpro.check_results where checked_at < now() - make_interval(days => %s)", [days]

@@ -26,7 +26,7 @@ from softpro.sync.cursors import Cursor
 from softpro.sync.paging import Position
 from softpro.timestamps import format_milliseconds
 
-PATIENCE = timedelta(days=1)
+UNFINISHED_MAX_AGE = timedelta(days=1)
 """An audit that was left alone is gone on with for so long; what it saw before that says too little about today."""
 
 
@@ -190,7 +190,9 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
         returning {}
         """
     ).format(COLUMNS)
-    left = _rows(connection, query, {**run.stream, "run_id": run_id, "statuses": statuses, "patience": PATIENCE})
+    left = _rows(
+        connection, query, {**run.stream, "run_id": run_id, "statuses": statuses, "patience": UNFINISHED_MAX_AGE}
+    )
     if left:
         return left[0]
     for audit in _open(connection, run):

@@ -17,7 +17,7 @@ from softpro.reconcile.audits import Audit, Status
 
 # `held_hash` is of the version that we had when the sweep came by; what it did not come by is as it was. Where a person
 # corrected a version, that one counts.
-SIDES = """
+WITH_SIDES = """
 with audit as (
     select * from softpro.audits where id = %(audit_id)s
 ),
@@ -39,7 +39,7 @@ sides as (
 )
 """
 
-SUMS = """
+UPDATE_SUMS = """
 update softpro.audits
 set in_flux = c.in_flux, unreadable = c.unreadable, vendor_count = c.vendor_count, vendor_hash = c.vendor_hash,
     our_count_before = coalesce(our_count_before, c.count_before),
@@ -67,7 +67,7 @@ where id = %(audit_id)s
 # without one.
 
 # What the stream had not asked for yet when the sweep began is the next sync's ordinary work, and no difference.
-HERE = """
+INSERT_OURS_DIFFERING = """
 insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, vendor_hash, our_hash)
 select a.id, a.organization_id, s.entity_id, case when s.held_hash is null then 'MISSING_HERE' else 'DIFFERS' end,
        s.payload_hash, s.held_hash
@@ -85,7 +85,7 @@ where a.id = %(audit_id)s
 """
 
 # Landed before the sweep began and not since, by anybody, and not seen by it.
-THERE = """
+INSERT_MISSING_THERE = """
 insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, our_hash)
 select a.id, a.organization_id, r.entity_id, 'MISSING_THERE', r.payload_hash
 from softpro.audits a
@@ -95,7 +95,7 @@ where a.id = %(audit_id)s and r.deleted_at is null
   and (select true from softpro.audit_seen s where s.audit_id = %(audit_id)s and s.entity_id = r.entity_id) is null
 """
 
-NOT_LOADED = """
+INSERT_NOT_LOADED = """
 with lost as (
     insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, our_hash)
     select a.id, a.organization_id, r.entity_id, 'NOT_LOADED', r.payload_hash
@@ -127,7 +127,7 @@ on conflict (integration_id, entity_type, entity_id) do nothing
 """
 
 # HEALED: the row stands. KEPT: ours is newer, and an older version never replaces a newer one.
-OUTCOMES = """
+UPDATE_OUTCOMES = """
 update softpro.audit_differences d
 set outcome = case
         when coalesce(d.vendor_hash, d.our_hash) is distinct from (
@@ -155,7 +155,7 @@ where d.audit_id = %(audit_id)s and d.outcome = 'OPEN' and d.kind <> 'MISSING_TH
          and p.entity_id = d.entity_id) is null
 """
 
-COUNTS = """
+UPDATE_COUNTS = """
 update softpro.audits
 set missing_here = c.missing_here, differing = c.differing, missing_there = c.missing_there,
     not_loaded = c.not_loaded, found = c.found, unanswered = c.unanswered, deleted = c.deleted, waiting = c.waiting
@@ -174,7 +174,7 @@ from (
 where id = %(audit_id)s
 """
 
-NOTHING = sql.Literal("0" * 128) + sql.SQL("::bit(128)")
+EMPTY_HASH = sql.Literal("0" * 128) + sql.SQL("::bit(128)")
 
 
 def compare(connection: Connection, audit: Audit) -> Audit:
@@ -190,17 +190,17 @@ def compare(connection: Connection, audit: Audit) -> Audit:
             why = "The database lost what the sweep had seen (it crashed): nothing is deleted; reconcile again"
             audits.end(connection, audit, Status.FAILED, why)
             return audits.get(connection, audit.id)
-        connection.execute(sql.SQL(SIDES + SUMS).format(nothing=NOTHING), parameters)
-        connection.execute(HERE, parameters)
-        connection.execute(THERE, parameters)
+        connection.execute(sql.SQL(WITH_SIDES + UPDATE_SUMS).format(nothing=EMPTY_HASH), parameters)
+        connection.execute(INSERT_OURS_DIFFERING, parameters)
+        connection.execute(INSERT_MISSING_THERE, parameters)
         entity_type = EntityType(audit.entity_type)
         connection.execute(
-            sql.SQL(NOT_LOADED).format(
+            sql.SQL(INSERT_NOT_LOADED).format(
                 roi=sql.Identifier("roi", entity_type.table), key=sql.Identifier(entity_type.key)
             ),
             parameters,
         )
-        connection.execute(COUNTS, parameters)
+        connection.execute(UPDATE_COUNTS, parameters)
         connection.execute("update softpro.audits set status = 'CONFIRMING' where id = %s", [audit.id])
     return audits.get(connection, audit.id)
 
@@ -241,10 +241,10 @@ def conclude(connection: Connection, audit: Audit) -> Audit:
 
 def _sum_up(connection: Connection, audit: Audit) -> None:
     """What became of each difference, and both sides as they stand now: not known where a crash took what was seen."""
-    connection.execute(OUTCOMES, _parameters(audit))
-    connection.execute(COUNTS, _parameters(audit))
+    connection.execute(UPDATE_OUTCOMES, _parameters(audit))
+    connection.execute(UPDATE_COUNTS, _parameters(audit))
     if _seen_is_there(connection, audit):
-        connection.execute(sql.SQL(SIDES + SUMS).format(nothing=NOTHING), _parameters(audit))
+        connection.execute(sql.SQL(WITH_SIDES + UPDATE_SUMS).format(nothing=EMPTY_HASH), _parameters(audit))
     else:
         connection.execute(
             "update softpro.audits set our_count_after = null, our_hash_after = null where id = %s", [audit.id]

@@ -27,9 +27,9 @@ from softpro.softpro360.client import Client
 from softpro.softpro360.contract import LAG, WINDOW_SECONDS
 from softpro.softpro360.records import Record, Unreadable
 from softpro.sync import cursors
-from softpro.sync.extract import LEAST_PATIENCE_SECONDS
+from softpro.sync.extract import MIN_RETRY_SECONDS
 from softpro.sync.land import Batch, land
-from softpro.sync.soft_delete import bury
+from softpro.sync.soft_delete import soft_delete
 
 FRESH = timedelta(hours=1)
 """A 404 is believed for so long: a delete that comes later, as a person took time to approve it, asks once more."""
@@ -42,10 +42,10 @@ FOUND_AT_MOST = 200
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
-Asking = Callable[[int, int], None]
+AskProgress = Callable[[int, int], None]
 """Told, after each answer, how many were asked in this slice and how many answers are still needed."""
 
-NEW_ONES = """
+SELECT_NEW = """
 select entity_id, missing_at
 from softpro.audit_differences
 where audit_id = %(audit_id)s and kind = 'MISSING_THERE' and outcome = 'OPEN' and entity_id <> all(%(found)s)
@@ -53,7 +53,7 @@ where audit_id = %(audit_id)s and kind = 'MISSING_THERE' and outcome = 'OPEN' an
 order by missing_at nulls first, entity_id
 limit 50
 """
-STALE_ONES = """
+SELECT_STALE = """
 select entity_id, missing_at
 from softpro.audit_differences
 where audit_id = %(audit_id)s and outcome = 'CONFIRMED' and entity_id <> all(%(found)s)
@@ -61,7 +61,7 @@ where audit_id = %(audit_id)s and outcome = 'CONFIRMED' and entity_id <> all(%(f
 order by entity_id
 limit 50
 """
-LEFT = """
+SELECT_REMAINING = """
 select coalesce(sum(case when outcome = 'CONFIRMED' or missing_at is not null then 1 else 2 end), 0)::int as answers,
        extract(epoch from min(missing_at) + %(lag)s - clock_timestamp())::float8 as seconds
 from softpro.audit_differences
@@ -71,7 +71,7 @@ where audit_id = %(audit_id)s and entity_id <> all(%(found)s)
 """
 
 # The first 404 is noted; the second one, asked the lag or more after it, confirms it; a later one confirms it anew.
-MISSING = """
+MARK_MISSING = """
 update softpro.audit_differences
 set missing_at = coalesce(missing_at, clock_timestamp()),
     confirmed_at = case when %(again)s then clock_timestamp() end,
@@ -81,7 +81,7 @@ where audit_id = %(audit_id)s and entity_id = %(entity_id)s and outcome in ('OPE
 """
 
 # Another run has listed or landed it since the sweep: it is there.
-SPARE = """
+MARK_FOUND = """
 update softpro.audit_differences d
 set outcome = 'FOUND'
 where d.audit_id = %(audit_id)s and d.kind = 'MISSING_THERE' and d.outcome in ('OPEN', 'CONFIRMED')
@@ -93,7 +93,7 @@ where d.audit_id = %(audit_id)s and d.kind = 'MISSING_THERE' and d.outcome in ('
 """
 
 # Locked in the order of ids, raw before pending before roi, as whoever lands or loads a record does.
-CHOOSE = """
+SELECT_CONFIRMED = """
 select r.entity_id, d.confirmed_at
 from (
     select entity_id, our_hash, confirmed_at
@@ -111,7 +111,7 @@ cross join lateral (
 ) r
 limit %(batch)s
 """
-DONE = """
+MARK_DELETED = """
 update softpro.audit_differences set outcome = 'DELETED' where audit_id = %(audit_id)s and entity_id = any(%(ids)s)
 """
 
@@ -133,7 +133,7 @@ def ask(
     audit: Audit,
     *,
     seconds: float,
-    asking: Asking = lambda asked, left: None,
+    asking: AskProgress = lambda asked, left: None,
 ) -> Asked:
     """Asks the vendor for the audit's candidates one by one, for at most `seconds` (the call under way is finished).
 
@@ -142,9 +142,9 @@ def ask(
     TokenUnavailable or NotConnected where it is no use to ask on.
     """
     deadline = time.monotonic() + seconds
-    client.deadline = deadline + LEAST_PATIENCE_SECONDS
+    client.deadline = deadline + MIN_RETRY_SECONDS
     entity_type, asked, count = EntityType(audit.entity_type), Asked(), 0
-    candidates = NEW_ONES if audit.status == Status.CONFIRMING else STALE_ONES
+    candidates = SELECT_NEW if audit.status == Status.CONFIRMING else SELECT_STALE
     requests_before = client.requests_made
     while True:
         batch = _rows(connection, candidates, audit, asked)
@@ -155,7 +155,7 @@ def ask(
             except RecordNotFound as missing:
                 again = row["missing_at"] is not None
                 if missing.error_code:
-                    connection.execute(MISSING, {**_named(audit, row["entity_id"]), "again": again})
+                    connection.execute(MARK_MISSING, {**_named(audit, row["entity_id"]), "again": again})
                 else:  # a proxy's page: SoftPro itself says why, by a code
                     _unanswered(connection, audit, row["entity_id"], missing)
             except RateLimitError as failed:
@@ -165,12 +165,12 @@ def ask(
             except RECORD_ERRORS as failed:
                 _unanswered(connection, audit, row["entity_id"], failed)
             count += 1
-            (left,) = _rows(connection, LEFT, audit, asked)
+            (left,) = _rows(connection, SELECT_REMAINING, audit, asked)
             asking(count, left["answers"])
             if time.monotonic() >= deadline or len(asked.found) >= FOUND_AT_MOST:
                 return _ended(client, asked, requests_before, backlog=left["answers"] > 0)
         if not batch:
-            (left,) = _rows(connection, LEFT, audit, asked)
+            (left,) = _rows(connection, SELECT_REMAINING, audit, asked)
             wait = left["seconds"] if left["answers"] and audit.status == Status.CONFIRMING else None
             if wait is None or time.monotonic() + wait >= deadline:
                 return _ended(client, asked, requests_before, backlog=wait is not None)
@@ -184,7 +184,7 @@ def land_found(connection: Connection, run: Run, audit: Audit, asked: Asked) -> 
         cursor = cursors.read(connection, run)
         new = sum(isinstance(record, Record) for record in asked.found)
         land(connection, run, Batch(asked.found, cursor, asked.since, new, requests_made=asked.requests))
-        connection.execute(SPARE, _of(audit))
+        connection.execute(MARK_FOUND, _of(audit))
 
 
 def delete(connection: Connection, run: Run, audit: Audit) -> int:
@@ -212,13 +212,13 @@ def _delete_batch(connection: Connection, run: Run, audit: Audit) -> int:
     with connection.transaction():
         leases.fence(connection, run)
         audits.owned(connection, audit, Status.DELETING)
-        connection.execute(SPARE, _of(audit))
-        chosen = connection.execute(CHOOSE, {**_of(audit), "fresh": FRESH, "batch": BATCH}).fetchall()
+        connection.execute(MARK_FOUND, _of(audit))
+        chosen = connection.execute(SELECT_CONFIRMED, {**_of(audit), "fresh": FRESH, "batch": BATCH}).fetchall()
         ids = [row["entity_id"] for row in chosen]
         if not ids:
             return 0
-        bury(connection, run, {row["entity_id"]: row["confirmed_at"] for row in chosen})
-        connection.execute(DONE, {**_of(audit), "ids": ids})
+        soft_delete(connection, run, {row["entity_id"]: row["confirmed_at"] for row in chosen})
+        connection.execute(MARK_DELETED, {**_of(audit), "ids": ids})
     return len(ids)
 
 

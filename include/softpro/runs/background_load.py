@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from softpro.quality.expectations import great_expectations
 
-LEAST_PART, LARGEST_PART = 10_000, 100_000
+MIN_PART, MAX_PART = 10_000, 100_000
 """Records that are worth a part of their own, and those that are worth no more waiting."""
 
 
 @dataclass
-class Parts:
+class BackgroundLoad:
     """What is applied while more is fetched; `apply` applies all that is there."""
 
     thread: ThreadPoolExecutor
@@ -27,8 +27,8 @@ class Parts:
         """Told how many records were fetched, of how many: begins a part once there is enough for one. Raises what a
         part raised."""
         left = total - fetched
-        part = min(LARGEST_PART, max(LEAST_PART, left // 3))  # smaller ones near the end: the last one is waited for
-        if fetched - self.fetched >= part and left >= LEAST_PART:
+        part = min(MAX_PART, max(MIN_PART, left // 3))  # smaller ones near the end: the last one is waited for
+        if fetched - self.fetched >= part and left >= MIN_PART:
             self.begin(fetched)
 
     def begin(self, fetched: int) -> None:
@@ -49,7 +49,7 @@ class Parts:
 
 
 @contextmanager
-def beside(apply: Callable[[], None]) -> Iterator[Parts]:
+def background_load(apply: Callable[[], None]) -> Iterator[BackgroundLoad]:
     """Parts for as long as the block lasts; it ends with the part that is under way."""
     with ThreadPoolExecutor(1, "apply") as thread:
-        yield Parts(thread, apply)
+        yield BackgroundLoad(thread, apply)

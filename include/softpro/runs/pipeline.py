@@ -31,7 +31,7 @@ from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.mapping import repository
-from softpro.quality.batch import Standard
+from softpro.quality.batch import BatchLimits
 from softpro.quality.check import Checked
 from softpro.services import Services
 from softpro.softpro360.contract import LARGEST_PAGE
@@ -51,7 +51,7 @@ Stage = Callable[[str, str], None]
 """Told the name of each step as it begins, and what the one before it came to."""
 
 
-def silent(name: str, came_to: str) -> None:
+def ignore_stages(name: str, came_to: str) -> None:
     """Tells nobody."""
 
 
@@ -89,16 +89,18 @@ def begin(
             entity_id=records[0] if records is not None and len(records) == 1 else None,
             part=part,
         )
-        epoch = _take(connection, integration, entity_type, log_id) if records is None else None
+        epoch = _acquire_lease(connection, integration, entity_type, log_id) if records is None else None
         named = None if records is None else tuple(records)
         run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch, named)
         if mode is not Mode.PUSH and (records is not None or sync_type is SyncType.WEBHOOK):
-            cursors.owe(connection, run.stream, run.organization_id)
-        sync_logs.start(connection, log_id, MAX_ATTEMPTS, reason or cursors.reason(cursors.read(connection, run), mode))
+            cursors.mark_load_due(connection, run.stream, run.organization_id)
+        sync_logs.start(
+            connection, log_id, MAX_ATTEMPTS, reason or cursors.run_reason(cursors.read(connection, run), mode)
+        )
     return run
 
 
-def _take(connection: Connection, integration: Integration, entity_type: EntityType, log_id: UUID) -> int:
+def _acquire_lease(connection: Connection, integration: Integration, entity_type: EntityType, log_id: UUID) -> int:
     """The epoch of the stream's lease, which this run has from now on."""
     epoch, orphan = leases.acquire(
         connection,
@@ -178,7 +180,7 @@ def fetch_all(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -
         with services.client(integration) as client:
             fetched = step(connection, client, run, seconds=seconds, again=True)
         if problem := fetched.problem(run.entity_type):
-            sync_logs.note_problem(connection, run.log_id, problem)
+            sync_logs.record_problem(connection, run.log_id, problem)
     return fetched
 
 
@@ -198,7 +200,7 @@ def check(database: Database, run: Run) -> Checked:
     with database.connect() as connection:
         version = sync_logs.get(connection, run.log_id).mapping_version
         mappings = repository.version(connection, run.integration_id, run.entity_type, version)[1] if version else []
-        standard = Standard(
+        standard = BatchLimits(
             [mapping.roi_systems_field for mapping in mappings if mapping.inbound],
             cursors.read(connection, run).sweep_total,
             cursors.never_synced(connection, run),
@@ -210,12 +212,12 @@ def check(database: Database, run: Run) -> Checked:
 def load(database: Database, run: Run) -> Loaded:
     """See `softpro.sync.load`."""
     from softpro.sync.load import load as step
-    from softpro.writeback.field_ownership import Owners
-    from softpro.writeback.three_way_merge import Agreement
+    from softpro.writeback.field_ownership import FieldOwnership
+    from softpro.writeback.three_way_merge import ThreeWayMerge
 
     with database.connect() as connection:
         mappings = repository.current(connection, run.integration_id, run.entity_type).mappings
-        return step(connection, run, Agreement(connection, run), Owners.of(run.entity_type, mappings).kept)
+        return step(connection, run, ThreeWayMerge(connection, run), FieldOwnership.of(run.entity_type, mappings).kept)
 
 
 def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
@@ -252,7 +254,7 @@ def fail(database: Database, run: Run, error: BaseException, *, clocked: bool = 
     return log
 
 
-def apply(database: Database, run: Run, stage: Stage = silent) -> None:
+def apply(database: Database, run: Run, stage: Stage = ignore_stages) -> None:
     """Takes what is pending through transform, check and load; `stage` was told of the first."""
     transformed = transform(database, run)
     stage("check", f"{transformed.staged} staged")
@@ -262,7 +264,7 @@ def apply(database: Database, run: Run, stage: Stage = silent) -> None:
     stage("", f"{loaded.loaded} loaded")
 
 
-def through(database: Database, run: Run, work: Callable[[], None], *, clocked: bool = True) -> SyncLog:
+def run_and_close(database: Database, run: Run, work: Callable[[], None], *, clocked: bool = True) -> SyncLog:
     """Does the work of a run that was begun, its lease kept, and closes it as it ended. Returns the finished log.
 
     `clocked`: the stream's schedule reckons with how it ended.

@@ -18,23 +18,23 @@ from softpro.db.sync_logs import SyncLog
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
-from softpro.runs.pipeline import Stage, apply, begin, silent, through
-from softpro.runs.tenant_pool import side_by_side
+from softpro.runs.pipeline import Stage, apply, begin, ignore_stages, run_and_close
+from softpro.runs.tenant_pool import run_by_tenant
 from softpro.services import Services
 from softpro.writeback import push_attempts
 from softpro.writeback.delete_guard import NOT_SENT, guard, restore
-from softpro.writeback.field_ownership import Owners
+from softpro.writeback.field_ownership import FieldOwnership
 from softpro.writeback.push_attempts import Due
-from softpro.writeback.remote_deletes import settle_gone
+from softpro.writeback.remote_deletes import settle_remote_deletes
 from softpro.writeback.send import Counts, Deletes, Load, Sender
 
 AT_ONCE = 50
 """Records that are fetched, and brought together with what changed there, before the first of them is sent."""
 
-LOOKED_FOR = 20 * AT_ONCE
+LOOKUP_LIMIT = 20 * AT_ONCE
 """Records that are looked for at once: that goes through all that is to be sent."""
 
-PATIENCE_SECONDS = 30.0
+RETRY_TIMEOUT_SECONDS = 30.0
 """A person who waits for a push waits so long, in all, for what is tried again soon: a lost answer shows within
 seconds."""
 
@@ -56,8 +56,8 @@ def push(
     run_id: str,
     records: Collection[UUID] | None = None,
     seconds: float | None = None,
-    patience: float = PATIENCE_SECONDS,
-    stage: Stage = silent,
+    patience: float = RETRY_TIMEOUT_SECONDS,
+    stage: Stage = ignore_stages,
 ) -> SyncLog:
     """Sends what is due of an entity type, or of these records of ours, due or not; for at most `seconds`.
 
@@ -77,7 +77,7 @@ def push(
             sender = Sender(connection, client, run, load, deletes)
             _push(connection, run, sender, records, seconds, patience, stage)
 
-    return through(database, run, work, clocked=False)
+    return run_and_close(database, run, work, clocked=False)
 
 
 def push_due(services: Services, *, run_id: str, seconds: float) -> None:
@@ -89,7 +89,7 @@ def push_due(services: Services, *, run_id: str, seconds: float) -> None:
     """
     tried: dict[tuple[UUID, str], Due] = {}
     with services.database.connect() as session:
-        locks.take(session, Queue.OUTBOX)  # so that nobody is woken meanwhile; records have locks of their own
+        locks.try_acquire(session, Queue.OUTBOX)  # so that nobody is woken meanwhile; records have locks of their own
 
         def due() -> list[Due]:
             found = push_attempts.due_streams(session)
@@ -100,7 +100,7 @@ def push_due(services: Services, *, run_id: str, seconds: float) -> None:
                 tried[stream.integration_id, stream.entity_type] = stream
                 _push_stream(services, stream, run_id)
 
-        side_by_side(due, work, time.monotonic() + seconds)
+        run_by_tenant(due, work, time.monotonic() + seconds)
 
 
 def _push_stream(services: Services, stream: Due, run_id: str) -> None:
@@ -130,19 +130,21 @@ def _push(
     patience: float,
     stage: Stage,
 ) -> None:
-    owners = Owners.of(run.entity_type, repository.current(connection, run.integration_id, run.entity_type).mappings)
+    owners = FieldOwnership.of(
+        run.entity_type, repository.current(connection, run.integration_id, run.entity_type).mappings
+    )
     deadline = None if seconds is None else time.monotonic() + seconds
     tried: set[UUID] = set()
     stage("push", "")
     while deadline is None or time.monotonic() < deadline:
-        settle_gone(connection, run)
-        ids = push_attempts.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=LOOKED_FOR)
+        settle_remote_deletes(connection, run)
+        ids = push_attempts.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=LOOKUP_LIMIT)
         for some in (ids[number : number + AT_ONCE] for number in range(0, len(ids), AT_ONCE)):
             if deadline is not None and time.monotonic() >= deadline:
                 break
             sender.send(some)
             tried.update(some)
-            stage("push", told(sender.counts))
+            stage("push", summary(sender.counts))
         if ids:
             continue
         again = push_attempts.next_due_in(connection, run.stream, sender.counts.waiting)
@@ -151,10 +153,10 @@ def _push(
         patience -= max(again, LEAST_WAIT_SECONDS)
         time.sleep(again)
         tried -= sender.counts.waiting
-    stage("", told(sender.counts))
+    stage("", summary(sender.counts))
 
 
-def told(counts: Counts) -> str:
+def summary(counts: Counts) -> str:
     """For a person who waits."""
     return (
         f"{counts.sent} sent, {counts.deleted} deleted, {counts.agreed} the same there, {len(counts.waiting)} wait, "

@@ -32,7 +32,7 @@ from softpro.services import Services
 from softpro.sync.extract import Progress
 
 REASON = "reconciles: lists everything, so that what SoftPro has no more is noticed"
-PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 2.0
+LEASE_TIMEOUT_SECONDS, PAUSE_SECONDS = 600.0, 2.0
 """So long `reconcile` waits for a sync that holds the stream, looking again after each pause."""
 
 
@@ -183,11 +183,11 @@ def reconcile(
         return delete(services, audit, sync_type=sync_type, progress=progress, waiting=waiting)
 
     while audit.status == Status.CONFIRMING:
-        audit = _patiently(confirming, audit)
+        audit = _retry_while_held(confirming, audit)
     if audit.status == Status.WAITING and approved_by is not None:
         audit = decide(services.database, audit, Decision.APPROVED, approved_by)
     while audit.status == Status.DELETING:
-        audit = _patiently(deleting, audit)
+        audit = _retry_while_held(deleting, audit)
     return audit
 
 
@@ -236,7 +236,7 @@ def _ask(
             pipeline.apply(services.database, run, lambda name, came_to: None)
     elif asked.requests:
         log_id = sync_logs.log_id_of(audit.run_id, integration.id, EntityType(audit.entity_type), operation)
-        sync_logs.add(connection, log_id, api_requests=asked.requests)
+        sync_logs.add_counts(connection, log_id, api_requests=asked.requests)
     return asked.backlog
 
 
@@ -281,9 +281,9 @@ def _run_of(
     return _run(database, integration, EntityType(audit.entity_type), sync_type, audit.run_id, operation)
 
 
-def _patiently(step: Callable[[Audit], Audit], audit: Audit) -> Audit:
+def _retry_while_held(step: Callable[[Audit], Audit], audit: Audit) -> Audit:
     """The step's result, once the sync that holds the stream is done. Raises LeaseHeld where that takes too long."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + LEASE_TIMEOUT_SECONDS
     while True:
         try:
             return step(audit)

@@ -10,7 +10,7 @@ from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import UsageError
-from softpro.runs.background_load import beside
+from softpro.runs.background_load import background_load
 from softpro.runs.pipeline import (
     SLICE_SECONDS,
     Stage,
@@ -18,10 +18,10 @@ from softpro.runs.pipeline import (
     begin,
     extract,
     fetch_all,
+    ignore_stages,
     mark,
     mark_cases,
-    silent,
-    through,
+    run_and_close,
 )
 from softpro.services import Services
 from softpro.sync.extract import Progress
@@ -36,7 +36,7 @@ def sync(
     sync_type: SyncType,
     run_id: str,
     progress: Progress = lambda fetched, total: None,
-    stage: Stage = silent,
+    stage: Stage = ignore_stages,
 ) -> SyncLog:
     """Runs all steps, slice by slice, until the stream is up to date. Returns the finished log.
 
@@ -49,7 +49,7 @@ def sync(
     run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
 
     def work() -> None:
-        with beside(lambda: apply(database, run)) as parts:
+        with background_load(lambda: apply(database, run)) as parts:
             fetched, first, backlog = 0, True, True
 
             def advanced(in_slice: int, total: int) -> None:
@@ -72,7 +72,7 @@ def sync(
             parts.wait()
         apply(database, run, stage)
 
-    return through(database, run, work)
+    return run_and_close(database, run, work)
 
 
 def sync_records(
@@ -83,7 +83,7 @@ def sync_records(
     *,
     sync_type: SyncType,
     run_id: str,
-    stage: Stage = silent,
+    stage: Stage = ignore_stages,
 ) -> SyncLog:
     """Fetches the records of these ids, and maps, checks and loads them, changed or not, beside whatever else goes on.
 
@@ -100,7 +100,7 @@ def sync_records(
         stage("transform", f"{len(fetched.landed)} fetched")
         apply(database, run, stage)
 
-    return through(database, run, work)
+    return run_and_close(database, run, work)
 
 
 def remap(
@@ -110,7 +110,7 @@ def remap(
     *,
     sync_type: SyncType,
     run_id: str,
-    stage: Stage = silent,
+    stage: Stage = ignore_stages,
 ) -> SyncLog:
     """Maps, checks and loads again everything that was ever fetched, without asking SoftPro. Ends as `sync` does."""
     run = begin(database, integration, entity_type, mode=Mode.REMAP, sync_type=sync_type, run_id=run_id)
@@ -121,7 +121,7 @@ def remap(
         stage("transform", f"{marked.records} marked")
         apply(database, run, stage)
 
-    return through(database, run, work)
+    return run_and_close(database, run, work)
 
 
 def replay(
@@ -132,7 +132,7 @@ def replay(
     cases: Collection[UUID] | None = None,
     sync_type: SyncType,
     run_id: str,
-    stage: Stage = silent,
+    stage: Stage = ignore_stages,
 ) -> SyncLog:
     """Maps, checks and loads again the records of the open cases, of all or of these, without asking SoftPro.
 
@@ -146,7 +146,7 @@ def replay(
         stage("transform", f"{marked.records} marked")
         apply(database, run, stage)
 
-    return through(database, run, work)
+    return run_and_close(database, run, work)
 
 
 def organization_streams(integration: Integration, wanted: list[EntityType] | None) -> list[EntityType]:

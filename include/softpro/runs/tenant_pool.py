@@ -8,13 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-TENANTS = 8
+MAX_TENANTS = 8
 """Organizations that are worked on at the same time."""
 
-MOST_LATE_SECONDS = 60.0
+MAX_LATE_SECONDS = 60.0
 """So long after its time work is still begun, while a slow organization's is waited for."""
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 class OfTenant(Protocol):
@@ -27,7 +27,7 @@ class OfTenant(Protocol):
 T = TypeVar("T", bound=OfTenant)
 
 
-def side_by_side(
+def run_by_tenant(
     due: Callable[[], Iterable[T]],
     work: Callable[[list[T]], None],
     deadline: float,
@@ -39,18 +39,18 @@ def side_by_side(
     `due` is asked again all the while, and may tell of pieces that are under way; what `rests` is not begun yet.
     """
     under_way: dict[UUID, Future[None]] = {}
-    with ThreadPoolExecutor(TENANTS) as pool:
+    with ThreadPoolExecutor(MAX_TENANTS) as pool:
         while True:
             for integration_id in [each for each, future in under_way.items() if future.done()]:
                 under_way.pop(integration_id).result()
             late = time.monotonic() - deadline
-            found = list(due()) if late < MOST_LATE_SECONDS else []
+            found = list(due()) if late < MAX_LATE_SECONDS else []
             if not under_way and (not found or late >= 0):
                 return
             tenants: dict[UUID, list[T]] = {}
             for piece in found:
                 if piece.integration_id not in under_way and not rests(piece):
                     tenants.setdefault(piece.integration_id, []).append(piece)
-            for integration_id, pieces in list(tenants.items())[: TENANTS - len(under_way)]:
+            for integration_id, pieces in list(tenants.items())[: MAX_TENANTS - len(under_way)]:
                 under_way[integration_id] = pool.submit(work, pieces)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)

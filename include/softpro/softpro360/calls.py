@@ -26,7 +26,7 @@ from softpro.softpro360 import redaction
 from softpro.softpro360.breaker import Breaker
 from softpro.softpro360.budget import Budget
 from softpro.softpro360.responses import request_id, retry_after
-from softpro.softpro360.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, Answer, exchange
+from softpro.softpro360.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, ApiResponse, exchange
 
 LONGEST_WAIT_SECONDS = 30
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -73,7 +73,7 @@ class Call:
 
 
 @dataclass
-class Caller:
+class ApiTransport:
     """One organization's way to the vendor. `token(refused)` gives an access token; `refused` is one that got a 401.
 
     `requests_made` counts every request that was sent, retries included; `asked_at` is when the last one was, by the
@@ -94,7 +94,7 @@ class Caller:
     deadline: float | None = None
     waiting: Callable[[float], None] = lambda seconds: None
 
-    def call(self, call: Call, parse: Callable[[Answer, str], T]) -> T:
+    def call(self, call: Call, parse: Callable[[ApiResponse, str], T]) -> T:
         """What `parse` makes of the answer. A 401 makes one refresh and one more try.
 
         Raises SoftProAPIError, after the retries where it is worth one and the call may be repeated; TokenUnavailable,
@@ -160,7 +160,7 @@ class Caller:
         )
         return retrying(lambda: attempt(retrying.statistics["attempt_number"]))
 
-    def _send(self, call: Call, token: str, attempt: int) -> Answer:
+    def _send(self, call: Call, token: str, attempt: int) -> ApiResponse:
         """One request, in a slot of the budget. Raises NetworkError, ServerError, BudgetExhausted."""
 
         def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:

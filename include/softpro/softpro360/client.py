@@ -19,13 +19,13 @@ from softpro.settings import VendorSettings
 from softpro.softpro360 import capabilities
 from softpro.softpro360.breaker import Breaker
 from softpro.softpro360.budget import budget_for
-from softpro.softpro360.calls import Call, Caller
+from softpro.softpro360.calls import ApiTransport, Call
 from softpro.softpro360.contract import ID_FIELDS, PATHS
 from softpro.softpro360.list_parser import split
 from softpro.softpro360.models import Document, Party, Profile, Property, Status, Typed, typed, typed_list
 from softpro.softpro360.records import Record, Unreadable, read
 from softpro.softpro360.responses import accepted, answered_at, checked, refused
-from softpro.softpro360.transport import Answer
+from softpro.softpro360.transport import ApiResponse
 from softpro.timestamps import format_time
 
 TRANSFER_SECONDS = 600.0
@@ -53,7 +53,7 @@ class Page:
 
 
 @dataclass
-class Client(Caller):
+class Client(ApiTransport):
     """One organization's connection. Any method raises what `Caller.call` does; what it raises beyond is said there.
 
     Where the vendor turned out not to send ETags, it does not heed `If-Match` either.
@@ -160,7 +160,7 @@ class Client(Caller):
         That they are whole is checked by the document's `file_size`; where it has none, by HTTP's own length alone.
         """
 
-        def parse(answer: Answer, what: str) -> None:
+        def parse(answer: ApiResponse, what: str) -> None:
             refused(answer, what)
             if document.mime_type != HTML and answer.headers.get("Content-Type", "").startswith(HTML):
                 raise ServerError(f"{what}: a page came instead of the document")
@@ -268,10 +268,10 @@ def _ids(order_id: str, document_id: str) -> dict[str, str]:
     return {"orderId": order_id, "documentId": document_id}
 
 
-def _record(entity_type: EntityType, entity_id: str | None = None) -> Callable[[Answer, str], Record | Unreadable]:
+def _record(entity_type: EntityType, entity_id: str | None = None) -> Callable[[ApiResponse, str], Record | Unreadable]:
     """Raises ServerError for what is no record, or not the one that was asked for."""
 
-    def parse(answer: Answer, what: str) -> Record | Unreadable:
+    def parse(answer: ApiResponse, what: str) -> Record | Unreadable:
         record = read(checked(answer, what), entity_type)
         found = record.key.id if isinstance(record, Record) else record.entity_id
         if found is None or entity_id not in (None, found):
@@ -281,15 +281,15 @@ def _record(entity_type: EntityType, entity_id: str | None = None) -> Callable[[
     return parse
 
 
-def _typed(shape: type[T]) -> Callable[[Answer, str], Typed[T]]:
+def _typed(shape: type[T]) -> Callable[[ApiResponse, str], Typed[T]]:
     return lambda answer, what: typed(checked(answer, what), shape, what)
 
 
-def _typed_list(shape: type[T]) -> Callable[[Answer, str], list[Typed[T]]]:
+def _typed_list(shape: type[T]) -> Callable[[ApiResponse, str], list[Typed[T]]]:
     return lambda answer, what: typed_list(checked(answer, what), shape, what)
 
 
-def _page(answer: Answer, what: str, entity_type: EntityType) -> Page:
+def _page(answer: ApiResponse, what: str, entity_type: EntityType) -> Page:
     records, pagination = split(checked(answer, what), what)
     if pagination.has_more and not records:
         raise ServerError(f"{what}: the answer says that there is more, and sends nothing")

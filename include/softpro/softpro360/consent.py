@@ -98,7 +98,7 @@ def get_authorization_url(
     return f"{settings.authorize_url}{'&' if '?' in settings.authorize_url else '?'}{query}"
 
 
-def take_state(connection: Connection, vault: Vault, state: str, browser: str | None) -> Authorization:
+def consume_state(connection: Connection, vault: Vault, state: str, browser: str | None) -> Authorization:
     """Uses up a state that the vendor sent back. Raises StateError, which does not tell an attacker which it was."""
     with connection.transaction():  # a secret that does not open leaves the state unused
         row = connection.execute(
@@ -135,7 +135,7 @@ def redirect_path(connection: Connection, state: str, browser: str | None) -> st
     return row["redirect_path"] if row else None
 
 
-def forget_states(connection: Connection) -> int:
+def purge_states(connection: Connection) -> int:
     """Deletes the states that a day ago were already too old to be used. Returns how many."""
     query = "delete from softpro.oauth_states where expires_at < now() - interval '1 day'"
     return connection.execute(query).rowcount

@@ -32,14 +32,14 @@ LOOKUPS = 2
 SURFACES_AFTER = LAG + timedelta(seconds=1)
 """What was made is found by then: the vendor's lag, and a second on the way there."""
 
-PATIENCE_SECONDS = 60.0
+CREATE_TIMEOUT_SECONDS = 60.0
 """How long a create may wait, for the budget or to be tried again where nothing was done, before it is given up."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CreateSpec:
     """A record to be made. `send` makes it and answers the vendor's id, within `seconds` once it is on its way;
     `find` answers the ids of all records that carry our id."""
 
@@ -56,7 +56,7 @@ def listed(
     roi_systems_id: str,
     fields: Fields,
     answered: Callable[[Record | Unreadable], None] = lambda record: None,
-) -> Wanted:
+) -> CreateSpec:
     """A record with these fields; `answered` is told what SoftPro answers to its making, unless that is lost."""
     named = _named(roi_systems_id, fields)
 
@@ -65,7 +65,7 @@ def listed(
         answered(record)
         return str(record.key.id if isinstance(record, Record) else record.entity_id)
 
-    return Wanted(
+    return CreateSpec(
         entity_type.value,
         roi_systems_id,
         send=send,
@@ -73,10 +73,10 @@ def listed(
     )
 
 
-def party(order_id: str, roi_systems_id: str, fields: Fields) -> Wanted:
+def party(order_id: str, roi_systems_id: str, fields: Fields) -> CreateSpec:
     """A party of an order with these fields."""
     named = _named(roi_systems_id, fields)
-    return Wanted(
+    return CreateSpec(
         "PARTY",
         roi_systems_id,
         send=lambda client: client.create_party(order_id, named).fields.party_id,
@@ -89,7 +89,7 @@ def party(order_id: str, roi_systems_id: str, fields: Fields) -> Wanted:
 
 def document(
     order_id: str, roi_systems_id: str, file: BinaryIO, file_name: str, mime_type: str, metadata: Fields
-) -> Wanted:
+) -> CreateSpec:
     """A document of an order; the file is read from its beginning whenever it is sent."""
     named = _named(roi_systems_id, metadata)
 
@@ -97,7 +97,7 @@ def document(
         file.seek(0)
         return client.upload(order_id, file, file_name, mime_type, named).fields.document_id
 
-    return Wanted(
+    return CreateSpec(
         "DOCUMENT",
         roi_systems_id,
         send=send,
@@ -109,7 +109,7 @@ def document(
     )
 
 
-def create(connection: Connection, client: Client, integration_id: UUID, wanted: Wanted) -> str:
+def create(connection: Connection, client: Client, integration_id: UUID, wanted: CreateSpec) -> str:
     """The vendor's id of the record, which is made unless it was made before.
 
     `connection` is in autocommit: what is written down must stand before anything is sent. Raises FateUnknown, with
@@ -117,9 +117,9 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
     NotFoundHere.
     """
     # The last bytes sent, and the first of the answer, may each take a silence longer than the exchange is given.
-    seconds = PATIENCE_SECONDS + CONNECT_SECONDS + wanted.seconds + 2 * SILENCE_SECONDS
+    seconds = CREATE_TIMEOUT_SECONDS + CONNECT_SECONDS + wanted.seconds + 2 * SILENCE_SECONDS
     over_in = SURFACES_AFTER + timedelta(seconds=seconds)
-    with _patience(client):
+    with _deadline(client):
         claim, new = create_ledger.begin(
             connection, integration_id, wanted.entity_type, wanted.roi_systems_id, wanted.order_id, over_in
         )
@@ -130,7 +130,7 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
         found = _look_for(connection, client, claim, wanted)
         if found is not None:
             return found
-    with _patience(client):
+    with _deadline(client):
         renewed = create_ledger.renew(connection, claim, over_in)
         if renewed is None:
             return create_ledger.current(connection, claim).known()
@@ -153,16 +153,16 @@ def made_before(
         return claim.known()
     found = _found(client, entity_type, roi_systems_id)
     if found:
-        return create_ledger.made(connection, claim, found[0])
-    create_ledger.forget(connection, claim)
+        return create_ledger.mark_created(connection, claim, found[0])
+    create_ledger.discard(connection, claim)
     return None
 
 
 @contextmanager
-def _patience(client: Client) -> Iterator[None]:
+def _deadline(client: Client) -> Iterator[None]:
     """Within it nothing is sent later than PATIENCE_SECONDS from now; a claim made in it outlasts what is sent."""
     deadline = client.deadline
-    patience = time.monotonic() + PATIENCE_SECONDS
+    patience = time.monotonic() + CREATE_TIMEOUT_SECONDS
     client.deadline = patience if deadline is None else min(patience, deadline)
     try:
         yield
@@ -170,7 +170,7 @@ def _patience(client: Client) -> Iterator[None]:
         client.deadline = deadline
 
 
-def _look_for(connection: Connection, client: Client, claim: Create, wanted: Wanted) -> str | None:
+def _look_for(connection: Connection, client: Client, claim: Create, wanted: CreateSpec) -> str | None:
     """The id of the record where it is found; None where it was looked for often enough. Raises FateUnknown."""
     try:
         found = wanted.find(client)
@@ -184,20 +184,20 @@ def _look_for(connection: Connection, client: Client, claim: Create, wanted: Wan
     return None
 
 
-def _send(connection: Connection, client: Client, claim: Create, wanted: Wanted) -> str:
+def _send(connection: Connection, client: Client, claim: Create, wanted: CreateSpec) -> str:
     try:
         softpro_id = wanted.send(client)
     except SoftProError as failed:
         if isinstance(failed, SoftProAPIError) and may_have_happened(failed):
             return create_ledger.postpone(connection, claim, SURFACES_AFTER, 0).known()
-        create_ledger.forget(connection, claim)
+        create_ledger.discard(connection, claim)
         raise
     return _made(connection, claim, softpro_id)
 
 
 def _made(connection: Connection, claim: Create, *found: str) -> str:
     """The id of the record; where there are several, of the one that was written down first."""
-    softpro_id = create_ledger.made(connection, claim, found[0])
+    softpro_id = create_ledger.mark_created(connection, claim, found[0])
     there = sorted({softpro_id, *found})
     if len(there) > 1:
         log.warning("created_twice", extra={"entity_type": claim.entity_type, "softpro_ids": there})

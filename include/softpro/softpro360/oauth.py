@@ -28,7 +28,7 @@ from softpro.settings import OAuthSettings, VendorSettings
 from softpro.softpro360.client import client_for
 from softpro.softpro360.models import Profile
 from softpro.softpro360.responses import CODE_LENGTH, MESSAGE_LENGTH, plain
-from softpro.softpro360.transport import Answer, exchange
+from softpro.softpro360.transport import ApiResponse, exchange
 
 PROFILE_SECONDS = 20
 
@@ -139,7 +139,7 @@ def refresh_access_token(
                 raise NotConnected(message) from refused
         except (NetworkError, ServerError) as lost:
             if not (isinstance(lost, NetworkError) and not lost.sent):
-                oauth_tokens.doubt(connection, integration_id, grant.version)
+                oauth_tokens.mark_uncertain(connection, integration_id, grant.version)
             doubted = oauth_tokens.read(connection, vault, integration_id)
             if doubted.due or doubted.access_token == refused_token:
                 raise
@@ -246,6 +246,6 @@ def _life(expires_in: bytes) -> float:
     return seconds if 0 <= seconds <= LONGEST_LIFE else USUAL_LIFE
 
 
-def _post(url: str, form: dict[str, str]) -> Answer:
+def _post(url: str, form: dict[str, str]) -> ApiResponse:
     with requests.Session() as session:
         return exchange(session, "POST", url, "SoftPro's OAuth server", data=form)

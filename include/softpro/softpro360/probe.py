@@ -27,7 +27,7 @@ from softpro.softpro360.client import Client, Page
 from softpro.softpro360.contract import ENUMS, FIELDS, LARGEST_PAGE, RATE_LIMIT, Fields
 from softpro.softpro360.records import Record
 from softpro.softpro360.responses import answered_at, checked
-from softpro.softpro360.transport import Answer
+from softpro.softpro360.transport import ApiResponse
 from softpro.timestamps import format_time
 
 BEYOND = 5 * LARGEST_PAGE
@@ -188,13 +188,13 @@ def _judged(question: str, fact: str, judgements: Iterable[bool | None]) -> Find
     return Finding(question, "yes", "yes" if all(told) else "no", {fact: all(told)})
 
 
-def _announces_limit(profile: Answer) -> Finding:
+def _announces_limit(profile: ApiResponse) -> Finding:
     limit, remaining = (profile.headers.get(f"X-RateLimit-{name}") for name in ("Limit", "Remaining"))
     answer = f"{limit} a minute" if limit and remaining else "not announced"
     return Finding("What rate limit do the headers announce?", f"{RATE_LIMIT} a minute", answer)
 
 
-def _skew(profile: Answer, before: datetime, after: datetime) -> Finding:
+def _skew(profile: ApiResponse, before: datetime, after: datetime) -> Finding:
     """`Date` is cut to whole seconds, so the vendor's clock stood up to a second later."""
     question, contract = "How far is the vendor's clock ahead of the database's?", f"less than {SKEW_SECONDS} s"
     took = (after - before).total_seconds()
@@ -286,7 +286,7 @@ def _times(page: Page) -> list[datetime]:
     return [record.key.updated_at for record in _readable(page)]
 
 
-def _whole(answer: Answer, what: str) -> Answer:
+def _whole(answer: ApiResponse, what: str) -> ApiResponse:
     checked(answer, what)
     return answer
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from softpro.softpro360.responses import plain
-from softpro.softpro360.transport import Answer
+from softpro.softpro360.transport import ApiResponse
 
 # Names of what tells a technician something and a stranger nothing.
 SHOWN = {"code", "error", "field", "message", "status", "type", "timestamp", "requestId", "createdAt", "updatedAt"}
@@ -37,7 +37,7 @@ def request(
     }
 
 
-def answer(received: Answer | None) -> Sample | None:
+def answer(received: ApiResponse | None) -> Sample | None:
     """What came back, if anything did."""
     if received is None:
         return None

@@ -20,7 +20,7 @@ from softpro.errors import (
     SoftProAPIError,
     ValidationError,
 )
-from softpro.softpro360.transport import Answer
+from softpro.softpro360.transport import ApiResponse
 
 ERRORS: dict[int, type[SoftProAPIError]] = {
     400: ValidationError,
@@ -53,7 +53,7 @@ class _Envelope(msgspec.Struct):
     meta: _Meta = msgspec.field(default_factory=_Meta)
 
 
-def checked(answer: Answer, what: str) -> bytes:
+def checked(answer: ApiResponse, what: str) -> bytes:
     """The body of a successful JSON answer. Raises the SoftProAPIError of its status; `what` names the call.
 
     A page from a proxy, an empty body or one of another type is a ServerError: the vendor did not say it.
@@ -64,14 +64,14 @@ def checked(answer: Answer, what: str) -> bytes:
     return answer.content
 
 
-def accepted(answer: Answer, what: str) -> None:
+def accepted(answer: ApiResponse, what: str) -> None:
     """A success whose body nobody reads; it may have none. Raises as `checked` does."""
     refused(answer, what)
     if answer.content and not _is_json(answer):
         raise ServerError(f"{what}: the answer is not JSON (a proxy's page?)", status_code=answer.status_code)
 
 
-def refused(answer: Answer, what: str) -> None:
+def refused(answer: ApiResponse, what: str) -> None:
     """Raises the SoftProAPIError of an answer that is not a success. A redirect is no answer: a ServerError."""
     if answer.ok:
         return
@@ -103,7 +103,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(float(text), LONGEST_RETRY_AFTER) if re.fullmatch("[0-9]{1,6}", text) else None
 
 
-def answered_at(answer: Answer) -> datetime | None:
+def answered_at(answer: ApiResponse) -> datetime | None:
     """The vendor's clock when it answered, in whole seconds (RFC 9110 section 6.6.1); None where it does not say."""
     try:
         moment = parsedate_to_datetime(answer.headers["Date"])
@@ -112,7 +112,7 @@ def answered_at(answer: Answer) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment  # "-0000" is UTC, of no place
 
 
-def request_id(answer: Answer) -> str:
+def request_id(answer: ApiResponse) -> str:
     """The vendor's name for the request: in a header, or in an error's envelope."""
     name = answer.headers.get("X-Request-Id", "") or (_said(answer).meta.request_id if not answer.ok else "")
     return plain(name, CODE_LENGTH)
@@ -123,11 +123,11 @@ def plain(text: str, length: int) -> str:
     return "".join(character for character in " ".join(text.split()) if character.isprintable())[:length]
 
 
-def _is_json(answer: Answer) -> bool:
+def _is_json(answer: ApiResponse) -> bool:
     return answer.headers.get("Content-Type", "").startswith("application/json")
 
 
-def _said(answer: Answer) -> _Envelope:
+def _said(answer: ApiResponse) -> _Envelope:
     if not _is_json(answer):
         return _Envelope()
     try:

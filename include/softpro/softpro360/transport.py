@@ -19,12 +19,12 @@ CONNECT_SECONDS, SILENCE_SECONDS = 5, 30
 EXCHANGE_SECONDS = 45.0
 """How long an answer may take as a whole, to its last byte."""
 
-LARGEST_ANSWER = 64 * 1024 * 1024
+LARGEST_RESPONSE = 64 * 1024 * 1024
 CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiResponse:
     """What came back. `content` is empty where the body of a success went to a file."""
 
     status_code: int
@@ -47,7 +47,7 @@ def exchange(
     seconds: float = EXCHANGE_SECONDS,
     into: BinaryIO | None = None,
     **request: Any,
-) -> Answer:
+) -> ApiResponse:
     """Sends one request and reads the whole answer; `what` names the call in messages, which never hold its contents.
 
     The body of a success goes to the file `into`, where one is given; it is emptied first. Redirects are not followed:
@@ -75,8 +75,8 @@ def exchange(
             for chunk in _chunks(answer, deadline):
                 if target is not None:
                     target.write(chunk)
-                elif len(body) + len(chunk) > LARGEST_ANSWER:
-                    raise ServerError(f"{what}: the answer is longer than {LARGEST_ANSWER} bytes")
+                elif len(body) + len(chunk) > LARGEST_RESPONSE:
+                    raise ServerError(f"{what}: the answer is longer than {LARGEST_RESPONSE} bytes")
                 else:
                     body += chunk
     except (DecodeError, requests.exceptions.ContentDecodingError) as broken:
@@ -86,7 +86,7 @@ def exchange(
     except (requests.RequestException, HTTPError) as failed:
         message = f"{what}: SoftPro did not answer ({type(failed).__name__})"
         raise NetworkError(message, sent=_was_sent(failed)) from None
-    return Answer(answer.status_code, answer.reason or "", CaseInsensitiveDict(answer.headers), bytes(body))
+    return ApiResponse(answer.status_code, answer.reason or "", CaseInsensitiveDict(answer.headers), bytes(body))
 
 
 class _Timely:

@@ -19,7 +19,7 @@ from softpro.sync.raw_store import store
 from softpro.timestamps import format_time
 
 # Another version stands there than the one that is in quarantine, and it is the later one.
-NEWER = """
+SELECT_NEWER = """
 select r.deleted_at is not null as deleted
 from raw.records r
 join softpro.quarantine q on q.id = %(case_id)s
@@ -28,14 +28,14 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
        or (r.payload_hash <> q.payload_hash and r.payload_hash is distinct from q.edited_hash
            and (r.softpro_updated_at > %(updated_at)s or r.last_seen_at > q.updated_at)))
 """
-STAND_IN = """
+MARK_CORRECTION = """
 update raw.records
 set corrects = %(payload_hash)s
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
   and payload_hash = %(edited_hash)s
 """
 # The moment of its last change tells whether the case is as it was when it was read.
-KEEP = """
+KEEP_CORRECTION = """
 update softpro.quarantine
 set entity_id = %(entity_id)s, edited_payload = %(payload)s, edited_hash = %(edited_hash)s, edited_by = %(by)s,
     edited_at = now(), updated_at = now(),
@@ -45,7 +45,7 @@ where id = %(case_id)s and integration_id = %(integration_id)s and updated_at = 
 """
 
 
-def edit(connection: Connection, case_id: UUID, payload: bytes, by: str) -> Case:
+def correct(connection: Connection, case_id: UUID, payload: bytes, by: str) -> Case:
     """Corrects a case's record: `payload` is all of it, as JSON. Returns the case, which closes once that loads.
 
     A discarded case is opened by it. Raises NotFoundHere, UsageError where the correction can't be taken, OutOfDate
@@ -71,9 +71,9 @@ def edit(connection: Connection, case_id: UUID, payload: bytes, by: str) -> Case
         refused = store(connection, case, [record], frozenset([record.key.id]))
         if refused:
             raise UsageError(f"The correction can't be stored: {refused[0].reason}")
-        if not connection.execute(STAND_IN, values).rowcount:
+        if not connection.execute(MARK_CORRECTION, values).rowcount:
             raise _newer(record)
-        if not connection.execute(KEEP, values).rowcount:
+        if not connection.execute(KEEP_CORRECTION, values).rowcount:
             raise OutOfDate(f"Case {case.id} has changed at this very moment: look at it again")
     return quarantine_cases.get(connection, case_id)
 
@@ -95,7 +95,7 @@ def _readable(connection: Connection, case: Case, payload: bytes) -> Record:
     if record.key.updated_at > datetime.now(UTC) and isinstance(sent, Unreadable):
         raise UsageError("The correction's updatedAt is in the future: SoftPro's next version would not replace it")
     newer = connection.execute(
-        NEWER,
+        SELECT_NEWER,
         {**case.stream, "case_id": case.id, "entity_id": record.key.id, "updated_at": record.key.updated_at},
     ).fetchone()
     if newer is not None:

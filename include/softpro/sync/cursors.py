@@ -86,7 +86,7 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
     )
 
 
-def owe(connection: Connection, stream: Mapping[str, object], organization_id: str) -> None:
+def mark_load_due(connection: Connection, stream: Mapping[str, object], organization_id: str) -> None:
     """Notes that what is landed of the stream, or about to be, is to be loaded, whoever does that: in the transaction
     that lands it, or begins to."""
     connection.execute(
@@ -99,7 +99,7 @@ def owe(connection: Connection, stream: Mapping[str, object], organization_id: s
     )
 
 
-def pay(connection: Connection, stream: Mapping[str, object]) -> bool:
+def clear_load_due(connection: Connection, stream: Mapping[str, object]) -> bool:
     """Nothing is owed any more where nothing is pending: call it in the transaction that loads. Returns whether
     something was, and is not any more."""
     return bool(
@@ -135,7 +135,7 @@ def begin(cursor: Cursor, mode: Mode) -> Cursor:
     return Cursor(Position(), mode, True)
 
 
-def reason(cursor: Cursor, mode: Mode) -> str:
+def run_reason(cursor: Cursor, mode: Mode) -> str:
     """Why a run of this mode starts where it does, for its log."""
     if mode is Mode.REMAP:
         return "maps again all that was ever fetched"

@@ -26,7 +26,7 @@ from softpro.sync.land import Batch, landing
 from softpro.sync.paging import SMALLEST_PAGE, ByTime, Position, UnsortedList, Way
 from softpro.sync.sweep import Sweep, resumed
 
-LEAST_PATIENCE_SECONDS = 10.0
+MIN_RETRY_SECONDS = 10.0
 """Even at the end of a slice the client may wait this long between two tries."""
 
 PROMPT_SECONDS = 1.0
@@ -65,11 +65,11 @@ def extract(
     able = capabilities.read(connection, run.integration_id)
     limit = max(SMALLEST_PAGE, min(batch_size, able.page_limit))
     deadline = time.monotonic() + seconds
-    client.deadline = deadline + LEAST_PATIENCE_SECONDS
+    client.deadline = deadline + MIN_RETRY_SECONDS
     cursor = cursors.read(connection, run)
     if first_slice:
         cursor = cursors.begin(cursor, run.mode)
-    way, pages, fetched = way_on(cursor, able, first_slice), 0, 0
+    way, pages, fetched = paging_of(cursor, able, first_slice), 0, 0
     requests_before = requests_counted = client.requests_made
     first_load = isinstance(way, ByTime) and cursor.sweep is None and cursors.never_synced(connection, run)
     with landing(connection, run, only_new=first_load) as landed:
@@ -96,7 +96,7 @@ def extract(
                 if isinstance(failed, RateLimitError) and (pages or _frees_soon(failed)):  # another slice does the rest
                     landed.put(Batch([], replace(cursor, backlog=True), client.asked_at, requests_made=requests_made))
                     return Extracted(landed.wait(), client.requests_made - requests_before, True)
-                sync_logs.add(connection, run.log_id, api_requests=requests_made)
+                sync_logs.add_counts(connection, run.log_id, api_requests=requests_made)
                 raise
             if turn.lacks is not None:
                 landed.wait()
@@ -122,7 +122,7 @@ def extract(
                 return Extracted(landed.wait(), client.requests_made - requests_before, not turn.done)
 
 
-def way_on(cursor: Cursor, able: Capabilities, first_slice: bool) -> Way:
+def paging_of(cursor: Cursor, able: Capabilities, first_slice: bool) -> Way:
     """How the list is paged from the stored cursor on: by time where the vendor sorts and filters, else by offset.
 
     Neither way goes on with what the other one left: by time it starts where the sweep under way had started; a sweep

@@ -22,7 +22,7 @@ from softpro.errors import (
     TokenUnavailable,
 )
 from softpro.softpro360.client import Client
-from softpro.sync.extract import LEAST_PATIENCE_SECONDS
+from softpro.sync.extract import MIN_RETRY_SECONDS
 from softpro.sync.land import Batch, land
 
 SHOWN = 3
@@ -60,7 +60,7 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
     as landed.
     """
     fetched, deadline = Fetched(), time.monotonic() + seconds
-    client.deadline = deadline + LEAST_PATIENCE_SECONDS
+    client.deadline = deadline + MIN_RETRY_SECONDS
     asked: list[str] = []
     for entity_id in run.records or ():
         asked.append(entity_id)
@@ -92,4 +92,4 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
 
 
 def _count(connection: Connection, run: Run, requests_made: int) -> None:
-    sync_logs.add(connection, run.log_id, api_requests=requests_made)
+    sync_logs.add_counts(connection, run.log_id, api_requests=requests_made)

@@ -21,7 +21,7 @@ from softpro.sync import cursors, sightings
 from softpro.sync.cursors import Cursor
 from softpro.sync.raw_store import Known, store
 
-AHEAD = 4
+PAGES_AHEAD = 4
 """Pages that may wait to be landed, so that several are landed together where landing is slower than fetching."""
 
 
@@ -56,19 +56,19 @@ def land(connection: Connection, run: Run, batch: Batch, known: Known | None = N
         leases.fence(connection, run)
         unreadable = [record for record in batch.records if isinstance(record, Unreadable)]
         readable = [record for record in batch.records if isinstance(record, Record)]
-        audit_id = sightings.under_way(connection, run) if batch.cursor is not None else None
+        audit_id = sightings.open_audit(connection, run) if batch.cursor is not None else None
         if audit_id is not None:
-            sightings.note(connection, run, audit_id, readable, batch.answered_at)
+            sightings.record(connection, run, audit_id, readable, batch.answered_at)
         refused = store(connection, run, readable, batch.again, known, batch.asked_at)
         if batch.cursor is not None and audit_id is not None:
-            sightings.note_landed(connection, run, audit_id, [*unreadable, *refused], batch.cursor)
+            sightings.record_landed(connection, run, audit_id, [*unreadable, *refused], batch.cursor)
         opened = [_quarantine(connection, run, record, bool(batch.again)) for record in [*unreadable, *refused]]
         fetched = batch.new + sum(opened[: len(unreadable)])
         if batch.cursor is not None:
             cursors.write(connection, run, batch.cursor)
-        if inbox.waits(connection, run.stream):
+        if inbox.has_unsettled(connection, run.stream):
             _settle(connection, run, batch)
-        sync_logs.add(
+        sync_logs.add_counts(
             connection,
             run.log_id,
             records_fetched=fetched,
@@ -89,7 +89,7 @@ class Lander:
     def __init__(self, connection: Connection, run: Run, *, only_new: bool) -> None:
         self.fetched = 0
         self._connection, self._run = connection, run
-        self._queue: Queue[Batch | None] = Queue(AHEAD)
+        self._queue: Queue[Batch | None] = Queue(PAGES_AHEAD)
         self._failed: BaseException | None = None
         # Then only what overlaps with the batch before is there already. Where that is not so, `store` notices.
         self._known: Known | None = {} if only_new else None
@@ -178,7 +178,7 @@ def _settle(connection: Connection, run: Run, batch: Batch) -> None:
         for record in batch.records
     }
     named = {entity_id: updated_at for entity_id, updated_at in returned.items() if entity_id is not None}
-    inbox.settle(
+    inbox.settle_events(
         connection,
         run.stream,
         log_id=run.log_id,
@@ -190,7 +190,7 @@ def _settle(connection: Connection, run: Run, batch: Batch) -> None:
 
 
 def _quarantine(connection: Connection, run: Run, record: Unreadable, again: bool) -> int:
-    return quarantine.put(
+    return quarantine.quarantine_record(
         connection,
         run,
         payload=record.payload,

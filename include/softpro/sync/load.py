@@ -13,7 +13,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from softpro.db import leases, outbox, sync_logs
-from softpro.db.database import Connection, without
+from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
@@ -55,7 +55,7 @@ select array(
 
 # Of what was not pending any more, as another run had settled it: what landed since it was staged is mapped anew by the
 # next run, and what was deleted since, or is being deleted now (its row is locked), stays so.
-CURRENT = """
+SELECT_CURRENT = """
 select s.{key} as entity_id
 from {staged} s
 cross join lateral (
@@ -76,7 +76,7 @@ where log_id = %(log_id)s
   and {key} in (select entity_id from staging.rejects where log_id = %(log_id)s)
 """
 
-MERGE = """
+MERGE_STAGED = """
 with incoming as not materialized (
     select * from {staging} where log_id = %(log_id)s {only}
 ),
@@ -153,8 +153,8 @@ select (select count(*) from incoming) as loaded,
 """
 
 
-ONLY = "and {key} = any(%(only)s)"
-KEEP = """
+ONLY_GIVEN = "and {key} = any(%(only)s)"
+KEEP_FIELDS = """
 case when jsonb_typeof(o.custom) = 'object' and o.custom ? {name}
      then coalesce({custom}, '{{}}') || jsonb_build_object({name}, o.custom -> {name})
      else {custom} end
@@ -173,23 +173,23 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Agreed:
+class MergedEdits:
     """What was brought together with people's edits: the records that had some, and how many of them are not loaded."""
 
     records: Sequence[str]
     left_out: int
 
 
-Agree = Callable[[], Agreed]
+ResolveEdits = Callable[[], MergedEdits]
 """Brings what is staged together with what people changed here; called again, with what they changed meanwhile."""
 
 
-def load(connection: Connection, run: Run, agree: Agree, kept: Sequence[str] = ()) -> Loaded:
+def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[str] = ()) -> Loaded:
     """Merges what the run staged into its roi table, writing only what changed, and settles it; `kept` are the fields
     that SoftPro says nothing of. Raises LeaseLost."""
     with connection.transaction():
         leases.fence(connection, run)
-        connection.execute(outbox.LOADING)
+        connection.execute(outbox.MARK_LOADING)
         parameters = {**run.stream, "log_id": run.log_id}
         discarded = _clear_pending(connection, run, parameters)
         left_out = agree().left_out
@@ -198,10 +198,10 @@ def load(connection: Connection, run: Run, agree: Agree, kept: Sequence[str] = (
         # the outbox, and comes back.
         while meanwhile := agree().records:
             _merge(connection, run, {**parameters, "only": list(meanwhile)}, kept)
-        quarantined = discarded + quarantine.settle(connection, run)
+        quarantined = discarded + quarantine.settle_rejected(connection, run)
         warnings = results.keep(connection, run)
         clear(connection, run.entity_type, run.log_id)
-        sync_logs.add(
+        sync_logs.add_counts(
             connection,
             run.log_id,
             records_processed=counts["loaded"] + left_out + quarantined,
@@ -211,15 +211,15 @@ def load(connection: Connection, run: Run, agree: Agree, kept: Sequence[str] = (
         )
         sync_logs.add_warnings(connection, run.log_id, warnings)
         if run.records is None:
-            holds.settle(connection, run)
-        cursors.pay(connection, run.stream)
+            holds.close_settled_holds(connection, run)
+        cursors.clear_load_due(connection, run.stream)
     return Loaded(counts["loaded"], counts["inserted"], counts["updated"], quarantined)
 
 
 def _merge(connection: Connection, run: Run, parameters: dict[str, object], kept: Sequence[str]) -> dict[str, int]:
     """Merges what is staged, or of it only the records of the ids in `only`. Returns the counts."""
-    with without(connection, "seqscan"):  # of a table that is empty when this is planned
-        query = _compose(MERGE, run.entity_type, kept, ONLY if "only" in parameters else "")
+    with disable_planner_nodes(connection, "seqscan"):  # of a table that is empty when this is planned
+        query = _compose(MERGE_STAGED, run.entity_type, kept, ONLY_GIVEN if "only" in parameters else "")
         counts = connection.execute(query, parameters).fetchone()
     assert counts is not None
     return counts
@@ -235,12 +235,12 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
     row = connection.execute(sql.SQL(CLEAR_PENDING).format(**names), parameters).fetchone()
     assert row is not None
     if others := row["others"]:
-        found = connection.execute(sql.SQL(CURRENT).format(**names), {**parameters, "others": others}).fetchall()
+        found = connection.execute(sql.SQL(SELECT_CURRENT).format(**names), {**parameters, "others": others}).fetchall()
         outdated = sorted({*others} - {each["entity_id"] for each in found})
         connection.execute(sql.SQL(DROP_OUTDATED).format(**names), {**parameters, "outdated": outdated})
         connection.execute(DROP_THEIR_REJECTS, {**parameters, "outdated": outdated})
     discarded = quarantine.leave_discarded(connection, run)
-    with without(connection, "nestloop"):
+    with disable_planner_nodes(connection, "nestloop"):
         connection.execute(sql.SQL(DROP_REJECTED).format(**names), parameters)
     return discarded
 
@@ -278,5 +278,5 @@ def _replacing(column: str, kept: Sequence[str]) -> sql.Composable:
     custom: sql.Composable = sql.Identifier("o" if CUSTOM in kept else "i", CUSTOM)
     for field in kept:
         if field.startswith(CUSTOM_PREFIX):
-            custom = sql.SQL(KEEP).format(custom=custom, name=sql.Literal(field.removeprefix(CUSTOM_PREFIX)))
+            custom = sql.SQL(KEEP_FIELDS).format(custom=custom, name=sql.Literal(field.removeprefix(CUSTOM_PREFIX)))
     return custom

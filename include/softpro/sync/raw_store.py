@@ -15,20 +15,20 @@ from softpro.softpro360.records import Record, Unreadable
 Known = Mapping[str, bytes | None]
 """The hashes of the payloads that SoftPro sent of the records that are there, by id; None of a deleted one."""
 
-REFUSED = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
+REFUSED_MESSAGE = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
 
-KNOWN = """
+SELECT_KNOWN = """
 select entity_id, case when deleted_at is null then coalesce(corrects, payload_hash) end as payload_hash
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(ids)s)
 """
-ADDED = """
+MARK_ADDED_PENDING = """
 insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
 select %(integration_id)s, %(organization_id)s, %(entity_type)s, u.entity_id, u.payload_hash
 from unnest(%(ids)b::text[], %(hashes)b::bytea[]) u (entity_id, payload_hash)
 """
 # A text's bytes are sent as they are, and so are those of a jsonb, after its version.
-RECORD = {
+RECORD_COLUMNS = {
     "integration_id": "uuid",
     "organization_id": "text",
     "entity_type": "text",
@@ -39,7 +39,7 @@ RECORD = {
     "payload": "bytea",
 }
 JSONB_VERSION = b"\x01"
-LANDING = {
+CREATE_LANDING = {
     "place": "int4",
     "entity_id": "text",
     "payload": "bytea",
@@ -51,7 +51,7 @@ LANDING = {
 # One that was deleted is alive again, whatever version comes, if it was asked for after the delete: that was confirmed
 # when no answer could show the record any more. What was asked for before may still be on its way.
 # A person's correction stays in the place of the version that it corrects, however often that one comes.
-UPSERT = """
+UPSERT_RECORDS = """
 with landed as (
     insert into raw.records as r
         (integration_id, organization_id, entity_type, entity_id, payload, payload_hash, softpro_updated_at, etag)
@@ -128,7 +128,7 @@ def store(
 
 
 def _look_up(connection: Connection, run: Stream, records: Sequence[Record]) -> Known:
-    found = connection.execute(KNOWN, {**run.stream, "ids": [record.key.id for record in records]}).fetchall()
+    found = connection.execute(SELECT_KNOWN, {**run.stream, "ids": [record.key.id for record in records]}).fetchall()
     return {row["entity_id"]: row["payload_hash"] for row in found}
 
 
@@ -145,9 +145,9 @@ def _add(connection: Connection, run: Stream, records: Sequence[Record]) -> None
         )
         for record in records
     )
-    _copy(connection, "raw.records", RECORD, rows)
+    _copy(connection, "raw.records", RECORD_COLUMNS, rows)
     connection.execute(
-        ADDED,
+        MARK_ADDED_PENDING,
         {
             **run.stream,
             "organization_id": run.organization_id,
@@ -175,17 +175,17 @@ def _merge(
         (place, record.key.id, record.payload, record.payload_hash, record.key.updated_at, record.etag)
         for place, record in enumerate(records)
     )
-    _copy(connection, "landing", LANDING, rows)
+    _copy(connection, "landing", CREATE_LANDING, rows)
     parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again), "asked_at": asked_at}
     try:
         with connection.transaction():
-            connection.execute(sql.SQL(UPSERT).format(storable=EVERYTHING), parameters)
+            connection.execute(sql.SQL(UPSERT_RECORDS).format(storable=EVERYTHING), parameters)
     except psycopg.DataError:  # to ask for every record whether jsonb takes it costs as much as to store it
-        connection.execute(sql.SQL(UPSERT).format(storable=STORABLE), parameters)
+        connection.execute(sql.SQL(UPSERT_RECORDS).format(storable=STORABLE), parameters)
         refused = connection.execute(
             sql.SQL("select entity_id, payload from landing where not {}").format(STORABLE)
         ).fetchall()
-        return [Unreadable(row["payload"].encode(), REFUSED, row["entity_id"]) for row in refused]
+        return [Unreadable(row["payload"].encode(), REFUSED_MESSAGE, row["entity_id"]) for row in refused]
     return []
 
 

@@ -11,7 +11,7 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 
-MARK = """
+MARK_PENDING = """
 insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
 select integration_id, organization_id, entity_type, entity_id, payload_hash
 from raw.records
@@ -32,7 +32,7 @@ def mark(connection: Connection, run: Run) -> Marked:
     """Makes every record of the stream pending, but for deleted ones. Raises LeaseLost."""
     with connection.transaction():
         leases.fence(connection, run)
-        return Marked(connection.execute(MARK, run.stream).rowcount)
+        return Marked(connection.execute(MARK_PENDING, run.stream).rowcount)
 
 
 def records(connection: Connection, integration_id: UUID, entity_types: Iterable[EntityType]) -> int:

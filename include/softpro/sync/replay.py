@@ -11,7 +11,7 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 
-MARK = """
+MARK_PENDING = """
 with chosen as (
     select q.entity_id, q.payload_hash, q.edited_hash
     from softpro.quarantine q
@@ -47,7 +47,7 @@ select (select count(*) from there) as records, (
        ) as left
 """
 
-LEFT = """
+COUNT_OPEN_CASES = """
 select count(*) as n
 from softpro.quarantine q
 where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s and q.resolved_at is null
@@ -64,7 +64,7 @@ class Marked:
     """How many records are pending now, and how many cases were left, as their records could not land."""
 
     records: int
-    left: int
+    unreplayable: int
 
 
 def mark(connection: Connection, run: Run, cases: Collection[UUID] | None = None) -> Marked:
@@ -74,20 +74,20 @@ def mark(connection: Connection, run: Run, cases: Collection[UUID] | None = None
     """
     with connection.transaction():
         leases.fence(connection, run)
-        row = connection.execute(MARK, _named(run.stream, cases)).fetchone()
+        row = connection.execute(MARK_PENDING, _named(run.stream, cases)).fetchone()
         assert row is not None
         marked = Marked(row["records"], row["left"])
         sync_logs.explain(connection, run.log_id, _reason(marked))
     return marked
 
 
-def left(
+def count_unreplayable(
     connection: Connection, integration_id: UUID, entity_type: EntityType, cases: Collection[UUID] | None = None
 ) -> int:
     """How many of the stream's open cases, of all or of these, no replay can help: their records could not land. They
     need a correction, by a person or by SoftPro."""
     stream: dict[str, object] = {"integration_id": integration_id, "entity_type": entity_type.value}
-    row = connection.execute(LEFT, _named(stream, cases)).fetchone()
+    row = connection.execute(COUNT_OPEN_CASES, _named(stream, cases)).fetchone()
     assert row is not None
     count: int = row["n"]
     return count
@@ -99,4 +99,4 @@ def _named(stream: dict[str, object], cases: Collection[UUID] | None) -> dict[st
 
 def _reason(marked: Marked) -> str:
     reason = f"maps again {marked.records} records that are in quarantine"
-    return f"{reason}; {marked.left} could not land and need a correction" if marked.left else reason
+    return f"{reason}; {marked.unreplayable} could not land and need a correction" if marked.unreplayable else reason

@@ -13,7 +13,7 @@ from softpro.sync.cursors import Cursor
 from softpro.sync.paging import horizon
 
 # A record that comes again, from a page that overlaps, is not compared again: the first time it was landed.
-NOTE = """
+RECORD_SIGHTINGS = """
 insert into softpro.audit_seen as s
     (audit_id, organization_id, entity_id, payload_hash, softpro_updated_at, held_hash)
 select %(audit_id)s, %(organization_id)s, n.entity_id, n.payload_hash, n.updated_at, (
@@ -34,7 +34,7 @@ where coalesce(excluded.softpro_updated_at >= s.softpro_updated_at, true)
 """
 
 
-def under_way(connection: Connection, run: Run) -> UUID | None:
+def open_audit(connection: Connection, run: Run) -> UUID | None:
     """The stream's audit, if one is open."""
     row = connection.execute(
         """
@@ -47,7 +47,7 @@ def under_way(connection: Connection, run: Run) -> UUID | None:
     return row["id"] if row else None
 
 
-def note(
+def record(
     connection: Connection,
     run: Run,
     audit_id: UUID,
@@ -65,7 +65,7 @@ def note(
         )
     if records:
         connection.execute(
-            NOTE,
+            RECORD_SIGHTINGS,
             {
                 **run.stream,
                 "audit_id": audit_id,
@@ -77,7 +77,7 @@ def note(
         )
 
 
-def note_landed(
+def record_landed(
     connection: Connection,
     run: Run,
     audit_id: UUID,

@@ -15,12 +15,12 @@ from softpro.mapping.columns import COLUMNS
 from softpro.softpro360.contract import LAG
 
 # A version that was asked for after that is alive again: see `raw`.
-MARK = """
+MARK_DELETED = """
 update raw.records r set deleted_at = g.confirmed_at
 from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
 where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = g.entity_id
 """
-UNPEND = """
+CLEAR_PENDING = """
 with settled as (
     select ctid as place
     from raw.pending
@@ -32,7 +32,7 @@ delete from raw.pending p
 using settled
 where p.ctid = settled.place
 """
-BURY = """
+SOFT_DELETE_ROWS = """
 with replaced as (
     update {roi} t
     set deleted_at = now(), updated_at = greatest(now(), o.updated_at)
@@ -48,7 +48,7 @@ insert into {history} ({columns}, valid_from, valid_to, changed_fields)
 select {columns}, updated_at, greatest(now(), updated_at), array['deleted_at']
 from replaced
 """
-BOTH_DELETED = """
+SETTLE_BOTH_DELETED = """
 with agreed as (
     update softpro.outbox
     set settled_at = clock_timestamp(), outcome = 'AGREED', log_id = %(log_id)s
@@ -65,7 +65,7 @@ set status = 'RESOLVED', resolved_at = now(), updated_at = now(), reason = 'Both
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = 'OPEN'
   and roi_entity_id in (select roi_entity_id from agreed)
 """
-RESOLVE = """
+DISCARD_CASES = """
 update softpro.quarantine
 set resolved_at = now(), updated_at = now(), resolution = 'DISCARDED', resolved_by = null,
     resolution_reason = 'SoftPro deleted the record'
@@ -75,7 +75,7 @@ where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s)
 """
 
 
-def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) -> None:
+def soft_delete(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) -> None:
     """Deletes the records of these ids, which the caller has locked in `raw.records`, in the order of ids, in the
     surrounding transaction. `confirmed`: when each was found gone, by the database's clock.
 
@@ -89,33 +89,37 @@ def bury(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) ->
         "ids": ids,
         "confirmed": list(confirmed.values()),
     }
-    connection.execute(outbox.LOADING)
+    connection.execute(outbox.MARK_LOADING)
     agree_about_deletes(connection, run, ids)
-    connection.execute(MARK, parameters)
-    connection.execute(UNPEND, parameters)
-    buried = bury_rows(connection, run.stream, run.organization_id, ids)
-    connection.execute(RESOLVE, parameters)
-    inbox.settle_gone(connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG)
-    sync_logs.add(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+    connection.execute(MARK_DELETED, parameters)
+    connection.execute(CLEAR_PENDING, parameters)
+    buried = soft_delete_rows(connection, run.stream, run.organization_id, ids)
+    connection.execute(DISCARD_CASES, parameters)
+    inbox.settle_events_of_deleted(
+        connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG
+    )
+    sync_logs.add_counts(connection, run.log_id, records_processed=len(ids), records_updated=buried)
 
 
 def agree_about_deletes(connection: Connection, run: Run, ids: Collection[str]) -> None:
     """What SoftPro has deleted of what was deleted here is not to be sent any more."""
     if ids:
-        connection.execute(BOTH_DELETED, {**run.stream, "log_id": run.log_id, "ids": list(ids)})
+        connection.execute(SETTLE_BOTH_DELETED, {**run.stream, "log_id": run.log_id, "ids": list(ids)})
 
 
-def bury_rows(connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Collection[str]) -> int:
+def soft_delete_rows(
+    connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Collection[str]
+) -> int:
     """Marks the rows of these records deleted, but for those that were changed here, and writes their history. Call it
     inside a transaction that is marked as loading. Returns how many that were."""
-    query = _bury(EntityType(str(stream["entity_type"])))
+    query = _soft_delete(EntityType(str(stream["entity_type"])))
     return connection.execute(query, {**stream, "organization_id": organization_id, "ids": list(ids)}).rowcount
 
 
-def _bury(entity_type: EntityType) -> sql.Composed:
+def _soft_delete(entity_type: EntityType) -> sql.Composed:
     kept = ("mapping_version", "softpro_created_at", "softpro_updated_at", "created_at", "updated_at", "deleted_at")
     columns = ("id", "organization_id", entity_type.key, *COLUMNS[entity_type], *kept)
-    return sql.SQL(BURY).format(
+    return sql.SQL(SOFT_DELETE_ROWS).format(
         roi=sql.Identifier("roi", entity_type.table),
         history=sql.Identifier("roi", f"{entity_type.table}_history"),
         key=sql.Identifier(entity_type.key),

@@ -24,9 +24,9 @@ from softpro.softpro360.records import Key, Record, Unreadable
 from softpro.sync.paging import SMALLEST_PAGE, Position, Turn, horizon
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PATIENCE = 10
+MAX_PAGES_FACTOR = 10
 """A slice asks for up to so many times the pages that the list has, and a few more, before it gives the list up."""
-MOST_IN_A_ROW = 5
+MAX_CONSECUTIVE_SWEEPS = 5
 """So many sweeps follow one another where the list never holds still; what moved back in each is the next run's."""
 
 
@@ -69,7 +69,7 @@ class Sweep:
         marks = [_mark(record) for record in page.records]
         keys = [record.key for record in page.records if isinstance(record, Record)]
         first = self.position.offset == 0
-        if self.asked > PATIENCE * (5 + page.total // limit):
+        if self.asked > MAX_PAGES_FACTOR * (5 + page.total // limit):
             raise UnsweepableList("SoftPro's list changes faster than it can be read: it is tried again later")
         if not first and self.anchors.isdisjoint(marks):
             return Turn(self._stepped_back(limit), False)
@@ -80,7 +80,7 @@ class Sweep:
         if page.has_more and not unchanged:
             onward, ended, done = swept._onward(marks, limit), False, False
         else:
-            ended, done = True, first or swept.still or self.number == MOST_IN_A_ROW
+            ended, done = True, first or swept.still or self.number == MAX_CONSECUTIVE_SWEEPS
             onward = swept._after(unchanged, done)
         return Turn(
             onward,

@@ -26,13 +26,13 @@ from psycopg.rows import RowFactory, args_row, tuple_row
 from psycopg.types.json import Jsonb
 
 from softpro.db import leases, sync_logs
-from softpro.db.database import Connection, without
+from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.compiler import Compiled, compile_mappings, mapped
 from softpro.mapping.rules.evaluator import Rules, evaluating
-from softpro.mapping.rules.messages import Asked, Evaluated
+from softpro.mapping.rules.messages import Evaluated, Evaluation
 from softpro.mapping.sql_compiler import columns, expressible, read, result, rows
 from softpro.mapping.step import Reason
 from softpro.softpro360.records import Record
@@ -42,7 +42,7 @@ CHUNK = 2_000
 
 # One look into the index for each: PostgreSQL expects a stream to have few records, and may else go through all of them
 # for each one. `offset 0` keeps it from planning this as a join.
-RECORDS = """
+SELECT_RECORDS = """
 select p.*, r.*
 from ({entities}) p
 cross join lateral (
@@ -53,24 +53,24 @@ cross join lateral (
     offset 0
 ) r
 """
-PENDING = """
+SELECT_PENDING = """
 select entity_id from raw.pending where integration_id = {integration_id} and entity_type = {entity_type} {named}
 """
-WHOLE = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
+WHOLE_RECORD = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
 IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
 # What the rules came to, for each record; or, for some of them, why they failed.
-RULED = """
+CREATE_RULED = """
 create temporary table ruled (entity_id text collate "C", ruled_hash bytea, failures jsonb, {results})
 on commit drop
 """
 # What landed meanwhile has another hash, and is left over, as is what a rule failed on.
-STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash and failures is null"
-WITH_RULED = """
+SELECT_STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash and failures is null"
+SELECT_WITH_RULED = """
 select n.entity_id, d.ruled_hash, d.failures::text, {results}
 from ({entities}) n
 left join pg_temp.ruled d on d.entity_id = n.entity_id
 """
-STAGE = """
+STAGE_ROWS = """
 insert into {staging}
     (log_id, organization_id, mapping_version, {key}, payload_hash, softpro_updated_at, {columns})
 select {log_id}, {organization_id}, {mapping_version}, entity_id, payload_hash, updated_at, {columns}
@@ -78,7 +78,7 @@ from ({rows}) r
 where odd is not true
 """
 # `except` is never planned as one loop in another.
-BUT_STAGED = "except select {key} from {staging} where log_id = {log_id}"
+EXCLUDE_STAGED = "except select {key} from {staging} where log_id = {log_id}"
 WORTH_HALVING = 5_000
 """Pending records from which on two sessions stage them side by side, each those whose hash is even, or odd."""
 FETCHED_AT_ONCE = 200
@@ -90,7 +90,7 @@ _decode = msgspec.json.Decoder(dict[int, str]).decode
 T = TypeVar("T")
 
 # A try that was presumed dead and goes on all the same stages for the same log.
-ALONE = "select pg_advisory_xact_lock(hashtextextended('softpro transform ' || %s, 0))"
+LOCK_TRANSFORM = "select pg_advisory_xact_lock(hashtextextended('softpro transform ' || %s, 0))"
 
 
 class _JsonText(Dumper):
@@ -159,7 +159,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
     with reading.transaction(), writing.transaction(), evaluating(compiled.asking.rules) as rules:
         # Both write to one table: whoever asks for all of it in between would wait for one, and the other for him.
         reading.execute("set local lock_timeout = '30s'")
-        reading.execute(ALONE, [str(run.log_id)])
+        reading.execute(LOCK_TRANSFORM, [str(run.log_id)])
         for connection in (reading, writing):
             leases.fence(connection, run)
             connection.adapters.register_dumper(None, _JsonText)
@@ -177,7 +177,9 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
         for half in halves if in_place < pending else []:
             more, bad = _map(half, mapping)
             mapped, rejected = mapped + more, rejected + bad
-        sync_logs.map_by(writing, run.log_id, in_force.version)  # last: who lands meanwhile counts in the same row
+        sync_logs.record_mapping_version(
+            writing, run.log_id, in_force.version
+        )  # last: who lands meanwhile counts in the same row
     return Transformed(in_place + mapped - rejected, rejected)
 
 
@@ -192,7 +194,7 @@ def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
     with evaluating(compiled.asking.rules) as rules:
         _, rejected = _stage(connection, _Mapping(run, in_force.version, compiled, rules), pending)
     _reject(connection, run, rejected)
-    sync_logs.map_by(connection, run.log_id, in_force.version)
+    sync_logs.record_mapping_version(connection, run.log_id, in_force.version)
 
 
 def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
@@ -213,7 +215,7 @@ def _halves(reading: Connection, writing: Connection, compiled: Compiled, pendin
 
 
 def _count_pending(connection: Connection, run: Run) -> int:
-    query = sql.SQL("select count(*) as n from ({}) p").format(sql.SQL(PENDING).format(**_names(run)))
+    query = sql.SQL("select count(*) as n from ({}) p").format(sql.SQL(SELECT_PENDING).format(**_names(run)))
     row = connection.execute(query).fetchone()
     assert row is not None
     return int(row["n"])
@@ -224,19 +226,19 @@ def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
     transaction lasts."""
     asking, rules = mapping.compiled.asking, range(len(mapping.compiled.asking.rules))
     results = sql.SQL(", ").join(sql.SQL("{} jsonb").format(sql.Identifier(result(rule))) for rule in rules)
-    writing.execute(sql.SQL(RULED).format(results=results))
+    writing.execute(sql.SQL(CREATE_RULED).format(results=results))
     reads = sql.SQL(", ").join(
         [sql.SQL("r.payload_hash"), *(read(sql.Identifier("r", "payload"), path) for path in asking.reads)]
     )
     ahead: deque[tuple[str, bytes]] = deque()
 
-    def asked(records: Iterable[tuple[Any, ...]]) -> Iterator[Asked]:
+    def asked(records: Iterable[tuple[Any, ...]]) -> Iterator[Evaluation]:
         for entity_id, payload_hash, *found in records:
             ahead.append((entity_id, payload_hash))
-            yield Asked(found)
+            yield Evaluation(found)
 
     with (
-        closing(_stream(reading, _select(mapping.run, PENDING, reads), tuple_row)) as records,
+        closing(_stream(reading, _select(mapping.run, SELECT_PENDING, reads), tuple_row)) as records,
         writing.cursor().copy("copy pg_temp.ruled from stdin (format binary)") as copy,
     ):
         copy.set_types(["text", "bytea", "jsonb", *("jsonb" for _ in rules)])
@@ -253,9 +255,9 @@ def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
 def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
     """Stages the pending records that hold nothing odd, without their leaving PostgreSQL. Returns how many."""
     run, compiled = mapping.run, mapping.compiled
-    source = _still_ruled(mapping) if compiled.asking.rules else _select(run, PENDING + half.only, IN_PLACE)
+    source = _still_ruled(mapping) if compiled.asking.rules else _select(run, SELECT_PENDING + half.only, IN_PLACE)
     return half.source.execute(
-        sql.SQL(STAGE).format(
+        sql.SQL(STAGE_ROWS).format(
             **_names(run),
             mapping_version=sql.Literal(mapping.version),
             columns=sql.SQL(", ").join(map(sql.Identifier, columns(compiled))),
@@ -267,13 +269,13 @@ def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
 def _still_ruled(mapping: _Mapping) -> sql.Composed:
     """The records that rules were evaluated over, with what these came to; but for those that changed since."""
     records = _select(mapping.run, "select * from pg_temp.ruled", IN_PLACE)
-    return sql.SQL(STILL_RULED).format(records=records)
+    return sql.SQL(SELECT_STILL_RULED).format(records=records)
 
 
 def _select(run: Run, entities: str, columns: str | sql.Composable) -> sql.Composed:
     """These columns of the records of a query's entities, after those of the query."""
     names = _names(run)
-    return sql.SQL(RECORDS).format(
+    return sql.SQL(SELECT_RECORDS).format(
         **names,
         entities=sql.SQL(entities).format(**names),
         columns=columns if isinstance(columns, sql.Composable) else sql.SQL(columns),
@@ -284,7 +286,7 @@ def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
     """Maps the pending records that are not staged yet in this process, and stages them. Returns how many there were,
     and how many of them were rejected."""
     mapped, rejected = 0, 0
-    with without(half.source, "nestloop"), closing(_left_over(half, mapping)) as records:
+    with disable_planner_nodes(half.source, "nestloop"), closing(_left_over(half, mapping)) as records:
         for first in records:
             staged, rejects = _stage(half.target, mapping, chain([first], islice(records, CHUNK - 1)))
             _reject(half.target, mapping.run, rejects)
@@ -294,13 +296,13 @@ def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
 
 def _left_over(half: _Half, mapping: _Mapping) -> Generator[_Pending]:
     """The pending records that are not staged yet, and what the rules came to, where they were evaluated already."""
-    entities, rules = PENDING + half.only + BUT_STAGED, range(len(mapping.compiled.asking.rules))
+    entities, rules = SELECT_PENDING + half.only + EXCLUDE_STAGED, range(len(mapping.compiled.asking.rules))
     if not rules or not expressible(mapping.compiled):
-        return _stream(half.source, _select(mapping.run, entities, WHOLE), args_row(_Pending))
+        return _stream(half.source, _select(mapping.run, entities, WHOLE_RECORD), args_row(_Pending))
     results = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("d", result(rule))) for rule in rules)
     names = _names(mapping.run)
-    ruled = sql.SQL(WITH_RULED).format(results=results, entities=sql.SQL(entities).format(**names))
-    whole = sql.SQL(RECORDS).format(**names, entities=ruled, columns=sql.SQL(WHOLE))
+    ruled = sql.SQL(SELECT_WITH_RULED).format(results=results, entities=sql.SQL(entities).format(**names))
+    whole = sql.SQL(SELECT_RECORDS).format(**names, entities=ruled, columns=sql.SQL(WHOLE_RECORD))
     return _stream(half.source, whole, args_row(_ruled))
 
 

@@ -18,16 +18,16 @@ from psycopg.rows import DictRow, dict_row
 
 from softpro.db.database import OLD_SCHEMA, Database
 from softpro.errors import DatabaseUnavailable, SchemaError
-from softpro.webhooks.deliveries import STORE, Arrival, Verdict, parameters
+from softpro.webhooks.deliveries import STORE_DELIVERIES, Delivery, Verdict, parameters
 
-PATIENCE_SECONDS = 4.0
+COMMIT_TIMEOUT_SECONDS = 4.0
 """SoftPro waits 5 s for an answer."""
 
-MOST_AT_ONCE = 200
-MOST_CHARACTERS = 4_000_000
+MAX_BATCH = 200
+MAX_BATCH_CHARACTERS = 4_000_000
 """Deliveries in one statement, and what they may come to; one is always taken."""
 
-MOST_WAITING = 2_000
+MAX_WAITING = 2_000
 """Deliveries that wait, before more are turned away."""
 
 RETRY_SECONDS = 0.2
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 class Waiting:
     """A delivery, and where its request waits for the verdict."""
 
-    arrival: Arrival
+    arrival: Delivery
     verdict: asyncio.Future[Verdict]
 
 
@@ -71,17 +71,17 @@ class Writer:
         self._work: asyncio.Task[None] | None = None
         self._is_away = False
 
-    async def put(self, arrival: Arrival) -> Verdict:
+    async def put(self, arrival: Delivery) -> Verdict:
         """What became of the delivery, once that is committed. Raises DatabaseUnavailable within PATIENCE_SECONDS:
         then it may be stored, or not. Raises SchemaError, and whatever `find` raises."""
-        if len(self._waiting) >= MOST_WAITING:
-            raise DatabaseUnavailable(f"The database is slow: {MOST_WAITING} deliveries wait for it")
+        if len(self._waiting) >= MAX_WAITING:
+            raise DatabaseUnavailable(f"The database is slow: {MAX_WAITING} deliveries wait for it")
         waiting = Waiting(arrival, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._drain())
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
                 return await waiting.verdict
         except TimeoutError:
             raise DatabaseUnavailable("The database did not answer in time") from None
@@ -102,9 +102,9 @@ class Writer:
     def _next(self) -> list[Waiting]:
         """Takes as many as go together from those that wait, those first that came first."""
         count = characters = 0
-        for waiting in self._waiting[:MOST_AT_ONCE]:
+        for waiting in self._waiting[:MAX_BATCH]:
             characters += waiting.arrival.size
-            if count and characters > MOST_CHARACTERS:
+            if count and characters > MAX_BATCH_CHARACTERS:
                 break
             count += 1
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -146,16 +146,18 @@ class Writer:
                 if isinstance(failed, Blocked):
                     blocked[integration_id] = failed
 
-    async def _execute(self, arrivals: Sequence[Arrival]) -> list[Verdict]:
+    async def _execute(self, arrivals: Sequence[Delivery]) -> list[Verdict]:
         """The verdict on each, committed. The same event twice among them is one row, which one of them made."""
-        first: dict[tuple[UUID, str, str], Arrival] = {}
+        first: dict[tuple[UUID, str, str], Delivery] = {}
         for arrival in arrivals:
             known = first.setdefault(arrival.key, arrival)
             if arrival.timely and not known.timely:
                 first[arrival.key] = replace(known, timely=True)
         counts = Counter(arrival.key for arrival in arrivals)
         connection = await self._connected()
-        cursor = await connection.execute(STORE, parameters({each: counts[key] for key, each in first.items()}))
+        cursor = await connection.execute(
+            STORE_DELIVERIES, parameters({each: counts[key] for key, each in first.items()})
+        )
         verdicts = dict(zip(first, [Verdict(row["verdict"]) for row in await cursor.fetchall()], strict=True))
         told = []
         for arrival in arrivals:

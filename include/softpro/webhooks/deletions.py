@@ -10,15 +10,15 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.delete_limit import DeleteLimit
 from softpro.softpro360.contract import LAG
-from softpro.sync.soft_delete import bury
+from softpro.sync.soft_delete import soft_delete
 from softpro.webhooks import queue
 from softpro.webhooks.queue import Gone, Stream
 
-FEW = 20
+ALWAYS_ALLOWED = 20
 """Deletes by webhook in a day that no person is asked about, however small the stream."""
 
 # What landed since the first 404 was asked for was there: then it is asked for anew.
-CHOOSE = """
+SELECT_MISSING = """
 select g.entity_id, r.here, r.landed_since
 from unnest(%(ids)s::text[], %(missing)s::timestamptz[]) g (entity_id, missing_at)
 cross join lateral (
@@ -29,13 +29,13 @@ cross join lateral (
 ) r
 order by g.entity_id
 """
-DELETED_LATELY = """
+COUNT_RECENT_DELETES = """
 select count(distinct entity_id) as deleted
 from softpro.webhook_events
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and outcome = 'DELETED'
   and processed_at > now() - interval '1 day'
 """
-LIVE = """
+COUNT_LIVE = """
 select count(*) as live
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
@@ -51,7 +51,7 @@ def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone
     with connection.transaction():
         leases.fence(connection, run)
         here = connection.execute(
-            CHOOSE,
+            SELECT_MISSING,
             {
                 **run.stream,
                 "ids": [each.entity_id for each in gone],
@@ -70,8 +70,8 @@ def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone
             queue.give_up(connection, stream, doomed, why, run.log_id)
             doomed = []
         if doomed:
-            bury(connection, run, {entity_id: confirmed[entity_id] for entity_id in doomed})
-        inbox.settle_gone(
+            soft_delete(connection, run, {entity_id: confirmed[entity_id] for entity_id in doomed})
+        inbox.settle_events_of_deleted(
             connection,
             run.stream,
             log_id=run.log_id,
@@ -84,8 +84,10 @@ def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone
 
 
 def _too_many(connection: Connection, run: Run, count: int, limit: DeleteLimit) -> bool:
-    lately = _one(connection, DELETED_LATELY, run)
-    return count + lately > FEW and limit.is_exceeded_by(count + lately, _one(connection, LIVE, run) + lately)
+    lately = _one(connection, COUNT_RECENT_DELETES, run)
+    return count + lately > ALWAYS_ALLOWED and limit.is_exceeded_by(
+        count + lately, _one(connection, COUNT_LIVE, run) + lately
+    )
 
 
 def _one(connection: Connection, query: str, run: Run) -> int:

@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Arrival:
+class Delivery:
     """A delivery whose signature is good. `organization` is the vendor's id; `payload` and `bare` are JSON: where
     jsonb refuses the first, the second is stored. `timely`: it may come for the first time."""
 
@@ -63,7 +63,7 @@ class Arrival:
 #
 # PostgreSQL keeps the plan, and where the table has no rows yet any plan is as good to it as another. So the first id
 # that is not below is asked for: only the index of ids has that order. And `any` names the rows that are updated.
-STORE = """
+STORE_DELIVERIES = """
 with arrived as materialized (
     select *
     from rows from (json_to_recordset(%(arrivals)s::json) as (
@@ -134,7 +134,7 @@ order by number
 """
 
 
-def parameters(arrivals: Mapping[Arrival, int]) -> dict[str, Any]:
+def parameters(arrivals: Mapping[Delivery, int]) -> dict[str, Any]:
     """Those of STORE, for these arrivals and how often each came; no two of them have the same key."""
     # As one JSON text: psycopg would spend more on fourteen arrays than on all the rest.
     sent = [vars(arrival) | {"deliveries": deliveries} for arrival, deliveries in arrivals.items()]

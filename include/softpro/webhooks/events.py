@@ -28,7 +28,7 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
-class About(StrEnum):
+class EventAttributes(StrEnum):
     """What an event is about; documents are not synced."""
 
     TRANSACTION = "TRANSACTION"
@@ -98,7 +98,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EventFilter:
     """Which events of an integration to list; None leaves all in. `event_type` as stored, or as sent: ORDER_CLOSED or
     order.closed."""
 
@@ -133,7 +133,7 @@ class Stats:
 
 
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Event.__dataclass_fields__))
-PAGE = """
+SELECT_PAGE = """
 select {columns}
 from softpro.webhook_events
 where {wanted}
@@ -141,14 +141,14 @@ order by received_at desc, id
 limit %(limit)s offset %(offset)s
 """
 # From the start: attempts 0 makes it PENDING, and due. What it ran into is kept until it is tried.
-RETRY = """
+RETRY_EVENTS = """
 update softpro.webhook_events
 set attempts = 0, next_retry_at = null, missing_at = null,
     decisions = decisions || softpro.decision('RETRY', %(by)s, null)
 where integration_id = %(integration_id)s and {wanted}
 returning id
 """
-STATS = """
+SELECT_STATS = """
 with counted as (
     select status, event_type, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD') as day, count(*) as events,
            sum(deliveries - 1) as repeated, min(received_at) as first
@@ -179,19 +179,19 @@ from (
 
 
 def page(
-    connection: Connection, integration_id: UUID, wanted: Wanted, limit: int, offset: int
+    connection: Connection, integration_id: UUID, wanted: EventFilter, limit: int, offset: int
 ) -> tuple[list[Event], int]:
     """The integration's events of that kind, newest first, and how many there are in all."""
     parameters: dict[str, object] = {"integration_id": integration_id, "limit": limit, "offset": offset}
     conditions: list[sql.Composable] = [sql.SQL("integration_id = %(integration_id)s")]
-    for column in Wanted.__dataclass_fields__:
+    for column in EventFilter.__dataclass_fields__:
         if (value := getattr(wanted, column)) is not None:
             conditions.append(sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder(column)))
             parameters[column] = value.replace(".", "_").upper() if column == "event_type" else value
     where = sql.SQL(" and ").join(conditions)
     found = (
         connection.cursor(row_factory=class_row(Event))
-        .execute(sql.SQL(PAGE).format(columns=COLUMNS, wanted=where), parameters)
+        .execute(sql.SQL(SELECT_PAGE).format(columns=COLUMNS, wanted=where), parameters)
         .fetchall()
     )
     total = connection.execute(
@@ -249,7 +249,7 @@ def retry_failed(connection: Connection, integration_id: UUID, entity_type: str 
 
 def stats(connection: Connection, integration_id: UUID) -> Stats:
     """The integration's counts."""
-    row = connection.execute(STATS, {"integration_id": integration_id}).fetchone()
+    row = connection.execute(SELECT_STATS, {"integration_id": integration_id}).fetchone()
     assert row is not None
     return Stats(
         by_status=row["by_status"] or {},
@@ -279,7 +279,7 @@ def enable(connection: Connection, integration_id: UUID, *, on: bool) -> None:
     )
 
 
-def forget(connection: Connection, days: int) -> int:
+def purge(connection: Connection, days: int) -> int:
     """Deletes the events that were settled more than so many days ago. Returns how many."""
     return connection.execute(
         "delete from softpro.webhook_events where processed and processed_at < now() - make_interval(days => %s)",
@@ -302,7 +302,7 @@ def _retry(
         conditions.append(sql.SQL("entity_type = %(entity_type)s"))
     with connection.transaction():
         retried = connection.execute(
-            sql.SQL(RETRY).format(wanted=sql.SQL(" and ").join(conditions)),
+            sql.SQL(RETRY_EVENTS).format(wanted=sql.SQL(" and ").join(conditions)),
             {
                 "integration_id": integration_id,
                 "event_ids": None if event_ids is None else list(event_ids),

@@ -19,7 +19,7 @@ FRESH = timedelta(hours=1)
 
 # What is due: `status` and the time are those of the index webhook_events_due. Who is to be connected again by a person
 # waits for that.
-DUE_STREAMS = """
+SELECT_DUE_STREAMS = """
 select d.integration_id, d.entity_type, sum(d.records)::int as records, bool_or(d.owed) as owed
 from (
     select integration_id, entity_type, count(distinct entity_id) as records, false as owed,
@@ -37,7 +37,7 @@ where i.status in ('CONNECTED', 'DISCONNECTED') and (%(only)s::uuid is null or i
 group by 1, 2
 order by min(d.priority), min(d.since)
 """
-DUE_RECORDS = """
+SELECT_DUE_RECORDS = """
 select entity_id, max(received_at) as received_at
 from softpro.webhook_events
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status in ('PENDING', 'RETRYING')
@@ -46,7 +46,7 @@ group by 1
 order by min(priority), min(received_at), 1
 """
 # Whoever changes events locks them in one order. `{which}` are those of the stream, `e`, that are meant.
-LOCKED = """
+WITH_LOCKED = """
 with locked as (
     select e.id{columns}
     from softpro.webhook_events e{joined}
@@ -63,7 +63,7 @@ where e.id = l.id
 OPEN = "e.status in ('PENDING', 'RETRYING')"
 DUE = f"{OPEN} and coalesce(e.next_retry_at, e.received_at) <= clock_timestamp()"
 # An event that carries its record, of a version that stands here, tells nothing new.
-KNOWN = f"""
+WHERE_KNOWN = f"""
 {OPEN} and e.record_updated_at <= (
     select r.softpro_updated_at
     from raw.records r
@@ -76,7 +76,7 @@ AN_INSTANT = "interval '10 milliseconds'"
 
 # What landed since the first 404 was asked for was there. The last one to come decides when the record is asked for
 # again: what came within the lag before a 404 may just not have surfaced.
-MISSING = """
+MARK_MISSING = """
 with locked as (
     select e.id, e.entity_id, e.received_at, m.asked_at,
            case when e.missing_at > m.asked_at - %(fresh)s then e.missing_at else m.asked_at end as missing_at
@@ -105,13 +105,13 @@ from gone
 where greatest(missing_at, received_at) <= asked_at - %(lag)s
 order by entity_id
 """
-FETCHED_LATELY = """
+COUNT_RECENT_FETCHES = """
 select coalesce(sum(api_requests), 0) as requests
 from softpro.sync_logs
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and started_at > now() - interval '1 minute'
   and mode = 'records' and sync_type = 'WEBHOOK'
 """
-LOAD_LATER = """
+POSTPONE_LOAD = """
 update softpro.cursors
 set load_due_at = clock_timestamp() + make_interval(secs => %(seconds)s::float8)
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and load_due_at is not null
@@ -152,17 +152,17 @@ class Gone(NamedTuple):
 def due_streams(connection: Connection, only: UUID | None) -> list[Stream]:
     """The streams with events that are due, or records to be loaded, the most urgent first: of `only` one integration,
     or of all."""
-    return connection.cursor(row_factory=class_row(Stream)).execute(DUE_STREAMS, {"only": only}).fetchall()
+    return connection.cursor(row_factory=class_row(Stream)).execute(SELECT_DUE_STREAMS, {"only": only}).fetchall()
 
 
 def due_records(connection: Connection, stream: Stream) -> list[Hint]:
     """The stream's records that events are due of, once each: of a status or a closing first, then as they came."""
-    return connection.cursor(row_factory=class_row(Hint)).execute(DUE_RECORDS, stream.named).fetchall()
+    return connection.cursor(row_factory=class_row(Hint)).execute(SELECT_DUE_RECORDS, stream.named).fetchall()
 
 
-def settle_known(connection: Connection, stream: Stream) -> None:
+def settle_known_events(connection: Connection, stream: Stream) -> None:
     """Settles events that carry a version of their record which is here, or an earlier one."""
-    _change(connection, stream, KNOWN, f"{SETTLED}, outcome = 'FETCHED', processing_error = null")
+    _change(connection, stream, WHERE_KNOWN, f"{SETTLED}, outcome = 'FETCHED', processing_error = null")
 
 
 def ignore(connection: Connection, stream: Stream, why: str) -> None:
@@ -240,9 +240,9 @@ def give_up(connection: Connection, stream: Stream, ids: Collection[str], why: s
     )
 
 
-def fetched_lately(connection: Connection, stream: Stream) -> int:
+def recent_fetches(connection: Connection, stream: Stream) -> int:
     """Requests of the last minute by which records of the stream were fetched one by one."""
-    row = connection.execute(FETCHED_LATELY, stream.named).fetchone()
+    row = connection.execute(COUNT_RECENT_FETCHES, stream.named).fetchone()
     assert row is not None
     return int(row["requests"])
 
@@ -259,12 +259,12 @@ def missing(
         "lag": lag,
         "fresh": FRESH,
     }
-    return connection.cursor(row_factory=class_row(Gone)).execute(MISSING, parameters).fetchall()
+    return connection.cursor(row_factory=class_row(Gone)).execute(MARK_MISSING, parameters).fetchall()
 
 
-def load_later(connection: Connection, stream: Stream, seconds: float | None) -> None:
+def postpone_load(connection: Connection, stream: Stream, seconds: float | None) -> None:
     """What was landed and not loaded is looked at again then; None: not until more is landed, or a sync does it."""
-    connection.execute(LOAD_LATER, {**stream.named, "seconds": seconds})
+    connection.execute(POSTPONE_LOAD, {**stream.named, "seconds": seconds})
 
 
 def _change(
@@ -277,7 +277,7 @@ def _change(
     columns: str = "",
     **parameters: object,
 ) -> None:
-    query = sql.SQL(LOCKED).format(  # the texts are those of this file
+    query = sql.SQL(WITH_LOCKED).format(  # the texts are those of this file
         columns=sql.SQL(columns), joined=sql.SQL(joined), which=sql.SQL(which), set=sql.SQL(what)
     )
     connection.execute(query, {**stream.named, **parameters})

@@ -25,7 +25,7 @@ from softpro.sync.fetch import Fetched
 from softpro.webhooks import deletions, queue
 from softpro.webhooks.queue import Hint, Stream
 
-FEW = 20
+MIN_SINGLE_FETCHES = 20
 """Records of a stream that are fetched one by one, in a minute; of more, what changed is listed."""
 
 SHARE_OF_LIMIT = 0.2
@@ -35,7 +35,7 @@ LIST_SECONDS, FETCH_SECONDS = 20.0, 20.0
 PAUSE_SECONDS = 3.0
 """Between two lists of one stream: hints that come meanwhile are settled together."""
 
-PATIENCE = timedelta(seconds=15)
+OTHER_RUN_MAX_AGE = timedelta(seconds=15)
 """So long records wait for another run's list to return them."""
 
 RATE_LIMIT_SECONDS, UNAVAILABLE_SECONDS = 5.0, 60.0
@@ -54,26 +54,26 @@ class Work:
     rests: dict[tuple[UUID, str], float] = field(default_factory=dict)
 
 
-def work_off(connection: Connection, work: Work, stream: Stream) -> None:
+def work_stream(connection: Connection, work: Work, stream: Stream) -> None:
     integration = integrations.get(connection, stream.integration_id)
     if why := _not_synced(integration, stream.entity_type):
         queue.ignore(connection, stream, why)
-        queue.load_later(connection, stream, None)
+        queue.postpone_load(connection, stream, None)
         return
     integrations.require_connected(integration)
     if stream.owed:
         _load(connection, work, integration, stream)
-    queue.settle_known(connection, stream)
+    queue.settle_known_events(connection, stream)
     hints, began = queue.due_records(connection, stream), now(connection)
-    lately = queue.fetched_lately(connection, stream)
-    if len(hints) + lately > FEW and _has_cursor(connection, stream):
+    lately = queue.recent_fetches(connection, stream)
+    if len(hints) + lately > MIN_SINGLE_FETCHES and _has_cursor(connection, stream):
         _rest(work, stream)
         try:
             reached_end = _list(connection, work, integration, stream)
             hints = _overdue(connection, stream, hints, began) if reached_end else []
         except LeaseHeld:
-            hints = [hint for hint in hints if hint.received_at < began - PATIENCE]
-    allowed = max(FEW, int(work.services.vendor.rate_limit * SHARE_OF_LIMIT)) - lately
+            hints = [hint for hint in hints if hint.received_at < began - OTHER_RUN_MAX_AGE]
+    allowed = max(MIN_SINGLE_FETCHES, int(work.services.vendor.rate_limit * SHARE_OF_LIMIT)) - lately
     if allowed <= 0:
         _rest(work, stream)
     elif hints:
@@ -86,16 +86,18 @@ def _rest(work: Work, stream: Stream) -> None:
 
 def _load(connection: Connection, work: Work, integration: Integration, stream: Stream) -> None:
     """Loads what was landed by a run that died, or failed after that."""
-    if cursors.pay(connection, stream.named):
+    if cursors.clear_load_due(connection, stream.named):
         return
     try:
         run = _begin(work, integration, stream, Mode.RECORDS, reason="loads what was fetched before")
     except LeaseHeld:
-        queue.load_later(connection, stream, BUSY_SECONDS)  # whoever has it loads it
+        queue.postpone_load(connection, stream, BUSY_SECONDS)  # whoever has it loads it
         return
-    ended = pipeline.through(work.services.database, run, lambda: _apply(connection, work, run, stream), clocked=False)
+    ended = pipeline.run_and_close(
+        work.services.database, run, lambda: _apply(connection, work, run, stream), clocked=False
+    )
     if not ended.succeeded:
-        queue.load_later(connection, stream, UNAVAILABLE_SECONDS)
+        queue.postpone_load(connection, stream, UNAVAILABLE_SECONDS)
 
 
 def _list(connection: Connection, work: Work, integration: Integration, stream: Stream) -> bool:
@@ -109,11 +111,11 @@ def _list(connection: Connection, work: Work, integration: Integration, stream: 
         extracted = pipeline.extract(work.services, run, seconds=LIST_SECONDS, urgent=True)
         _apply(connection, work, run, stream)
 
-    ended = pipeline.through(work.services.database, run, step, clocked=False)
+    ended = pipeline.run_and_close(work.services.database, run, step, clocked=False)
     if extracted is None:
         raise SoftProError(ended.error_message or "The records could not be listed")
     if not ended.succeeded:
-        queue.load_later(connection, stream, UNAVAILABLE_SECONDS)
+        queue.postpone_load(connection, stream, UNAVAILABLE_SECONDS)
     return not extracted.backlog
 
 
@@ -121,7 +123,7 @@ def _apply(connection: Connection, work: Work, run: Run, stream: Stream) -> None
     """Loads what is landed, unless a batch of the stream is held: then that decides."""
     if holds.is_waiting(connection, run):
         sync_logs.explain(connection, run.log_id, "fetches what webhooks hinted at; a held batch keeps it pending")
-        queue.load_later(connection, stream, HELD_SECONDS)
+        queue.postpone_load(connection, stream, HELD_SECONDS)
     else:
         pipeline.apply(work.services.database, run)
 
@@ -147,9 +149,9 @@ def _fetch(connection: Connection, work: Work, integration: Integration, stream:
         _settle(connection, work, run, stream, fetched)
         _apply(connection, work, run, stream)
 
-    ended = pipeline.through(work.services.database, run, step, clocked=False)
+    ended = pipeline.run_and_close(work.services.database, run, step, clocked=False)
     if not ended.succeeded:
-        queue.load_later(connection, stream, UNAVAILABLE_SECONDS)
+        queue.postpone_load(connection, stream, UNAVAILABLE_SECONDS)
     if fetched.stopped is not None:
         raise fetched.stopped
 
@@ -216,7 +218,7 @@ def try_later(connection: Connection, stream: Stream, error: Exception) -> None:
     usual = RATE_LIMIT_SECONDS if isinstance(error, RateLimitError) else UNAVAILABLE_SECONDS
     seconds = getattr(error, "retry_after", None) or usual
     queue.postpone(connection, stream, seconds, str(error))
-    queue.load_later(connection, stream, seconds)
+    queue.postpone_load(connection, stream, seconds)
 
 
 def now(connection: Connection) -> datetime:

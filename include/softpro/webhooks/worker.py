@@ -21,13 +21,13 @@ from softpro.db.locks import Queue
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.errors import LeaseLost, SoftProError
-from softpro.runs.tenant_pool import side_by_side
+from softpro.runs.tenant_pool import run_by_tenant
 from softpro.services import Services
 from softpro.settings import ReconcileSettings, load
 from softpro.sync.transform import clear
 from softpro.webhooks import queue
 from softpro.webhooks.queue import Stream
-from softpro.webhooks.stream_worker import Work, now, try_later, work_off
+from softpro.webhooks.stream_worker import Work, now, try_later, work_stream
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,13 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
     (reconcile,) = load(ReconcileSettings)
     with services.database.connect() as session:
         only = integrations.find(session, organization).id if organization is not None else None
-        if not locks.take(session, Queue.INBOX):
+        if not locks.try_acquire(session, Queue.INBOX):
             return Drained(busy=True)
         began = now(session)
         earlier = len(sync_logs.of_run(session, run_id))  # of a try that died
         work = Work(services, run_id, DeleteLimit(reconcile.percent, reconcile.records), count(earlier + 1))
         _close_interrupted(session)
-        side_by_side(
+        run_by_tenant(
             lambda: queue.due_streams(session, only),
             lambda streams: _of_tenant(work, streams),
             time.monotonic() + seconds,
@@ -71,7 +71,7 @@ def _of_tenant(work: Work, streams: list[Stream]) -> None:
     for stream in streams:
         with work.services.database.connect() as connection:
             try:
-                work_off(connection, work, stream)
+                work_stream(connection, work, stream)
             except SoftProError as error:
                 try_later(connection, stream, error)
             except Exception as error:

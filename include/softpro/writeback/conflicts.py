@@ -108,7 +108,7 @@ COLUMNS = sql.SQL(", ").join(
 )
 
 
-def note(
+def record(
     connection: Connection,
     stream: Mapping[str, object],
     organization_id: str,
@@ -268,7 +268,7 @@ def refresh(connection: Connection, conflict_id: UUID, *, roi: str, changed_at: 
     )
 
 
-def note_reversed(connection: Connection, conflict_id: UUID, by: str) -> None:
+def record_reversal(connection: Connection, conflict_id: UUID, by: str) -> None:
     """What was decided was changed back by a new edit."""
     connection.execute(
         """
@@ -280,7 +280,7 @@ def note_reversed(connection: Connection, conflict_id: UUID, by: str) -> None:
     )
 
 
-def open_of(connection: Connection, stream: Mapping[str, Any]) -> set[UUID]:
+def open_conflict(connection: Connection, stream: Mapping[str, Any]) -> set[UUID]:
     """Our ids of the stream's records that are in review."""
     found = connection.execute(
         """

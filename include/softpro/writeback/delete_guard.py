@@ -15,22 +15,22 @@ from softpro.errors import OutOfDate, UsageError
 from softpro.sync import cursors
 from softpro.writeback import conflicts, push_attempts, roi_rows
 from softpro.writeback.field_values import decode
-from softpro.writeback.plan import Changed
+from softpro.writeback.plan import EditedRecord
 
 NOT_SENT = "Deletes of this kind are not sent to SoftPro"
 
-OPEN = """
+COUNT_UNAPPROVED = """
 select count(*) as unapproved
 from softpro.outbox
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
   and operation = 'DELETE' and entity_id is not null and approved_by is null
 """
-LIVE = """
+COUNT_LIVE = """
 select count(*) as records
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
 """
-PENDING = """
+MARK_PENDING = """
 with deleted as (
     select distinct entity_id
     from softpro.outbox
@@ -49,7 +49,7 @@ returning entity_id
 """
 
 
-WAITING = """
+LOCK_WAITING = """
 select id, roi_entity_id, old_value::text as was
 from softpro.outbox
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
@@ -57,23 +57,27 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 order by id
 for update
 """
-APPROVE = "update softpro.outbox set approved_by = %(by)s where id = any(%(ids)s)"
+APPROVE_DELETES = "update softpro.outbox set approved_by = %(by)s where id = any(%(ids)s)"
 
 
-def guard(connection: Connection, stream: Mapping[str, object], limit: DeleteLimit) -> Callable[[Changed], str | None]:
+def guard(
+    connection: Connection, stream: Mapping[str, object], limit: DeleteLimit
+) -> Callable[[EditedRecord], str | None]:
     """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
     table = EntityType(str(stream["entity_type"])).table
 
     @cache
     def live() -> int:
-        row = connection.execute(LIVE, stream).fetchone()
+        row = connection.execute(COUNT_LIVE, stream).fetchone()
         assert row is not None
         return int(row["records"])
 
-    def waits(record: Changed) -> str | None:
+    def waits(record: EditedRecord) -> str | None:
         if any(edit.approved_by for edit in record.edits):
             return None
-        open_ = connection.execute(OPEN, stream).fetchone()  # each time: more may be deleted while others are sent
+        open_ = connection.execute(
+            COUNT_UNAPPROVED, stream
+        ).fetchone()  # each time: more may be deleted while others are sent
         assert open_ is not None
         if not limit.is_exceeded_by(open_["unapproved"], live()):
             return None
@@ -87,7 +91,7 @@ def guard(connection: Connection, stream: Mapping[str, object], limit: DeleteLim
 
 def restore(connection: Connection, stream: Mapping[str, object]) -> list[str]:
     """Has what was deleted here loaded again. Returns SoftPro's ids of it."""
-    return [row["entity_id"] for row in connection.execute(PENDING, stream)]
+    return [row["entity_id"] for row in connection.execute(MARK_PENDING, stream)]
 
 
 def approve(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
@@ -100,8 +104,8 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
         raise UsageError(f"{NOT_SENT}: pushDeletes is off, or SoftPro can't delete {entity_type.table}")
     with connection.transaction():
         waiting = _waiting(connection, stream, entity_type, count)
-        connection.execute(APPROVE, {"ids": [edit["id"] for edit in waiting], "by": by})
-        push_attempts.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
+        connection.execute(APPROVE_DELETES, {"ids": [edit["id"] for edit in waiting], "by": by})
+        push_attempts.clear(connection, stream, [edit["roi_entity_id"] for edit in waiting])
         connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
     return len(waiting)
 
@@ -112,14 +116,14 @@ def withdraw(connection: Connection, integration: Integration, entity_type: Enti
     stream = {"integration_id": integration.id, "entity_type": entity_type.value}
     with connection.transaction():
         restore(connection, stream)
-        cursors.owe(connection, stream, integration.organization_id)
+        cursors.mark_load_due(connection, stream, integration.organization_id)
         waiting = _waiting(connection, stream, entity_type, count)
-        connection.execute(outbox.LOADING)
-        roi_rows.bring_back(connection, entity_type, [decode(edit["was"]) for edit in waiting])
+        connection.execute(outbox.MARK_LOADING)
+        roi_rows.restore(connection, entity_type, [decode(edit["was"]) for edit in waiting])
         for edit in waiting:
             conflicts.resolve(connection, stream, edit["roi_entity_id"], "The delete was withdrawn", by)
-        outbox.settle(connection, [edit["id"] for edit in waiting], "WITHDRAWN", None)
-        push_attempts.forget(connection, stream, [edit["roi_entity_id"] for edit in waiting])
+        outbox.settle_edits(connection, [edit["id"] for edit in waiting], "WITHDRAWN", None)
+        push_attempts.clear(connection, stream, [edit["roi_entity_id"] for edit in waiting])
     return len(waiting)
 
 
@@ -127,7 +131,7 @@ def _waiting(
     connection: Connection, stream: Mapping[str, object], entity_type: EntityType, count: int
 ) -> list[dict[str, Any]]:
     """The deletes that nobody has let pass, locked. Raises OutOfDate where they are not so many."""
-    found = connection.execute(WAITING, stream).fetchall()
+    found = connection.execute(LOCK_WAITING, stream).fetchall()
     if len(found) != count:
         raise OutOfDate(f"{len(found)} deletes of {entity_type.table} wait now, not {count}: look again")
     return found

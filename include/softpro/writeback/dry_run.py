@@ -19,8 +19,8 @@ from softpro.mapping.paths import MISSING
 from softpro.timestamps import format_milliseconds
 from softpro.writeback import conflicts, push_attempts
 from softpro.writeback.delete_guard import NOT_SENT, guard
-from softpro.writeback.field_ownership import Owners
-from softpro.writeback.plan import Changed, Plan, changed, plans
+from softpro.writeback.field_ownership import FieldOwnership
+from softpro.writeback.plan import EditedRecord, Plan, changed, plans
 from softpro.writeback.push_attempts import Push
 
 
@@ -116,8 +116,8 @@ def _of_stream(
     named: bool,
 ) -> dict[UUID, Outgoing]:
     stream: dict[str, object] = {"integration_id": integration_id, "entity_type": entity_type.value}
-    owners = Owners.of(entity_type, repository.current(connection, integration_id, entity_type).mappings)
-    in_review = conflicts.open_of(connection, stream)
+    owners = FieldOwnership.of(entity_type, repository.current(connection, integration_id, entity_type).mappings)
+    in_review = conflicts.open_conflict(connection, stream)
     pushed = push_attempts.of(connection, stream, ids)
     held_back = _held_back(connection, integration_id, entity_type, stream)
     clock = connection.execute("select clock_timestamp() as now").fetchone()
@@ -137,7 +137,7 @@ def _of_stream(
     return found
 
 
-def _waits(record: Changed, before: Push, now: datetime) -> State | None:
+def _waits(record: EditedRecord, before: Push, now: datetime) -> State | None:
     """Whether one that could not be sent before waits still: not once it is edited again, or its time has come."""
     if record.edits[-1].id > before.last_id:
         return None
@@ -146,7 +146,9 @@ def _waits(record: Changed, before: Push, now: datetime) -> State | None:
     return State.LATER if before.next_attempt_at > now else None
 
 
-def _would(plan: Plan, owners: Owners, held_back: Callable[[Changed], str | None]) -> tuple[State, str | None]:
+def _would(
+    plan: Plan, owners: FieldOwnership, held_back: Callable[[EditedRecord], str | None]
+) -> tuple[State, str | None]:
     """What a push would make of a record that is due."""
     record = plan.changed
     if record.operation == "DELETE":
@@ -171,7 +173,7 @@ def _would(plan: Plan, owners: Owners, held_back: Callable[[Changed], str | None
 
 def _held_back(
     connection: Connection, integration_id: UUID, entity_type: EntityType, stream: Mapping[str, object]
-) -> Callable[[Changed], str | None]:
+) -> Callable[[EditedRecord], str | None]:
     """Why a delete would not be sent; None where it would."""
     if not (integration_settings.read(connection, integration_id).push_deletes and entity_type.deletable):
         return lambda record: f"{NOT_SENT}: the row comes back"

@@ -11,17 +11,17 @@ from softpro.mapping.mapping import Mapping
 
 
 @dataclass(frozen=True)
-class Owners:
+class FieldOwnership:
     """The targets of the mappings that load, and of those that send; `custom` stands for all its names."""
 
     loaded: frozenset[str]
     sent: frozenset[str]
 
     @staticmethod
-    def of(entity_type: EntityType, mappings: Iterable[Mapping]) -> Owners:
+    def of(entity_type: EntityType, mappings: Iterable[Mapping]) -> FieldOwnership:
         """By the mappings of one entity type that are in force."""
         ours = [mapping for mapping in mappings if mapping.entity_type is entity_type]
-        return Owners(
+        return FieldOwnership(
             frozenset(mapping.roi_systems_field for mapping in ours if mapping.inbound),
             frozenset(mapping.roi_systems_field for mapping in ours if mapping.outbound),
         )

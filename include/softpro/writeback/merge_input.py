@@ -9,16 +9,16 @@ from typing import Any
 from uuid import UUID
 
 from softpro.db.outbox import Edit
-from softpro.writeback.field_ownership import Owners
+from softpro.writeback.field_ownership import FieldOwnership
 from softpro.writeback.field_values import decode, decoded, same
 from softpro.writeback.merge_strategies import Sides, Strategies, Times
 
 
 @dataclass(frozen=True)
-class Rules:
+class MergeRules:
     """What decides: who owns a field, the strategies, SoftPro's clock, and whether deletes are sent."""
 
-    owners: Owners
+    owners: FieldOwnership
     strategies: Strategies
     clock_ahead: timedelta
     deletes: bool
@@ -28,7 +28,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Touched:
+class EditedRow:
     """A staged record that was edited here. `row`: as it stands; None: somebody deleted it. `merged`: it may be what is
     staged already."""
 
@@ -55,7 +55,7 @@ class Touched:
 
 
 @dataclass
-class Outcome:
+class MergeOutcome:
     """What is to be written: columns of staged records, records that leave staging, rows that come back."""
 
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Outcome:
     deleted: list[str] = field(default_factory=list)
     brought_back: list[dict[str, Any]] = field(default_factory=list)
 
-    def stays_deleted(self, record: Touched) -> None:
+    def stays_deleted(self, record: EditedRow) -> None:
         self.left_out.append(record.entity_id)
         self.deleted.append(record.entity_id)
 

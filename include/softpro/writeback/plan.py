@@ -22,11 +22,11 @@ from softpro.mapping.mapping import Mapping as FieldMapping
 from softpro.mapping.outbound import Sent, outbound, sent
 from softpro.mapping.paths import MISSING
 from softpro.mapping.rules.evaluator import evaluating
-from softpro.writeback.field_ownership import Owners
+from softpro.writeback.field_ownership import FieldOwnership
 from softpro.writeback.field_values import decode, same
 
-ROWS = "select t.* from {roi} t where t.organization_id = %(organization_id)s and t.id = any(%(ids)s)"
-HELD = """
+SELECT_ROWS = "select t.* from {roi} t where t.organization_id = %(organization_id)s and t.id = any(%(ids)s)"
+SELECT_HELD = """
 select r.entity_id, r.payload::text as payload, r.payload_hash, r.softpro_updated_at, r.etag, r.deleted_at,
        exists (
            select from raw.pending p
@@ -42,7 +42,7 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
 
 
 @dataclass(frozen=True)
-class Held:
+class RemoteRecord:
     """SoftPro's record as it was last landed; `pending`: it was not loaded yet; `quarantined`: it can't be."""
 
     payload: Any
@@ -55,14 +55,14 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Changed:
+class EditedRecord:
     """A record with open edits. `row`: as it stands, by column; None: it was deleted. `held`: None where SoftPro does
     not know it, or nothing of it was landed."""
 
     roi_id: UUID
     entity_id: str | None
     row: Mapping[str, Any] | None
-    held: Held | None
+    held: RemoteRecord | None
     edits: Sequence[Edit]
 
     @property
@@ -83,7 +83,7 @@ class Plan:
     dotted path of the mapping, with what SoftPro holds now. `problem`: why it can't be sent. `edits`: those that are
     settled by it, which are all but those of fields that no mapping names: they keep what people wrote."""
 
-    changed: Changed
+    changed: EditedRecord
     fields: Mapping[str, Any]
     changes: Mapping[str, tuple[Any, Any]]
     edits: Sequence[Edit]
@@ -92,7 +92,7 @@ class Plan:
 
 def changed(
     connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Sequence[UUID]
-) -> list[Changed]:
+) -> list[EditedRecord]:
     """The records of these ids that have open edits, in their order."""
     entity_type = EntityType(str(stream["entity_type"]))
     edits = outbox.open_edits(connection, stream, ids)
@@ -101,7 +101,7 @@ def changed(
     rows = {
         row["id"]: row
         for row in exact.execute(
-            sql.SQL(ROWS).format(roi=sql.Identifier("roi", entity_type.table)),
+            sql.SQL(SELECT_ROWS).format(roi=sql.Identifier("roi", entity_type.table)),
             {"organization_id": organization_id, "ids": list(ids)},
         )
     }
@@ -110,7 +110,7 @@ def changed(
         for roi_id, mine in edits.items()
     }
     held = {
-        row["entity_id"]: Held(
+        row["entity_id"]: RemoteRecord(
             decode(row["payload"]),
             row["payload_hash"],
             row["softpro_updated_at"],
@@ -120,23 +120,23 @@ def changed(
             row["quarantined"],
         )
         for row in connection.execute(
-            HELD, {**stream, "entity_ids": [each for each in entity_ids.values() if each is not None]}
+            SELECT_HELD, {**stream, "entity_ids": [each for each in entity_ids.values() if each is not None]}
         )
     }
     return [
-        Changed(roi_id, entity_ids[roi_id], rows.get(roi_id), held.get(entity_ids[roi_id] or ""), edits[roi_id])
+        EditedRecord(roi_id, entity_ids[roi_id], rows.get(roi_id), held.get(entity_ids[roi_id] or ""), edits[roi_id])
         for roi_id in ids
         if roi_id in edits
     ]
 
 
 def plans(
-    connection: Connection, stream: Mapping[str, object], entity_type: EntityType, records: Sequence[Changed]
+    connection: Connection, stream: Mapping[str, object], entity_type: EntityType, records: Sequence[EditedRecord]
 ) -> list[Plan]:
     """What of these records is to be sent, by the mappings in force. Raises RulesUnavailable."""
     in_force = repository.current(connection, stream["integration_id"], entity_type)  # type: ignore[arg-type]
     mappings = [mapping for mapping in in_force.mappings if mapping.outbound and mapping.entity_type is entity_type]
-    owners = Owners.of(entity_type, in_force.mappings)
+    owners = FieldOwnership.of(entity_type, in_force.mappings)
     with_rows = [record for record in records if record.row is not None]
     back = outbound(entity_type, mappings)
     with evaluating(back.asking.rules) as rules:
@@ -150,7 +150,7 @@ def plans(
     return [_plan(record, mappings, owners, all_sent.get(record.roi_id)) for record in records]
 
 
-def _plan(record: Changed, mappings: Iterable[FieldMapping], owners: Owners, values: Sent | None) -> Plan:
+def _plan(record: EditedRecord, mappings: Iterable[FieldMapping], owners: FieldOwnership, values: Sent | None) -> Plan:
     if record.operation == "DELETE" or values is None:
         return Plan(record, {}, {}, record.edits)
     fields: dict[str, Any] = {}
@@ -181,7 +181,7 @@ def _is_edited(mapping: FieldMapping, edited: set[str]) -> bool:
     return target in edited or (target == CUSTOM and any(field.startswith(CUSTOM_PREFIX) for field in edited))
 
 
-def _wanted(mapping: FieldMapping, record: Changed, owners: Owners, values: Sent, there: Any) -> Any:
+def _wanted(mapping: FieldMapping, record: EditedRecord, owners: FieldOwnership, values: Sent, there: Any) -> Any:
     """What is to be sent for a mapping's field; MISSING: nothing. Of objects only what differs from what is `there`.
 
     Raises ValueError where the rule fails, or has nothing to say of what was changed.
@@ -203,7 +203,7 @@ def _wanted(mapping: FieldMapping, record: Changed, owners: Owners, values: Sent
     return _difference(there, wanted, clearing=True)
 
 
-def _custom(record: Changed, owners: Owners, custom: Mapping[str, Any], there: Any) -> Any:
+def _custom(record: EditedRecord, owners: FieldOwnership, custom: Mapping[str, Any], there: Any) -> Any:
     """Of `custom` as a whole: the names that were changed, but for those that have mappings of their own."""
     own = {name for name in custom if CUSTOM_PREFIX + name in owners.named}
     if record.operation == "CREATE":

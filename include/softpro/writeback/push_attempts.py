@@ -15,7 +15,7 @@ from softpro.db.database import Connection
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
 
 # A record that failed for good is tried again once it is edited again. `custom` stands for all its names.
-DUE = """
+SELECT_DUE = """
 select o.roi_entity_id
 from softpro.outbox o
 left join softpro.pushes p
@@ -36,7 +36,7 @@ limit %(limit)s
 """
 
 # As in DUE, by record, of all organizations that are connected and switched on.
-WAITING = """
+WITH_WAITING = """
 with sent as (
     select integration_id, entity_type, array_agg(roi_systems_field) as fields
     from softpro.mappings
@@ -64,7 +64,7 @@ waiting as (
                    or ('custom' = any(s.fields) and starts_with(o.field, 'custom.')))
 )
 """
-DUE_STREAMS = """
+SELECT_DUE_STREAMS = """
 select integration_id, entity_type, sum(edits)::bigint as edits, max(last_id) as last_id
 from waiting
 group by integration_id, entity_type
@@ -73,8 +73,8 @@ order by min(due_at)
 """
 
 # As long as it is the same that waits, to look again makes no sense.
-FIRST_DUE: LiteralString = (
-    WAITING
+SELECT_FIRST_DUE: LiteralString = (
+    WITH_WAITING
     + """
 select sum(edits) || ' edits up to ' || max(last_id) as what,
        extract(epoch from min(due_at) - clock_timestamp())::float8 as due_in
@@ -124,16 +124,16 @@ def due(
         "but": list(but),
         "limit": limit,
     }
-    return [row["roi_entity_id"] for row in connection.execute(DUE, parameters)]
+    return [row["roi_entity_id"] for row in connection.execute(SELECT_DUE, parameters)]
 
 
 def due_streams(connection: Connection) -> list[Due]:
     """The streams with something to send now, of all organizations that are connected and switched on; who changed
     something first, first."""
-    return connection.cursor(row_factory=class_row(Due)).execute(WAITING + DUE_STREAMS).fetchall()
+    return connection.cursor(row_factory=class_row(Due)).execute(WITH_WAITING + SELECT_DUE_STREAMS).fetchall()
 
 
-def stuck(
+def blocked(
     connection: Connection, stream: Mapping[str, object], ids: Collection[UUID] | None, limit: int
 ) -> tuple[list[Push], int]:
     """Those records (or of `ids` alone) with open edits that could not be sent, the one that is tried again next first
@@ -237,7 +237,7 @@ def postpone(
     )
 
 
-def forget(connection: Connection, stream: Mapping[str, object], ids: Collection[UUID]) -> None:
+def clear(connection: Connection, stream: Mapping[str, object], ids: Collection[UUID]) -> None:
     """They were sent, or there is nothing to send any more."""
     connection.execute(
         """

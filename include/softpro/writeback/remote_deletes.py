@@ -20,12 +20,12 @@ from softpro.db.leases import Run
 from softpro.db.outbox import Edit
 from softpro.entities import EntityType
 from softpro.mapping.paths import MISSING
-from softpro.sync.soft_delete import agree_about_deletes, bury
+from softpro.sync.soft_delete import agree_about_deletes, soft_delete
 from softpro.writeback import conflicts, push_attempts, roi_rows
 from softpro.writeback.field_values import decoded, encode, fields_of
 from softpro.writeback.merge_strategies import ROI, SOFTPRO, Decision, Strategies, Times
 
-FOUND = """
+SELECT_FOUND = """
 select t.id as roi_id, r.entity_id, r.deleted_at
 from raw.records r
 join {roi} t on t.organization_id = r.organization_id and t.{key} = r.entity_id
@@ -44,8 +44,10 @@ order by r.entity_id
 for update of r
 """
 # Two pushes of a stream decide one after the other.
-ALONE = "select pg_advisory_xact_lock(hashtextextended('softpro gone ' || %(integration_id)s || %(entity_type)s, 0))"
-BOTH_DELETED = """
+LOCK_REMOTE_DELETES = (
+    "select pg_advisory_xact_lock(hashtextextended('softpro gone ' || %(integration_id)s || %(entity_type)s, 0))"
+)
+SELECT_BOTH_DELETED = """
 select distinct o.entity_id
 from softpro.outbox o
 join raw.records r
@@ -53,12 +55,12 @@ join raw.records r
 where o.integration_id = %(integration_id)s and o.entity_type = %(entity_type)s and o.operation = 'DELETE'
   and o.settled_at is null and r.deleted_at is not null
 """
-FORGET_CREATE = """
+DELETE_CREATE = """
 delete from softpro.creates
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_systems_id = %(roi_id)s::text
 """
-AS_NEW = "update {roi} set {key} = null, softpro_updated_at = null, deleted_at = null where id = %(roi_id)s"
-CREATE = """
+UNLINK_ROW = "update {roi} set {key} = null, softpro_updated_at = null, deleted_at = null where id = %(roi_id)s"
+INSERT_CREATE = """
 insert into softpro.outbox
     (integration_id, organization_id, entity_type, roi_entity_id, operation, new_value, changed_by)
 select %(integration_id)s, organization_id, %(entity_type)s, id, 'CREATE', to_jsonb(t), %(by)s
@@ -67,29 +69,31 @@ where id = %(roi_id)s
 """
 
 
-def settle_gone(connection: Connection, run: Run) -> int:
+def settle_remote_deletes(connection: Connection, run: Run) -> int:
     """Decides about what SoftPro deleted and somebody had changed here. Returns how many records that were."""
     chosen = integration_settings.read(connection, run.integration_id)
     strategy = Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides).of(run.entity_type)
     with connection.transaction():
-        connection.execute(ALONE, run.stream)
-        connection.execute(outbox.LOADING)
-        deleted = [row["entity_id"] for row in connection.execute(BOTH_DELETED, run.stream)]
+        connection.execute(LOCK_REMOTE_DELETES, run.stream)
+        connection.execute(outbox.MARK_LOADING)
+        deleted = [row["entity_id"] for row in connection.execute(SELECT_BOTH_DELETED, run.stream)]
         agree_about_deletes(connection, run, deleted)
-        found = connection.execute(_compose(FOUND, run.entity_type), run.stream).fetchall()
+        found = connection.execute(_compose(SELECT_FOUND, run.entity_type), run.stream).fetchall()
         edits = outbox.open_edits(connection, run.stream, [row["roi_id"] for row in found])
         for row in found:
             mine = edits[row["roi_id"]]  # nobody else settles them while its record is locked
             winner, why = _winner(strategy, Times(row["deleted_at"], mine[-1].changed_at))
             _note(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], mine, strategy, winner, why)
             if winner == ROI:
-                make_anew(connection, run.stream, run.entity_type, row["roi_id"], mine[-1].changed_by, run.log_id)
+                recreate_remotely(
+                    connection, run.stream, run.entity_type, row["roi_id"], mine[-1].changed_by, run.log_id
+                )
             elif winner == SOFTPRO:
-                delete_here(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"])
+                delete_locally(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"])
     return len(found)
 
 
-def make_anew(
+def recreate_remotely(
     connection: Connection,
     stream: Mapping[str, object],
     entity_type: EntityType,
@@ -100,19 +104,19 @@ def make_anew(
     """The row is to be sent as a new record; call it inside a transaction that is marked as loading."""
     parameters = {**stream, "roi_id": roi_id, "by": by}
     edits = outbox.open_edits(connection, stream, [roi_id]).get(roi_id, [])
-    outbox.settle(connection, [edit.id for edit in edits], "REPLACED", log_id)
-    connection.execute(FORGET_CREATE, parameters)
-    connection.execute(_compose(AS_NEW, entity_type), parameters)
-    connection.execute(_compose(CREATE, entity_type), parameters)
-    push_attempts.forget(connection, stream, [roi_id])
+    outbox.settle_edits(connection, [edit.id for edit in edits], "REPLACED", log_id)
+    connection.execute(DELETE_CREATE, parameters)
+    connection.execute(_compose(UNLINK_ROW, entity_type), parameters)
+    connection.execute(_compose(INSERT_CREATE, entity_type), parameters)
+    push_attempts.clear(connection, stream, [roi_id])
 
 
-def delete_here(connection: Connection, run: Run, roi_id: UUID, entity_id: str, deleted_at: datetime) -> None:
+def delete_locally(connection: Connection, run: Run, roi_id: UUID, entity_id: str, deleted_at: datetime) -> None:
     """The row is deleted as SoftPro's record is; call it inside a transaction that is marked as loading."""
     edits = outbox.open_edits(connection, run.stream, [roi_id]).get(roi_id, [])
-    outbox.settle(connection, [edit.id for edit in edits], "OVERRULED", run.log_id)
-    push_attempts.forget(connection, run.stream, [roi_id])
-    bury(connection, run, {entity_id: deleted_at})
+    outbox.settle_edits(connection, [edit.id for edit in edits], "OVERRULED", run.log_id)
+    push_attempts.clear(connection, run.stream, [roi_id])
+    soft_delete(connection, run, {entity_id: deleted_at})
 
 
 def _winner(strategy: ConflictStrategy, times: Times) -> tuple[str | None, str]:
@@ -147,7 +151,7 @@ def _note(
     base = {name: decoded(edit.old_value) for name, edit in names.items()}
     mine: dict[str, Any] = {name: roi[name] for name in names if name in roi}
     decision = Decision(strategy, winner, MISSING, why).as_json()
-    conflicts.note(
+    conflicts.record(
         connection,
         run.stream,
         run.organization_id,

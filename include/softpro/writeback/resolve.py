@@ -16,12 +16,12 @@ from softpro.db import integration_settings, outbox
 from softpro.db.database import Connection
 from softpro.errors import DecidedAlready, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
-from softpro.sync.soft_delete import bury_rows
+from softpro.sync.soft_delete import soft_delete_rows
 from softpro.writeback import conflicts, push_attempts, roi_rows
 from softpro.writeback.conflicts import Conflict, Kind, Status
 from softpro.writeback.field_values import Fields, decode, encode, laid_over
 from softpro.writeback.merge_strategies import MERGED, ROI, SOFTPRO
-from softpro.writeback.remote_deletes import make_anew
+from softpro.writeback.remote_deletes import recreate_remotely
 from softpro.writeback.review import Choices, Review, Side, Value, lock
 
 
@@ -113,7 +113,7 @@ def _fields(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fie
         if not edits:  # it was sent meanwhile
             continue
         if choice == SOFTPRO:
-            outbox.settle(connection, [edit.id for edit in edits], "OVERRULED", None)
+            outbox.settle_edits(connection, [edit.id for edit in edits], "OVERRULED", None)
         else:
             outbox.replace(connection, edits, encode(softpro[field]), edits[-1].new_value, None)
     return result
@@ -133,33 +133,33 @@ def _deleted_here(record: Review, winners: Mapping[str, Side | Value], by: str) 
         return softpro
     was = decode(record.deletes[-1].old_value or "{}")
     others = [edit.id for edit in record.edits if edit.operation != "DELETE"]
-    connection.execute(outbox.LOADING)
+    connection.execute(outbox.MARK_LOADING)
     if wins_here:
         held = {**was, **laid_over(was, {**record.base, **softpro})}
-        outbox.settle(connection, others, "REPLACED", None)
+        outbox.settle_edits(connection, others, "REPLACED", None)
         outbox.replace(connection, record.deletes, encode(held), None, None)
         return dict.fromkeys(softpro, MISSING)
-    outbox.settle(connection, [edit.id for edit in record.edits], "OVERRULED", None)
+    outbox.settle_edits(connection, [edit.id for edit in record.edits], "OVERRULED", None)
     if record.row is None:
-        roi_rows.bring_back(connection, record.entity_type, [was])
+        roi_rows.restore(connection, record.entity_type, [was])
     return softpro
 
 
 def _deleted_there(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
     """SoftPro deleted what was changed here: the row is deleted, too, or sent as a new record."""
     connection, conflict = record.connection, record.conflict
-    connection.execute(outbox.LOADING)
+    connection.execute(outbox.MARK_LOADING)
     if ROI in winners.values():
-        make_anew(connection, conflict.stream, record.entity_type, conflict.roi_entity_id, by, None)
+        recreate_remotely(connection, conflict.stream, record.entity_type, conflict.roi_entity_id, by, None)
         return record.roi
-    outbox.settle(connection, [edit.id for edit in record.edits], "OVERRULED", None)
-    bury_rows(connection, conflict.stream, conflict.organization_id, [conflict.entity_id])
+    outbox.settle_edits(connection, [edit.id for edit in record.edits], "OVERRULED", None)
+    soft_delete_rows(connection, conflict.stream, conflict.organization_id, [conflict.entity_id])
     return dict.fromkeys(record.conflict.decisions, MISSING)
 
 
 def _both_deleted(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
     """Whoever was to win: it is gone on both sides by now."""
-    outbox.settle(record.connection, [edit.id for edit in record.edits], "AGREED", None)
+    outbox.settle_edits(record.connection, [edit.id for edit in record.edits], "AGREED", None)
     return dict.fromkeys(record.conflict.decisions, MISSING)
 
 
@@ -188,7 +188,7 @@ def _decide(record: Review, winners: Mapping[str, Side | Value], result: Fields,
         by=by,
         reason=reason,
     )
-    push_attempts.forget(connection, conflict.stream, [conflict.roi_entity_id])
+    push_attempts.clear(connection, conflict.stream, [conflict.roi_entity_id])
     connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
 
 

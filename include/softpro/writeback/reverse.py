@@ -14,7 +14,7 @@ from softpro.writeback.conflicts import Conflict, Kind, Status
 from softpro.writeback.field_values import Fields, decode, fields_of, same
 from softpro.writeback.merge_strategies import SOFTPRO
 
-PENDING = """
+SELECT_PENDING = """
 select from raw.pending
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
 """
@@ -52,12 +52,12 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
             raise UsageError("Only decisions about fields can be reversed, once they are made")
         if row is None or row["deleted_at"] is not None:
             raise OutOfDate("The row is not there any more")
-        if connection.execute(PENDING, {**conflict.stream, "entity_id": conflict.entity_id}).rowcount:
+        if connection.execute(SELECT_PENDING, {**conflict.stream, "entity_id": conflict.entity_id}).rowcount:
             raise OutOfDate("What was decided is not loaded yet: reverse it after the next sync")
         stands, result = fields_of(entity_type, row), decode(conflict.result or "{}")
         later = [field for field in changes if not same(stands.get(field, MISSING), result.get(field, MISSING))]
         if later:
             raise OutOfDate(f"Changed since that was decided: {', '.join(later)}. Edit the row itself")
         roi_rows.edit(connection, entity_type, conflict.roi_entity_id, row, changes, by)
-        conflicts.note_reversed(connection, conflict_id, by)
+        conflicts.record_reversal(connection, conflict_id, by)
     return conflicts.get(connection, integration_id, conflict_id)

@@ -18,13 +18,13 @@ from softpro.writeback import conflicts, roi_rows
 from softpro.writeback.conflicts import Conflict, Kind
 from softpro.writeback.field_values import Fields, decode, decoded, same
 
-HELD = """
+LOCK_RECORD = """
 select deleted_at
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
 for update
 """
-PENDING = """
+MARK_PENDING = """
 insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
 select integration_id, organization_id, entity_type, entity_id, payload_hash
 from raw.records
@@ -143,9 +143,9 @@ class Review:
 def lock(connection: Connection, named: Conflict) -> Review:
     """Has the record loaded again, whatever is decided now, and locks all that a decision is about."""
     parameters = {**named.stream, "entity_id": named.entity_id}
-    held = connection.execute(HELD, parameters).fetchone()
-    connection.execute(PENDING, parameters)
-    cursors.owe(connection, named.stream, named.organization_id)
+    held = connection.execute(LOCK_RECORD, parameters).fetchone()
+    connection.execute(MARK_PENDING, parameters)
+    cursors.mark_load_due(connection, named.stream, named.organization_id)
     row = roi_rows.read(connection, EntityType(named.entity_type), named.roi_entity_id, lock=True)
     conflict = conflicts.get(connection, named.integration_id, named.id, lock=True)
     edits = outbox.open_edits(connection, named.stream, [named.roi_entity_id]).get(named.roi_entity_id, [])

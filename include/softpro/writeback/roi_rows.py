@@ -17,15 +17,15 @@ from softpro.mapping.convert import CONVERTERS, to_json
 from softpro.mapping.paths import MISSING
 from softpro.writeback.field_values import Fields, decode, encode, laid_over
 
-ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s"
-EDITED_BY = "select set_config('softpro.loading', '', true), set_config('softpro.user', %(by)s, true)"
-EDIT = """
+SELECT_ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s"
+SET_EDITOR = "select set_config('softpro.loading', '', true), set_config('softpro.user', %(by)s, true)"
+UPDATE_ROW = """
 update {roi} t
 set ({columns}) = (select {new_columns} from jsonb_populate_record(t, %(changes)s::jsonb) n)
 where id = %(roi_id)s
 """
 # A row that was deleted as a whole comes back as what it was, with its id, and is then loaded like one marked deleted.
-BRING_BACK = """
+RESTORE_ROWS = """
 insert into {roi}
 select n.*
 from unnest(%(rows)s::jsonb[]) r (was)
@@ -37,7 +37,7 @@ on conflict do nothing
 
 def read(connection: Connection, entity_type: EntityType, roi_id: UUID, *, lock: bool = False) -> dict[str, Any] | None:
     """The row by column, as JSON has it; None where there is none. `lock`: until the transaction ends."""
-    query = _compose(ROW, entity_type) + sql.SQL(" for update" if lock else "")
+    query = _compose(SELECT_ROW, entity_type) + sql.SQL(" for update" if lock else "")
     found = connection.execute(query, {"roi_id": roi_id}).fetchone()
     return None if found is None else dict(decode(found["row"]))
 
@@ -51,8 +51,8 @@ def edit(
     Raises UsageError where a column can't hold a value.
     """
     columns = laid_over(row, {field: checked(entity_type, field, value) for field, value in changes.items()})
-    query = _compose(EDIT, entity_type, list(columns))
-    connection.execute(EDITED_BY, {"by": by})
+    query = _compose(UPDATE_ROW, entity_type, list(columns))
+    connection.execute(SET_EDITOR, {"by": by})
     try:
         connection.execute(query, {"roi_id": roi_id, "changes": encode(columns)})
     except (psycopg.DataError, psycopg.IntegrityError) as refused:
@@ -75,11 +75,11 @@ def checked(entity_type: EntityType, field: str, value: Any) -> Any:
         raise UsageError(f"{field}: {wrong}") from None
 
 
-def bring_back(connection: Connection, entity_type: EntityType, rows: Sequence[Mapping[str, Any]]) -> None:
+def restore(connection: Connection, entity_type: EntityType, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows that were deleted as wholes stand there again, marked deleted, until they are loaded. Call it inside a
     transaction that is marked as loading."""
     if rows:
-        connection.execute(_compose(BRING_BACK, entity_type), {"rows": [encode(row) for row in rows]})
+        connection.execute(_compose(RESTORE_ROWS, entity_type), {"rows": [encode(row) for row in rows]})
 
 
 def _compose(query: LiteralString, entity_type: EntityType, columns: Sequence[str] = ()) -> sql.Composed:

@@ -36,16 +36,16 @@ from softpro.softpro360.records import Record, Unreadable
 from softpro.sync import cursors
 from softpro.sync.land import Batch, land
 from softpro.writeback import conflicts, push_attempts
-from softpro.writeback.plan import Changed, Plan, changed, plans
-from softpro.writeback.settle import Answered, settle, settle_deleted, settle_missing
+from softpro.writeback.plan import EditedRecord, Plan, changed, plans
+from softpro.writeback.settle import PushResponse, settle_deleted_remotely, settle_missing, settle_sent
 
-SETTLED_TOGETHER = 25
+SETTLE_BATCH = 25
 """Answers that are settled in one transaction."""
 
-LOCK = "select pg_try_advisory_lock(hashtextextended('softpro push ' || %s, 0)) as mine"
-UNLOCK = "select pg_advisory_unlock(hashtextextended('softpro push ' || %s, 0))"
+TRY_LOCK_RECORD = "select pg_try_advisory_lock(hashtextextended('softpro push ' || %s, 0)) as mine"
+UNLOCK_RECORD = "select pg_advisory_unlock(hashtextextended('softpro push ' || %s, 0))"
 
-ASKED_AGAIN = timedelta(minutes=5)
+RETRIED_ERRORS = timedelta(minutes=5)
 """What waits for a person is looked at so often."""
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ T = TypeVar("T")
 Load = Callable[[Collection[str]], None]
 """Maps, checks and loads what is pending of the records of these ids."""
 
-Deletes = Callable[[Changed], str | None]
+Deletes = Callable[[EditedRecord], str | None]
 """Why a delete is not sent; None where it is."""
 
 
@@ -79,7 +79,7 @@ class Sender:
     load: Load
     deletes: Deletes
     counts: Counts = field(default_factory=Counts)
-    _answered: list[Answered] = field(default_factory=list)
+    _answered: list[PushResponse] = field(default_factory=list)
     _etags: dict[UUID, str | None] = field(default_factory=dict)
 
     def send(self, ids: Sequence[UUID]) -> None:
@@ -93,18 +93,18 @@ class Sender:
             self._bring_together(mine)
             for plan in self._plans(mine):
                 self._send(plan)
-                if len(self._answered) >= SETTLED_TOGETHER:
+                if len(self._answered) >= SETTLE_BATCH:
                     self._settle()
         finally:
             self._settle()
             for roi_id in mine:
-                self.connection.execute(UNLOCK, [str(roi_id)])
+                self.connection.execute(UNLOCK_RECORD, [str(roi_id)])
 
     def _lock(self, roi_id: UUID) -> bool:
-        row = self.connection.execute(LOCK, [str(roi_id)]).fetchone()
+        row = self.connection.execute(TRY_LOCK_RECORD, [str(roi_id)]).fetchone()
         return bool(row and row["mine"])
 
-    def _changed(self, ids: Sequence[UUID]) -> list[Changed]:
+    def _changed(self, ids: Sequence[UUID]) -> list[EditedRecord]:
         return changed(self.connection, self.run.stream, self.run.organization_id, ids)
 
     def _bring_together(self, ids: Sequence[UUID]) -> None:
@@ -121,7 +121,7 @@ class Sender:
         if newer:
             self.load(newer)
 
-    def _fetch(self, changed: Changed, entity_id: str) -> bool:
+    def _fetch(self, changed: EditedRecord, entity_id: str) -> bool:
         """Asks for a record; one that differs from what we hold is landed. Returns whether it was."""
         try:
             record = self._asking(lambda: self.client.record(self.run.entity_type, entity_id))
@@ -142,20 +142,20 @@ class Sender:
                 self._etags[changed.roi_id] = record.etag
                 return False
         with self.connection.transaction():
-            cursors.owe(self.connection, self.run.stream, self.run.organization_id)
+            cursors.mark_load_due(self.connection, self.run.stream, self.run.organization_id)
             land(self.connection, self.run, Batch([record], None, self.client.asked_at, 1))
         self._etags[changed.roi_id] = record.etag
         return True
 
     def _plans(self, ids: Sequence[UUID]) -> list[Plan]:
-        in_review = conflicts.open_of(self.connection, self.run.stream)
+        in_review = conflicts.open_conflict(self.connection, self.run.stream)
         left = [
             record
             for record in self._changed(ids)
             if record.roi_id not in in_review | self.counts.waiting | self.counts.failed
         ]
         settled = set(ids) - {record.roi_id for record in left} - self.counts.waiting - self.counts.failed
-        push_attempts.forget(self.connection, self.run.stream, settled - in_review)
+        push_attempts.clear(self.connection, self.run.stream, settled - in_review)
         self.counts.agreed += len(settled - in_review)
         return plans(self.connection, self.run.stream, self.run.entity_type, left)
 
@@ -193,7 +193,7 @@ class Sender:
             return
         if record.held.pending or record.held.quarantined:
             why = "is in quarantine" if record.held.quarantined else "was not loaded"
-            self._postpone(record, f"What SoftPro has of it {why}, so nobody can tell what it changed", ASKED_AGAIN)
+            self._postpone(record, f"What SoftPro has of it {why}, so nobody can tell what it changed", RETRIED_ERRORS)
             return
         if not plan.fields:
             self._agree(plan)
@@ -223,14 +223,14 @@ class Sender:
             self._agree(plan)
             return
         if why := self.deletes(record):
-            self._postpone(record, why, ASKED_AGAIN)
+            self._postpone(record, why, RETRIED_ERRORS)
             return
         try:
             self._asking(lambda: self.client.delete(self.run.entity_type, entity_id))
         except RecordNotFound as missing:
             if not missing.error_code:
                 raise
-        settle_deleted(self.connection, self.run, record.roi_id, entity_id, record.edits, self.client.asked_at)
+        settle_deleted_remotely(self.connection, self.run, record.roi_id, entity_id, record.edits, self.client.asked_at)
         self.counts.deleted += 1
 
     def _answer(
@@ -238,21 +238,21 @@ class Sender:
     ) -> None:
         told = answer if isinstance(answer, Record) else None
         sent = plan.edits if edits is None else edits
-        self._answered.append(Answered(plan.changed.roi_id, entity_id, sent, told, self.client.asked_at))
+        self._answered.append(PushResponse(plan.changed.roi_id, entity_id, sent, told, self.client.asked_at))
         self.counts.sent += 1
 
     def _agree(self, plan: Plan) -> None:
         """There is nothing to send: SoftPro holds it, or never had it."""
-        outbox.settle(self.connection, [edit.id for edit in plan.edits], "AGREED", self.run.log_id)
-        push_attempts.forget(self.connection, self.run.stream, [plan.changed.roi_id])
+        outbox.settle_edits(self.connection, [edit.id for edit in plan.edits], "AGREED", self.run.log_id)
+        push_attempts.clear(self.connection, self.run.stream, [plan.changed.roi_id])
         self.counts.agreed += 1
 
     def _settle(self) -> None:
         answered, self._answered = self._answered, []
         if answered:
-            settle(self.connection, self.run, answered)
+            settle_sent(self.connection, self.run, answered)
 
-    def _conflict(self, record: Changed) -> None:
+    def _conflict(self, record: EditedRecord) -> None:
         """Somebody changed it there since it was fetched: it is fetched again, once what changed must show."""
         self.connection.execute(
             """
@@ -263,7 +263,7 @@ class Sender:
         )
         self._postpone(record, "it changed at SoftPro meanwhile, and is fetched again", LAG)
 
-    def _missing(self, record: Changed, missing: RecordNotFound) -> None:
+    def _missing(self, record: EditedRecord, missing: RecordNotFound) -> None:
         """A 404 is believed when it is repeated at least the vendor's lag later."""
         if not missing.error_code:
             self._failed(record, missing)
@@ -271,12 +271,12 @@ class Sender:
         before = push_attempts.of(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
         first = before.missing_at if before is not None else None
         if first is not None and record.entity_id is not None and self.client.asked_at - first >= LAG:
-            self._postpone(record, "SoftPro has deleted it", ASKED_AGAIN)  # unless that is decided about now
+            self._postpone(record, "SoftPro has deleted it", RETRIED_ERRORS)  # unless that is decided about now
             settle_missing(self.connection, self.run, record.entity_id, self.client.asked_at)
             return
         self._failed(record, missing, after=LAG, missing_at=first or self.client.asked_at)
 
-    def _postpone(self, record: Changed, why: str, until: datetime | timedelta | None) -> None:
+    def _postpone(self, record: EditedRecord, why: str, until: datetime | timedelta | None) -> None:
         self.counts.waiting.add(record.roi_id)
         push_attempts.postpone(
             self.connection, self.run.stream, self.run.organization_id, record.roi_id, why, until or SURFACES_AFTER
@@ -284,7 +284,7 @@ class Sender:
 
     def _failed(
         self,
-        record: Changed,
+        record: EditedRecord,
         error: Exception,
         *,
         for_good: bool = False,
@@ -303,11 +303,11 @@ class Sender:
             missing_at=missing_at,
         )
         if missing_at is None:
-            sync_logs.add(self.connection, self.run.log_id, records_processed=1, records_failed=1)
+            sync_logs.add_counts(self.connection, self.run.log_id, records_processed=1, records_failed=1)
 
     def _asking(self, ask: Callable[[], T]) -> T:
         before = self.client.requests_made
         try:
             return ask()
         finally:
-            sync_logs.add(self.connection, self.run.log_id, api_requests=self.client.requests_made - before)
+            sync_logs.add_counts(self.connection, self.run.log_id, api_requests=self.client.requests_made - before)

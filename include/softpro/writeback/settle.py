@@ -17,14 +17,16 @@ from softpro.mapping import repository
 from softpro.softpro360.records import Record
 from softpro.sync.load import load
 from softpro.sync.raw_store import store
-from softpro.sync.soft_delete import bury
+from softpro.sync.soft_delete import soft_delete
 from softpro.sync.transform import stage
 from softpro.writeback import push_attempts
-from softpro.writeback.field_ownership import Owners
-from softpro.writeback.three_way_merge import Agreement
+from softpro.writeback.field_ownership import FieldOwnership
+from softpro.writeback.three_way_merge import ThreeWayMerge
 
 # One that has the id already was loaded from a record that did not tell it was made here.
-TAKEN = "delete from {roi} where organization_id = %(organization_id)s and {key} = %(entity_id)s and id <> %(roi_id)s"
+DELETE_DUPLICATE_ROW = (
+    "delete from {roi} where organization_id = %(organization_id)s and {key} = %(entity_id)s and id <> %(roi_id)s"
+)
 LOCK_ROWS = "select from {roi} where id = any(%(ids)s) order by id for update"
 LOCK_PENDING = """
 select from raw.pending
@@ -32,7 +34,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 order by entity_id
 for update
 """
-LINK = """
+LINK_ROW = """
 update {roi} set {key} = %(entity_id)s
 where organization_id = %(organization_id)s and id = %(roi_id)s and {key} is null
 """
@@ -44,7 +46,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 
 
 @dataclass(frozen=True)
-class Answered:
+class PushResponse:
     """A record that was sent: the edits that went with it, and what SoftPro answered; None: it was made, and the answer
     lost, or it can't be read."""
 
@@ -55,18 +57,18 @@ class Answered:
     asked_at: datetime
 
 
-def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> None:
+def settle_sent(connection: Connection, run: Run, answered: Sequence[PushResponse]) -> None:
     """Both sides agree on what was sent. What was changed here meanwhile stays in the outbox.
 
     Raises RulesUnavailable.
     """
     mappings = repository.current(connection, run.integration_id, run.entity_type).mappings
-    owners = Owners.of(run.entity_type, mappings)
+    owners = FieldOwnership.of(run.entity_type, mappings)
     creates = [edit.id for each in answered for edit in each.edits if edit.operation == "CREATE"]
     just_sent = {each.roi_id: {edit.field for edit in each.edits} for each in answered}
     records = [each.record for each in answered if each.record is not None]
     with connection.transaction():
-        connection.execute(outbox.LOADING)
+        connection.execute(outbox.MARK_LOADING)
         if records:
             store(connection, run, records, frozenset(), asked_at=min(each.asked_at for each in answered))
         # In the order in which a load locks, which may be at work on the webhooks that these very answers caused.
@@ -75,14 +77,14 @@ def settle(connection: Connection, run: Run, answered: Sequence[Answered]) -> No
         connection.execute(lock_rows, {"ids": [each.roi_id for each in answered]})
         for each in answered:
             _link(connection, run, each.roi_id, each.entity_id)
-        outbox.settle(connection, [edit.id for each in answered for edit in each.edits], "SENT", run.log_id)
-        outbox.keep_unnamed(connection, creates, run.entity_type.key, owners.named)
-        push_attempts.forget(connection, run.stream, [each.roi_id for each in answered])
+        outbox.settle_edits(connection, [edit.id for each in answered for edit in each.edits], "SENT", run.log_id)
+        outbox.settle_unmapped_fields(connection, creates, run.entity_type.key, owners.named)
+        push_attempts.clear(connection, run.stream, [each.roi_id for each in answered])
         if unread := sum(each.record is None for each in answered):
-            sync_logs.add(connection, run.log_id, records_processed=unread, records_updated=unread)
+            sync_logs.add_counts(connection, run.log_id, records_processed=unread, records_updated=unread)
         if records:
             stage(connection, run, records)
-            load(connection, run, Agreement(connection, run, just_sent), owners.kept)
+            load(connection, run, ThreeWayMerge(connection, run, just_sent), owners.kept)
 
 
 def settle_missing(connection: Connection, run: Run, entity_id: str, asked_at: datetime) -> None:
@@ -96,16 +98,16 @@ def settle_missing(connection: Connection, run: Run, entity_id: str, asked_at: d
             """,
             {**run.stream, "entity_id": entity_id},
         )
-        bury(connection, run, {entity_id: asked_at})
+        soft_delete(connection, run, {entity_id: asked_at})
 
 
-def settle_deleted(
+def settle_deleted_remotely(
     connection: Connection, run: Run, roi_id: UUID, entity_id: str, edits: Sequence[Edit], asked_at: datetime
 ) -> None:
     """It is deleted on both sides."""
     with connection.transaction():
-        outbox.settle(connection, [edit.id for edit in edits], "SENT", run.log_id)
-        push_attempts.forget(connection, run.stream, [roi_id])
+        outbox.settle_edits(connection, [edit.id for edit in edits], "SENT", run.log_id)
+        push_attempts.clear(connection, run.stream, [roi_id])
         settle_missing(connection, run, entity_id, asked_at)
 
 
@@ -115,6 +117,6 @@ def _link(connection: Connection, run: Run, roi_id: UUID, entity_id: str) -> Non
     parameters = {**run.stream, "organization_id": run.organization_id, "roi_id": roi_id, "entity_id": entity_id}
     is_new = sql.SQL("select from {roi} where id = %(roi_id)s and {key} is null for update").format(**names)
     if connection.execute(is_new, parameters).rowcount:
-        connection.execute(sql.SQL(TAKEN).format(**names), parameters)
-        connection.execute(sql.SQL(LINK).format(**names), parameters)
+        connection.execute(sql.SQL(DELETE_DUPLICATE_ROW).format(**names), parameters)
+        connection.execute(sql.SQL(LINK_ROW).format(**names), parameters)
         connection.execute(LINK_EDITS, parameters)

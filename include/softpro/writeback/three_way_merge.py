@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import sql
 
 from softpro.db import integration_settings, outbox, sync_logs
-from softpro.db.database import Connection, without
+from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.integration_settings import ConflictStrategy
 from softpro.db.leases import Run
 from softpro.db.outbox import Edit
@@ -24,18 +24,18 @@ from softpro.mapping.columns import COLUMNS
 from softpro.mapping.paths import MISSING
 from softpro.softpro360 import capabilities
 from softpro.softpro360.contract import ROI_SYSTEMS_ID
-from softpro.sync.load import Agreed
+from softpro.sync.load import MergedEdits
 from softpro.writeback import conflicts
-from softpro.writeback.field_ownership import Owners
+from softpro.writeback.field_ownership import FieldOwnership
 from softpro.writeback.field_values import Fields, decode, decoded, encode, fields_of, laid_over, same
-from softpro.writeback.merge_input import Outcome, Rules, Touched, is_unchanged
+from softpro.writeback.merge_input import EditedRow, MergeOutcome, MergeRules, is_unchanged
 from softpro.writeback.merge_strategies import ROI, SOFTPRO, Decision, Sides, Strategies, decide
-from softpro.writeback.roi_rows import bring_back
+from softpro.writeback.roi_rows import restore
 
 IN_REVIEW = "conflict: waits for a person"
 
 # What SoftPro holds of a record that was made here carries our id.
-ADOPT = """
+ADOPT_CREATED = """
 with made as (
     select distinct on (t.id) t.id, s.{key} as entity_id
     from {staged} s
@@ -64,7 +64,7 @@ where x.integration_id = %(integration_id)s and x.entity_type = %(entity_type)s 
   and x.operation = 'CREATE' and x.settled_at is null
 returning x.id
 """
-THERE_IS = """
+SELECT_WORK = """
 select exists (select from {roi} where organization_id = %(organization_id)s and {key} is null) as made_here,
        exists (select from softpro.outbox
                where integration_id = %(integration_id)s and entity_type = %(entity_type)s
@@ -72,7 +72,7 @@ select exists (select from {roi} where organization_id = %(organization_id)s and
 """
 
 # From what is staged, which is little mostly, however much is to be sent; of a deleted row only its edits tell.
-TOUCHED = """
+SELECT_EDITED = """
 select t.id as roi_entity_id, s.{key} as entity_id
 from {staged} s
 join {roi} t on t.organization_id = s.organization_id and t.{key} = s.{key}
@@ -90,13 +90,13 @@ join softpro.outbox o
 where s.log_id = %(log_id)s
 order by 1
 """
-STAGED = """
+SELECT_STAGED = """
 select s.{key} as entity_id, to_jsonb(s)::text as staged, s.softpro_updated_at
 from {staged} s
 where s.log_id = %(log_id)s and s.{key} = any(%(entity_ids)s)
 """
-LOCK = "select id, to_jsonb(t)::text as row from {roi} t where id = any(%(ids)s) order by id for update"
-RESTAGE = """
+LOCK_ROWS = "select id, to_jsonb(t)::text as row from {roi} t where id = any(%(ids)s) order by id for update"
+UPDATE_STAGED = """
 update {staged} s
 set ({columns}) = (
     select {new_columns}
@@ -104,16 +104,16 @@ set ({columns}) = (
 from unnest(%(entity_ids)s::text[], %(changes)s::jsonb[]) u (entity_id, changes)
 where s.log_id = %(log_id)s and s.{key} = u.entity_id
 """
-LEAVE_OUT = "delete from {staged} where log_id = %(log_id)s and {key} = any(%(entity_ids)s)"
+DELETE_STAGED = "delete from {staged} where log_id = %(log_id)s and {key} = any(%(entity_ids)s)"
 # It was deleted after a load had looked at it, and that load has brought it back.
-STAYS_DELETED = """
+KEEP_DELETED = """
 update {roi} set deleted_at = now()
 where organization_id = %(organization_id)s and {key} = any(%(entity_ids)s) and deleted_at is null
 """
 
 
 @dataclass
-class Agreement:
+class ThreeWayMerge:
     """Of one run's load. `just_sent`: where it loads what SoftPro answered to a push, the fields that were sent of each
     record, which nobody else has changed there. `seen`: the edits that it has looked at; what comes meanwhile is looked
     at once more. `merged`: what was staged was merged since it was looked at first."""
@@ -124,38 +124,38 @@ class Agreement:
     merged: bool = False
     seen: set[int] = field(default_factory=set)
 
-    def __call__(self) -> Agreed:
+    def __call__(self) -> MergedEdits:
         """What is staged becomes what both sides come to; what a person is to decide about leaves staging, and so does
         what was deleted here. Call it inside the transaction that loads."""
         connection, run = self.connection, self.run
         merged, self.merged = self.merged, True
-        there_is = self._execute(THERE_IS).fetchone()
+        there_is = self._execute(SELECT_WORK).fetchone()
         if there_is["made_here"]:
-            with without(connection, "nestloop"):
+            with disable_planner_nodes(connection, "nestloop"):
                 self._adopt()
-        touched = self._execute(TOUCHED, seen=list(self.seen)).fetchall() if there_is["edits"] else []
+        touched = self._execute(SELECT_EDITED, seen=list(self.seen)).fetchall() if there_is["edits"] else []
         if not touched:
-            return Agreed([], 0)
+            return MergedEdits([], 0)
         ids = [row["roi_entity_id"] for row in touched]
         entity_ids = {row["roi_entity_id"]: row["entity_id"] for row in touched}
-        rows = {row["id"]: decode(row["row"]) for row in self._execute(LOCK, ids=ids)}
+        rows = {row["id"]: decode(row["row"]) for row in self._execute(LOCK_ROWS, ids=ids)}
         edits = outbox.open_edits(connection, run.stream, ids)
         staged = {
             row["entity_id"]: (decode(row["staged"]), row["softpro_updated_at"])
-            for row in self._execute(STAGED, entity_ids=list(entity_ids.values()))
+            for row in self._execute(SELECT_STAGED, entity_ids=list(entity_ids.values()))
         }
         in_force = repository.current(connection, run.integration_id, run.entity_type)
         chosen = integration_settings.read(connection, run.integration_id)
-        rules = Rules(
-            Owners.of(run.entity_type, in_force.mappings),
+        rules = MergeRules(
+            FieldOwnership.of(run.entity_type, in_force.mappings),
             Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides),
             timedelta(seconds=capabilities.read(connection, run.integration_id).clock_ahead_seconds),
             chosen.push_deletes and run.entity_type.deletable,
         )
-        outcome = Outcome()
+        outcome = MergeOutcome()
         for roi_id in ids:
             softpro, updated_at = staged[entity_ids[roi_id]]
-            record = Touched(
+            record = EditedRow(
                 entity_ids[roi_id], roi_id, softpro, updated_at, rows.get(roi_id), edits.get(roi_id, []), merged
             )
             self.seen.update(edit.id for edit in record.edits)
@@ -164,18 +164,20 @@ class Agreement:
             elif record.row is not None:
                 self._edited(rules, record, outcome)
         self._write(outcome)
-        return Agreed([entity_id for entity_id in entity_ids.values() if entity_id is not None], len(outcome.left_out))
+        return MergedEdits(
+            [entity_id for entity_id in entity_ids.values() if entity_id is not None], len(outcome.left_out)
+        )
 
     def _adopt(self) -> None:
         """What was made here, and is loaded for the first time, is one record."""
-        creates = [row["id"] for row in self._execute(ADOPT, roi_systems_id=ROI_SYSTEMS_ID)]
-        owners = Owners.of(
+        creates = [row["id"] for row in self._execute(ADOPT_CREATED, roi_systems_id=ROI_SYSTEMS_ID)]
+        owners = FieldOwnership.of(
             self.run.entity_type,
             repository.current(self.connection, self.run.integration_id, self.run.entity_type).mappings,
         )
-        outbox.keep_unnamed(self.connection, creates, self.run.entity_type.key, owners.named)
+        outbox.settle_unmapped_fields(self.connection, creates, self.run.entity_type.key, owners.named)
 
-    def _edited(self, rules: Rules, record: Touched, outcome: Outcome) -> None:
+    def _edited(self, rules: MergeRules, record: EditedRow, outcome: MergeOutcome) -> None:
         softpro = fields_of(self.run.entity_type, record.staged)
         changes: Fields = {}
         decisions: dict[str, Decision] = {}
@@ -209,7 +211,7 @@ class Agreement:
             outcome.left_out.append(record.entity_id)
             return
         for how, edits in agreed:
-            outbox.settle(self.connection, [edit.id for edit in edits], how, self.run.log_id)
+            outbox.settle_edits(self.connection, [edit.id for edit in edits], how, self.run.log_id)
         for name, decision in decisions.items():
             changes |= self._carry_out(record.by_field()[name], sides[name], decision, name)
         if decisions:
@@ -222,7 +224,7 @@ class Agreement:
     def _carry_out(self, edits: list[Edit], sides: Sides, decision: Decision, name: str) -> Fields:
         """What stays of the edits in the outbox, and what of the staged record changes."""
         if same(decision.result, sides.softpro):
-            outbox.settle(self.connection, [edit.id for edit in edits], "OVERRULED", self.run.log_id)
+            outbox.settle_edits(self.connection, [edit.id for edit in edits], "OVERRULED", self.run.log_id)
             return {}
         return self._start_from(sides.softpro, edits, decision.result, name)
 
@@ -231,7 +233,7 @@ class Agreement:
         self.seen.add(outbox.replace(self.connection, edits, encode(softpro), encode(result), self.run.log_id))
         return {name: result}
 
-    def _deleted_here(self, rules: Rules, record: Touched, outcome: Outcome) -> None:
+    def _deleted_here(self, rules: MergeRules, record: EditedRow, outcome: MergeOutcome) -> None:
         """The record was deleted here, and SoftPro has it, perhaps in another version."""
         delete = [edit for edit in record.edits if edit.operation == "DELETE"]
         was = decode(delete[-1].old_value or "{}")
@@ -277,7 +279,7 @@ class Agreement:
         outcome.stays_deleted(record)
         if wins == ROI:  # by now SoftPro holds this: a later change there is a conflict anew
             held = {**was, **{column: record.staged[column] for column in COLUMNS[self.run.entity_type]}}
-            outbox.settle(
+            outbox.settle_edits(
                 self.connection,
                 [edit.id for edit in record.edits if edit.operation != "DELETE"],
                 "REPLACED",
@@ -285,18 +287,18 @@ class Agreement:
             )
             self.seen.add(outbox.replace(self.connection, delete, encode(held), None, self.run.log_id))
 
-    def _bring_back(self, record: Touched, was: dict[str, Any], how: str, outcome: Outcome) -> None:
-        outbox.settle(self.connection, [edit.id for edit in record.edits], how, self.run.log_id)
+    def _bring_back(self, record: EditedRow, was: dict[str, Any], how: str, outcome: MergeOutcome) -> None:
+        outbox.settle_edits(self.connection, [edit.id for edit in record.edits], how, self.run.log_id)
         if record.row is None:
             outcome.brought_back.append(was)
 
-    def _settled(self, record: Touched) -> None:
+    def _settled(self, record: EditedRow) -> None:
         """What was in review, if it was, is no conflict any more."""
         conflicts.resolve(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
 
     def _note(
         self,
-        record: Touched,
+        record: EditedRow,
         kind: str,
         sides: Mapping[str, Sides],
         decisions: Mapping[str, Decision],
@@ -304,7 +306,7 @@ class Agreement:
         in_review: bool,
     ) -> None:
         last = record.edits[-1]
-        conflicts.note(
+        conflicts.record(
             self.connection,
             self.run.stream,
             self.run.organization_id,
@@ -323,18 +325,18 @@ class Agreement:
             log_id=self.run.log_id,
         )
 
-    def _write(self, outcome: Outcome) -> None:
-        bring_back(self.connection, self.run.entity_type, outcome.brought_back)
+    def _write(self, outcome: MergeOutcome) -> None:
+        restore(self.connection, self.run.entity_type, outcome.brought_back)
         if outcome.changes:
             self._execute(
-                RESTAGE,
+                UPDATE_STAGED,
                 entity_ids=list(outcome.changes),
                 changes=[encode(changes) for changes in outcome.changes.values()],
             )
         if outcome.left_out:
-            self._execute(LEAVE_OUT, entity_ids=outcome.left_out)
+            self._execute(DELETE_STAGED, entity_ids=outcome.left_out)
         if outcome.deleted:
-            self._execute(STAYS_DELETED, entity_ids=outcome.deleted)
+            self._execute(KEEP_DELETED, entity_ids=outcome.deleted)
         if outcome.in_review:
             sync_logs.add_warnings(self.connection, self.run.log_id, {IN_REVIEW: outcome.in_review})
 

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from softpro_web.responses import refusal
+from softpro_web.responses import error_response_of
 
 
-class Door:
+class Authentication:
     """ASGI: every path is closed but those in `open_to_all`, (method, path). `recognize` notes in the request's state
     who calls, or raises HTTPException; it is given no body."""
 
@@ -28,7 +28,7 @@ class Door:
             try:
                 await self._recognize(Request(scope))
             except HTTPException as refused:
-                await refusal(refused)(scope, receive, send)
+                await error_response_of(refused)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from softpro_web.responses import HTTP_CODES, error
 
-MOST_BYTES = 8 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 
 
 class BodyLimit:
@@ -21,7 +21,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced[:20]) > MOST_BYTES:
+        if not announced.isdigit() or int(announced[:20]) > MAX_BYTES:
             await error(413, HTTP_CODES[413], _message())(scope, receive, send)
             return
         read = 0
@@ -30,7 +30,7 @@ class BodyLimit:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > MOST_BYTES:
+            if read > MAX_BYTES:
                 raise HTTPException(413, _message())
             return message
 
@@ -38,4 +38,4 @@ class BodyLimit:
 
 
 def _message() -> str:
-    return f"A body has at most {MOST_BYTES // 1024 // 1024} MiB"
+    return f"A body has at most {MAX_BYTES // 1024 // 1024} MiB"

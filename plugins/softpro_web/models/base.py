@@ -14,14 +14,14 @@ class Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
 
-class Answer(BaseModel, Generic[T]):
+class DataResponse(BaseModel, Generic[T]):
     """`{"success": true, "data": …}`"""
 
     success: Literal[True] = True
     data: T
 
 
-class Done(BaseModel):
+class MessageResponse(BaseModel):
     """`{"success": true, "message": …}`"""
 
     success: Literal[True] = True
@@ -34,7 +34,7 @@ class Meta(Model):
     offset: int
 
 
-class ListAnswer(Answer[list[T]], Generic[T]):
+class ListResponse(DataResponse[list[T]], Generic[T]):
     """`{"success": true, "data": […], "meta": {…}}`"""
 
     meta: Meta

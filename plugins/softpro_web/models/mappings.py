@@ -11,7 +11,7 @@ from softpro.analysis.preview import DEFAULT_RECORDS, MOST_RECORDS
 from softpro.entities import EntityType
 from softpro.mapping.document import ExpectedVersions, MappingIn, MappingsIn
 from softpro.mapping.mapping import Mapping
-from softpro_web.models.base import Done, Model
+from softpro_web.models.base import MessageResponse, Model
 
 LATEST_VERSION = 2**31 - 1
 
@@ -95,7 +95,7 @@ class Change(Model):
     remap: RemapOffer | None
 
 
-class Updated(Done):
+class Updated(MessageResponse):
     """`{"success": true, "message": …, "data": …}`"""
 
     data: Change

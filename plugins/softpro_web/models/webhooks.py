@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from softpro.webhooks.events import About
+from softpro.webhooks.events import EventAttributes
 from softpro_web.models.base import Model
 
 
@@ -48,7 +48,7 @@ class RetrySomeBody(Model):
 
     integration_id: UUID
     ids: Annotated[list[UUID], Field(min_length=1, max_length=1_000)] | None = None
-    entity_type: About | None = None
+    entity_type: EventAttributes | None = None
 
 
 class Retried(Model):

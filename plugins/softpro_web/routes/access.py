@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from softpro.db import access_scopes
 from softpro.db.access_scopes import Confinement
 from softpro_web.deps import Configurer, DatabaseDep
-from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.settings import ConfinementBody, ConfinementOut
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 
@@ -20,15 +20,15 @@ def read(
     database: DatabaseDep,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
-) -> ListAnswer[ConfinementOut]:
+) -> ListResponse[ConfinementOut]:
     """Who is confined, and to what, as far as the caller may see it; everybody else may see all organizations."""
     with database.connect() as connection:
         found, total = access_scopes.confinements(connection, user.organizations, limit, offset)
-    return ListAnswer(data=[_out(each) for each in found], meta=Meta(total=total, limit=limit, offset=offset))
+    return ListResponse(data=[_out(each) for each in found], meta=Meta(total=total, limit=limit, offset=offset))
 
 
 @router.put("/access")
-def confine(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> Answer[ConfinementOut]:
+def confine(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> DataResponse[ConfinementOut]:
     """Replaces all that somebody may see. A caller who is confined changes what is about their own organizations."""
     for organization in body.organizations:
         user.require(organization)
@@ -36,7 +36,7 @@ def confine(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> A
         confined = access_scopes.confine(
             connection, body.kind, body.subject, body.organizations, by=user.name, within=user.organizations
         )
-    return Answer(data=_out(confined))
+    return DataResponse(data=_out(confined))
 
 
 def _out(confinement: Confinement) -> ConfinementOut:

@@ -24,10 +24,10 @@ from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal, reverse
 from softpro.writeback.review import Choices, Value
 from softpro_web.deps import DatabaseDep, Operator
-from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.conflicts import ConflictOut, EndedOut, ResolveBody, ResolveSomeBody, ReverseBody, WholeConflict
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
-from softpro_web.responses import exactly
+from softpro_web.responses import exact_json
 
 router = APIRouter(prefix="/conflicts")
 
@@ -49,7 +49,7 @@ async def _values(request: Request) -> dict[str, Any] | None:
         return None
 
 
-@router.get("", responses={200: {"model": ListAnswer[ConflictOut]}})
+@router.get("", responses={200: {"model": ListResponse[ConflictOut]}})
 def list_conflicts(
     user: Operator,
     database: DatabaseDep,
@@ -66,10 +66,10 @@ def list_conflicts(
             connection, integration_id, status=status, entity_type=entity_type, limit=limit, offset=offset
         )
     meta = Meta(total=total, limit=limit, offset=offset).model_dump(by_alias=True)
-    return exactly({"success": True, "data": [each.as_json() for each in found], "meta": meta})
+    return exact_json({"success": True, "data": [each.as_json() for each in found], "meta": meta})
 
 
-@router.get("/{conflict_id}", responses={200: {"model": Answer[WholeConflict]}})
+@router.get("/{conflict_id}", responses={200: {"model": DataResponse[WholeConflict]}})
 def show(conflict_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
     """One conflict: the three states of each field, how it was decided, and the edit that takes that back."""
     with database.connect() as connection:
@@ -77,7 +77,7 @@ def show(conflict_id: UUID, user: Operator, database: DatabaseDep, integration_i
         return _whole(conflicts.get(connection, integration_id, conflict_id))
 
 
-@router.post("/{conflict_id}/resolve", responses={200: {"model": Answer[WholeConflict]}})
+@router.post("/{conflict_id}/resolve", responses={200: {"model": DataResponse[WholeConflict]}})
 def decide(
     conflict_id: UUID,
     body: ResolveBody,
@@ -101,17 +101,17 @@ def decide(
 
 
 @router.post("/resolve")
-def decide_some(body: ResolveSomeBody, user: Operator, database: DatabaseDep) -> Answer[list[EndedOut]]:
+def decide_some(body: ResolveSomeBody, user: Operator, database: DatabaseDep) -> DataResponse[list[EndedOut]]:
     """Decides about several open conflicts for one side, whatever becomes of the others."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         ended = resolve_some(connection, body.integration_id, body.ids, body.winner, by=user.name, reason=body.reason)
-    return Answer(
+    return DataResponse(
         data=[EndedOut(id=each.conflict_id, error=None if each.error is None else str(each.error)) for each in ended]
     )
 
 
-@router.post("/{conflict_id}/reverse", responses={200: {"model": Answer[WholeConflict]}})
+@router.post("/{conflict_id}/reverse", responses={200: {"model": DataResponse[WholeConflict]}})
 def take_back(conflict_id: UUID, body: ReverseBody, user: Operator, database: DatabaseDep) -> Response:
     """Makes the edit that takes a decision about fields back; it is sent as any other."""
     with database.connect() as connection:
@@ -134,4 +134,4 @@ def _moment(text: str | None) -> datetime | None:
 
 def _whole(conflict: Conflict) -> Response:
     back = {field: None if value is MISSING else value for field, value in reversal(conflict).items()}
-    return exactly({"success": True, "data": {**conflict.as_json(), "reversal": back}})
+    return exact_json({"success": True, "data": {**conflict.as_json(), "reversal": back}})

@@ -16,7 +16,7 @@ from softpro.errors import SoftProError, StateError
 from softpro.settings import WebSettings, load
 from softpro.timestamps import format_milliseconds
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
-from softpro_web.models.base import Answer, Done
+from softpro_web.models.base import DataResponse, MessageResponse
 from softpro_web.models.connection import AuthorizationUrl, ConnectBody, Outage, Status
 
 COOKIE = "softpro_connect"
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 @router.post("/connect")
 def connect(
     body: ConnectBody, request: Request, response: Response, user: Configurer, services: ServicesDep
-) -> Answer[AuthorizationUrl]:
+) -> DataResponse[AuthorizationUrl]:
     """Begins a connection: the address to send the person to. A cookie binds the way back to this browser."""
     user.require(body.organization_id)
     browser = request.cookies.get(COOKIE) or secrets.token_urlsafe(32)  # two tabs of one browser share it
@@ -55,7 +55,7 @@ def connect(
         secure=request.url.scheme == "https",
     )
     response.headers["Cache-Control"] = "no-store"
-    return Answer(data=AuthorizationUrl(authorization_url=url))
+    return DataResponse(data=AuthorizationUrl(authorization_url=url))
 
 
 @router.get("/callback", response_class=RedirectResponse, status_code=302)
@@ -87,12 +87,12 @@ def callback(
 
 
 @router.delete("/disconnect/{integration_id}")
-def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) -> Done:
+def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) -> MessageResponse:
     """Erases the tokens and ends the grant at the vendor; the synced rows stay."""
     with services.database.connect() as connection:
         user.integration(connection, integration_id)
     told = oauth_flow.disconnect(services, integration_id)
-    return Done(
+    return MessageResponse(
         message="Integration disconnected successfully"
         if told
         else "Integration disconnected; SoftPro could not be told, so end the grant there as well"
@@ -102,12 +102,12 @@ def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) ->
 @router.get("/status")
 def status(
     organization_id: Annotated[str, Query(alias="organizationId")], user: Reader, database: DatabaseDep
-) -> Answer[Status]:
+) -> DataResponse[Status]:
     """How the organization's connection fares."""
     with database.connect() as connection:
         found = user.organization(connection, organization_id)
         outage = integrations.outage(connection, found.id)
-    return Answer(
+    return DataResponse(
         data=Status(
             id=found.id,
             status=found.status,

@@ -11,7 +11,7 @@ from softpro.analysis.coverage import coverage
 from softpro.analysis.field_profile import refresh as look
 from softpro.entities import EntityType
 from softpro_web.deps import DatabaseDep, Reader
-from softpro_web.models.base import Answer
+from softpro_web.models.base import DataResponse
 from softpro_web.models.coverage import CoverageOut
 
 router = APIRouter()
@@ -24,7 +24,7 @@ def read(
     database: DatabaseDep,
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
     refresh: Annotated[bool, Query(description="look at what landed just now, too")] = False,
-) -> Answer[list[CoverageOut]]:
+) -> DataResponse[list[CoverageOut]]:
     """The coverage of each entity type, or of one; refreshed before where it is older than an hour."""
     found = []
     with database.connect() as connection:
@@ -32,4 +32,4 @@ def read(
         for each in [entity_type] if entity_type else list(EntityType):
             look(connection, integration, each, only_if_old=not refresh)
             found.append(CoverageOut.model_validate(coverage(connection, integration, each).as_json()))
-    return Answer(data=found)
+    return DataResponse(data=found)

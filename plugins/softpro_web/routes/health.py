@@ -6,20 +6,20 @@ from fastapi import APIRouter
 
 from softpro.db.health import health as look
 from softpro_web.deps import DatabaseDep, Reader
-from softpro_web.models.base import Answer
+from softpro_web.models.base import DataResponse
 from softpro_web.models.health import Alive, HealthOut
 
 router = APIRouter(prefix="/health")
 
 
 @router.get("")
-async def alive() -> Answer[Alive]:
+async def alive() -> DataResponse[Alive]:
     """This server answers. Open, since whoever restarts it brings no token; it touches nothing."""
-    return Answer(data=Alive())
+    return DataResponse(data=Alive())
 
 
 @router.get("/detail")
-def detail(user: Reader, database: DatabaseDep) -> Answer[HealthOut]:
+def detail(user: Reader, database: DatabaseDep) -> DataResponse[HealthOut]:
     """The database's revision, and what waits, failed or is overdue of the organizations that the caller may see."""
     with database.connect() as connection:
-        return Answer(data=HealthOut.model_validate(look(connection, user.organizations).as_json()))
+        return DataResponse(data=HealthOut.model_validate(look(connection, user.organizations).as_json()))

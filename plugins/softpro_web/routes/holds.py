@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from softpro.quality import holds
 from softpro.quality.holds import Hold, Status
 from softpro_web.deps import DatabaseDep, Operator, Reader
-from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.holds import ApproveBody, HoldOut, RejectBody
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 
@@ -25,30 +25,30 @@ def read(
     status: Status | None = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
-) -> ListAnswer[HoldOut]:
+) -> ListResponse[HoldOut]:
     """The integration's holds, newest first: of one status, or all."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found, total = holds.page(
             connection, integration_id, [status] if status is not None else list(Status), limit, offset
         )
-    return ListAnswer(data=[_out(hold) for hold in found], meta=Meta(total=total, limit=limit, offset=offset))
+    return ListResponse(data=[_out(hold) for hold in found], meta=Meta(total=total, limit=limit, offset=offset))
 
 
 @router.post("/{hold_id}/approve")
-def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
+def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
     """Lets the stream's next run load the batch."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
-        return Answer(data=_out(holds.approve(connection, integration.id, hold_id, user.name, body.reason)))
+        return DataResponse(data=_out(holds.approve(connection, integration.id, hold_id, user.name, body.reason)))
 
 
 @router.post("/{hold_id}/reject")
-def reject(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> Answer[HoldOut]:
+def reject(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
     """Does not load the batch: its records go to quarantine."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
-        return Answer(data=_out(holds.reject(connection, integration.id, hold_id, user.name, body.reason)))
+        return DataResponse(data=_out(holds.reject(connection, integration.id, hold_id, user.name, body.reason)))
 
 
 def _out(hold: Hold) -> HoldOut:

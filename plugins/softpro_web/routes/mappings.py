@@ -17,7 +17,7 @@ from softpro.mapping.repository import Replaced
 from softpro.sync import remap as remapping
 from softpro_web.dag_runs import Launcher
 from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader, Starter
-from softpro_web.models.base import Answer
+from softpro_web.models.base import DataResponse
 from softpro_web.models.mappings import Change, InForce, MappingOut, MappingsBody, RemapBody, RemapOffer, Updated
 from softpro_web.models.sync import Started, SyncResult
 
@@ -29,12 +29,12 @@ router = APIRouter()
 @router.get("/mappings")
 def read(
     integration_id: Annotated[UUID, Query(alias="integrationId")], user: Reader, database: DatabaseDep
-) -> Answer[list[MappingOut]]:
+) -> DataResponse[list[MappingOut]]:
     """All mappings of the integration, by entity type, in the order they were given."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         stored = repository.read(connection, integration_id)
-    return Answer(data=[MappingOut(id=entry.id, **asdict(entry.mapping)) for entry in stored])
+    return DataResponse(data=[MappingOut(id=entry.id, **asdict(entry.mapping)) for entry in stored])
 
 
 @router.put("/mappings")
@@ -53,12 +53,12 @@ def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Upda
         return updated(connection, integration, in_force)
 
 
-@router.post("/mappings/remap", responses={202: {"model": Answer[Started]}})
+@router.post("/mappings/remap", responses={202: {"model": DataResponse[Started]}})
 async def remap(
     body: RemapBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
     return await launcher.run(user, body.integration_id, body.entity_type, dag_id=REMAP_DAG, mode=Mode.REMAP, conf={})
 

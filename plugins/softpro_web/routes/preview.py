@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from softpro.analysis.preview import DEFAULT_RECORDS, Chosen
 from softpro.analysis.preview import preview as show
 from softpro_web.deps import DatabaseDep, Operator
-from softpro_web.models.base import Answer
+from softpro_web.models.base import DataResponse
 from softpro_web.models.mappings import PreviewBody, PreviewOut
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -31,7 +31,7 @@ async def _pasted(request: Request) -> bytes | None:
         return None
 
 
-@router.post("/mappings/preview", response_model=Answer[PreviewOut])
+@router.post("/mappings/preview", response_model=DataResponse[PreviewOut])
 def preview(
     body: PreviewBody, user: Operator, database: DatabaseDep, pasted: Annotated[bytes | None, Depends(_pasted)]
 ) -> Response:

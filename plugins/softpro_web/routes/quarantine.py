@@ -14,12 +14,12 @@ from softpro.db.database import Database
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseHeld, UsageError
 from softpro.quality import quarantine_cases
-from softpro.quality.quarantine_cases import Case, Resolution, Wanted
+from softpro.quality.quarantine_cases import Case, CaseFilter, Resolution
 from softpro.sync import replay as replaying
-from softpro.sync.corrections import edit as correct
+from softpro.sync.corrections import correct as correct
 from softpro_web.dag_runs import Launcher
 from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator, Starter
-from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.quarantine import (
     WITHOUT_NUL,
     CaseOut,
@@ -32,7 +32,7 @@ from softpro_web.models.quarantine import (
 )
 from softpro_web.models.sync import SyncResult
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
-from softpro_web.principal import Caller
+from softpro_web.principal import Principal
 
 router = APIRouter(prefix="/quarantine")
 Text = Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)]
@@ -55,7 +55,7 @@ def list_cases(
     resolution: Resolution = Resolution.OPEN,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
-) -> ListAnswer[CaseOut]:
+) -> ListResponse[CaseOut]:
     """The integration's cases, the one that failed last first; open ones unless another resolution is named.
 
     Reasons quote what was found in records of persons, so that reading is not enough.
@@ -63,12 +63,12 @@ def list_cases(
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found, total = quarantine_cases.page(
-            connection, integration_id, Wanted(entity_type, column, rule, resolution), limit, offset
+            connection, integration_id, CaseFilter(entity_type, column, rule, resolution), limit, offset
         )
-    return ListAnswer(data=[_case_out(case) for case in found], meta=Meta(total=total, limit=limit, offset=offset))
+    return ListResponse(data=[_case_out(case) for case in found], meta=Meta(total=total, limit=limit, offset=offset))
 
 
-@router.get("/{case_id}", responses={200: {"model": Answer[WholeCase]}})
+@router.get("/{case_id}", responses={200: {"model": DataResponse[WholeCase]}})
 def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
     """All of a case, whole records of persons included, so that reading is not enough. Its payload stands in the answer
     as it was sent, every digit and escape of it."""
@@ -79,13 +79,13 @@ def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
     return Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@router.put("/{case_id}", responses={202: {"model": Answer[ReplayStarted]}})
+@router.put("/{case_id}", responses={202: {"model": DataResponse[ReplayStarted]}})
 async def edit(
     case_id: UUID,
     body: EditBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+) -> DataResponse[ReplayResult] | DataResponse[ReplayStarted]:
     """Corrects the case's record and replays it. Where another run works on the stream, the next one loads it."""
     record = _record(await launcher.request.body())
     case = await run_in_threadpool(_correct, launcher.database, case_id, record, user)
@@ -96,25 +96,27 @@ async def edit(
         raise LeaseHeld(f"The correction is stored, and the next run loads it. {held}", held.log_id) from held
 
 
-@router.post("/replay", responses={202: {"model": Answer[ReplayStarted]}})
+@router.post("/replay", responses={202: {"model": DataResponse[ReplayStarted]}})
 async def replay(
     body: ReplayBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+) -> DataResponse[ReplayResult] | DataResponse[ReplayStarted]:
     """Maps, checks and loads the records of open cases again: the result when it ends within the wait, else 202."""
     return await _replay(user, body, launcher)
 
 
 @router.post("/{case_id}/discard")
-def discard(case_id: UUID, body: DiscardBody, user: Operator, database: DatabaseDep) -> Answer[CaseOut]:
+def discard(case_id: UUID, body: DiscardBody, user: Operator, database: DatabaseDep) -> DataResponse[CaseOut]:
     """Closes a case whose record is not to be loaded, until SoftPro sends another version of it."""
     with database.connect() as connection:
         case = user.case(connection, case_id)
-        return Answer(data=_case_out(quarantine_cases.discard(connection, case.id, body.reason, user.name)))
+        return DataResponse(data=_case_out(quarantine_cases.discard(connection, case.id, body.reason, user.name)))
 
 
-async def _replay(user: Caller, body: ReplayBody, launcher: Launcher) -> Answer[ReplayResult] | Answer[ReplayStarted]:
+async def _replay(
+    user: Principal, body: ReplayBody, launcher: Launcher
+) -> DataResponse[ReplayResult] | DataResponse[ReplayStarted]:
     answer = await launcher.run(
         user,
         body.integration_id,
@@ -128,8 +130,8 @@ async def _replay(user: Caller, body: ReplayBody, launcher: Launcher) -> Answer[
     )
     left = await run_in_threadpool(_left, launcher.database, body.integration_id, body.entity_type, body.ids)
     if isinstance(answer.data, SyncResult):
-        return Answer(data=ReplayResult(**answer.data.model_dump(), left=left))
-    return Answer(data=ReplayStarted(**answer.data.model_dump(), left=left))
+        return DataResponse(data=ReplayResult(**answer.data.model_dump(), left=left))
+    return DataResponse(data=ReplayStarted(**answer.data.model_dump(), left=left))
 
 
 def _record(body: bytes) -> bytes:
@@ -140,7 +142,7 @@ def _record(body: bytes) -> bytes:
         raise UsageError(f"The correction can't be taken: {broken}") from None
 
 
-def _correct(database: Database, case_id: UUID, payload: bytes, user: Caller) -> Case:
+def _correct(database: Database, case_id: UUID, payload: bytes, user: Principal) -> Case:
     with database.connect() as connection:
         case = user.case(connection, case_id)
         return correct(connection, case.id, payload, user.name)
@@ -148,7 +150,7 @@ def _correct(database: Database, case_id: UUID, payload: bytes, user: Caller) ->
 
 def _left(database: Database, integration_id: UUID, entity_type: EntityType, ids: Collection[UUID] | None) -> int:
     with database.connect() as connection:
-        return replaying.left(connection, integration_id, entity_type, ids)
+        return replaying.count_unreplayable(connection, integration_id, entity_type, ids)
 
 
 def _case_out(case: Case) -> CaseOut:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from softpro.db import integration_settings
 from softpro.db.database import Connection
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
-from softpro_web.models.base import Answer
+from softpro_web.models.base import DataResponse
 from softpro_web.models.settings import SettingsBody, SettingsOut
 
 CLIENT = {"client_id", "client_secret"}
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @router.get("/{integration_id}")
-def read(integration_id: UUID, user: Reader, database: DatabaseDep) -> Answer[SettingsOut]:
+def read(integration_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[SettingsOut]:
     """What is synced, how often, and as which client; secrets are never shown."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
@@ -30,7 +30,7 @@ def read(integration_id: UUID, user: Reader, database: DatabaseDep) -> Answer[Se
 @router.patch("/{integration_id}")
 def change(
     integration_id: UUID, body: SettingsBody, user: Configurer, database: DatabaseDep, services: ServicesDep
-) -> Answer[SettingsOut]:
+) -> DataResponse[SettingsOut]:
     """Changes what is sent, and nothing else. Environment and client are what the next connection asks consent for."""
     sent = body.model_fields_set - {"sync_documents"}
     plain = body.model_dump(include=sent - CLIENT, mode="json")
@@ -48,6 +48,8 @@ def change(
         return _answer(connection, integration_id)
 
 
-def _answer(connection: Connection, integration_id: UUID) -> Answer[SettingsOut]:
+def _answer(connection: Connection, integration_id: UUID) -> DataResponse[SettingsOut]:
     found = integration_settings.read(connection, integration_id)
-    return Answer(data=SettingsOut.model_validate({name: getattr(found, name) for name in SettingsOut.model_fields}))
+    return DataResponse(
+        data=SettingsOut.model_validate({name: getattr(found, name) for name in SettingsOut.model_fields})
+    )

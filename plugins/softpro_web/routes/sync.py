@@ -13,10 +13,10 @@ from softpro.entities import LONGEST_ID, EntityType, Mode
 from softpro.timestamps import format_milliseconds
 from softpro_web.dag_runs import Launcher
 from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader, Starter
-from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.sync import LogOut, Started, SyncBody, SyncRecordBody, SyncResult, WholeLogOut
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
-from softpro_web.principal import Caller
+from softpro_web.principal import Principal
 
 RecordId = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Out = TypeVar("Out", bound=LogOut)
@@ -24,44 +24,44 @@ Out = TypeVar("Out", bound=LogOut)
 router = APIRouter(prefix="/sync")
 
 
-@router.post("/transactions", responses={202: {"model": Answer[Started]}})
+@router.post("/transactions", responses={202: {"model": DataResponse[Started]}})
 async def sync_transactions(
     body: SyncBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Syncs the integration's transactions: the result when it ends within the wait, else 202 and where to look."""
     return await _sync(user, EntityType.TRANSACTION, body, launcher)
 
 
-@router.post("/contacts", responses={202: {"model": Answer[Started]}})
+@router.post("/contacts", responses={202: {"model": DataResponse[Started]}})
 async def sync_contacts(
     body: SyncBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
     return await _sync(user, EntityType.CONTACT, body, launcher)
 
 
-@router.post("/transactions/{order_id}", responses={202: {"model": Answer[Started]}})
+@router.post("/transactions/{order_id}", responses={202: {"model": DataResponse[Started]}})
 async def sync_transaction(
     order_id: RecordId,
     body: SyncRecordBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
     return await _sync(user, EntityType.TRANSACTION, body, launcher, order_id)
 
 
-@router.post("/contacts/{contact_id}", responses={202: {"model": Answer[Started]}})
+@router.post("/contacts/{contact_id}", responses={202: {"model": DataResponse[Started]}})
 async def sync_contact(
     contact_id: RecordId,
     body: SyncRecordBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
     return await _sync(user, EntityType.CONTACT, body, launcher, contact_id)
 
@@ -75,32 +75,32 @@ def read_logs(
     status: Status | None = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
-) -> ListAnswer[LogOut]:
+) -> ListResponse[LogOut]:
     """The integration's sync logs, newest first."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         entries, total = sync_logs.page(
             connection, integration_id, limit, offset, entity_type=entity_type, status=status
         )
-    return ListAnswer(
+    return ListResponse(
         data=[_out(LogOut, entry) for entry in entries], meta=Meta(total=total, limit=limit, offset=offset)
     )
 
 
 @router.get("/logs/{log_id}")
-def read_log(log_id: UUID, user: Reader, database: DatabaseDep) -> Answer[WholeLogOut]:
+def read_log(log_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[WholeLogOut]:
     """All that is kept of one run."""
     with database.connect() as connection:
-        return Answer(data=_out(WholeLogOut, user.log(connection, log_id)))
+        return DataResponse(data=_out(WholeLogOut, user.log(connection, log_id)))
 
 
 async def _sync(
-    user: Caller,
+    user: Principal,
     entity_type: EntityType,
     body: SyncBody | SyncRecordBody,
     launcher: Launcher,
     record: str | None = None,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Starts a run over the stream, or over one `record` of it."""
     mode = body.mode if isinstance(body, SyncBody) else Mode.RECORDS
     return await launcher.run(

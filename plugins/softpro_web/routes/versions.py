@@ -13,7 +13,7 @@ from softpro.mapping import repository
 from softpro.mapping.diff import diff
 from softpro.mapping.document import as_json
 from softpro_web.deps import Configurer, DatabaseDep, Reader
-from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.mappings import LATEST_VERSION, DiffOut, RollbackBody, Updated, VersionOut, WholeVersionOut
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.routes.mappings import updated
@@ -32,12 +32,12 @@ def versions(
     database: DatabaseDep,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
-) -> ListAnswer[VersionOut]:
+) -> ListResponse[VersionOut]:
     """Every set of the entity type that stands or stood, the latest first."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         page, total = repository.versions(connection, integration_id, entity_type, limit, offset)
-    return ListAnswer(
+    return ListResponse(
         data=[VersionOut.model_validate(each.as_json(entity_type)) for each in page],
         meta=Meta(total=total, limit=limit, offset=offset),
     )
@@ -50,13 +50,13 @@ def version(
     entity_type: OfType,
     user: Reader,
     database: DatabaseDep,
-) -> Answer[WholeVersionOut]:
+) -> DataResponse[WholeVersionOut]:
     """One version, with its mappings as `PUT /mappings` takes them."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         head, mappings = repository.version(connection, integration_id, entity_type, version)
     whole = {**head.as_json(entity_type), "mappings": [as_json(mapping) for mapping in mappings]}
-    return Answer(data=WholeVersionOut.model_validate(whole))
+    return DataResponse(data=WholeVersionOut.model_validate(whole))
 
 
 @router.get("/diff")
@@ -67,7 +67,7 @@ def compare(
     database: DatabaseDep,
     earlier: Annotated[int, Query(alias="from", ge=1, le=LATEST_VERSION)],
     later: Annotated[int | None, Query(alias="to", ge=1, le=LATEST_VERSION)] = None,
-) -> Answer[DiffOut]:
+) -> DataResponse[DiffOut]:
     """What differs from one version to another, by target; `to` is the one in force if left out."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
@@ -77,7 +77,7 @@ def compare(
         _, before = repository.version(connection, integration_id, entity_type, earlier)
         _, after = repository.version(connection, integration_id, entity_type, later)
     found = {"entityType": entity_type, "from": earlier, "to": later, **diff(before, after).as_json()}
-    return Answer(data=DiffOut.model_validate(found))
+    return DataResponse(data=DiffOut.model_validate(found))
 
 
 @router.post("/rollback")

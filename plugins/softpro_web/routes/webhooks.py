@@ -18,11 +18,11 @@ from softpro.orchestration.hook import database as find_database
 from softpro.settings import OAuthSettings, WebhookSettings, load
 from softpro.webhooks import events, verify
 from softpro.webhooks.batch_writer import Writers
-from softpro.webhooks.deliveries import MAX_ATTEMPTS, Arrival, Verdict
-from softpro.webhooks.events import About, Event, Status, Wanted
+from softpro.webhooks.deliveries import MAX_ATTEMPTS, Delivery, Verdict
+from softpro.webhooks.events import Event, EventAttributes, EventFilter, Status
 from softpro.webhooks.verify import LARGEST_BODY, LONGEST_TEXT, WINDOW
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
-from softpro_web.models.base import Answer, Done, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, MessageResponse, Meta
 from softpro_web.models.quarantine import WITHOUT_NUL
 from softpro_web.models.webhooks import (
     EventOut,
@@ -67,22 +67,24 @@ def list_events(
     database: DatabaseDep,
     integration_id: IntegrationId,
     status: Status | None = None,
-    entity_type: Annotated[About | None, Query(alias="entityType")] = None,
+    entity_type: Annotated[EventAttributes | None, Query(alias="entityType")] = None,
     event_type: Annotated[
         str | None,
         Query(alias="eventType", max_length=LONGEST_TEXT, pattern=WITHOUT_NUL, description="ORDER_CLOSED, …"),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
-) -> ListAnswer[EventOut]:
+) -> ListResponse[EventOut]:
     """The integration's events, newest first, without their payloads."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        found, total = events.page(connection, integration_id, Wanted(status, entity_type, event_type), limit, offset)
-    return ListAnswer(data=[_out(event) for event in found], meta=Meta(total=total, limit=limit, offset=offset))
+        found, total = events.page(
+            connection, integration_id, EventFilter(status, entity_type, event_type), limit, offset
+        )
+    return ListResponse(data=[_out(event) for event in found], meta=Meta(total=total, limit=limit, offset=offset))
 
 
-@router.get("/events/{event_id}", responses={200: {"model": Answer[WholeEvent]}})
+@router.get("/events/{event_id}", responses={200: {"model": DataResponse[WholeEvent]}})
 def show_event(event_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
     """All of an event, the record of a person included that it may carry, so that reading is not enough."""
     with database.connect() as connection:
@@ -96,7 +98,7 @@ def show_event(event_id: UUID, user: Operator, database: DatabaseDep, integratio
 
 
 @router.post("/events/retry")
-def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> Answer[Retried]:
+def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> DataResponse[Retried]:
     """Tries events again now, from the start: the named ones that are FAILED or RETRYING, or all that are FAILED."""
     if body.ids is not None and body.entity_type is not None:
         raise UsageError("ids and entityType can't come together: the events are named already")
@@ -106,54 +108,54 @@ def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> 
             retried = events.retry_some(connection, body.integration_id, body.ids, user.name)
         else:
             retried = events.retry_failed(connection, body.integration_id, body.entity_type, user.name)
-    return Answer(data=Retried(retried=retried))
+    return DataResponse(data=Retried(retried=retried))
 
 
 @router.post("/events/{event_id}/retry")
-def retry_event(event_id: UUID, body: RetryBody, user: Operator, database: DatabaseDep) -> Answer[EventOut]:
+def retry_event(event_id: UUID, body: RetryBody, user: Operator, database: DatabaseDep) -> DataResponse[EventOut]:
     """Tries an event again now, from the start; 409 where it is neither FAILED nor RETRYING."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
-        return Answer(data=_out(events.retry(connection, body.integration_id, event_id, user.name)))
+        return DataResponse(data=_out(events.retry(connection, body.integration_id, event_id, user.name)))
 
 
 @router.get("/stats")
-def read_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> Answer[StatsOut]:
+def read_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> DataResponse[StatsOut]:
     """Counts by status, type and day; how long the oldest event waits; how fast the last day's were settled."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found = events.stats(connection, integration_id)
-    return Answer(data=StatsOut.model_validate(found.as_json()))
+    return DataResponse(data=StatsOut.model_validate(found.as_json()))
 
 
 @router.get("/config")
 def read_config(
     request: Request, user: Reader, database: DatabaseDep, integration_id: IntegrationId
-) -> Answer[WebhookConfig]:
+) -> DataResponse[WebhookConfig]:
     """Whether the integration takes webhooks, where SoftPro is to send them, and the receiver's limits."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         on = events.enabled(connection, integration_id)
-    return Answer(data=_config(request, integration_id, on=on))
+    return DataResponse(data=_config(request, integration_id, on=on))
 
 
 @router.patch("/config")
 def change_config(
     body: WebhookConfigBody, request: Request, user: Configurer, database: DatabaseDep
-) -> Answer[WebhookConfig]:
+) -> DataResponse[WebhookConfig]:
     """Switches an integration's webhooks on or off; what is stored already is worked on either way."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         events.enable(connection, body.integration_id, on=body.webhooks_enabled)
-    return Answer(data=_config(request, body.integration_id, on=body.webhooks_enabled))
+    return DataResponse(data=_config(request, body.integration_id, on=body.webhooks_enabled))
 
 
 @router.post(
     "/{integration_id}",
     status_code=202,
-    response_model=Done,
+    response_model=MessageResponse,
     responses={
-        200: {"model": Done, "description": "It was stored before"},
+        200: {"model": MessageResponse, "description": "It was stored before"},
         400: {"description": "It is signed, and no event"},
         401: {"description": "The signature is missing or wrong, or the event too old to come for the first time"},
         404: {"description": "There is no such receiver"},
@@ -187,7 +189,7 @@ async def receive(integration_id: str, request: Request) -> Response:
         raise HTTPException(404, "No such receiver") from None
     kept = {name: request.headers[name][:LONGEST_HEADER] for name in KEPT_HEADERS if name in request.headers}
     verdict = await _writers.here().put(
-        Arrival(
+        Delivery(
             integration_id=wanted,
             organization=event.organization,
             event_id=event.id,

@@ -16,17 +16,17 @@ from softpro.writeback import delete_guard
 from softpro.writeback.dry_run import dry_run
 from softpro_web.dag_runs import Launcher
 from softpro_web.deps import PUSH_DAG, DatabaseDep, Operator, Starter
-from softpro_web.models.base import Answer, ListAnswer, Meta
+from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.sync import Started, SyncResult
 from softpro_web.models.write_back import DeletesBody, DeletesOut, OutgoingOut, PushBody
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
-from softpro_web.principal import Caller
-from softpro_web.responses import exactly
+from softpro_web.principal import Principal
+from softpro_web.responses import exact_json
 
 router = APIRouter()
 
 
-@router.get("/outbox", responses={200: {"model": ListAnswer[OutgoingOut]}})
+@router.get("/outbox", responses={200: {"model": ListResponse[OutgoingOut]}})
 def list_outbox(
     user: Operator,
     database: DatabaseDep,
@@ -47,59 +47,59 @@ def list_outbox(
             connection, integration.id, integration.organization_id, wanted, limit=limit, offset=offset
         )
     meta = Meta(total=total, limit=limit, offset=offset).model_dump(by_alias=True)
-    return exactly({"success": True, "data": [each.as_json() for each in found], "meta": meta})
+    return exact_json({"success": True, "data": [each.as_json() for each in found], "meta": meta})
 
 
-@router.post("/push/transactions", responses={202: {"model": Answer[Started]}})
+@router.post("/push/transactions", responses={202: {"model": DataResponse[Started]}})
 async def push_transactions(
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Sends the changes of transactions that are due: the result when it ends within the wait, else 202."""
     return await _push(user, EntityType.TRANSACTION, body, launcher)
 
 
-@router.post("/push/contacts", responses={202: {"model": Answer[Started]}})
+@router.post("/push/contacts", responses={202: {"model": DataResponse[Started]}})
 async def push_contacts(
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Sends the changes of contacts that are due: the result when it ends within the wait, else 202."""
     return await _push(user, EntityType.CONTACT, body, launcher)
 
 
-@router.post("/push/transactions/{roi_id}", responses={202: {"model": Answer[Started]}})
+@router.post("/push/transactions/{roi_id}", responses={202: {"model": DataResponse[Started]}})
 async def push_transaction(
     roi_id: UUID,
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Sends the changes of one transaction, by its id in roi.transactions, due or not."""
     return await _push(user, EntityType.TRANSACTION, body, launcher, roi_id)
 
 
-@router.post("/push/contacts/{roi_id}", responses={202: {"model": Answer[Started]}})
+@router.post("/push/contacts/{roi_id}", responses={202: {"model": DataResponse[Started]}})
 async def push_contact(
     roi_id: UUID,
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> Answer[SyncResult] | Answer[Started]:
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     """Sends the changes of one contact, by its id in roi.contacts, due or not."""
     return await _push(user, EntityType.CONTACT, body, launcher, roi_id)
 
 
 @router.post("/outbox/deletes/approve")
-def approve_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> Answer[DeletesOut]:
+def approve_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> DataResponse[DeletesOut]:
     """Lets deletes pass that wait as they are too many: the next push sends them."""
     return _decide(delete_guard.approve, body, user, database)
 
 
 @router.post("/outbox/deletes/withdraw")
-def withdraw_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> Answer[DeletesOut]:
+def withdraw_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> DataResponse[DeletesOut]:
     """Takes deletes back that wait: their rows are loaded again."""
     return _decide(delete_guard.withdraw, body, user, database)
 
@@ -107,19 +107,19 @@ def withdraw_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -
 def _decide(
     decide: Callable[[Connection, Integration, EntityType, int, str], int],
     body: DeletesBody,
-    user: Caller,
+    user: Principal,
     database: Database,
-) -> Answer[DeletesOut]:
+) -> DataResponse[DeletesOut]:
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
-        return Answer(
+        return DataResponse(
             data=DeletesOut(deletes=decide(connection, integration, body.entity_type, body.deletes, user.name))
         )
 
 
 async def _push(
-    user: Caller, entity_type: EntityType, body: PushBody, launcher: Launcher, roi_id: UUID | None = None
-) -> Answer[SyncResult] | Answer[Started]:
+    user: Principal, entity_type: EntityType, body: PushBody, launcher: Launcher, roi_id: UUID | None = None
+) -> DataResponse[SyncResult] | DataResponse[Started]:
     return await launcher.run(
         user,
         body.integration_id,

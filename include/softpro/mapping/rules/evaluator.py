@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from softpro.errors import RulesUnavailable
-from softpro.mapping.rules.messages import NOT_TRIED, Asked, Evaluated, Request, Rule
+from softpro.mapping.rules.messages import NOT_TRIED, Evaluated, Evaluation, Rule, RuleRequest
 from softpro.mapping.rules.supervisor import Ended, RuleProcess
 
 MOST_STOPPED = 10
@@ -31,7 +31,7 @@ AT_ONCE = 2
 class _Waiting:
     """A record that was sent and not answered yet; `failures`: of rules that are left out for it, by their number."""
 
-    asked: Asked
+    asked: Evaluation
     failures: dict[int, str] | None = None
 
     def leave_out(self, rule: int, why: str) -> None:
@@ -53,7 +53,7 @@ class Rules:
         self._requests = 0
         self._evaluations = 0  # of the process, in what it has answered
 
-    def evaluate(self, records: Iterable[Asked]) -> Iterator[Evaluated]:
+    def evaluate(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
         """What becomes of each record, in their order. Some are taken ahead, so that nobody waits for the others.
 
         Raises RulesUnavailable.
@@ -89,7 +89,7 @@ class Rules:
 
     def _send(self, waiting: Sequence[_Waiting], rules: list[Rule] | None = None) -> None:
         assert self._process is not None
-        self._process.send(Request(rules=rules, records=[each.asked for each in waiting]))
+        self._process.send(RuleRequest(rules=rules, records=[each.asked for each in waiting]))
         self._requests += 1
 
     def _answered(self) -> Iterator[Evaluated]:
@@ -160,7 +160,7 @@ def problems(texts: Sequence[str]) -> list[str | None]:
         left = [number for number in range(len(texts)) if number not in found]
         process = RuleProcess()
         try:
-            process.send(Request(check=[texts[number] for number in left]))
+            process.send(RuleRequest(check=[texts[number] for number in left]))
             found.update(zip(left, process.receive().problems, strict=True))
         except Ended as ended:
             if not ended.guilty or ended.evaluation is None:
@@ -171,7 +171,7 @@ def problems(texts: Sequence[str]) -> list[str | None]:
     return [found[number] for number in range(len(texts))]
 
 
-def _batches(records: Iterable[Asked]) -> Iterator[list[Asked]]:
+def _batches(records: Iterable[Evaluation]) -> Iterator[list[Evaluation]]:
     """Records that are sent together: some, but not too many characters."""
     remaining = iter(records)
     while batch := list(islice(remaining, 1)):
@@ -182,5 +182,5 @@ def _batches(records: Iterable[Asked]) -> Iterator[list[Asked]]:
         yield batch
 
 
-def _size(record: Asked) -> int:
+def _size(record: Evaluation) -> int:
     return sum(len(read) for read in record.reads if read is not None)

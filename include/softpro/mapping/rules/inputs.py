@@ -11,7 +11,7 @@ import msgspec
 from softpro.mapping import paths
 from softpro.mapping.dependencies import named_in
 from softpro.mapping.paths import MISSING, Path
-from softpro.mapping.rules.messages import Asked, Rule
+from softpro.mapping.rules.messages import Evaluation, Rule
 
 ALL_OF_IT: Path = ()
 
@@ -25,9 +25,9 @@ class Asking:
     rules: tuple[Rule, ...]
     reads: tuple[Path, ...]
 
-    def of(self, record: Any, payload: bytes) -> Asked:
+    def of(self, record: Any, payload: bytes) -> Evaluation:
         """A record's reads; given decoded and as JSON."""
-        return Asked([_read(record, payload, path) for path in self.reads])
+        return Evaluation([_read(record, payload, path) for path in self.reads])
 
 
 def asking(rules: Sequence[tuple[str, Path]]) -> Asking:

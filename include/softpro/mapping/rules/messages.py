@@ -23,7 +23,7 @@ class Rule(msgspec.Struct, array_like=True, gc=False):
     names: dict[str, int]
 
 
-class Asked(msgspec.Struct, array_like=True, gc=False):
+class Evaluation(msgspec.Struct, array_like=True, gc=False):
     """A record's reads, as JSON; None where there is nothing. The rules that are `skipped` are not evaluated."""
 
     reads: list[str | None]
@@ -37,15 +37,15 @@ class Evaluated(msgspec.Struct, array_like=True, gc=False):
     failures: dict[int, str]
 
 
-class Request(msgspec.Struct, array_like=True, gc=False):
+class RuleRequest(msgspec.Struct, array_like=True, gc=False):
     """Records to evaluate all rules over, after the rules themselves; or texts, to see whether they compile."""
 
     rules: list[Rule] | None = None
-    records: list[Asked] = []
+    records: list[Evaluation] = []
     check: list[str] | None = None
 
 
-class Answer(msgspec.Struct, array_like=True, gc=False):
+class RuleResponse(msgspec.Struct, array_like=True, gc=False):
     """What came of the request's next records, `last` of all; or what keeps each text from being compiled."""
 
     evaluated: list[Evaluated] = []

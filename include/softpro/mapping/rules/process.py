@@ -3,7 +3,7 @@
 Nobody else imports jsonatapy. What a rule does to this process (it takes all memory, it never ends, it nests until the
 stack is gone) costs this process alone; `rules` watches it, ends it, and starts another one.
 
-It reads `Request`s from standard input and writes an answer to each to standard output, each after its length in four
+It reads `RuleRequest`s from standard input and writes an answer to each to standard output, each after its length in four
 bytes. The file FD holds a counter that goes up when a rule begins and when it has ended, so it is odd meanwhile.
 """
 
@@ -27,7 +27,16 @@ from typing import Any, BinaryIO
 import jsonatapy
 import msgspec
 
-from softpro.mapping.rules.messages import COUNTER_BYTES, LENGTH, NOT_TRIED, Answer, Asked, Evaluated, Request, Rule
+from softpro.mapping.rules.messages import (
+    COUNTER_BYTES,
+    LENGTH,
+    NOT_TRIED,
+    Evaluated,
+    Evaluation,
+    Rule,
+    RuleRequest,
+    RuleResponse,
+)
 
 TIMEOUT_MILLISECONDS = 500
 MOST_TRIES = 5
@@ -38,7 +47,7 @@ MEMORY_BYTES = 128 * 1024**2
 """Of address space beyond what it has when it begins."""
 Evaluator = Callable[[Sequence[str | None]], str | None]
 
-SLOW_SECONDS, PATIENCE_SECONDS = 0.02, 10.0
+SLOW_SECONDS, SLOW_TOTAL_TIMEOUT_SECONDS = 0.02, 10.0
 """What is slow of one evaluation, and for how long all rules together may be so: a run is to end some day."""
 LONGEST_RESULT = 1_000_000
 LARGEST_RECORD = 4_000_000
@@ -81,24 +90,24 @@ class Worker:
         self._slow_seconds = 0.0
         self._cpu_seconds = 0.0
 
-    def answers(self, request: Request) -> Iterator[Answer]:
+    def answers(self, request: RuleRequest) -> Iterator[RuleResponse]:
         """What comes of a request, as soon as there is much of it."""
         if request.rules is not None:
             self._evaluators = [_evaluator(rule, self.compile) for rule in request.rules]
         self._cpu_seconds = process_time()
         if request.check is not None:
-            yield Answer(problems=[self.check(text) for text in request.check])
+            yield RuleResponse(problems=[self.check(text) for text in request.check])
             return
         evaluated: list[Evaluated] = []
         size = 0
         for record in request.records:
             if size > LARGEST_ANSWER:
-                yield Answer(evaluated=evaluated, last=False)
+                yield RuleResponse(evaluated=evaluated, last=False)
                 evaluated, size = [], 0
             results, failures = self.evaluate(record)
             evaluated.append(Evaluated(results, failures))
             size += sum(map(len, filter(None, results)))
-        yield Answer(evaluated=evaluated)
+        yield RuleResponse(evaluated=evaluated)
 
     def compile(self, text: str) -> Any:
         """The rule. Raises ValueError with the parse error."""
@@ -108,7 +117,7 @@ class Worker:
             )
         return self._compiled[text]
 
-    def evaluate(self, record: Asked) -> tuple[list[str | None], dict[int, str]]:
+    def evaluate(self, record: Evaluation) -> tuple[list[str | None], dict[int, str]]:
         """What every rule comes to for a record, but for skipped ones, and the messages of those that fail."""
         results: list[str | None] = []
         failures: dict[int, str] = {}
@@ -120,7 +129,7 @@ class Worker:
                 counter[0] = count = count + 1
                 began = perf_counter()
                 try:
-                    if number in self._slow and self._slow_seconds > PATIENCE_SECONDS:
+                    if number in self._slow and self._slow_seconds > SLOW_TOTAL_TIMEOUT_SECONDS:
                         raise ValueError(NOT_TRIED)
                     found = self._patiently(evaluate, reads)
                     if size + len(found or "") > LARGEST_RECORD:
@@ -243,9 +252,9 @@ def _rounded(result: str) -> str:
     return _encode(_decode(result)).decode()
 
 
-def _read(stream: BinaryIO, into: SimpleQueue[Request | None]) -> None:
+def _read(stream: BinaryIO, into: SimpleQueue[RuleRequest | None]) -> None:
     """Takes requests off the pipe while earlier ones are answered, so that who sends them need not wait."""
-    decoder = msgspec.msgpack.Decoder(Request)
+    decoder = msgspec.msgpack.Decoder(RuleRequest)
     while length := stream.read(LENGTH.size):
         into.put(decoder.decode(stream.read(*LENGTH.unpack(length))))
     into.put(None)
@@ -255,7 +264,7 @@ def main() -> None:
     counter = memoryview(mmap.mmap(int(sys.argv[1]), COUNTER_BYTES)).cast("Q")
     _limit()
     gc.disable()  # nothing here refers to itself, and a tenth of the time went into finding that out
-    requests: SimpleQueue[Request | None] = SimpleQueue()
+    requests: SimpleQueue[RuleRequest | None] = SimpleQueue()
     Thread(target=_read, args=(sys.stdin.buffer, requests), daemon=True).start()
     worker, encode = Worker(counter), msgspec.msgpack.Encoder().encode
     while (request := requests.get()) is not None:

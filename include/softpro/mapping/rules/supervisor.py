@@ -15,7 +15,7 @@ from threading import Event, Thread
 import msgspec
 import psutil
 
-from softpro.mapping.rules.messages import COUNTER_BYTES, LENGTH, Answer, Request
+from softpro.mapping.rules.messages import COUNTER_BYTES, LENGTH, RuleRequest, RuleResponse
 
 LONGEST_SECONDS = 0.7
 """Of the CPU, for one rule on one record. JSONata's own functions look at no clock, so the process is ended."""
@@ -64,9 +64,9 @@ class RuleProcess:
         self._watcher = Thread(target=self._watch, name="watch rules", daemon=True)
         self._watcher.start()
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(Answer).decode
+        self._decode = msgspec.msgpack.Decoder(RuleResponse).decode
 
-    def send(self, request: Request) -> None:
+    def send(self, request: RuleRequest) -> None:
         """Asks for something. That the process is gone is told by `receive`."""
         assert self._process.stdin is not None
         body = self._encode(request)
@@ -74,7 +74,7 @@ class RuleProcess:
             self._process.stdin.write(LENGTH.pack(len(body)) + body)
             self._process.stdin.flush()
 
-    def receive(self) -> Answer:
+    def receive(self) -> RuleResponse:
         """The next answer. Raises Ended."""
         assert self._process.stdout is not None
         header = self._process.stdout.read(LENGTH.size)

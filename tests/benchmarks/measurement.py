@@ -1,0 +1,82 @@
+"""Runs a process and measures it from outside: seconds, CPU, memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import psutil
+
+from .measured_job import Job
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCTS = Path(sys.executable)
+PEERS = ROOT / ".venv-bench" / "bin" / "python"
+# A look at all processes takes some milliseconds of a core, and what they hold grows slowly.
+LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One process: seconds of its work without imports, from its start to its end, of CPU; peak memory in bytes.
+
+    CPU (user and system) and memory include its child processes; the memory is then the sum of all peaks.
+    """
+
+    work: float
+    whole: float
+    cpu: float
+    memory: float
+
+
+def measure(python: Path, module: str, job: Job, environment: Mapping[str, str] | None = None) -> Measured:
+    """Runs a module of this package with a job, and measures it. Raises SystemExit when it fails."""
+    command = [str(python), "-m", f"{__package__}.{module}"]
+    cpu, began = _cpu_of_children(), time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    peaks: dict[int, int] = {}
+    watch = threading.Thread(target=_watch, args=(process, peaks))
+    watch.start()
+    out, _ = process.communicate(json.dumps(job))
+    whole = time.perf_counter() - began
+    watch.join()
+    if process.returncode:
+        raise SystemExit(f"{module} failed")
+    told = json.loads(out.splitlines()[-1])
+    return Measured(told["seconds"], whole, _cpu_of_children() - cpu, told["memory"] + sum(peaks.values()))
+
+
+def median(runs: Sequence[Measured]) -> Measured:
+    """The median of each figure."""
+    return Measured(*map(statistics.median, zip(*map(astuple, runs), strict=True)))
+
+
+def say(what: str) -> None:
+    """Progress, to standard error."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def _watch(process: subprocess.Popen[str], peaks: dict[int, int]) -> None:
+    """Notes the most memory that each child of the process holds, by process id, until the process ends."""
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                peaks[child.pid] = max(peaks.get(child.pid, 0), child.memory_info().rss)
+        time.sleep(LOOK_SECONDS)
+
+
+def _cpu_of_children() -> float:
+    """Seconds of CPU of all processes that this one has started and that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,121 @@
+"""Who is confined to which organizations: decided by command line or HTTP, and what becomes of everything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from softpro.db import access_scopes, integrations, sync_logs
+from softpro.db.access_scopes import Kind
+from softpro.db.database import Database
+from softpro.errors import Forbidden, NotFoundHere, UsageError
+from softpro.quality import quarantine_cases
+
+from ..support.databases import execute, one, rows
+from ..support.fixture_types import Connected
+from ..support.product import command
+
+Confine = Callable[..., list[str]]
+
+
+@pytest.fixture
+def confine(database: Database) -> Confine:
+    def decide(kind: Kind, subject: str, *organizations: str, within: set[str] | None = None) -> list[str]:
+        with database.connect() as connection:
+            access_scopes.confine(connection, kind, subject, organizations, by="a test", within=within)
+        query = "select organization_id as o from softpro.confinements where subject = %s order by 1"
+        return [row["o"] for row in rows(database, query, subject)]
+
+    return decide
+
+
+def seen(database: Database, user: str, *teams: str) -> set[str] | None:
+    with database.connect() as connection:
+        found = access_scopes.organizations(connection, user, teams)
+    return None if found is None else set(found)
+
+
+def test_who_is_named_nowhere_sees_all_and_who_is_named_sees_what_any_of_his_names_may(
+    database: Database, confine: Confine
+) -> None:
+    confine(Kind.USER, "bob", "acme")
+    confine(Kind.TEAM, "west", "globex", "initech")
+
+    assert seen(database, "carol") is None
+    assert seen(database, "bob") == {"acme"}
+    assert seen(database, "bob", "west") == {"acme", "globex", "initech"}
+    assert seen(database, "carol", "east", "west") == {"globex", "initech"}
+    assert seen(database, "west", "bob") is None, "a user is no team of that name"
+
+
+def test_a_confinement_is_replaced_as_a_whole_and_ended_by_naming_nothing(confine: Confine) -> None:
+    assert confine(Kind.USER, "bob", "acme", "globex") == ["acme", "globex"]
+    assert confine(Kind.USER, "bob", "initech", "acme") == ["acme", "initech"]
+    assert confine(Kind.USER, "bob") == []
+
+
+def test_who_is_confined_changes_nothing_outside_his_own_organizations(confine: Confine) -> None:
+    mine = {"acme", "globex"}
+    confine(Kind.USER, "bob", "acme", "initech")
+
+    assert confine(Kind.USER, "bob", "globex", within=mine) == ["globex", "initech"]
+    with pytest.raises(Forbidden, match="only somebody who is not"):
+        confine(Kind.USER, "bob", within=mine)  # might be the last one, which would let him see all
+    with pytest.raises(Forbidden, match="only somebody who is not"):
+        confine(Kind.USER, "carol", "acme", within=mine)  # would take from her what he does not see
+
+
+def test_what_lies_outside_answers_as_what_does_not_exist(database: Database, connected: Connected) -> None:
+    integration = connected("acme")
+    execute(
+        database,
+        """
+        insert into softpro.sync_logs
+            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, status)
+        values (%s, %s, 'acme', 'r', 'MANUAL', 'CONTACT', 'full', 'FAILED')
+        """,
+        integration.id,
+        integration.id,
+    )
+    with database.connect() as connection:
+        assert integrations.get(connection, integration.id, {"acme"}).id == integration.id
+        assert sync_logs.get(connection, integration.id, ["acme"]).organization_id == "acme"
+
+        def refused(read: Callable[..., Any], name: Any) -> str:
+            with pytest.raises(NotFoundHere) as outside:
+                read(connection, name, {"globex"})
+            return str(outside.value)
+
+        by_id, log = refused(integrations.get, integration.id), refused(sync_logs.get, integration.id)
+        assert refused(integrations.find, "acme") == refused(integrations.find, "nobody").replace("nobody", "acme")
+        execute(database, "delete from softpro.sync_logs")
+        assert log == refused(sync_logs.get, integration.id)
+        assert refused(quarantine_cases.get, integration.id) == f"The quarantine has no case {integration.id}"
+        assert by_id == f"No integration has the id {integration.id}: connect it first"
+
+
+def test_the_command_line_confines_lists_and_releases(settings: dict[str, str], database: Database) -> None:
+    confined = command(settings, "access", "confine", "bob", "globex", "acme")
+    assert confined.out == "user bob: acme, globex\n"
+    assert "named exactly bob" in confined.err
+    command(settings, "access", "confine", "west", "acme", "--team")
+
+    listed = command(settings, "access", "list", "--json").out.splitlines()
+    assert [json.loads(line) for line in listed] == [
+        {"kind": "TEAM", "subject": "west", "organizations": ["acme"]},
+        {"kind": "USER", "subject": "bob", "organizations": ["acme", "globex"]},
+    ]
+    assert one(database, "select min(created_by) from softpro.confinements").endswith("(command line)")
+    assert command(settings, "access", "release", "bob").out == "user bob: every organization\n"
+    again = command(settings, "access", "release", "bob")
+    assert (again.code, again.err) == (2, "softpro: user bob is not confined\n")
+
+
+def test_an_organization_that_can_not_be_one_is_refused(confine: Confine) -> None:
+    with pytest.raises(UsageError, match="1 to 128 visible characters"):
+        confine(Kind.USER, "bob", "two words")
+    with pytest.raises(UsageError, match="printable"):
+        confine(Kind.USER, "bob\0", "acme")

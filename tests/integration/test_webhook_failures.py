@@ -1,0 +1,287 @@
+"""Webhook events beside other runs, and where something goes wrong: no change is lost, and none comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from uuid import uuid4
+
+import pytest
+
+from softpro.db import integrations
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.leases import Run
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.mapping import repository
+from softpro.mapping.mapping import Mapping
+from softpro.runs import pipeline
+from softpro.runs import sync as runs_sync
+from softpro.services import Services
+from softpro.webhooks import events as stored
+from softpro.webhooks.worker import Drained, drain
+
+from ..support.databases import execute, one, rows
+from ..support.expected_rows import actual_rows, expected_rows
+from ..support.fixture_types import Connected
+from ..support.product import begin, sync
+from ..support.sandbox import Sandbox
+from ..support.webhook_events import age, events, outcomes, put
+
+LAG = 5.1
+TRANSACTION = EntityType.TRANSACTION
+
+
+@pytest.fixture
+def acme(connected: Connected, services: Services) -> Integration:
+    """Connected, and its 45 transactions loaded."""
+    integration = connected("acme")
+    assert sync(services, integration).status == "COMPLETED"
+    return integration
+
+
+def work_off(services: Services, seconds: float = 30) -> Drained:
+    return drain(services, run_id=f"test__{uuid4()}", seconds=seconds)
+
+
+def begin_records(services: Services, integration: Integration, ids: list[str], sync_type: SyncType) -> Run:
+    """A run over these records that has only begun."""
+    with services.database.connect() as connection:
+        current = integrations.get(connection, integration.id)
+    run_id = f"test__{uuid4()}"
+    return pipeline.begin(
+        services.database,
+        current,
+        TRANSACTION,
+        mode=Mode.RECORDS,
+        sync_type=sync_type,
+        run_id=run_id,
+        records=ids,
+    )
+
+
+def deleted(database: Database, order_id: str) -> bool:
+    query = "select deleted_at is not null from roi.transactions where softpro_order_id = %s"
+    return bool(one(database, query, order_id))
+
+
+def load_now(database: Database) -> None:
+    """Lets what is owed be due."""
+    execute(database, "update softpro.cursors set load_due_at = now() where load_due_at is not null")
+
+
+def delete_by_webhook(services: Services, acme: Integration, order_id: str) -> None:
+    put(services.database, acme, order_id, "TRANSACTION_DELETED")
+    work_off(services)
+    age(services.database, LAG)
+    assert work_off(services).settled == 1
+
+
+def test_what_was_staged_before_it_was_deleted_does_not_come_back(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    [order_id] = sandbox.change(vendor_organization)
+    run = begin(services, acme)
+    pipeline.extract(services, run)
+    pipeline.transform(services.database, run)
+    pipeline.check(services.database, run)
+    sandbox.delete(vendor_organization, order_id)
+    delete_by_webhook(services, acme, order_id)
+    assert deleted(services.database, order_id)
+
+    pipeline.load(services.database, run)
+    pipeline.finish(services.database, run)
+
+    assert deleted(services.database, order_id)
+
+
+def test_what_a_run_over_records_staged_does_not_replace_what_newer_mappings_made(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    [order_id] = sandbox.change(vendor_organization)
+    run = begin_records(services, acme, [order_id], SyncType.MANUAL)
+    pipeline.fetch(services, run)
+    pipeline.transform(services.database, run)
+    with services.database.connect() as connection:
+        number = Mapping(TRANSACTION, "orderId", "transaction_number", "SOFTPRO_TO_ROI")
+        repository.replace(connection, acme.id, "acme", [number], author="a test")
+        current = integrations.get(connection, acme.id)
+    runs_sync.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")
+
+    pipeline.check(services.database, run)
+    pipeline.load(services.database, run)
+    pipeline.finish(services.database, run)
+
+    assert (
+        one(services.database, "select transaction_number from roi.transactions where softpro_order_id = %s", order_id)
+        == order_id
+    )
+
+
+def test_a_request_is_never_said_to_have_gone_later_than_it_did(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    """An event that came after it, or the lag before it, would be settled by what it can't know."""
+    order_id, held = min(sandbox.records(vendor_organization)), threading.Event()
+
+    def hold_the_budget() -> None:
+        with services.database.connect() as connection, connection.transaction():
+            connection.execute("select from softpro.budgets for update")
+            held.set()
+            time.sleep(1)
+
+    with services.database.connect() as connection:
+        current = integrations.get(connection, acme.id)
+    with services.client(current) as client:
+        client.record(TRANSACTION, order_id)
+        holder = threading.Thread(target=hold_the_budget)
+        holder.start()
+        held.wait()
+        client.record(TRANSACTION, order_id)
+        asked_at = client.asked_at
+        holder.join()
+    assert one(services.database, "select max(free_at) - interval '60 s' from softpro.budget_requests") > asked_at
+
+
+def test_a_drain_that_died_after_the_last_event_was_settled_leaves_nothing_unloaded(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    [order_id] = sandbox.change(vendor_organization)
+    put(services.database, acme, order_id, seconds_ago=LAG)
+    died = begin_records(services, acme, [order_id], SyncType.WEBHOOK)
+    pipeline.fetch(services, died)
+
+    assert work_off(services).requests == 0
+
+    assert one(services.database, "select count(*) from raw.pending") == 0
+    assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
+    assert one(services.database, "select status from softpro.sync_logs where id = %s", died.log_id) == "FAILED"
+    assert one(services.database, "select count(*) from softpro.cursors where load_due_at is not null") == 0
+
+
+def test_what_could_not_be_loaded_is_loaded_later_without_another_event(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    [order_id] = sandbox.change(vendor_organization)
+    put(services.database, acme, order_id, seconds_ago=LAG)
+    execute(services.database, "alter table roi.transactions add constraint full_disk check (false) not valid")
+    assert work_off(services, 3).settled == 1
+    assert one(services.database, "select count(*) from raw.pending") == 1
+    assert one(services.database, "select count(*) from softpro.sync_logs where sync_type = 'WEBHOOK'") == 1
+
+    execute(services.database, "alter table roi.transactions drop constraint full_disk")
+    load_now(services.database)
+    work_off(services)
+
+    assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
+
+
+def test_a_late_event_of_a_record_that_seems_gone_is_asked_about_once_more_and_not_again_and_again(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    order_id = min(sandbox.records(vendor_organization))
+    sandbox.delete(vendor_organization, order_id)
+    put(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=20)
+    execute(services.database, "update softpro.webhook_events set missing_at = received_at + interval '10 s'")
+    execute(services.database, "update raw.records set last_seen_at = last_seen_at - interval '1 day'")
+    put(services.database, acme, order_id, "PARTY_REMOVED")
+
+    assert work_off(services, 2).requests == 1
+
+    age(services.database, LAG)
+    assert work_off(services) == Drained(settled=2, requests=1)
+
+
+def test_a_404_of_long_ago_and_one_of_now_are_no_two(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    order_id = min(sandbox.records(vendor_organization))
+    sandbox.delete(vendor_organization, order_id)
+    event = put(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=9000)
+    execute(services.database, "update softpro.webhook_events set missing_at = received_at, attempts = 5")
+    execute(services.database, "update raw.records set last_seen_at = last_seen_at - interval '1 day'")
+    with services.database.connect() as connection:
+        stored.retry(connection, acme.id, events(services.database)[event]["id"], "a person")
+
+    work_off(services)
+
+    assert outcomes(services.database) == {event: None}
+    assert not deleted(services.database, order_id)
+
+
+def test_while_a_batch_is_held_its_events_go_on_and_the_schedule_is_left_alone(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    execute(
+        services.database,
+        """
+        insert into softpro.holds (integration_id, organization_id, entity_type, log_id, findings, records)
+        select id, organization_id, 'TRANSACTION', gen_random_uuid(), '[]', 1 from softpro.integrations
+        """,
+    )
+    before = rows(services.database, "select failures, next_attempt_at, last_synced_at from softpro.cursors")
+    for order_id in sorted(sandbox.records(vendor_organization))[:30]:
+        put(services.database, acme, order_id, seconds_ago=LAG)
+
+    assert work_off(services).settled == 30
+
+    assert rows(services.database, "select failures, next_attempt_at, last_synced_at from softpro.cursors") == before
+    ended = rows(services.database, "select distinct status from softpro.sync_logs where sync_type = 'WEBHOOK'")
+    assert ended == [{"status": "COMPLETED"}]
+
+
+def test_records_that_the_time_was_too_short_for_are_told(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    changed = sandbox.change(vendor_organization, count=3)
+    run = begin_records(services, acme, changed, SyncType.MANUAL)
+
+    def work() -> None:
+        pipeline.fetch_all(services, run, seconds=0)
+        pipeline.apply(services.database, run)
+
+    log = pipeline.run_and_close(services.database, run, work)
+
+    assert (log.status, log.records_processed) == ("FAILED", 1)
+    assert log.error_message is not None
+    assert log.error_message.startswith("2 were not asked for")
+    assert log.error_message.endswith("first: the time was over")
+
+
+def test_a_run_over_records_that_a_person_began_and_that_died_is_closed(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
+) -> None:
+    from softpro.db import sync_logs
+
+    [order_id] = sandbox.change(vendor_organization)
+    died = begin_records(services, acme, [order_id], SyncType.MANUAL)
+    pipeline.fetch(services, died)
+    execute(services.database, "update softpro.sync_logs set started_at = started_at - interval '2 hours'")
+
+    work_off(services)
+    with services.database.connect() as connection:
+        sync_logs.cancel_stale(connection)
+
+    assert one(services.database, "select status from softpro.sync_logs where id = %s", died.log_id) == "FAILED"
+    assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
+
+
+def test_a_slow_organization_keeps_nobody_waiting_also_once_the_time_is_over(
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str, connected: Connected
+) -> None:
+    other_at = sandbox.untouched()
+    other = connected("other", other_at)
+    sync(services, other)
+    slow, quick = min(sandbox.records(vendor_organization)), min(sandbox.records(other_at))
+    waits = put(services.database, acme, slow, seconds_ago=LAG)
+    with services.database.connect() as held, held.transaction():
+        held.execute("select from softpro.budgets where integration_id = %s for update", [acme.id])
+        draining = threading.Thread(target=work_off, args=(services, 0.5))
+        draining.start()
+        time.sleep(1.5)
+        event = put(services.database, other, quick, seconds_ago=LAG)
+        deadline = time.monotonic() + 60
+        while not outcomes(services.database)[event] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert outcomes(services.database) == {waits: None, event: "FETCHED"}
+    draining.join()

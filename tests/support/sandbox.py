@@ -1,0 +1,140 @@
+"""The sandbox as a process of its own, reached over HTTP like the vendor."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import requests
+
+from softpro_demo import consent
+
+from .forked_process import forked
+
+CLIENT_ID, CLIENT_SECRET = "sandbox-client", "a secret that must never be seen 4f1c"
+
+Json = dict[str, Any]
+
+_exact = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class Sandbox:
+    """Its addresses, its switches and its hands. `organizations` are the vendor's ids."""
+
+    def __init__(self, told: Json) -> None:
+        self.url: str = told["url"]
+        self.told = told
+        self.organizations: list[str] = told["organizationIds"]
+        self._untouched: Iterator[str] = iter(self.organizations)
+        self._http = requests.Session()
+
+    def untouched(self) -> str:
+        """An organization that no other test has used."""
+        return next(self._untouched)
+
+    def consent(self, authorization_url: str, organization: str, decision: str = "allow") -> str:
+        """A person at the consent page chooses the organization; where the browser is sent then."""
+        return consent.give(authorization_url, decision, organization=organization)
+
+    def switch(self, **switches: Any) -> None:
+        self._call("PATCH", "/settings", json=switches)
+
+    def change(self, organization: str, entity: str = "TRANSACTION", count: int = 1, **how: Any) -> list[str]:
+        """Random records change now. Their ids."""
+        order = {"organizationId": organization, "entityType": entity, "count": count, **how}
+        ids: list[str] = self._call("POST", "/changes", json=order).json()["ids"]
+        return ids
+
+    def put(self, organization: str, body: bytes | Json, entity: str = "TRANSACTION") -> str:
+        """A record however odd, served byte for byte. The id it is kept under: its own, or one that shows nowhere."""
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        parameters = {"organizationId": organization, "entityType": entity}
+        record_id: str = self._call("POST", "/records", data=sent, params=parameters).json()["recordId"]
+        return record_id
+
+    def delete(self, organization: str, record: str, entity: str = "TRANSACTION") -> None:
+        self._call("DELETE", f"/records/{record}", params={"organizationId": organization, "entityType": entity})
+
+    def export(self, organization: str, entity: str = "TRANSACTION") -> list[bytes]:
+        """Every record as it truly is, as bytes."""
+        parameters = {"organizationId": organization, "entityType": entity}
+        return self._call("GET", "/export", params=parameters).content.splitlines()
+
+    def records(self, organization: str, entity: str = "TRANSACTION") -> dict[str, Json]:
+        """Every record as it truly is, by id; fractions are exact."""
+        field = {"TRANSACTION": "orderId", "CONTACT": "contactId"}[entity]
+        decoded = map(_exact.decode, self.export(organization, entity))
+        return {record[field]: record for record in decoded}
+
+    def send_webhooks(self, organization: str, url: str, secret: str) -> None:
+        """The organization's events go there from now on."""
+        self._call("PUT", "/webhooks", json={"organizationId": organization, "url": url, "secret": secret})
+
+    def webhooks_waiting(self, organization: str) -> int:
+        """Deliveries that are on their way, or due later."""
+        receivers = self._call("GET", "/webhooks").json()
+        waiting: int = next(each["waiting"] for each in receivers if each["organizationId"] == organization)
+        return waiting
+
+    def stats(self) -> Json:
+        stats: Json = self._call("GET", "/stats").json()
+        return stats
+
+    def calls(self, since: float) -> list[Json]:
+        """Every call that was counted since then (seconds since 1970): `at`, `organizationId`, `call`, `status`."""
+        calls: list[Json] = self._call("GET", "/calls", params={"since": since}).json()
+        return calls
+
+    def requests_of(self, organization: str) -> int:
+        """How many calls the organization's grants have made."""
+        made: int = self.stats()["byOrganization"].get(organization, 0)
+        return made
+
+    def expire(self, organization: str, **which: bool) -> None:
+        """Access tokens die of age now (`refreshTokens=True`: refresh tokens too)."""
+        self._call("POST", "/grants/expire", json={"organizationId": organization, **which})
+
+    def revoke(self, organization: str) -> None:
+        """A person at the vendor withdraws the consent."""
+        self._call("POST", "/grants/revoke", json={"organizationId": organization})
+
+    def environment(self) -> dict[str, str]:
+        """The settings of a product that talks to this sandbox."""
+        return {
+            "SOFTPRO_SANDBOX_BASE_URL": self.told["apiBaseUrl"],
+            "SOFTPRO_OAUTH_AUTHORIZE_URL": self.told["authorizeUrl"],
+            "SOFTPRO_OAUTH_TOKEN_URL": self.told["tokenUrl"],
+            "SOFTPRO_OAUTH_REVOKE_URL": self.told["revokeUrl"],
+            "SOFTPRO_CLIENT_ID": CLIENT_ID,
+            "SOFTPRO_CLIENT_SECRET": CLIENT_SECRET,
+        }
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _call(self, method: str, path: str, **how: Any) -> requests.Response:
+        answer = self._http.request(method, f"{self.url}/sandbox{path}", timeout=30, **how)
+        assert answer.ok, answer.text
+        return answer
+
+
+@contextmanager
+def running(*, organizations: int, transactions: int, contacts: int, **switches: object) -> Iterator[Sandbox]:
+    """A sandbox with these sizes, per organization, and switches; the rate limit is out of the way."""
+    sizes = {"organizations": organizations, "transactions": transactions, "contacts": contacts}
+    options = [f"--{name}={size}" for name, size in sizes.items()]
+    options += [f"--set={name}={value}" for name, value in {"rateLimit": 1_000_000, **switches}.items()]
+    arguments = ["--port=0", f"--client-secret={CLIENT_SECRET}", *options]
+    with forked("softpro_sandbox", *arguments, environment=os.environ) as (process, out, err):
+        while not (out.exists() and out.read_text().endswith("\n")):
+            assert process.is_alive(), err.read_text()
+            time.sleep(0.01)
+        sandbox = Sandbox(json.loads(out.read_text()))
+        yield sandbox
+        sandbox.close()

@@ -1,0 +1,164 @@
+"""Pushes as tests begin them, and people who change records on either side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from requests import Session
+
+from softpro.db import integration_settings
+from softpro.db.database import Database
+from softpro.db.integrations import Integration
+from softpro.db.sync_logs import SyncLog
+from softpro.entities import EntityType, Mode, SyncType
+from softpro.mapping import repository
+from softpro.mapping.mapping import Mapping
+from softpro.runs.push import push
+from softpro.services import Services
+
+from .databases import execute, one, rows
+from .product import sync
+from .sandbox import Json, Sandbox
+
+OPEN_EDITS = "select count(*) from softpro.outbox where settled_at is null"
+NO_MORE_WAITING = (
+    "update softpro.pushes set next_attempt_at = clock_timestamp(), missing_at = missing_at - interval '1 hour'",
+    "update softpro.creates set due_at = now() where due_at is not null",
+)
+
+
+def pushed(
+    services: Services,
+    integration: Integration,
+    entity_type: EntityType = EntityType.CONTACT,
+    *,
+    records: Collection[UUID] | None = None,
+    patience: float = 0,
+) -> SyncLog:
+    """A push of one entity type from begin to finish."""
+    return push(
+        services,
+        integration,
+        entity_type,
+        sync_type=SyncType.MANUAL,
+        run_id=f"test__{uuid4()}",
+        records=records,
+        patience=patience,
+    )
+
+
+def edit_here(database: Database, entity_type: EntityType, key: str | UUID, **columns: Any) -> None:
+    """Somebody changes a row, by SoftPro's id or ours."""
+    column = "id" if isinstance(key, UUID) else entity_type.key
+    query = sql.SQL("update {} set {} where {} = %(key)s").format(
+        sql.Identifier("roi", entity_type.table),
+        sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in columns),
+        sql.Identifier(column),
+    )
+    values = {name: Jsonb(value) if isinstance(value, dict | list) else value for name, value in columns.items()}
+    execute(database, query, key=key, **values)
+
+
+def create_here(database: Database, entity_type: EntityType, organization: str, **columns: Any) -> UUID:
+    """Somebody makes a row. Its id."""
+    query = sql.SQL("insert into {} ({}) values ({}) returning id").format(
+        sql.Identifier("roi", entity_type.table),
+        sql.SQL(", ").join(map(sql.Identifier, ["organization_id", *columns])),
+        sql.SQL(", ").join(map(sql.Placeholder, ["organization", *columns])),
+    )
+    with database.connect() as connection:
+        row = connection.execute(query, {"organization": organization, **columns}).fetchone()
+    assert row is not None
+    made: UUID = row["id"]
+    return made
+
+
+def edit_there(sandbox: Sandbox, organization: str, entity_type: EntityType, key: str, **fields: Any) -> Json:
+    """Somebody changes a record at SoftPro; objects are merged. The record as it is then."""
+    record = sandbox.records(organization, entity_type.value)[key]
+    for name, value in fields.items():
+        before = record.get(name)
+        record[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    record = {**{name: value for name, value in record.items() if name != "updatedAt"}, "updatedAt": moment}
+    sandbox.put(organization, exact(record), entity_type.value)
+    return record
+
+
+def exact(record: Json) -> bytes:
+    """JSON that keeps fractions exact."""
+    return msgspec.json.Encoder(decimal_format="number").encode(record)
+
+
+def time_passes(database: Database) -> None:
+    """What waits for a time is due now. Where nothing surfaces late, that changes nothing but the wait."""
+    for statement in NO_MORE_WAITING:
+        execute(database, statement)
+
+
+def open_edits(database: Database) -> int:
+    return int(one(database, OPEN_EDITS))
+
+
+def dying(act: Callable[[], object], after: int) -> bool:
+    """Does something in a process of its own that dies, as by SIGKILL, with the answer to its request of this number.
+    Returns whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        answered, request = 0, Session.request
+
+        def counted(self: Session, *arguments: Any, **how: Any) -> Any:
+            nonlocal answered
+            answer = request(self, *arguments, **how)
+            answered += 1
+            if answered >= after:
+                os._exit(9)
+            return answer
+
+        Session.request = counted  # type: ignore[method-assign]
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+class Office:
+    """An organization at both sides, its contacts loaded."""
+
+    def __init__(self, services: Services, integration: Integration, sandbox: Sandbox, organization: str) -> None:
+        self.services, self.database, self.integration = services, services.database, integration
+        self.sandbox, self.organization = sandbox, organization
+        sync(services, integration, EntityType.CONTACT)
+        self.key: str = one(self.database, "select min(softpro_contact_id) from roi.contacts")
+
+    def sync(self, entity_type: EntityType = EntityType.CONTACT, mode: Mode = Mode.INCREMENTAL) -> None:
+        assert sync(self.services, self.integration, entity_type, mode).succeeded
+
+    def edit_here(self, **columns: Any) -> None:
+        edit_here(self.database, EntityType.CONTACT, self.key, **columns)
+
+    def edit_there(self, **fields: Any) -> None:
+        edit_there(self.sandbox, self.organization, EntityType.CONTACT, self.key, **fields)
+
+    def here(self, *columns: str) -> tuple[Any, ...]:
+        [row] = rows(self.database, "select * from roi.contacts where softpro_contact_id = %s", self.key)
+        return tuple(row[column] for column in columns)
+
+    def there(self, entity_type: EntityType = EntityType.CONTACT) -> dict[str, Json]:
+        return self.sandbox.records(self.organization, entity_type.value)
+
+    def choose(self, **changes: Any) -> None:
+        with self.database.connect() as connection:
+            integration_settings.change(connection, self.integration.id, changes)
+
+    def map_by(self, mappings: Sequence[Mapping]) -> None:
+        with self.database.connect() as connection:
+            repository.replace(connection, self.integration.id, "acme", mappings, "a test")
