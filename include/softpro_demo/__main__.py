@@ -20,11 +20,11 @@ from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
 from softpro.timestamps import format_milliseconds
 from softpro_demo import summary, webhook, write_back
-from softpro_demo.api_client import Failed, Plugin
-from softpro_demo.stack import ADMIN, DidNotStart, Size, Stack
+from softpro_demo.api_client import ApiClient, ApiError
+from softpro_demo.stack import ADMIN, Size, Stack, StartError
 
 ORGANIZATION = "acme-title"
-SYNC_SECONDS = 300
+SYNC_TIMEOUT_SECONDS = 300
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -34,7 +34,7 @@ class Stopped(Exception):
 
 
 def main(
-    leave: Annotated[bool, typer.Option("--exit", help="Stop after the summary.")] = False,
+    exit_after_summary: Annotated[bool, typer.Option("--exit", help="Stop after the summary.")] = False,
     transactions: Annotated[int, typer.Option(min=0, help="Transactions at the sandbox.")] = 3000,
     contacts: Annotated[int, typer.Option(min=0, help="Contacts at the sandbox.")] = 1200,
     home: Annotated[Path, typer.Option(help="Where the demo's data, logs and password stay.")] = STATE_DIRECTORY,
@@ -48,31 +48,31 @@ def main(
         Size(transactions, contacts),
         lambda what: console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  starting {what} …"),
     )
-    ended_well = False
+    succeeded = False
     try:
         stack.start()
-        ended_well = _show(stack)
-        if not leave:
+        succeeded = _show(stack)
+        if not exit_after_summary:
             console.print("\nPress Ctrl-C to stop.")
             while True:
                 stack.require_alive()
                 time.sleep(1)
     except Stopped:
         console.print("\nStopping …")
-        ended_well = ended_well and not leave
-    except (DidNotStart, Failed, SoftProError, OSError) as failed:  # requests' errors are OSErrors
-        console.print(f"[red]The demo fell short:[/] {failed}", soft_wrap=True)
+        succeeded = succeeded and not exit_after_summary
+    except (StartError, ApiError, SoftProError, OSError) as error:  # requests' errors are OSErrors
+        console.print(f"[red]The demo fell short:[/] {error}", soft_wrap=True)
         console.print(f"Logs: {stack.home / 'logs'}")
-        ended_well = False
+        succeeded = False
     finally:
         stack.stop()
-    raise typer.Exit(0 if ended_well else 1)
+    raise typer.Exit(0 if succeeded else 1)
 
 
 def _show(stack: Stack) -> bool:
     """Connects, syncs and sums up. Returns whether all of the sandbox arrived."""
-    api = Plugin(stack.airflow_url, stack.token())
-    _tell_of_earlier_data(stack)
+    api = ApiClient(stack.airflow_url, stack.token())
+    _report_earlier_data(stack)
     since = format_milliseconds(datetime.now(UTC))
     status = api.connect(ORGANIZATION)
     console.print(f"\n{ORGANIZATION} is [green]{status['status']}[/] through OAuth; syncing through Airflow:")
@@ -92,57 +92,57 @@ def _show(stack: Stack) -> bool:
                 label = f"{entity_type.table} {log['status'].lower().replace('_', ' ')}"
                 bars.update(bar, completed=log["recordsFetched"], description=label)
 
-            done = api.wait(status["id"], entity_type.table, log_id, SYNC_SECONDS, show)
+            done = api.wait(status["id"], entity_type.table, log_id, SYNC_TIMEOUT_SECONDS, show)
             log = api.totals(status["id"], entity_type.value, done, since)
             bars.update(bar, total=max(log["recordsFetched"], 1), completed=max(log["recordsFetched"], 1))
-            outcomes.append(summary.judge(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
+            outcomes.append(summary.count_records(stack.database, stack.sandbox["url"], ORGANIZATION, entity_type, log))
     console.print()
     summary.show(console, stack.database, ORGANIZATION, outcomes)
-    arrived = not stack.size.transactions or _by_webhook(stack, api, status["id"])
-    arrived = (not stack.size.contacts or _back(stack)) and arrived
+    arrived = not stack.size.transactions or _show_webhook(stack, api, status["id"])
+    arrived = (not stack.size.contacts or _show_write_back(stack)) and arrived
     console.print(f"\nAirflow   {stack.airflow_url}   user [bold]{ADMIN}[/]   password [bold]{stack.password}[/]")
     console.print(f"Sandbox   {stack.sandbox['url']}")
-    short = [outcome for outcome in outcomes if not outcome.complete]
-    for outcome in short:
+    incomplete = [outcome for outcome in outcomes if not outcome.complete]
+    for outcome in incomplete:
         message = outcome.log["errorMessage"] or f"{outcome.rows} of {outcome.at_vendor} arrived"
         console.print(f"[red]{outcome.entity_type.table} fell short:[/] {message}")
-    return arrived and not short
+    return arrived and not incomplete
 
 
-def _by_webhook(stack: Stack, api: Plugin, integration_id: str) -> bool:
+def _show_webhook(stack: Stack, api: ApiClient, integration_id: str) -> bool:
     """Lets a change at the sandbox come by webhook, and says how long that took. Returns whether it came."""
     [vendor_organization] = stack.sandbox["organizationIds"]
     url = stack.sandbox["url"]
     webhook.register(api, url, integration_id, vendor_organization, stack.webhook_secret)
     try:
-        seconds = webhook.seconds_to_arrive(stack.database, url, ORGANIZATION, vendor_organization)
-    except TimeoutError as late:
-        console.print(f"\n[red]{late}:[/] is the DAG softpro_webhooks paused? It begins some minutes after it is not")
+        seconds = webhook.measure_delay(stack.database, url, ORGANIZATION, vendor_organization)
+    except TimeoutError as error:
+        console.print(f"\n[red]{error}:[/] is the DAG softpro_webhooks paused? It begins some minutes after it is not")
         return False
     console.print(f"\nA change at SoftPro was in roi {seconds:.1f} s later, by webhook")
     return True
 
 
-def _back(stack: Stack) -> bool:
+def _show_write_back(stack: Stack) -> bool:
     """Changes a row of `roi`, says how long the sandbox had to wait for it, and how to try it. Returns whether it
     came."""
     [vendor_organization] = stack.sandbox["organizationIds"]
     try:
-        seconds = write_back.seconds_to_arrive(stack.database, stack.sandbox["url"], ORGANIZATION, vendor_organization)
-    except TimeoutError as late:
-        console.print(f"\n[red]{late}:[/] is the DAG softpro_write_back paused?")
+        seconds = write_back.measure_delay(stack.database, stack.sandbox["url"], ORGANIZATION, vendor_organization)
+    except TimeoutError as error:
+        console.print(f"\n[red]{error}:[/] is the DAG softpro_write_back paused?")
         return False
     console.print(f"A change in roi was at SoftPro {seconds:.1f} s later. Try it:")
     directory = conninfo_to_dict(stack.database.conninfo)["host"]
     console.print(
-        f'  psql "postgresql://postgres@/softpro?host={directory}" -c "{write_back.TRY_IT}"',
+        f'  psql "postgresql://postgres@/softpro?host={directory}" -c "{write_back.EXAMPLE_EDIT}"',
         soft_wrap=True,
         markup=False,
     )
     return True
 
 
-def _tell_of_earlier_data(stack: Stack) -> None:
+def _report_earlier_data(stack: Stack) -> None:
     with stack.database.connect() as connection:
         states = [
             integrations.stream_status(connection, integration, entity_type)

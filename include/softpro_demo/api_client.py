@@ -14,11 +14,11 @@ from softpro_demo import consent
 API = "/api/v1/integrations/softpro"
 
 
-class Failed(Exception):
+class ApiError(Exception):
     """The plugin answered an error; the message is its own."""
 
 
-class Plugin:
+class ApiClient:
     """One signed-in user. The session keeps the cookie that binds connect and callback."""
 
     def __init__(self, airflow_url: str, token: str) -> None:
@@ -28,39 +28,39 @@ class Plugin:
 
     def connect(self, organization_id: str, **choices: str) -> dict[str, Any]:
         """The whole OAuth flow: connect, the consent page (see `consent.give`), callback. Returns the status."""
-        begun = self._call("POST", "/connect", json={"organizationId": organization_id})
-        back = consent.give(begun["data"]["authorizationUrl"], **choices)
-        self.session.get(back, allow_redirects=False, timeout=60).raise_for_status()
+        started = self._call("POST", "/connect", json={"organizationId": organization_id})
+        callback_url = consent.give(started["data"]["authorizationUrl"], **choices)
+        self.session.get(callback_url, allow_redirects=False, timeout=60).raise_for_status()
         status: dict[str, Any] = self.status(organization_id)
         if status["status"] != "CONNECTED":
-            raise Failed(f"{organization_id} is {status['status']}: {status['lastErrorMessage']}")
+            raise ApiError(f"{organization_id} is {status['status']}: {status['lastErrorMessage']}")
         return status
 
     def status(self, organization_id: str) -> dict[str, Any]:
-        answer = self._call("GET", "/status", params={"organizationId": organization_id})
-        data: dict[str, Any] = answer["data"]
+        response = self._call("GET", "/status", params={"organizationId": organization_id})
+        data: dict[str, Any] = response["data"]
         return data
 
     def sync(self, integration_id: str, table: str) -> str:
         """Starts a sync and returns its log's id; where one runs already, the id of that one's."""
         path = f"{self.airflow_url}{API}/sync/{table}"
-        answer = self.session.post(path, params={"wait": 0}, json={"integrationId": integration_id}, timeout=60)
-        body = answer.json()
-        if answer.status_code == 409 and body["error"]["code"] == "SYNC_RUNNING":
+        response = self.session.post(path, params={"wait": 0}, json={"integrationId": integration_id}, timeout=60)
+        body = response.json()
+        if response.status_code == 409 and body["error"]["code"] == "SYNC_RUNNING":
             return str(body["error"]["details"]["logId"])
-        if not answer.ok:
-            raise Failed(body["error"]["message"])
+        if not response.ok:
+            raise ApiError(body["error"]["message"])
         return str(body["data"]["logId"])
 
-    def take_webhooks(self, integration_id: str) -> str:
+    def enable_webhooks(self, integration_id: str) -> str:
         """Lets the integration take webhooks. Returns the address that SoftPro is to send them to."""
         body = {"integrationId": integration_id, "webhooksEnabled": True}
         return str(self._call("PATCH", "/webhooks/config", json=body)["data"]["receiverUrl"])
 
     def logs(self, integration_id: str) -> list[dict[str, Any]]:
         """The newest sync logs, newest first."""
-        answer = self._call("GET", "/sync/logs", params={"integrationId": integration_id, "limit": 200})
-        data: list[dict[str, Any]] = answer["data"]
+        response = self._call("GET", "/sync/logs", params={"integrationId": integration_id, "limit": 200})
+        data: list[dict[str, Any]] = response["data"]
         return data
 
     def wait(
@@ -74,14 +74,14 @@ class Plugin:
         while time.monotonic() < deadline:
             log = next((log for log in self.logs(integration_id) if log["id"] == log_id), None)
             if log is None:
-                raise Failed(f"the sync log {log_id} is not there")
+                raise ApiError(f"the sync log {log_id} is not there")
             show(log)
             if log["status"] == "CANCELLED":
                 log_id = self.sync(integration_id, table)
             elif log["status"] not in ("PENDING", "IN_PROGRESS"):
                 return log_id
             time.sleep(0.5)
-        raise Failed(f"the sync did not end within {seconds:.0f} s")
+        raise ApiError(f"the sync did not end within {seconds:.0f} s")
 
     def totals(self, integration_id: str, entity_type: str, log_id: str, since: str) -> dict[str, Any]:
         """The counts of this run and all others since then, with the newest one's status: the scheduler may have been
@@ -94,8 +94,8 @@ class Plugin:
         return {**logs[0], **{name: sum(log[name] or 0 for log in logs) for name in summed}, "warnings": warnings}
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        answer = self.session.request(method, f"{self.airflow_url}{API}{path}", timeout=60, **options)
-        body: dict[str, Any] = answer.json()
-        if not answer.ok:
-            raise Failed(body["error"]["message"])
+        response = self.session.request(method, f"{self.airflow_url}{API}{path}", timeout=60, **options)
+        body: dict[str, Any] = response.json()
+        if not response.ok:
+            raise ApiError(body["error"]["message"])
         return body

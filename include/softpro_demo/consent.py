@@ -32,11 +32,11 @@ def give(authorization_url: str, decision: str = "allow", **choices: str) -> str
     page.raise_for_status()
     form = _Form()
     form.feed(page.text)
-    answer = requests.post(
+    response = requests.post(
         requests.compat.urljoin(page.url, form.action),
         data={**form.fields, **choices, "decision": decision},
         allow_redirects=False,
         timeout=30,
     )
-    answer.raise_for_status()
-    return answer.headers["Location"]
+    response.raise_for_status()
+    return response.headers["Location"]

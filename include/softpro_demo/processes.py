@@ -16,7 +16,7 @@ from typing import IO
 
 import psutil
 
-PATIENCE_SECONDS = 5
+STOP_TIMEOUT_SECONDS = 5
 
 
 class Processes:
@@ -69,8 +69,8 @@ def reap(children: IO[bytes], postgres: Path) -> None:
     for process in members:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while any(map(_lives, members)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+    while any(map(_is_running, members)) and time.monotonic() < deadline:
         time.sleep(0.05)
     for process in {*members, *_members(sessions)}:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -81,7 +81,7 @@ def reap(children: IO[bytes], postgres: Path) -> None:
         embedded.start(postgres)  # joins it; being the last to leave, this process stops it
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     """Not one that has ended and whose end its parent, which may wait for this process, has not seen yet."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -47,11 +47,11 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """The run ended well, and every record of the sandbox is in roi or in quarantine."""
-        ended_well = self.log["status"] in ("COMPLETED", "PARTIAL_SUCCESS")
-        return ended_well and self.rows + self.quarantined == self.at_vendor
+        finished = self.log["status"] in ("COMPLETED", "PARTIAL_SUCCESS")
+        return finished and self.rows + self.quarantined == self.at_vendor
 
 
-def judge(
+def count_records(
     database: Database, sandbox_url: str, organization_id: str, entity_type: EntityType, log: dict[str, Any]
 ) -> Outcome:
     """Counts both sides: the roi table and the quarantine here, the sandbox's own state there."""

@@ -7,37 +7,37 @@ import time
 import requests
 
 from softpro.db.database import Database
-from softpro_demo.api_client import Plugin
+from softpro_demo.api_client import ApiClient
 
-PATIENCE_SECONDS = 60.0
-LOOK_SECONDS = 0.05
+TIMEOUT_SECONDS = 60.0
+POLL_SECONDS = 0.05
 
 
-def register(api: Plugin, sandbox_url: str, integration_id: str, vendor_organization: str, secret: str) -> None:
+def register(api: ApiClient, sandbox_url: str, integration_id: str, vendor_organization: str, secret: str) -> None:
     """Lets the integration take webhooks, and the sandbox send them. Raises Failed, requests.HTTPError."""
-    answer = requests.put(
+    response = requests.put(
         f"{sandbox_url}/sandbox/webhooks",
         json={
             "organizationId": vendor_organization,
-            "url": api.take_webhooks(integration_id),
+            "url": api.enable_webhooks(integration_id),
             "secret": secret,
         },
         timeout=30,
     )
-    answer.raise_for_status()
+    response.raise_for_status()
 
 
-def seconds_to_arrive(database: Database, sandbox_url: str, organization_id: str, vendor_organization: str) -> float:
+def measure_delay(database: Database, sandbox_url: str, organization_id: str, vendor_organization: str) -> float:
     """Changes a transaction at the sandbox, and waits until the change is in `roi`. Raises TimeoutError."""
-    rows = "select max(softpro_updated_at) as newest from roi.transactions where organization_id = %s"
+    newest = "select max(softpro_updated_at) as newest from roi.transactions where organization_id = %s"
     with database.connect() as connection:
-        before = connection.execute(rows, [organization_id]).fetchone()
-        order = {"organizationId": vendor_organization, "entityType": "TRANSACTION", "count": 1}
-        answer = requests.post(f"{sandbox_url}/sandbox/changes", json=order, timeout=30)
-        answer.raise_for_status()
-        began = time.monotonic()
-        while connection.execute(rows, [organization_id]).fetchone() == before:
-            if time.monotonic() - began > PATIENCE_SECONDS:
-                raise TimeoutError(f"The change was not in roi within {PATIENCE_SECONDS:.0f} s")
-            time.sleep(LOOK_SECONDS)
-    return time.monotonic() - began
+        before = connection.execute(newest, [organization_id]).fetchone()
+        body = {"organizationId": vendor_organization, "entityType": "TRANSACTION", "count": 1}
+        response = requests.post(f"{sandbox_url}/sandbox/changes", json=body, timeout=30)
+        response.raise_for_status()
+        started = time.monotonic()
+        while connection.execute(newest, [organization_id]).fetchone() == before:
+            if time.monotonic() - started > TIMEOUT_SECONDS:
+                raise TimeoutError(f"The change was not in roi within {TIMEOUT_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
+    return time.monotonic() - started

@@ -10,13 +10,13 @@ import requests
 
 from softpro.db.database import Database
 
-PATIENCE_SECONDS = 60.0
-LOOK_SECONDS = 0.1
+TIMEOUT_SECONDS = 60.0
+POLL_SECONDS = 0.1
 
-TRY_IT = "update roi.contacts set notes = 'From me' where id = (select id from roi.contacts order by id limit 1)"
+EXAMPLE_EDIT = "update roi.contacts set notes = 'From me' where id = (select id from roi.contacts order by id limit 1)"
 
 
-def seconds_to_arrive(database: Database, sandbox_url: str, organization_id: str, vendor_organization: str) -> float:
+def measure_delay(database: Database, sandbox_url: str, organization_id: str, vendor_organization: str) -> float:
     """Changes a contact in `roi`, and waits until the sandbox holds the change. Raises TimeoutError."""
     notes = f"Changed in ROI Systems by the demo {uuid4()}"
     with database.connect() as connection:
@@ -34,21 +34,21 @@ def seconds_to_arrive(database: Database, sandbox_url: str, organization_id: str
             {"notes": notes, "organization": organization_id},
         ).fetchone()
     assert row is not None
-    began = time.monotonic()
+    started = time.monotonic()
     while _notes(sandbox_url, vendor_organization, row["softpro_contact_id"]) != notes:
-        if time.monotonic() - began > PATIENCE_SECONDS:
-            raise TimeoutError(f"The change was not at SoftPro within {PATIENCE_SECONDS:.0f} s")
-        time.sleep(LOOK_SECONDS)
-    return time.monotonic() - began
+        if time.monotonic() - started > TIMEOUT_SECONDS:
+            raise TimeoutError(f"The change was not at SoftPro within {TIMEOUT_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+    return time.monotonic() - started
 
 
 def _notes(sandbox_url: str, vendor_organization: str, contact_id: str) -> str | None:
     """What the sandbox holds."""
-    answer = requests.get(
+    response = requests.get(
         f"{sandbox_url}/sandbox/export",
         params={"organizationId": vendor_organization, "entityType": "CONTACT"},
         timeout=30,
     )
-    answer.raise_for_status()
-    records = map(json.loads, answer.text.splitlines())
+    response.raise_for_status()
+    records = map(json.loads, response.text.splitlines())
     return next((record.get("notes") for record in records if record["contactId"] == contact_id), None)

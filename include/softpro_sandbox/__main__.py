@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from softpro_sandbox.server import bind, serve, stop_on_signals
-from softpro_sandbox.state import Setup, make_world
+from softpro_sandbox.state import Setup, create_state
 from softpro_sandbox.switches import Switches, parse_settings
 
 _SWITCHES = "\n\n".join(
@@ -44,10 +44,10 @@ def run(
     When it accepts connections it prints one line of JSON with its addresses on standard output; everything else
     goes to standard error. GET and PATCH /sandbox/settings show and set the switches while it runs.
     """
-    named = {"rateLimit": rate_limit, "lag": lag}
+    options = {"rateLimit": rate_limit, "lag": lag}
     try:
         switches = Switches().changed(
-            {**parse_settings(settings or []), **{name: value for name, value in named.items() if value is not None}}
+            {**parse_settings(settings or []), **{name: value for name, value in options.items() if value is not None}}
         )
     except ValidationError as error:
         problems = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
@@ -56,14 +56,14 @@ def run(
         raise typer.BadParameter(str(error), param_hint="--set") from None
     stop_on_signals()
     try:
-        bound = bind(host, port)
+        listener = bind(host, port)
     except OSError as error:
         print(f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port.", file=sys.stderr)
         raise typer.Exit(1) from None
     setup = Setup(
         seed, organizations, transactions, contacts, client_id, client_secret, tuple(redirect_uri or ()), switches
     )
-    serve(make_world(setup, time.time), bound)
+    serve(create_state(setup, time.time), listener)
 
 
 if __name__ == "__main__":

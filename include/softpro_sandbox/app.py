@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from softpro_sandbox import errors
 from softpro_sandbox.connection_faults import Reset, raise_reset
-from softpro_sandbox.middleware import API_BASE, Gate, Outermost
+from softpro_sandbox.middleware import API_BASE, ApiMiddleware, OutermostMiddleware
 from softpro_sandbox.oauth import routes as oauth
 from softpro_sandbox.openapi import DESCRIPTION, describe
 from softpro_sandbox.routes import (
@@ -22,10 +22,10 @@ from softpro_sandbox.routes import (
     statuses,
     transactions,
 )
-from softpro_sandbox.state import World
+from softpro_sandbox.state import SandboxState
 
 
-def create_app(world: World, reset: Reset = raise_reset) -> FastAPI:
+def create_app(state: SandboxState, reset: Reset = raise_reset) -> FastAPI:
     """The sandbox as an ASGI application over a world; `reset` breaks the connection of a request."""
     app = FastAPI(
         title="SoftPro 360 sandbox",
@@ -36,9 +36,9 @@ def create_app(world: World, reset: Reset = raise_reset) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.world = world
+    app.state.sandbox = state
     app.state.reset = reset
-    errors.install(app, world.time)
+    errors.install(app, state.time)
     for resource in (profile, transactions, parties, properties, documents, contacts, statuses, deletions):
         app.include_router(resource.router, prefix=API_BASE)
     for other in (oauth, control, monitoring, home):
@@ -50,6 +50,6 @@ def create_app(world: World, reset: Reset = raise_reset) -> FastAPI:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.add_middleware(Gate, world=world, reset=reset)
-    app.add_middleware(Outermost, world=world)
+    app.add_middleware(ApiMiddleware, state=state, reset=reset)
+    app.add_middleware(OutermostMiddleware, state=state)
     return app

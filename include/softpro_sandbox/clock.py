@@ -17,7 +17,7 @@ _YEARS_MS = range(-62_135_596_800_000, 253_402_300_800_000)
 """The years 1 to 9999, which is what a timestamp can be written for."""
 
 
-def to_ms(clock: Clock) -> int:
+def now_ms(clock: Clock) -> int:
     """The clock's time in whole milliseconds."""
     return int(clock() * 1000)
 

@@ -24,35 +24,35 @@ async def drip(app: ASGIApp, seconds: float, scope: Scope, receive: Receive, sen
 
     It ends when the client goes away, or nobody could wait for the rest.
     """
-    leaving: asyncio.Task[None] | None = None
+    disconnect: asyncio.Task[None] | None = None
 
-    async def slowly(message: Message) -> None:
-        nonlocal leaving
+    async def send_slowly(message: Message) -> None:
+        nonlocal disconnect
         if message["type"] != "http.response.body":
             await send(message)
             return
-        leaving = leaving or asyncio.create_task(_gone(receive))
+        disconnect = disconnect or asyncio.create_task(_wait_for_disconnect(receive))
         for byte in message.get("body", b""):
-            if not leaving.done():
-                await asyncio.wait([leaving], timeout=seconds)
+            if not disconnect.done():
+                await asyncio.wait([disconnect], timeout=seconds)
                 await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
         if not message.get("more_body", False):
             await send({"type": "http.response.body"})
 
     try:
-        await app(scope, receive, slowly)
+        await app(scope, receive, send_slowly)
     finally:
-        if leaving is not None:
-            leaving.cancel()
+        if disconnect is not None:
+            disconnect.cancel()
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     """Return when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         continue
 
 
-class LostAnswer(Response):
+class ResetResponse(Response):
     """Instead of an answer, a reset connection."""
 
     def __init__(self, reset: Reset) -> None:
@@ -95,4 +95,4 @@ class Connections:
             linger = struct.pack("ii", 1, 0)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             transport.abort()  # type: ignore[attr-defined]
-        await _gone(receive)
+        await _wait_for_disconnect(receive)

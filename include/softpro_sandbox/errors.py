@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from softpro_sandbox.clock import Clock, iso, to_ms
+from softpro_sandbox.clock import Clock, iso, now_ms
 
 CODES = {
     400: "VALIDATION_ERROR",
@@ -59,7 +59,7 @@ def error_response(error: ApiError, clock: Clock) -> Response:
     body = {
         "success": False,
         "error": {"code": code_of(error.status), "message": error.message, "details": error.details},
-        "meta": {"timestamp": iso(to_ms(clock)), "requestId": f"req_{uuid.uuid4().hex}"},
+        "meta": {"timestamp": iso(now_ms(clock)), "requestId": f"req_{uuid.uuid4().hex}"},
     }
     return Response(msgspec.json.encode(body), error.status, error.headers, "application/json")
 

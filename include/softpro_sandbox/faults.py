@@ -24,14 +24,14 @@ WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 @dataclass(frozen=True)
-class Plan:
+class FaultPlan:
     """What will happen to a request: seconds it waits first, and a fault or none."""
 
     delay: float
     fault: Fault | None
 
 
-def shares(switches: Switches) -> dict[Fault, float]:
+def fault_shares(switches: Switches) -> dict[Fault, float]:
     """The share of each fault, in the order they are drawn."""
     return {
         "error500": switches.error500,
@@ -47,7 +47,7 @@ def shares(switches: Switches) -> dict[Fault, float]:
     }
 
 
-def pick(point: float, weights: Mapping[Fault, float]) -> Fault | None:
+def pick_fault(point: float, weights: Mapping[Fault, float]) -> Fault | None:
     """The fault whose stretch of [0, 1) holds `point`; shares that add up to more than 1 leave none for the last."""
     edge = 0.0
     for fault, share in weights.items():
@@ -57,10 +57,10 @@ def pick(point: float, weights: Mapping[Fault, float]) -> Fault | None:
     return None
 
 
-def plan(draws: random.Random, switches: Switches, method: str) -> Plan:
+def draw_fault(draws: random.Random, switches: Switches, method: str) -> FaultPlan:
     """Draw a request's fate. Always two draws, so that one switch does not shift the fate of later requests."""
     slow, point = draws.random(), draws.random()
-    fault = pick(point, shares(switches))
+    fault = pick_fault(point, fault_shares(switches))
     if fault == "lostWrite" and method not in WRITES:
         fault = None
-    return Plan(switches.slow_seconds if slow < switches.slow else 0.0, fault)
+    return FaultPlan(switches.slow_seconds if slow < switches.slow else 0.0, fault)

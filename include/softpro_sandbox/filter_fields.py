@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 
-class TransactionFacets(msgspec.Struct, rename="camel"):
+class TransactionFilterFields(msgspec.Struct, rename="camel"):
     """The fields of a transaction that lists filter and sort by."""
 
     order_number: Any = None
@@ -28,7 +28,7 @@ class TransactionFacets(msgspec.Struct, rename="camel"):
         return text(self.actual_closing_date) or text(self.estimated_closing_date)
 
 
-class ContactFacets(msgspec.Struct, rename="camel"):
+class ContactFilterFields(msgspec.Struct, rename="camel"):
     """The fields of a contact that lists filter and sort by."""
 
     contact_type: Any = None
@@ -44,7 +44,7 @@ class ContactFacets(msgspec.Struct, rename="camel"):
     created_at: Any = None
 
 
-class DocumentFacets(msgspec.Struct, rename="camel"):
+class DocumentFilterFields(msgspec.Struct, rename="camel"):
     """The fields of a document that its list filters by."""
 
     document_type: Any = None
@@ -52,28 +52,28 @@ class DocumentFacets(msgspec.Struct, rename="camel"):
     uploaded_at: Any = None
 
 
-_TRANSACTION = msgspec.json.Decoder(TransactionFacets)
-_CONTACT = msgspec.json.Decoder(ContactFacets)
-_DOCUMENT = msgspec.json.Decoder(DocumentFacets)
+_TRANSACTION = msgspec.json.Decoder(TransactionFilterFields)
+_CONTACT = msgspec.json.Decoder(ContactFilterFields)
+_DOCUMENT = msgspec.json.Decoder(DocumentFilterFields)
 
 
-def transaction_facets(body: bytes) -> TransactionFacets:
+def decode_transaction(body: bytes) -> TransactionFilterFields:
     """A transaction's facets; none for a raw record that the decoder cannot read."""
     try:
         return _TRANSACTION.decode(body)
     except msgspec.DecodeError:
-        return TransactionFacets()
+        return TransactionFilterFields()
 
 
-def contact_facets(body: bytes) -> ContactFacets:
+def decode_contact(body: bytes) -> ContactFilterFields:
     """A contact's facets; none for a raw record that the decoder cannot read."""
     try:
         return _CONTACT.decode(body)
     except msgspec.DecodeError:
-        return ContactFacets()
+        return ContactFilterFields()
 
 
-def document_facets(body: bytes) -> DocumentFacets:
+def decode_document(body: bytes) -> DocumentFilterFields:
     """A document's facets."""
     return _DOCUMENT.decode(body)
 
@@ -83,18 +83,18 @@ def text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def inside(value: Any, name: str) -> str | None:
+def nested_text(value: Any, name: str) -> str | None:
     """A text inside an object, if both are what they should be."""
     return text(value.get(name)) if isinstance(value, dict) else None
 
 
-def party_names(facets: TransactionFacets) -> list[str]:
+def party_names(fields: TransactionFilterFields) -> list[str]:
     """The names of everybody on an order."""
-    parties = [facets.title_company]
-    for several in (facets.buyer, facets.seller, facets.lender):
+    parties = [fields.title_company]
+    for several in (fields.buyer, fields.seller, fields.lender):
         parties += several if isinstance(several, list) else []
-    officer = [inside(facets.escrow_officer, "firstName"), inside(facets.escrow_officer, "lastName")]
-    names = [inside(party, "entityName") for party in parties] + [joined(*officer)]
+    officer = [nested_text(fields.escrow_officer, "firstName"), nested_text(fields.escrow_officer, "lastName")]
+    names = [nested_text(party, "entityName") for party in parties] + [join_text(*officer)]
     return [name for name in names if name]
 
 
@@ -102,11 +102,11 @@ def address_line(address: Any) -> str:
     """An address in one line, as people search for it."""
     if not isinstance(address, dict):
         return ""
-    return joined(
+    return join_text(
         *(text(address.get(name)) for name in ("streetAddress", "streetAddress2", "city", "state", "zipCode"))
     )
 
 
-def joined(*parts: str | None) -> str:
+def join_text(*parts: str | None) -> str:
     """The parts there are, with spaces between."""
     return " ".join(part for part in parts if part)

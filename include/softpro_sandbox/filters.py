@@ -5,36 +5,36 @@ from typing import TypeVar
 
 from softpro_sandbox.clock import iso, parse_ms
 from softpro_sandbox.filter_fields import (
-    ContactFacets,
-    TransactionFacets,
+    ContactFilterFields,
+    TransactionFilterFields,
     address_line,
-    contact_facets,
-    document_facets,
-    inside,
-    joined,
+    decode_contact,
+    decode_document,
+    decode_transaction,
+    join_text,
+    nested_text,
     party_names,
     text,
-    transaction_facets,
 )
 from softpro_sandbox.query_params import ContactQuery, DocumentQuery, ListQuery, TransactionQuery
 from softpro_sandbox.record_store import BY_ID, BY_UPDATED, Order, Predicate, Selection, SortValue
 from softpro_sandbox.switches import Switches
 
-Facets = TypeVar("Facets")
-Check = Callable[[Facets], bool]
+Fields = TypeVar("Fields")
+Check = Callable[[Fields], bool]
 
 _TRANSACTION_SORTS: dict[str, SortValue | None] = {
     "updatedAt": None,
-    "openedDate": lambda body: text(transaction_facets(body).opened_date),
-    "closingDate": lambda body: transaction_facets(body).closing_date,
-    "orderNumber": lambda body: text(transaction_facets(body).order_number),
+    "openedDate": lambda body: text(decode_transaction(body).opened_date),
+    "closingDate": lambda body: decode_transaction(body).closing_date,
+    "orderNumber": lambda body: text(decode_transaction(body).order_number),
 }
 _CONTACT_SORTS: dict[str, SortValue | None] = {
     "updatedAt": None,
-    "lastName": lambda body: _folded(contact_facets(body).last_name),
-    "firstName": lambda body: _folded(contact_facets(body).first_name),
-    "company": lambda body: _folded(contact_facets(body).company),
-    "createdAt": lambda body: text(contact_facets(body).created_at),
+    "lastName": lambda body: _folded(decode_contact(body).last_name),
+    "firstName": lambda body: _folded(decode_contact(body).first_name),
+    "company": lambda body: _folded(decode_contact(body).company),
+    "createdAt": lambda body: text(decode_contact(body).created_at),
 }
 
 
@@ -45,8 +45,8 @@ def select_transactions(query: TransactionQuery, switches: Switches) -> Selectio
     if checks:
 
         def predicate(body: bytes) -> bool:
-            facets = transaction_facets(body)
-            return all(check(facets) for check in checks)
+            fields = decode_transaction(body)
+            return all(check(fields) for check in checks)
 
     return _selection(query, switches, predicate, _TRANSACTION_SORTS, query.sort_by)
 
@@ -58,76 +58,76 @@ def select_contacts(query: ContactQuery, switches: Switches) -> Selection:
     if checks:
 
         def predicate(body: bytes) -> bool:
-            facets = contact_facets(body)
-            return all(check(facets) for check in checks)
+            fields = decode_contact(body)
+            return all(check(fields) for check in checks)
 
     return _selection(query, switches, predicate, _CONTACT_SORTS, query.sort_by)
 
 
-def transaction_checks(query: TransactionQuery) -> list[Check[TransactionFacets]]:
+def transaction_checks(query: TransactionQuery) -> list[Check[TransactionFilterFields]]:
     """One check for each filter the query sets."""
-    checks: list[Check[TransactionFacets]] = []
+    checks: list[Check[TransactionFilterFields]] = []
     if query.status:
         statuses = _listed(query.status)
-        checks.append(lambda facets: text(facets.status) in statuses)
+        checks.append(lambda fields: text(fields.status) in statuses)
     if query.order_type:
         types = _listed(query.order_type)
-        checks.append(lambda facets: text(facets.order_type) in types)
+        checks.append(lambda fields: text(fields.order_type) in types)
     if query.opened_date_from or query.opened_date_to:
         opened = _between(query.opened_date_from, query.opened_date_to)
-        checks.append(lambda facets: opened(text(facets.opened_date)))
+        checks.append(lambda fields: opened(text(fields.opened_date)))
     if query.closing_date_from or query.closing_date_to:
         closing = _between(query.closing_date_from, query.closing_date_to)
-        checks.append(lambda facets: closing(facets.closing_date))
+        checks.append(lambda fields: closing(fields.closing_date))
     if query.property_state:
         state = query.property_state.casefold()
-        checks.append(lambda facets: _folded(inside(facets.property_address, "state")) == state)
+        checks.append(lambda fields: _folded(nested_text(fields.property_address, "state")) == state)
     if query.property_city:
         city = query.property_city.casefold()
-        checks.append(lambda facets: _folded(inside(facets.property_address, "city")) == city)
+        checks.append(lambda fields: _folded(nested_text(fields.property_address, "city")) == city)
     if query.escrow_officer_id:
         officer = query.escrow_officer_id
-        checks.append(lambda facets: inside(facets.escrow_officer, "contactId") == officer)
+        checks.append(lambda fields: nested_text(fields.escrow_officer, "contactId") == officer)
     if query.search:
         wanted = query.search
         checks.append(
-            lambda facets: _finds(
+            lambda fields: _finds(
                 wanted,
-                [text(facets.order_number) or "", address_line(facets.property_address), *party_names(facets)],
-                facets.custom_fields,
+                [text(fields.order_number) or "", address_line(fields.property_address), *party_names(fields)],
+                fields.custom_fields,
             )
         )
     return checks
 
 
-def contact_checks(query: ContactQuery) -> list[Check[ContactFacets]]:
+def contact_checks(query: ContactQuery) -> list[Check[ContactFilterFields]]:
     """One check for each filter the query sets."""
-    checks: list[Check[ContactFacets]] = []
+    checks: list[Check[ContactFilterFields]] = []
     if query.contact_type:
         types = _listed(query.contact_type)
-        checks.append(lambda facets: text(facets.contact_type) in types)
+        checks.append(lambda fields: text(fields.contact_type) in types)
     if query.company:
         company = query.company.casefold()
-        checks.append(lambda facets: company in (_folded(facets.company) or ""))
+        checks.append(lambda fields: company in (_folded(fields.company) or ""))
     if query.state:
         state = query.state.casefold()
-        checks.append(lambda facets: _folded(inside(facets.address, "state")) == state)
+        checks.append(lambda fields: _folded(nested_text(fields.address, "state")) == state)
     if query.city:
         city = query.city.casefold()
-        checks.append(lambda facets: _folded(inside(facets.address, "city")) == city)
+        checks.append(lambda fields: _folded(nested_text(fields.address, "city")) == city)
     if query.search:
         wanted = query.search
         checks.append(
-            lambda facets: _finds(
+            lambda fields: _finds(
                 wanted,
                 [
-                    joined(text(facets.first_name), text(facets.last_name)),
-                    joined(text(facets.first_name), text(facets.middle_name), text(facets.last_name)),
-                    text(facets.email) or "",
-                    text(facets.phone) or "",
-                    text(facets.mobile_phone) or "",
+                    join_text(text(fields.first_name), text(fields.last_name)),
+                    join_text(text(fields.first_name), text(fields.middle_name), text(fields.last_name)),
+                    text(fields.email) or "",
+                    text(fields.phone) or "",
+                    text(fields.mobile_phone) or "",
                 ],
-                facets.custom_fields,
+                fields.custom_fields,
             )
         )
     return checks
@@ -141,11 +141,11 @@ def document_predicate(query: DocumentQuery) -> Predicate:
     uploaded = _between(query.uploaded_date_from, query.uploaded_date_to)
 
     def predicate(body: bytes) -> bool:
-        facets = document_facets(body)
+        fields = decode_document(body)
         return (
-            (types is None or text(facets.document_type) in types)
-            and (statuses is None or text(facets.status) in statuses)
-            and (not dated or uploaded(text(facets.uploaded_at)))
+            (types is None or text(fields.document_type) in types)
+            and (statuses is None or text(fields.status) in statuses)
+            and (not dated or uploaded(text(fields.uploaded_at)))
         )
 
     return predicate
@@ -185,7 +185,7 @@ def _between(first: str | None, last: str | None) -> Callable[[str | None], bool
 
 def _finds(wanted: str, texts: list[str], custom_fields: object) -> bool:
     folded = wanted.casefold()
-    return any(folded in text.casefold() for text in texts) or inside(custom_fields, "roiSystemsId") == wanted
+    return any(folded in text.casefold() for text in texts) or nested_text(custom_fields, "roiSystemsId") == wanted
 
 
 def _folded(value: object) -> str | None:

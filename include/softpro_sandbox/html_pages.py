@@ -20,6 +20,6 @@ _HEADERS = {
 }
 
 
-def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+def render_page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page rendered from a template with these values."""
     return HTMLResponse(_TEMPLATES.get_template(template).render(**values), status, _HEADERS)

@@ -8,14 +8,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from softpro_sandbox.clock import http_date, to_ms
-from softpro_sandbox.connection_faults import LostAnswer, Reset, drip
+from softpro_sandbox.clock import http_date, now_ms
+from softpro_sandbox.connection_faults import Reset, ResetResponse, drip
 from softpro_sandbox.errors import ApiError, error_response
-from softpro_sandbox.faults import Fault, plan
+from softpro_sandbox.faults import Fault, draw_fault
 from softpro_sandbox.oauth.grants import Grant
-from softpro_sandbox.rate_limit import Allowance, count, headers
-from softpro_sandbox.state import World
-from softpro_sandbox.stats import Arrival, kind_of
+from softpro_sandbox.rate_limit import Allowance, count_request, rate_limit_headers
+from softpro_sandbox.state import SandboxState
+from softpro_sandbox.stats import RecordedCall, call_name
 
 API_BASE = "/api/v1"
 _LOG = logging.getLogger(__name__)
@@ -23,16 +23,16 @@ _PROXY_PAGE = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
-_SPOILED = frozenset({"emptyBody", "truncatedBody", "lostWrite", "wrongJson"})
-_OTHER_SHAPES = (b"[1,2,3]", b'"ok"', b'{"result":{"ok":true}}', b"null", b"42")
+_SPOILED_RESPONSES = frozenset({"emptyBody", "truncatedBody", "lostWrite", "wrongJson"})
+_WRONG_SHAPES = (b"[1,2,3]", b'"ok"', b'{"result":{"ok":true}}', b"null", b"42")
 
 
-class Gate:
+class ApiMiddleware:
     """ASGI middleware for everything below the API's base; other paths pass untouched."""
 
-    def __init__(self, app: ASGIApp, world: World, reset: Reset) -> None:
+    def __init__(self, app: ASGIApp, state: SandboxState, reset: Reset) -> None:
         self.app = app
-        self.world = world
+        self.state = state
         self.reset = reset
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,68 +40,68 @@ class Gate:
         if scope["type"] != "http" or not scope["path"].startswith(f"{API_BASE}/"):
             await self.app(scope, receive, send)
             return
-        if self.world.switches.transit_seconds:
-            await asyncio.sleep(self.world.switches.transit_seconds * self.world.transit_draws.random())
+        if self.state.switches.transit_seconds:
+            await asyncio.sleep(self.state.switches.transit_seconds * self.state.transit_draws.random())
         grant = self._grant(scope)
-        send = self._counted(scope, grant, send)
+        send = self._record_call(scope, grant, send)
         if grant is None:
-            self.world.stats.unauthenticated += 1
+            self.state.stats.unauthenticated += 1
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             error = ApiError(401, "The access token is missing, unknown, expired or revoked.", headers=challenge)
-            await error_response(error, self.world.time)(scope, receive, send)
+            await error_response(error, self.state.time)(scope, receive, send)
             return
         scope.setdefault("state", {})["grant"] = grant
-        self.world.stats.by_organization[grant.organization_id] += 1
-        allowance = count(grant.window, self.world.clock(), self.world.switches.rate_limit)
-        await self._pass(scope, receive, _with_headers(send, headers(allowance)), allowance)
+        self.state.stats.by_organization[grant.organization_id] += 1
+        allowance = count_request(grant.window, self.state.clock(), self.state.switches.rate_limit)
+        await self._handle_counted(scope, receive, _with_headers(send, rate_limit_headers(allowance)), allowance)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, allowance: Allowance) -> None:
+    async def _handle_counted(self, scope: Scope, receive: Receive, send: Send, allowance: Allowance) -> None:
         """Carry out a counted request, unless the limit or a fault is against it."""
         if allowance.retry_after is not None:
-            self.world.stats.rate_limited += 1
+            self.state.stats.rate_limited += 1
             error = ApiError(429, f"More than {allowance.limit} requests in 60 s.")
-            await error_response(error, self.world.time)(scope, receive, send)
+            await error_response(error, self.state.time)(scope, receive, send)
             return
-        fate = plan(self.world.fault_draws, self.world.switches, scope["method"])
-        if fate.delay:
-            self.world.stats.faults["slow"] += 1
-            await asyncio.sleep(fate.delay)
-        if fate.fault is None:
+        fault_plan = draw_fault(self.state.fault_draws, self.state.switches, scope["method"])
+        if fault_plan.delay:
+            self.state.stats.faults["slow"] += 1
+            await asyncio.sleep(fault_plan.delay)
+        if fault_plan.fault is None:
             await self.app(scope, receive, send)
             return
-        self.world.stats.faults[fate.fault] += 1
-        if fate.fault == "dripBody":
-            await drip(self.app, self.world.switches.drip_seconds, scope, receive, send)
-        elif fate.fault in _SPOILED:
-            await self._spoil(fate.fault, scope, receive, send)
+        self.state.stats.faults[fault_plan.fault] += 1
+        if fault_plan.fault == "dripBody":
+            await drip(self.app, self.state.switches.drip_seconds, scope, receive, send)
+        elif fault_plan.fault in _SPOILED_RESPONSES:
+            await self._spoil_response(fault_plan.fault, scope, receive, send)
         else:
-            await self._instead(fate.fault)(scope, receive, send)
+            await self._fault_response(fault_plan.fault)(scope, receive, send)
 
-    def _instead(self, fault: Fault) -> Response:
+    def _fault_response(self, fault: Fault) -> Response:
         """The answer of a request that is not carried out."""
         if fault == "resetConnection":
-            return LostAnswer(self.reset)
+            return ResetResponse(self.reset)
         if fault == "proxyHtml":
             return HTMLResponse(_PROXY_PAGE, 502)
         if fault == "error429":
             error = ApiError(429, "The vendor is busy.", headers={"Retry-After": "1"})
         else:
             error = ApiError(int(fault.removeprefix("error")), "The vendor is unwell.")
-        return error_response(error, self.world.time)
+        return error_response(error, self.state.time)
 
-    async def _spoil(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _spoil_response(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry the request out, then keep the answer back, or part of it."""
         messages: list[Message] = []
 
-        async def keep(message: Message) -> None:
+        async def collect(message: Message) -> None:
             messages.append(message)
 
-        await self.app(scope, receive, keep)
+        await self.app(scope, receive, collect)
         if fault == "lostWrite":
             await self.reset(scope, receive)
             return
         if fault == "wrongJson":
-            shape = _OTHER_SHAPES[(self.world.stats.faults[fault] - 1) % len(_OTHER_SHAPES)]
+            shape = _WRONG_SHAPES[(self.state.stats.faults[fault] - 1) % len(_WRONG_SHAPES)]
             await Response(shape, media_type="application/json")(scope, receive, send)
             return
         body = b"".join(message.get("body", b"") for message in messages[1:])
@@ -113,30 +113,30 @@ class Gate:
 
     def _grant(self, scope: Scope) -> Grant | None:
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        return self.world.grants.holder(token.strip(), self.world.clock()) if scheme.lower() == "bearer" else None
+        return self.state.grants.find_grant(token.strip(), self.state.clock()) if scheme.lower() == "bearer" else None
 
-    def _counted(self, scope: Scope, grant: Grant | None, send: Send) -> Send:
+    def _record_call(self, scope: Scope, grant: Grant | None, send: Send) -> Send:
         """Count a call as it arrives; `send` that notes its status."""
-        kind = kind_of(scope["method"], scope["path"].removeprefix(API_BASE))
-        arrival = Arrival(self.world.clock(), grant.organization_id if grant else None, kind)
-        self.world.stats.arrivals.append(arrival)
+        name = call_name(scope["method"], scope["path"].removeprefix(API_BASE))
+        call = RecordedCall(self.state.clock(), grant.organization_id if grant else None, name)
+        self.state.stats.calls.append(call)
         if grant is not None:
-            self.world.stats.requests[kind] += 1
+            self.state.stats.requests[name] += 1
 
-        async def noting(message: Message) -> None:
+        async def record_status(message: Message) -> None:
             if message["type"] == "http.response.start":
-                arrival.status = message["status"]
+                call.status = message["status"]
             await send(message)
 
-        return noting
+        return record_status
 
 
-class Outermost:
+class OutermostMiddleware:
     """ASGI middleware around everything: the vendor's `Date`, a count of statuses, 500 for the sandbox's own bugs."""
 
-    def __init__(self, app: ASGIApp, world: World) -> None:
+    def __init__(self, app: ASGIApp, state: SandboxState) -> None:
         self.app = app
-        self.world = world
+        self.state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, adding to the answer's start."""
@@ -144,14 +144,14 @@ class Outermost:
             await self.app(scope, receive, send)
             return
 
-        async def stamped(message: Message) -> None:
+        async def send_with_date(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["date"] = http_date(to_ms(self.world.time))
-                self.world.stats.statuses[str(message["status"])] += 1
+                MutableHeaders(scope=message)["date"] = http_date(now_ms(self.state.time))
+                self.state.stats.statuses[str(message["status"])] += 1
             await send(message)
 
         try:
-            await self.app(scope, receive, stamped)
+            await self.app(scope, receive, send_with_date)
         except ConnectionResetError:
             raise
         except ClientDisconnect:
@@ -159,17 +159,17 @@ class Outermost:
         except Exception:  # noqa: BLE001 - a bug is answered in the envelope too, and logged with its traceback
             _LOG.exception("%s %s failed", scope["method"], scope["path"])
             error = ApiError(500, "The sandbox has a bug; its standard error tells which.")
-            await error_response(error, self.world.time)(scope, receive, stamped)
+            await error_response(error, self.state.time)(scope, receive, send_with_date)
 
 
 def _with_headers(send: Send, added: dict[str, str]) -> Send:
     """`send` that adds headers to the answer's start, save those the answer has."""
 
-    async def wrapped(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            held = MutableHeaders(scope=message)
+            existing = MutableHeaders(scope=message)
             for name, value in added.items():
-                held.setdefault(name, value)
+                existing.setdefault(name, value)
         await send(message)
 
-    return wrapped
+    return send_with_headers

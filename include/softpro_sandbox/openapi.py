@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from softpro_sandbox.response_models import ErrorAnswer
-from softpro_sandbox.routes.dependencies import error_schema
+from softpro_sandbox.response_models import ErrorResponse
+from softpro_sandbox.routes.dependencies import error_response_schema
 
 DESCRIPTION = """\
 A local SoftPro 360: OAuth 2.0, profile, transactions with their parties, property and documents, contacts and
@@ -28,12 +28,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
     schemas: dict[str, Any] = schema["components"]["schemas"]
-    shape = ErrorAnswer.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= shape.pop("$defs") | {ErrorAnswer.__name__: shape}
+    shape = ErrorResponse.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= shape.pop("$defs") | {ErrorResponse.__name__: shape}
     for path in schema["paths"].values():
         for operation in path.values():
             if operation["responses"].pop("422", None) is not None and "400" not in operation["responses"]:
-                operation["responses"]["400"] = error_schema("VALIDATION_ERROR")
+                operation["responses"]["400"] = error_response_schema("VALIDATION_ERROR")
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return schema

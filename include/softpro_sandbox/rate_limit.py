@@ -25,7 +25,7 @@ class Window:
     busiest: int = 0
 
 
-def count(window: Window, now: float, limit: int) -> Allowance:
+def count_request(window: Window, now: float, limit: int) -> Allowance:
     """Count a request at `now` (seconds) and say whether it may pass.
 
     Waiting `retry_after` whole seconds suffices if no other request is made meanwhile.
@@ -44,7 +44,7 @@ def count(window: Window, now: float, limit: int) -> Allowance:
     return Allowance(limit, limit - used, None)
 
 
-def headers(allowance: Allowance) -> dict[str, str]:
+def rate_limit_headers(allowance: Allowance) -> dict[str, str]:
     """The headers that tell a grant where it stands."""
     told = {"X-RateLimit-Limit": str(allowance.limit), "X-RateLimit-Remaining": str(allowance.remaining)}
     if allowance.retry_after is not None:

@@ -12,8 +12,8 @@ Key = tuple[int, str]
 Predicate = Callable[[bytes], bool]
 SortValue = Callable[[bytes], str | None]
 
-_FEW = 64
-_KEPT_SELECTIONS = 8
+_RESORT_ABOVE = 64
+_MAX_CACHED_SELECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,123 +67,123 @@ class Page:
 
 
 @dataclass
-class Catalogue:
+class RecordStore:
     """Records by id: the true version of each, and the one that readers see while a change has not surfaced.
 
     Times are milliseconds. `settle` must be told the time before anything is read.
     """
 
-    true: dict[str, Version] = field(default_factory=dict)
-    shown: dict[str, Version] = field(default_factory=dict)
+    latest: dict[str, Version] = field(default_factory=dict)
+    visible: dict[str, Version] = field(default_factory=dict)
     raw: set[str] = field(default_factory=set)
     _keys: list[Key] = field(default_factory=list)
     _pending: list[tuple[float, int, str, Version]] = field(default_factory=list)
     _count: int = 0
-    _remembered: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
+    _cached_selections: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
 
     def fill(self, records: Iterable[tuple[str, int, bytes]]) -> None:
         """Put in (id, updatedAt, bytes) that were always there: visible at once."""
         for record_id, updated_ms, body in records:
-            self.true[record_id] = self.shown[record_id] = self._version(updated_ms, body)
-        self._keys = sorted((version.updated_ms, record_id) for record_id, version in self.shown.items())
-        self._remembered.clear()
+            self.latest[record_id] = self.visible[record_id] = self._version(updated_ms, body)
+        self._keys = sorted((version.updated_ms, record_id) for record_id, version in self.visible.items())
+        self._cached_selections.clear()
 
-    def put(self, changes: Sequence[tuple[str, int, bytes]], surfaces: Sequence[float]) -> list[Version]:
+    def put(self, changes: Sequence[tuple[str, int, bytes]], surface_times: Sequence[float]) -> list[Version]:
         """Write new versions (id, updatedAt, bytes); the n-th surfaces at the n-th time of `surfaces`."""
         written = []
-        for (record_id, updated_ms, body), moment in zip(changes, surfaces, strict=True):
+        for (record_id, updated_ms, body), moment in zip(changes, surface_times, strict=True):
             version = self._version(updated_ms, body)
-            self.true[record_id] = version
+            self.latest[record_id] = version
             heapq.heappush(self._pending, (moment, version.number, record_id, version))
             written.append(version)
         return written
 
     def delete(self, record_id: str) -> bool:
         """Take a record out, for readers at once. False when there is none."""
-        if self.true.pop(record_id, None) is None:
+        if self.latest.pop(record_id, None) is None:
             return False
         self.raw.discard(record_id)
         self._pending = [entry for entry in self._pending if entry[2] != record_id]
         heapq.heapify(self._pending)
-        shown = self.shown.pop(record_id, None)
-        if shown is not None:
-            self._keys.pop(bisect_left(self._keys, (shown.updated_ms, record_id)))
-            self._remembered.clear()
+        visible = self.visible.pop(record_id, None)
+        if visible is not None:
+            self._keys.pop(bisect_left(self._keys, (visible.updated_ms, record_id)))
+            self._cached_selections.clear()
         return True
 
-    def settle(self, now: float) -> None:
+    def surface_changes(self, now: float) -> None:
         """Let every change surface whose time has come. An older version never replaces a newer one."""
         surfacing: dict[str, Version] = {}
         while self._pending and self._pending[0][0] <= now:
             _, number, record_id, version = heapq.heappop(self._pending)
-            before = surfacing.get(record_id) or self.shown.get(record_id)
+            before = surfacing.get(record_id) or self.visible.get(record_id)
             if before is None or before.number < number:
                 surfacing[record_id] = version
         if surfacing:
-            self._show(surfacing)
+            self._make_visible(surfacing)
 
     def page(self, selection: Selection, limit: int, offset: int) -> Page:
         """Records `offset` to `offset + limit` of those that readers see."""
         if selection.predicate is None and selection.order == BY_UPDATED:
-            start = self._start(selection.updated_from)
+            start = self._start_index(selection.updated_from)
             keys = self._keys[start + offset : start + offset + limit]
-            return Page([self.shown[record_id].body for _, record_id in keys], len(self._keys) - start)
-        ids = self._selected(selection)
-        return Page([self.shown[record_id].body for record_id in ids[offset : offset + limit]], len(ids))
+            return Page([self.visible[record_id].body for _, record_id in keys], len(self._keys) - start)
+        ids = self._select_ids(selection)
+        return Page([self.visible[record_id].body for record_id in ids[offset : offset + limit]], len(ids))
 
-    def put_raw(self, record_id: str, updated_ms: int, body: bytes, surfaces: float) -> None:
+    def put_raw(self, record_id: str, updated_ms: int, body: bytes, surface_time: float) -> None:
         """Write a version that is served and kept just as it was posted; `ordinary` leaves it out from now on."""
         self.raw.add(record_id)
-        self.put([(record_id, updated_ms, body)], [surfaces])
+        self.put([(record_id, updated_ms, body)], [surface_time])
 
-    def ordinary(self) -> list[str]:
+    def regular_ids(self) -> list[str]:
         """The ids of all records that were not posted raw."""
-        return [record_id for record_id in self.true if record_id not in self.raw] if self.raw else list(self.true)
+        return [record_id for record_id in self.latest if record_id not in self.raw] if self.raw else list(self.latest)
 
-    def truth(self) -> Iterator[bytes]:
+    def latest_bodies(self) -> Iterator[bytes]:
         """Every record as it truly is now, surfaced or not, ordered by (updatedAt, id)."""
-        ordered = sorted((version.updated_ms, record_id) for record_id, version in self.true.items())
-        return (self.true[record_id].body for _, record_id in ordered)
+        ordered = sorted((version.updated_ms, record_id) for record_id, version in self.latest.items())
+        return (self.latest[record_id].body for _, record_id in ordered)
 
     def _version(self, updated_ms: int, body: bytes) -> Version:
         self._count += 1
         return Version(self._count, updated_ms, body)
 
-    def _show(self, surfacing: dict[str, Version]) -> None:
-        old = [(self.shown[i].updated_ms, i) for i in surfacing if i in self.shown]
+    def _make_visible(self, surfacing: dict[str, Version]) -> None:
+        old = [(self.visible[i].updated_ms, i) for i in surfacing if i in self.visible]
         new = [(version.updated_ms, i) for i, version in surfacing.items()]
-        if len(surfacing) <= _FEW:
+        if len(surfacing) <= _RESORT_ABOVE:
             for key in old:
                 self._keys.pop(bisect_left(self._keys, key))
             for key in new:
                 insort(self._keys, key)
         else:
             # Moving the list's tail once per record is slower than sorting it again when there are many.
-            gone = set(old)
-            self._keys = sorted([key for key in self._keys if key not in gone] + new)
-        self.shown.update(surfacing)
-        self._remembered.clear()
+            replaced = set(old)
+            self._keys = sorted([key for key in self._keys if key not in replaced] + new)
+        self.visible.update(surfacing)
+        self._cached_selections.clear()
 
-    def _start(self, updated_from: int | None) -> int:
+    def _start_index(self, updated_from: int | None) -> int:
         return 0 if updated_from is None else bisect_left(self._keys, (updated_from, ""))
 
-    def _selected(self, selection: Selection) -> list[str]:
+    def _select_ids(self, selection: Selection) -> list[str]:
         """The ids a selection holds, in its order; remembered until a visible record changes."""
         order = selection.order
-        known = (selection.updated_from, selection.name, order.name, order.descending)
-        if known not in self._remembered:
-            if len(self._remembered) >= _KEPT_SELECTIONS:
-                self._remembered.clear()
-            self._remembered[known] = self._sorted(self._matching(selection), order)
-        return self._remembered[known]
+        cache_key = (selection.updated_from, selection.name, order.name, order.descending)
+        if cache_key not in self._cached_selections:
+            if len(self._cached_selections) >= _MAX_CACHED_SELECTIONS:
+                self._cached_selections.clear()
+            self._cached_selections[cache_key] = self._sort_ids(self._matching(selection), order)
+        return self._cached_selections[cache_key]
 
     def _matching(self, selection: Selection) -> list[Key]:
-        keys = self._keys[self._start(selection.updated_from) :]
+        keys = self._keys[self._start_index(selection.updated_from) :]
         if selection.predicate is None:
             return keys
-        return [key for key in keys if selection.predicate(self.shown[key[1]].body)]
+        return [key for key in keys if selection.predicate(self.visible[key[1]].body)]
 
-    def _sorted(self, keys: list[Key], order: Order) -> list[str]:
+    def _sort_ids(self, keys: list[Key], order: Order) -> list[str]:
         """Ids by the order's value, records without one last, ties by ascending id either way."""
         if order.value is None:
             if order.name == BY_ID.name:
@@ -194,7 +194,7 @@ class Catalogue:
         with_value: list[tuple[str, str]] = []
         without: list[str] = []
         for record_id in sorted(key[1] for key in keys):
-            value = order.value(self.shown[record_id].body)
+            value = order.value(self.visible[record_id].body)
             if value is None:
                 without.append(record_id)
             else:

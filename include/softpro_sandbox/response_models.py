@@ -9,13 +9,13 @@ from softpro_sandbox.models import Address, Model, PropertyAddress, Timestamp
 _OPEN = "; the list can grow"
 
 
-class Open(Model):
+class ExtensibleModel(Model):
     """Any field but the required can be missing or null, and unknown fields can appear at any time."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class PartyAnswer(Open):
+class PartyResponse(ExtensibleModel):
     """Somebody's part in an order."""
 
     party_id: str
@@ -31,7 +31,7 @@ class PartyAnswer(Open):
     custom_fields: dict[str, Any] | None = None
 
 
-class Contact(Open):
+class Contact(ExtensibleModel):
     """A person or firm."""
 
     contact_id: str
@@ -53,7 +53,7 @@ class Contact(Open):
     updated_at: Timestamp
 
 
-class OfficerAnswer(Open):
+class OfficerResponse(ExtensibleModel):
     """The contact who runs an order, as the order shows it."""
 
     contact_id: str | None = None
@@ -67,7 +67,7 @@ class OfficerAnswer(Open):
 Dollars = Annotated[float, Field(description="at most two decimals, exact as written")]
 
 
-class Transaction(Open):
+class Transaction(ExtensibleModel):
     """An order: a purchase, a refinance, a sale."""
 
     order_id: str
@@ -83,18 +83,18 @@ class Transaction(Open):
     opened_date: Timestamp | None = None
     estimated_closing_date: Timestamp | None = None
     actual_closing_date: Timestamp | None = None
-    buyer: list[PartyAnswer] | None = None
-    seller: list[PartyAnswer] | None = None
-    lender: list[PartyAnswer] | None = None
-    title_company: PartyAnswer | None = None
-    escrow_officer: OfficerAnswer | None = None
+    buyer: list[PartyResponse] | None = None
+    seller: list[PartyResponse] | None = None
+    lender: list[PartyResponse] | None = None
+    title_company: PartyResponse | None = None
+    escrow_officer: OfficerResponse | None = None
     notes: str | None = None
     custom_fields: dict[str, Any] | None = None
     created_at: Timestamp
     updated_at: Timestamp
 
 
-class PropertyAnswer(Open):
+class PropertyResponse(ExtensibleModel):
     """What an order is about. Address and type are the order's own."""
 
     property_id: str
@@ -115,7 +115,7 @@ class PropertyAnswer(Open):
     custom_fields: dict[str, Any] | None = None
 
 
-class DocumentAnswer(Open):
+class DocumentResponse(ExtensibleModel):
     """A file of an order. It does not move the order's `updatedAt`."""
 
     document_id: str
@@ -136,7 +136,7 @@ class DocumentAnswer(Open):
     last_modified_at: Timestamp | None = None
 
 
-class StatusAnswer(Open):
+class StatusResponse(ExtensibleModel):
     """A status that an order can be given."""
 
     status_id: str
@@ -170,7 +170,7 @@ class ContactPage(Model):
     pagination: Pagination
 
 
-class DeletionAnswer(Model):
+class DeletionResponse(Model):
     """That a record was deleted."""
 
     entity_type: str = Field(description="TRANSACTION, CONTACT or DOCUMENT")
@@ -181,7 +181,7 @@ class DeletionAnswer(Model):
 class DeletionPage(Model):
     """A page of deletions."""
 
-    data: list[DeletionAnswer]
+    data: list[DeletionResponse]
     pagination: Pagination
 
 
@@ -193,7 +193,7 @@ class Profile(Model):
     email: str
 
 
-class CallAnswer(Model):
+class CallResponse(Model):
     """A call of the API, as the sandbox counted it."""
 
     at: float = Field(description="seconds since 1970 by the machine's clock")
@@ -217,7 +217,7 @@ class ErrorMeta(Model):
     request_id: str
 
 
-class ErrorAnswer(Model):
+class ErrorResponse(Model):
     """The contract's envelope for errors."""
 
     success: bool
@@ -225,7 +225,7 @@ class ErrorAnswer(Model):
     meta: ErrorMeta
 
 
-class TokenAnswer(Model):
+class TokenResponse(Model):
     """What the token endpoint answers; snake_case as RFC 6749 §5.1 has it."""
 
     model_config = ConfigDict(alias_generator=None)

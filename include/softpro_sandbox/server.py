@@ -11,10 +11,10 @@ import uvicorn
 from softpro_sandbox.app import create_app
 from softpro_sandbox.connection_faults import Connections
 from softpro_sandbox.middleware import API_BASE
-from softpro_sandbox.state import World
+from softpro_sandbox.state import SandboxState
 
 
-class Announcing(uvicorn.Server):
+class AnnouncingServer(uvicorn.Server):
     """A server that prints a line once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, line: str) -> None:
@@ -30,17 +30,17 @@ class Announcing(uvicorn.Server):
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to host and port, 0 for any free port. Raises OSError when that cannot be."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, kind, protocol)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind(address)
+        listener.bind(address)
     except OSError:
-        bound.close()
+        listener.close()
         raise
-    return bound
+    return listener
 
 
-def announcement(url: str, world: World) -> str:
+def announcement(url: str, state: SandboxState) -> str:
     """The line of JSON that tells a starting program where everything is."""
     return json.dumps(
         {
@@ -50,15 +50,15 @@ def announcement(url: str, world: World) -> str:
             "tokenUrl": f"{url}/oauth/token",
             "revokeUrl": f"{url}/oauth/revoke",
             "openapi": f"{url}/openapi.json",
-            "clientId": world.setup.client_id,
-            "organizationIds": list(world.organizations),
+            "clientId": state.setup.client_id,
+            "organizationIds": list(state.organizations),
         }
     )
 
 
-def url_of(bound: socket.socket) -> str:
+def public_url(listener: socket.socket) -> str:
     """Where a bound socket is reached: an address for every interface is reached on loopback."""
-    host, port = bound.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - translated, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -66,18 +66,18 @@ def url_of(bound: socket.socket) -> str:
 def stop_on_signals() -> None:
     """Make SIGTERM and SIGINT end the process with 0; uvicorn raises them again once it has shut down."""
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def exit_cleanly(number: int, frame: FrameType | None) -> None:
         raise SystemExit(0)
 
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, exit_cleanly)
+    signal.signal(signal.SIGINT, exit_cleanly)
 
 
-def serve(world: World, bound: socket.socket) -> None:
+def serve(state: SandboxState, listener: socket.socket) -> None:
     """Serve a world on a bound socket until a signal comes."""
     connections = Connections()
     config = uvicorn.Config(
-        create_app(world, connections.reset),
+        create_app(state, connections.reset),
         http=connections.protocol(),
         ws="none",
         lifespan="off",
@@ -89,6 +89,6 @@ def serve(world: World, bound: socket.socket) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=2,
     )
-    url = url_of(bound)
+    url = public_url(listener)
     print(f"SoftPro 360 sandbox at {url}", file=sys.stderr)
-    Announcing(config, announcement(url, world)).run([bound])
+    AnnouncingServer(config, announcement(url, state)).run([listener])

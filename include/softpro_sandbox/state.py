@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from softpro_sandbox.clock import Clock, to_ms
-from softpro_sandbox.documents.document_store import Shelf, Shelves
+from softpro_sandbox.clock import Clock, now_ms
+from softpro_sandbox.documents.document_store import DocumentStore, OrderDocuments
 from softpro_sandbox.oauth.grants import Grants
-from softpro_sandbox.record_store import Catalogue, Version
+from softpro_sandbox.record_store import RecordStore, Version
 from softpro_sandbox.records import contacts, properties, transactions
 from softpro_sandbox.records.codec import Record, decode
-from softpro_sandbox.records.contacts import Card
+from softpro_sandbox.records.contacts import ContactSummary
 from softpro_sandbox.stats import Stats
 from softpro_sandbox.switches import Switches
-from softpro_sandbox.webhooks.delivery import Courier
+from softpro_sandbox.webhooks.delivery import WebhookSender
 
 
 class EntityType(StrEnum):
@@ -63,11 +63,11 @@ class Organization:
     name: str
     user_id: str
     email: str
-    catalogues: dict[EntityType, Catalogue]
-    numbers: dict[EntityType, int]
-    shelves: Shelves
+    stores: dict[EntityType, RecordStore]
+    last_numbers: dict[EntityType, int]
+    documents: DocumentStore
     seeded_orders: int
-    properties: Catalogue = field(default_factory=Catalogue)
+    properties: RecordStore = field(default_factory=RecordStore)
     """The own part of the properties that were changed, by order; the others are made when they are asked for."""
     deletions: list[Deletion] = field(default_factory=list)
 
@@ -78,7 +78,7 @@ class Organization:
 
 
 @dataclass
-class World:
+class SandboxState:
     """Everything there is."""
 
     setup: Setup
@@ -91,7 +91,7 @@ class World:
     change_draws: random.Random = field(default_factory=random.Random)
     transit_draws: random.Random = field(default_factory=random.Random)
     webhook_draws: random.Random = field(default_factory=random.Random)
-    couriers: dict[str, Courier] = field(default_factory=dict)
+    webhook_senders: dict[str, WebhookSender] = field(default_factory=dict)
     _last_ms: int = 0
 
     def time(self) -> float:
@@ -100,72 +100,72 @@ class World:
 
     def stamp(self) -> int:
         """The time for an `updatedAt`, in milliseconds of the vendor's clock; never goes back by itself."""
-        self._last_ms = max(self._last_ms, to_ms(self.time))
+        self._last_ms = max(self._last_ms, now_ms(self.time))
         return self._last_ms
 
-    def catalogue(self, organization_id: str, entity: EntityType) -> Catalogue:
+    def store(self, organization_id: str, entity: EntityType) -> RecordStore:
         """An organization's list as it is visible now."""
-        catalogue = self.organizations[organization_id].catalogues[entity]
-        catalogue.settle(self.clock() * 1000)
-        return catalogue
+        store = self.organizations[organization_id].stores[entity]
+        store.surface_changes(self.clock() * 1000)
+        return store
 
     def write(
         self, organization_id: str, entity: EntityType, changes: Sequence[tuple[str, int, bytes]]
     ) -> list[Version]:
         """Write new versions (id, updatedAt, bytes), each to surface after its own delay within the lag."""
-        surfaces = [self.surface_at(updated) for _, updated, _ in changes]
-        return self.catalogue(organization_id, entity).put(changes, surfaces)
+        surface_times = [self.surface_time(updated) for _, updated, _ in changes]
+        return self.store(organization_id, entity).put(changes, surface_times)
 
-    def property_of(self, organization_id: str, order_id: str, order: Record, *, true: bool) -> Record:
+    def property_fields(self, organization_id: str, order_id: str, order: Record, *, latest: bool) -> Record:
         """The own part of an order's property, as readers see it or as it truly is."""
         organization = self.organizations[organization_id]
-        organization.properties.settle(self.clock() * 1000)
-        versions = organization.properties.true if true else organization.properties.shown
+        organization.properties.surface_changes(self.clock() * 1000)
+        versions = organization.properties.latest if latest else organization.properties.visible
         if order_id in versions:
             return decode(versions[order_id].body)
         return properties.generate(organization_id, order_id, order) if organization.is_seeded(order_id) else {}
 
     def write_property(self, organization_id: str, order_id: str, now: int, order: bytes, own: bytes) -> None:
         """Write an order and the own part of its property, which surface together."""
-        surfaces = [self.surface_at(now)]
-        self.catalogue(organization_id, EntityType.TRANSACTION).put([(order_id, now, order)], surfaces)
-        self.organizations[organization_id].properties.put([(order_id, now, own)], surfaces)
+        surface_times = [self.surface_time(now)]
+        self.store(organization_id, EntityType.TRANSACTION).put([(order_id, now, order)], surface_times)
+        self.organizations[organization_id].properties.put([(order_id, now, own)], surface_times)
 
-    def shelf(self, organization_id: str, order_id: str, order: Record) -> Shelf:
+    def order_documents(self, organization_id: str, order_id: str, order: Record) -> OrderDocuments:
         """An order's documents as they are visible now."""
         organization = self.organizations[organization_id]
-        shelf = organization.shelves.of(order_id, order, seeded=organization.is_seeded(order_id))
-        shelf.catalogue.settle(self.clock() * 1000)
-        return shelf
+        order_documents = organization.documents.of_order(order_id, order, seeded=organization.is_seeded(order_id))
+        order_documents.store.surface_changes(self.clock() * 1000)
+        return order_documents
 
     def delete_document(self, organization_id: str, order_id: str, order: Record, document_id: str) -> bool:
         """Take a document out, for readers at once. False when there is none."""
-        if not self.shelf(organization_id, order_id, order).remove(document_id):
+        if not self.order_documents(organization_id, order_id, order).remove(document_id):
             return False
         self.organizations[organization_id].deletions.append(Deletion("DOCUMENT", document_id, self.stamp()))
         return True
 
     def delete(self, organization_id: str, entity: EntityType, record_id: str) -> bool:
         """Take a record out with all that hangs on it, for readers at once. False when there is none."""
-        if not self.catalogue(organization_id, entity).delete(record_id):
+        if not self.store(organization_id, entity).delete(record_id):
             return False
         organization = self.organizations[organization_id]
         if entity is EntityType.TRANSACTION:
             organization.properties.delete(record_id)
-            organization.shelves.drop(record_id)
+            organization.documents.drop(record_id)
         organization.deletions.append(Deletion(entity, record_id, self.stamp()))
         return True
 
     def next_number(self, organization_id: str, entity: EntityType, id_of: Callable[[int], str]) -> int:
         """The next number whose id no record has."""
         organization = self.organizations[organization_id]
-        number = organization.numbers[entity] + 1
-        while id_of(number) in organization.catalogues[entity].true:
+        number = organization.last_numbers[entity] + 1
+        while id_of(number) in organization.stores[entity].latest:
             number += 1
-        organization.numbers[entity] = number
+        organization.last_numbers[entity] = number
         return number
 
-    def surface_at(self, changed: int) -> float:
+    def surface_time(self, changed: int) -> float:
         """When a change of this moment surfaces, after a random part of the lag: milliseconds of the machine's clock.
 
         `changed` is of the vendor's clock, which can be set while changes wait.
@@ -183,15 +183,15 @@ class World:
             self.fault_draws.seed(self.switches.fault_seed)
 
 
-def make_world(setup: Setup, clock: Clock) -> World:
+def create_state(setup: Setup, clock: Clock) -> SandboxState:
     """A world seeded as the setup says; equal setups give byte-equal records."""
-    made = [_organization(setup, number) for number in range(1, setup.organizations + 1)]
-    world = World(setup, clock, setup.switches, {each.organization_id: each for each in made})
-    world.fault_draws.seed(setup.switches.fault_seed)
-    world.change_draws.seed(f"{setup.seed}/changes")
-    world.transit_draws.seed(f"{setup.seed}/transit")
-    world.webhook_draws.seed(f"{setup.seed}/webhooks")
-    return world
+    organizations = [_organization(setup, number) for number in range(1, setup.organizations + 1)]
+    state = SandboxState(setup, clock, setup.switches, {each.organization_id: each for each in organizations})
+    state.fault_draws.seed(setup.switches.fault_seed)
+    state.change_draws.seed(f"{setup.seed}/changes")
+    state.transit_draws.seed(f"{setup.seed}/transit")
+    state.webhook_draws.seed(f"{setup.seed}/webhooks")
+    return state
 
 
 def _organization(setup: Setup, number: int) -> Organization:
@@ -204,19 +204,19 @@ def _organization(setup: Setup, number: int) -> Organization:
         name=name,
         user_id=_uuid(rng),
         email=f"admin@{domain}",
-        catalogues={entity: Catalogue() for entity in EntityType},
-        numbers={EntityType.TRANSACTION: setup.transactions, EntityType.CONTACT: setup.contacts},
-        shelves=Shelves(organization_id),
+        stores={entity: RecordStore() for entity in EntityType},
+        last_numbers={EntityType.TRANSACTION: setup.transactions, EntityType.CONTACT: setup.contacts},
+        documents=DocumentStore(organization_id),
         seeded_orders=setup.transactions,
     )
-    roster: defaultdict[str, list[Card]] = defaultdict(list)
+    roster: defaultdict[str, list[ContactSummary]] = defaultdict(list)
     rows = []
-    for card, updated, body in contacts.generate(random.Random(f"{setup.seed}/{number}/contacts"), setup.contacts):
-        roster[card.contact_type].append(card)
-        rows.append((card.contact_id, updated, body))
-    organization.catalogues[EntityType.CONTACT].fill(rows)
+    for summary, updated, body in contacts.generate(random.Random(f"{setup.seed}/{number}/contacts"), setup.contacts):
+        roster[summary.contact_type].append(summary)
+        rows.append((summary.contact_id, updated, body))
+    organization.stores[EntityType.CONTACT].fill(rows)
     orders = random.Random(f"{setup.seed}/{number}/transactions")
-    organization.catalogues[EntityType.TRANSACTION].fill(transactions.generate(orders, setup.transactions, roster))
+    organization.stores[EntityType.TRANSACTION].fill(transactions.generate(orders, setup.transactions, roster))
     return organization
 
 

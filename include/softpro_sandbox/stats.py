@@ -15,10 +15,10 @@ _NAMED = frozenset(
 )
 
 
-KEPT_CALLS = 100_000
+MAX_CALLS = 100_000
 
 
-class Arrival(msgspec.Struct, rename="camel"):
+class RecordedCall(msgspec.Struct, rename="camel"):
     """A call of the API as it was counted: when, by the machine's clock in seconds, whose, and of what kind.
 
     `organization_id` is None for a token that stands for nobody, `status` until the answer begins: for good when the
@@ -46,14 +46,14 @@ class Stats:
     reused_codes: int = 0
     lost_token_answers: int = 0
     webhooks: Counter[str] = field(default_factory=Counter)
-    arrivals: deque[Arrival] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    calls: deque[RecordedCall] = field(default_factory=lambda: deque(maxlen=MAX_CALLS))
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The counts by their outside names."""
-        return {to_camel(name): value for name, value in vars(self).items() if name != "arrivals"}
+        return {to_camel(name): value for name, value in vars(self).items() if name != "calls"}
 
 
-def kind_of(method: str, path: str) -> str:
+def call_name(method: str, path: str) -> str:
     """`GET /transactions/{id}` for a path below the API's base: whatever is no fixed name is an id."""
     steps = [step if step in _NAMED else "{id}" for step in path.split("/") if step]
     return f"{method} /{'/'.join(steps)}"

@@ -80,9 +80,9 @@ class Switches(BaseModel):
 
     def changed(self, changes: Mapping[str, Any]) -> "Switches":
         """These switches with some set otherwise, by outside name. Raises pydantic's ValidationError."""
-        return Switches.model_validate({**self.shown(), **changes})
+        return Switches.model_validate({**self.to_json(), **changes})
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Every switch by its outside name."""
         return self.model_dump(by_alias=True)
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from softpro.db.database import Connection
-from softpro_demo.api_client import API, Plugin
+from softpro_demo.api_client import API, ApiClient
 from softpro_demo.stack import Size, Stack
 
 from ..support.databases import quick_directory
@@ -43,8 +43,8 @@ class Airflow:
     def url(self) -> str:
         return self.stack.airflow_url + API
 
-    def as_user(self, user: str = "admin") -> Plugin:
-        return Plugin(self.stack.airflow_url, self.token(user))
+    def as_user(self, user: str = "admin") -> ApiClient:
+        return ApiClient(self.stack.airflow_url, self.token(user))
 
     def token(self, user: str = "admin") -> str:
         """Of a login that the tests share."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from softpro_demo.api_client import Plugin
+from softpro_demo.api_client import ApiClient
 
 from .conftest import Airflow
 from .test_sync import until
@@ -21,7 +21,7 @@ def loaded(airflow: Airflow, organization: str) -> str:
     return str(integration["id"])
 
 
-def sync(plugin: Plugin, airflow: Airflow, integration_id: str) -> Any:
+def sync(plugin: ApiClient, airflow: Airflow, integration_id: str) -> Any:
     return plugin.session.post(f"{airflow.url}/sync/transactions", json={"integrationId": integration_id}).json()[
         "data"
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from softpro_demo.api_client import Plugin
+from softpro_demo.api_client import ApiClient
 
 from .conftest import Airflow
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 class Mappings:
     """The mappings of one organization's contacts, as one user."""
 
-    plugin: Plugin
+    plugin: ApiClient
     url: str
     integration_id: str
 

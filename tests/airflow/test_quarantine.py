@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from softpro_demo.api_client import Plugin
+from softpro_demo.api_client import ApiClient
 
 from .conftest import Airflow
 from .test_sync import until
@@ -20,7 +20,7 @@ def record(order_id: str, fields: str) -> str:
     return f'{{"orderId": "{order_id}", {HEAD}, {fields}}}'
 
 
-def connected(airflow: Airflow, organization: str, *records: str) -> tuple[Plugin, str]:
+def connected(airflow: Airflow, organization: str, *records: str) -> tuple[ApiClient, str]:
     """An organization whose vendor has these records too, synced; no schedule comes in between."""
     plugin, vendor = airflow.as_user(), airflow.vendor_organization()
     integration_id: str = plugin.connect(organization, organization=vendor)["id"]

@@ -18,7 +18,7 @@ import requests
 
 from softpro.timestamps import format_milliseconds
 from softpro_demo import webhook
-from softpro_demo.api_client import Plugin
+from softpro_demo.api_client import ApiClient
 from softpro_demo.stack import ROOT
 
 from .conftest import Airflow
@@ -56,7 +56,7 @@ class Receiver:
     """A connected organization that takes webhooks, and whoever signs them."""
 
     airflow: Airflow
-    api: Plugin
+    api: ApiClient
     integration_id: str
     vendor: str
 
@@ -112,7 +112,7 @@ def receiver(airflow: Airflow) -> Receiver:
 
 def test_a_change_at_softpro_comes_by_webhook_and_its_event_shows_how(receiver: Receiver) -> None:
     airflow, sandbox = receiver.airflow, receiver.airflow.stack.sandbox["url"]
-    webhook.seconds_to_arrive(airflow.stack.database, sandbox, ORGANIZATION, receiver.vendor)
+    webhook.measure_delay(airflow.stack.database, sandbox, ORGANIZATION, receiver.vendor)
 
     def page() -> list[dict[str, Any]]:
         answer = receiver.api.session.get(
@@ -164,7 +164,7 @@ def test_what_is_not_signed_gets_one_answer_whoever_it_is_for(receiver: Receiver
 def test_what_is_signed_for_nobody_gets_one_answer(receiver: Receiver) -> None:
     airflow = receiver.airflow
     other = receiver.api.connect("webhook-other", organization=airflow.vendor_organization())["id"]
-    receiver.api.take_webhooks(other)
+    receiver.api.enable_webhooks(other)
 
     def answer(to: str) -> tuple[int, Any]:
         sent = receiver.send(receiver.event("evt-nobody"), to)
@@ -174,7 +174,7 @@ def test_what_is_signed_for_nobody_gets_one_answer(receiver: Receiver) -> None:
     switched = {"integrationId": receiver.integration_id, "webhooksEnabled": False}
     receiver.api.session.patch(f"{airflow.url}/webhooks/config", json=switched).raise_for_status()
     assert answer(receiver.integration_id) == (404, REFUSED)
-    receiver.api.take_webhooks(receiver.integration_id)
+    receiver.api.enable_webhooks(receiver.integration_id)
     receiver.api.session.delete(f"{airflow.url}/disconnect/{other}").raise_for_status()
     assert answer(other) == (404, REFUSED)
     assert "evt-nobody" not in receiver.stored()

@@ -12,7 +12,7 @@ import requests
 
 from softpro.entities import EntityType
 from softpro_demo import webhook
-from softpro_demo.api_client import Plugin
+from softpro_demo.api_client import ApiClient
 from softpro_demo.stack import Size, Stack
 
 from ..support.databases import lasting_directory
@@ -57,7 +57,7 @@ def running(transactions: int) -> Iterator[Running]:
     stack = Stack(lasting_directory(), Size(transactions, contacts=100), lambda what: say(f"starting {what}"))
     try:
         stack.start()
-        api = Plugin(stack.airflow_url, stack.token())
+        api = ApiClient(stack.airflow_url, stack.token())
         integration_id = api.connect(ORGANIZATION)["id"]
         for entity_type in EntityType:
             log_id = api.sync(integration_id, entity_type.table)

@@ -44,9 +44,9 @@ def test_a_seeded_order_has_small_documents_that_are_always_the_same(start: Call
 def test_nothing_is_made_before_it_is_asked_for(start: Callable[..., Sandbox], built: Any) -> None:
     sandbox = start().connect()
     [organization] = built[0].organizations.values()
-    assert organization.documents.documents == {}
+    assert organization.documents.by_order == {}
     listed(sandbox)
-    assert list(organization.documents.documents) == ["ord-000001"]
+    assert list(organization.documents.by_order) == ["ord-000001"]
 
 
 @pytest.mark.parametrize("size", [600, 5_000, BLOCK, BLOCK + 700, 3 * BLOCK + 701])

@@ -12,12 +12,12 @@ from .conftest import Sandbox
 
 def test_the_hundred_and_first_request_in_a_minute_is_refused(start: Callable[..., Sandbox]) -> None:
     sandbox = start(rate_limit=100).connect()
-    remaining = [int(sandbox.get("/user/profile").rate_limit_headers["x-ratelimit-remaining"]) for _ in range(100)]
+    remaining = [int(sandbox.get("/user/profile").headers["x-ratelimit-remaining"]) for _ in range(100)]
     refused = sandbox.get("/user/profile")
     assert remaining == list(range(99, -1, -1))
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "RATE_LIMIT_ERROR")
-    assert refused.rate_limit_headers["retry-after"] == "60"
-    assert (refused.rate_limit_headers["x-ratelimit-limit"], refused.rate_limit_headers["x-ratelimit-remaining"]) == (
+    assert refused.headers["retry-after"] == "60"
+    assert (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"]) == (
         "100",
         "0",
     )
@@ -38,8 +38,8 @@ def test_errors_cost_budget_but_control_calls_and_strangers_do_not(start: Callab
     sandbox.get("/nowhere")
     sandbox.get("/transactions", limit=0)
     sandbox.stats()
-    sandbox.http.get("/api/v1/user/profile", rate_limit_headers={"authorization": "Bearer other"})
-    assert sandbox.get("/user/profile").rate_limit_headers["x-ratelimit-remaining"] == "7"
+    sandbox.http.get("/api/v1/user/profile", headers={"authorization": "Bearer other"})
+    assert sandbox.get("/user/profile").headers["x-ratelimit-remaining"] == "7"
 
 
 def test_each_grant_has_its_own_budget(start: Callable[..., Sandbox]) -> None:

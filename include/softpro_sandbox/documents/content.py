@@ -19,7 +19,7 @@ class Content(Protocol):
     def blocks(self) -> Iterator[bytes]: ...
 
 
-class Made:
+class GeneratedPdf:
     """A PDF of one page and any size from `Made.smallest(title)` on; equal titles and sizes give equal bytes."""
 
     def __init__(self, title: str, size: int) -> None:
@@ -39,7 +39,7 @@ class Made:
         yield _tail(self.title, len(_HEAD) + filler)
 
 
-class Uploaded:
+class UploadedFile:
     """A file as it came; it is closed once nobody refers to it, be it deleted while it is being read."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:

@@ -4,13 +4,13 @@ from softpro_sandbox.clock import iso
 from softpro_sandbox.documents.content import Content
 from softpro_sandbox.models import DocumentMetadata
 from softpro_sandbox.records.codec import Record
-from softpro_sandbox.state import World
-from softpro_sandbox.webhooks.events import of_document
-from softpro_sandbox.webhooks.notify import tell
+from softpro_sandbox.state import SandboxState
+from softpro_sandbox.webhooks.events import document_events
+from softpro_sandbox.webhooks.notify import notify
 
 
-def file_document(
-    world: World,
+def create_document(
+    state: SandboxState,
     organization_id: str,
     order_id: str,
     order: Record,
@@ -20,11 +20,11 @@ def file_document(
     mime_type: str,
 ) -> bytes:
     """Keep a document of an order; answers its record. The order's `updatedAt` stays where it is."""
-    shelf = world.shelf(organization_id, order_id, order)
-    now = world.stamp()
+    documents = state.order_documents(organization_id, order_id, order)
+    now = state.stamp()
     sent: Record = metadata.model_dump(by_alias=True, exclude_unset=True)
     record: Record = {
-        "documentId": shelf.next_id(),
+        "documentId": documents.next_id(),
         "orderId": order_id,
         "documentName": metadata.document_name or file_name,
         "documentType": metadata.document_type,
@@ -36,6 +36,6 @@ def file_document(
     }
     record |= {name: value for name, value in sent.items() if name not in record}
     record |= {"uploadedAt": iso(now), "lastModifiedAt": iso(now)}
-    body = shelf.add(record, content, now, world.surface_at(now))
-    tell(world, organization_id, of_document("document.uploaded", order_id, record["documentId"], body))
+    body = documents.add(record, content, now, state.surface_time(now))
+    notify(state, organization_id, document_events("document.uploaded", order_id, record["documentId"], body))
     return body

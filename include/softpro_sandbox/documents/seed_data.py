@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 from softpro_sandbox.clock import DAY_MS, iso, parse_ms
-from softpro_sandbox.documents.content import Made
+from softpro_sandbox.documents.content import GeneratedPdf
 from softpro_sandbox.records import fake_values
 from softpro_sandbox.records.codec import Record
 from softpro_sandbox.records.dates import EPOCH_MS
@@ -29,7 +29,7 @@ def document_id(order_id: str, number: int) -> str:
     return f"doc-{order_id.removeprefix('ord-')}-{number}"
 
 
-def generate(organization_id: str, order_id: str, order: Record) -> Iterator[tuple[Record, int, Made]]:
+def generate(organization_id: str, order_id: str, order: Record) -> Iterator[tuple[Record, int, GeneratedPdf]]:
     """The seeded documents of an order: record, lastModifiedAt in milliseconds, content; the same at every call."""
     rng = random.Random(f"{organization_id}/{order_id}/documents")
     begun = _created(order)
@@ -37,7 +37,7 @@ def generate(organization_id: str, order_id: str, order: Record) -> Iterator[tup
         uploaded = min(EPOCH_MS, begun + int(rng.random() * 20 * DAY_MS))
         modified = min(EPOCH_MS, uploaded + (int(rng.random() * DAY_MS) if rng.random() < 0.3 else 0))
         new_id = document_id(order_id, number)
-        content = Made(f"{name} - {new_id}", rng.randrange(2_000, 40_000))
+        content = GeneratedPdf(f"{name} - {new_id}", rng.randrange(2_000, 40_000))
         record: Record = {
             "documentId": new_id,
             "orderId": order_id,

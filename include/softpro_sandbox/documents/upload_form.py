@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from softpro_sandbox.documents.content import Uploaded
+from softpro_sandbox.documents.content import UploadedFile
 from softpro_sandbox.errors import bad_field
 from softpro_sandbox.models import DocumentMetadata
 
-UNNAMED = "document"
+DEFAULT_FILE_NAME = "document"
 _BINARY = "application/octet-stream"
 
 UPLOAD_FORM: dict[str, Any] = {
@@ -44,7 +44,7 @@ UPLOAD_FORM: dict[str, Any] = {
 class Upload:
     """A sound upload."""
 
-    content: Uploaded
+    content: UploadedFile
     file_name: str
     mime_type: str
     metadata: DocumentMetadata
@@ -73,7 +73,9 @@ async def read_upload(request: Request) -> Upload:
     for other in others:
         await other.close()
     size = file.size or 0
-    return Upload(Uploaded(file.file, size), file.filename or UNNAMED, file.content_type or _BINARY, metadata)
+    return Upload(
+        UploadedFile(file.file, size), file.filename or DEFAULT_FILE_NAME, file.content_type or _BINARY, metadata
+    )
 
 
 def _metadata(sent: object) -> DocumentMetadata:

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from softpro_sandbox.oauth.authorize import AuthorizationRequest
-from softpro_sandbox.oauth.pkce import proves
+from softpro_sandbox.oauth.pkce import verify
 from softpro_sandbox.rate_limit import Window
 
 CODE_SECONDS = 60
@@ -76,7 +76,7 @@ class Grants:
     by_access: dict[str, Grant] = field(default_factory=dict)
     by_refresh: dict[str, Grant] = field(default_factory=dict)
 
-    def give_code(self, organization_id: str, request: AuthorizationRequest, now: float) -> str:
+    def issue_code(self, organization_id: str, request: AuthorizationRequest, now: float) -> str:
         """A fresh authorization code, good once and for 60 s."""
         code = f"spc_{secrets.token_urlsafe(24)}"
         self.codes[code] = Code(organization_id, request, now + CODE_SECONDS)
@@ -94,7 +94,7 @@ class Grants:
             raise InvalidGrant("the code has expired")
         if redirect_uri != held.request.redirect_uri:
             raise InvalidGrant("redirect_uri is not the one of the authorization request")
-        if not proves(verifier, held.request.code_challenge):
+        if not verify(verifier, held.request.code_challenge):
             raise InvalidGrant("code_verifier does not match code_challenge")
         grant = held.grant = Grant(held.organization_id, held.request.scopes)
         self.grants.append(grant)
@@ -121,7 +121,7 @@ class Grants:
         elif token in self.by_access:
             self.by_access[token].access.pop(token, None)
 
-    def holder(self, access_token: str, now: float) -> Grant | None:
+    def find_grant(self, access_token: str, now: float) -> Grant | None:
         """The grant an access token stands for, or None when it is unknown, expired or revoked."""
         grant = self.by_access.get(access_token)
         if grant is None or now >= grant.access.get(access_token, 0.0):

@@ -9,7 +9,7 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
-def challenge_of(verifier: str) -> str:
+def create_challenge(verifier: str) -> str:
     """The S256 challenge of a verifier: BASE64URL(SHA256(verifier)) without padding (§4.2)."""
     digest = hashlib.sha256(verifier.encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -20,7 +20,7 @@ def is_challenge(text: str) -> bool:
     return _CHALLENGE.fullmatch(text) is not None
 
 
-def proves(verifier: str | None, challenge: str | None) -> bool:
+def verify(verifier: str | None, challenge: str | None) -> bool:
     """Whether the verifier answers the challenge.
 
     Without a challenge there must be no verifier either: one without the other is a stripped challenge
@@ -28,4 +28,4 @@ def proves(verifier: str | None, challenge: str | None) -> bool:
     """
     if challenge is None or verifier is None:
         return challenge is None and verifier is None
-    return _VERIFIER.fullmatch(verifier) is not None and hmac.compare_digest(challenge_of(verifier), challenge)
+    return _VERIFIER.fullmatch(verifier) is not None and hmac.compare_digest(create_challenge(verifier), challenge)

@@ -9,8 +9,8 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from softpro_sandbox.connection_faults import LostAnswer
-from softpro_sandbox.html_pages import page
+from softpro_sandbox.connection_faults import ResetResponse
+from softpro_sandbox.html_pages import render_page
 from softpro_sandbox.oauth.authorize import (
     PARAMETERS,
     AuthorizationRequest,
@@ -22,9 +22,9 @@ from softpro_sandbox.oauth.authorize import (
 from softpro_sandbox.oauth.grants import InvalidGrant, Lifetimes, Tokens
 from softpro_sandbox.oauth.openapi import AUTHORIZE_PARAMETERS, CONSENT_FORM, REVOKE_FORM, TOKEN_FORM
 from softpro_sandbox.oauth.scopes import SCOPES
-from softpro_sandbox.response_models import TokenAnswer, TokenError
-from softpro_sandbox.routes.dependencies import TheWorld
-from softpro_sandbox.state import EntityType, World
+from softpro_sandbox.response_models import TokenError, TokenResponse
+from softpro_sandbox.routes.dependencies import State
+from softpro_sandbox.state import EntityType, SandboxState
 
 router = APIRouter(prefix="/oauth", tags=["oauth"])
 
@@ -46,22 +46,22 @@ class TokenRefusal(Exception):
 
 
 @router.get("/authorize", response_class=Response, responses=_REDIRECTS, openapi_extra=AUTHORIZE_PARAMETERS)
-async def show_consent(world: TheWorld, request: Request) -> Response:
+async def show_consent(state: State, request: Request) -> Response:
     """A page that asks for consent. Its form carries the request's parameters on."""
-    asked = _read(world, request.query_params)
+    asked = _read(state, request.query_params)
     if isinstance(asked, Response):
         return asked
     organizations = [
         {
             "id": each.organization_id,
             "name": each.name,
-            "transactions": len(each.catalogues[EntityType.TRANSACTION].true),
-            "contacts": len(each.catalogues[EntityType.CONTACT].true),
+            "transactions": len(each.stores[EntityType.TRANSACTION].latest),
+            "contacts": len(each.stores[EntityType.CONTACT].latest),
         }
-        for each in world.organizations.values()
+        for each in state.organizations.values()
     ]
     hidden = {name: request.query_params[name] for name in PARAMETERS if name in request.query_params}
-    return page(
+    return render_page(
         "consent.html",
         client_id=asked.client_id,
         redirect_uri=asked.redirect_uri,
@@ -72,40 +72,40 @@ async def show_consent(world: TheWorld, request: Request) -> Response:
 
 
 @router.post("/authorize", response_class=Response, responses=_REDIRECTS, openapi_extra=CONSENT_FORM)
-async def decide_consent(world: TheWorld, request: Request) -> Response:
+async def decide_consent(state: State, request: Request) -> Response:
     """Take the decision of the consent page and send the browser back to the client."""
     form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
-    asked = _read(world, form)
+    asked = _read(state, form)
     if isinstance(asked, Response):
         return asked
-    organization_id = form.get("organization") or next(iter(world.organizations))
-    if organization_id not in world.organizations:
-        return page("problem.html", 400, problem="There is no such organization.")
+    organization_id = form.get("organization") or next(iter(state.organizations))
+    if organization_id not in state.organizations:
+        return render_page("problem.html", 400, problem="There is no such organization.")
     if form.get("decision") not in ("allow", "refuse"):
-        return page("problem.html", 400, problem="The decision must be allow or refuse.")
-    if form["decision"] == "refuse" or world.switches.refuse_consent:
+        return render_page("problem.html", 400, problem="The decision must be allow or refuse.")
+    if form["decision"] == "refuse" or state.switches.refuse_consent:
         answer = {"error": "access_denied", "error_description": "The user refused access."}
     else:
-        answer = {"code": world.grants.give_code(organization_id, asked, world.clock())}
+        answer = {"code": state.grants.issue_code(organization_id, asked, state.clock())}
     return RedirectResponse(redirect_to(asked.redirect_uri, **answer, state=asked.state), 303, _NO_STORE)
 
 
 @router.post(
     "/token",
-    response_model=TokenAnswer,
+    response_model=TokenResponse,
     responses={400: {"model": TokenError}, 401: {"model": TokenError, "description": "invalid_client"}},
     openapi_extra=TOKEN_FORM,
 )
-async def issue_tokens(world: TheWorld, request: Request) -> Response:
+async def issue_tokens(state: State, request: Request) -> Response:
     """Tokens for a code or a refresh token. There is no idempotency: a lost answer may have rotated all the same."""
     try:
-        form = _client_form(world, await _form(request))
-        tokens = _tokens(world, form)
+        form = _client_form(state, await _form(request))
+        tokens = _tokens(state, form)
     except TokenRefusal as refusal:
         return _refused(refusal)
-    if world.fault_draws.random() < world.switches.token_faults:
-        world.stats.lost_token_answers += 1
-        return LostAnswer(request.app.state.reset)
+    if state.fault_draws.random() < state.switches.token_faults:
+        state.stats.lost_token_answers += 1
+        return ResetResponse(request.app.state.reset)
     answer: dict[str, object] = {"access_token": tokens.access_token}
     if tokens.refresh_token is not None:
         answer["refresh_token"] = tokens.refresh_token
@@ -119,23 +119,23 @@ async def issue_tokens(world: TheWorld, request: Request) -> Response:
     responses={400: {"model": TokenError}, 401: {"model": TokenError, "description": "invalid_client"}},
     openapi_extra=REVOKE_FORM,
 )
-async def revoke_token(world: TheWorld, request: Request) -> Response:
+async def revoke_token(state: State, request: Request) -> Response:
     """Revoke a token (RFC 7009): 200 even for an unknown one. A refresh token takes its whole grant along."""
     try:
-        form = _client_form(world, await _form(request))
+        form = _client_form(state, await _form(request))
         token = _needed(form, "token")
     except TokenRefusal as refusal:
         return _refused(refusal)
-    world.grants.revoke_token(token)
+    state.grants.revoke_token(token)
     return Response(status_code=200, headers=_NO_STORE)
 
 
-def _read(world: World, params: Mapping[str, str]) -> AuthorizationRequest | Response:
+def _read(state: SandboxState, params: Mapping[str, str]) -> AuthorizationRequest | Response:
     """The authorization request, or the answer that says what is wrong with it."""
     try:
-        return read_request(params, world.setup.client_id, world.setup.redirect_uris)
+        return read_request(params, state.setup.client_id, state.setup.redirect_uris)
     except UntrustedRequest as problem:
-        return page("problem.html", 400, problem=str(problem))
+        return render_page("problem.html", 400, problem=str(problem))
     except RefusedRequest as refused:
         return RedirectResponse(refused.location, 303, _NO_STORE)
 
@@ -152,33 +152,33 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: value for name, value in form.items() if value}
 
 
-def _client_form(world: World, form: dict[str, str]) -> dict[str, str]:
+def _client_form(state: SandboxState, form: dict[str, str]) -> dict[str, str]:
     """The form, once the client has proved who it is."""
     sent = f"{form.get('client_id', '')}\n{form.get('client_secret', '')}"
-    if not hmac.compare_digest(sent.encode(), f"{world.setup.client_id}\n{world.setup.client_secret}".encode()):
+    if not hmac.compare_digest(sent.encode(), f"{state.setup.client_id}\n{state.setup.client_secret}".encode()):
         raise TokenRefusal("invalid_client", "client_id or client_secret is wrong", 401)
     return form
 
 
-def _tokens(world: World, form: Mapping[str, str]) -> Tokens:
+def _tokens(state: SandboxState, form: Mapping[str, str]) -> Tokens:
     grant_type = _needed(form, "grant_type")
-    now = world.clock()
-    lifetimes = Lifetimes(world.switches.access_token_lifetime, world.switches.refresh_token_lifetime)
+    now = state.clock()
+    lifetimes = Lifetimes(state.switches.access_token_lifetime, state.switches.refresh_token_lifetime)
     if grant_type == "authorization_code":
         code, redirect_uri = _needed(form, "code"), _needed(form, "redirect_uri")
         try:
-            return world.grants.redeem(code, redirect_uri, form.get("code_verifier"), now, lifetimes)
+            return state.grants.redeem(code, redirect_uri, form.get("code_verifier"), now, lifetimes)
         except InvalidGrant as error:
-            world.stats.reused_codes += error.reused
+            state.stats.reused_codes += error.reused
             raise TokenRefusal("invalid_grant", str(error)) from None
     if grant_type == "refresh_token":
         token = _needed(form, "refresh_token")
         try:
-            tokens = world.grants.refresh(token, now, lifetimes, rotate=world.switches.rotate_refresh)
+            tokens = state.grants.refresh(token, now, lifetimes, rotate=state.switches.rotate_refresh)
         except InvalidGrant as error:
-            world.stats.dead_refresh_tokens += error.reused
+            state.stats.dead_refresh_tokens += error.reused
             raise TokenRefusal("invalid_grant", str(error)) from None
-        world.stats.refreshes += 1
+        state.stats.refreshes += 1
         return tokens
     raise TokenRefusal("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
 

@@ -4,26 +4,30 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class City:
     """A city as addresses need it. `median` is a house price in dollars, `latitude`/`longitude` its middle."""
 
-    city: str
+    name: str
     state: str
     county: str
-    zips: tuple[str, ...]
+    zip_codes: tuple[str, ...]
     area_code: str
     latitude: float
     longitude: float
-    median: int
+    median_price: int
 
 
-def _place(row: str) -> Place:
-    city, state, county, zips, area_code, latitude, longitude, median = (cell.strip() for cell in row.split("|"))
-    return Place(city, state, county, tuple(zips.split()), area_code, float(latitude), float(longitude), int(median))
+def _parse_row(row: str) -> City:
+    name, state, county, zip_codes, area_code, latitude, longitude, median_price = (
+        cell.strip() for cell in row.split("|")
+    )
+    return City(
+        name, state, county, tuple(zip_codes.split()), area_code, float(latitude), float(longitude), int(median_price)
+    )
 
 
-PLACES: tuple[Place, ...] = tuple(
-    _place(row)
+CITIES: tuple[City, ...] = tuple(
+    _parse_row(row)
     for row in """\
 Phoenix|AZ|Maricopa|85003 85016 85018 85032 85044|602|33.448|-112.074|445000
 Scottsdale|AZ|Maricopa|85251 85254 85255 85260|480|33.494|-111.926|835000

@@ -26,7 +26,7 @@ _OFFICER_EVERY = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ContactSummary:
     """What an order needs to know of a contact it names."""
 
     contact_id: str
@@ -48,35 +48,46 @@ def contact_id(number: int) -> str:
     return f"con-{number:06d}"
 
 
-def generate(rng: random.Random, count: int) -> Iterator[tuple[Card, int, bytes]]:
+def generate(rng: random.Random, count: int) -> Iterator[tuple[ContactSummary, int, bytes]]:
     """`count` contacts in the order of their ids: card, updatedAt in milliseconds, JSON bytes."""
     for number in range(1, count + 1):
         yield _contact(rng, number)
 
 
-def _contact(rng: random.Random, number: int) -> tuple[Card, int, bytes]:
+def _contact(rng: random.Random, number: int) -> tuple[ContactSummary, int, bytes]:
     kind = "ESCROW_OFFICER" if number % _OFFICER_EVERY == 1 else rng.choices(_NAMES, _WEIGHTS)[0]
-    given, family = fake_values.person(rng)
-    where = fake_values.place(rng)
-    faceless = kind == "COMPANY" and rng.random() < 0.6
+    given_name, family_name = fake_values.person(rng)
+    city = fake_values.random_city(rng)
+    without_person = kind == "COMPANY" and rng.random() < 0.6
     firm = fake_values.company(rng, kind) if kind not in ("INDIVIDUAL", "OTHER", "NOTARY") else None
-    mail = fake_values.email(rng, "office" if faceless else given, "" if faceless else family)
-    card = Card(contact_id(number), kind, None if faceless else given, None if faceless else family, firm, mail)
+    email_address = fake_values.email(
+        rng, "office" if without_person else given_name, "" if without_person else family_name
+    )
+    summary = ContactSummary(
+        contact_id(number),
+        kind,
+        None if without_person else given_name,
+        None if without_person else family_name,
+        firm,
+        email_address,
+    )
     updated = updated_ms(rng)
     record: Record = {
-        "contactId": card.contact_id,
+        "contactId": summary.contact_id,
         "contactType": kind,
-        "firstName": card.first_name,
-        "middleName": f"{rng.choice(word_lists.INITIALS)}." if rng.random() < 0.25 and not faceless else None,
-        "lastName": card.last_name,
-        "suffix": rng.choice(word_lists.SUFFIXES) if rng.random() < 0.04 and not faceless else None,
-        "email": mail,
-        "phone": fake_values.phone(rng, where),
-        "mobilePhone": fake_values.phone(rng, where) if rng.random() < 0.5 else None,
-        "fax": fake_values.phone(rng, where) if rng.random() < 0.1 else None,
-        "address": fake_values.address(rng, where),
+        "firstName": summary.first_name,
+        "middleName": f"{rng.choice(word_lists.INITIALS)}." if rng.random() < 0.25 and not without_person else None,
+        "lastName": summary.last_name,
+        "suffix": rng.choice(word_lists.SUFFIXES) if rng.random() < 0.04 and not without_person else None,
+        "email": email_address,
+        "phone": fake_values.phone(rng, city),
+        "mobilePhone": fake_values.phone(rng, city) if rng.random() < 0.5 else None,
+        "fax": fake_values.phone(rng, city) if rng.random() < 0.1 else None,
+        "address": fake_values.address(rng, city),
         "company": firm,
-        "jobTitle": rng.choice(word_lists.JOB_TITLES[kind]) if kind in word_lists.JOB_TITLES and not faceless else None,
+        "jobTitle": rng.choice(word_lists.JOB_TITLES[kind])
+        if kind in word_lists.JOB_TITLES and not without_person
+        else None,
         "notes": rng.choice(word_lists.CONTACT_NOTES) if rng.random() < 0.12 else None,
         "customFields": fake_values.custom_fields(rng) if rng.random() < 0.5 else {},
         "createdAt": iso(created_ms(rng, updated)),
@@ -84,4 +95,4 @@ def _contact(rng: random.Random, number: int) -> tuple[Card, int, bytes]:
     }
     if rng.random() < 0.04:
         record["preferredLanguage"] = rng.choice(("en", "es", "zh", "vi"))
-    return card, updated, encode(fake_values.with_gaps(rng, record, ALWAYS))
+    return summary, updated, encode(fake_values.with_gaps(rng, record, ALWAYS))

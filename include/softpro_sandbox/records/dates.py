@@ -15,7 +15,7 @@ _BULK_MOMENTS = tuple(parse_ms(day) for day in ("2024-07-06T06:00:00Z", "2025-03
 
 
 @dataclass(frozen=True, slots=True)
-class Dates:
+class OrderDates:
     """The dates of one order in milliseconds, and the status they imply."""
 
     created: int
@@ -40,7 +40,7 @@ def created_ms(rng: random.Random, updated: int) -> int:
     return updated if rng.random() < 0.3 else updated - int(rng.random() * 500 * DAY_MS)
 
 
-def order_dates(rng: random.Random) -> Dates:
+def order_dates(rng: random.Random) -> OrderDates:
     """Dates that agree with each other: created ≤ opened < closing ≤ last change, as far as the order has come."""
     updated = updated_ms(rng)
     status = _status(rng, updated)
@@ -56,7 +56,7 @@ def order_dates(rng: random.Random) -> Dates:
         first, last = {"OPENED": (1, 5), "IN_PROGRESS": (3, 30), "CANCELLED": (5, 60)}.get(status, (10, 90))
         opened = _business_hour(updated - rng.randrange(first, last) * DAY_MS)
         estimated = _business_hour(opened + rng.randrange(30, 61) * DAY_MS)
-    return Dates(opened - rng.randrange(HOUR_MS), opened, estimated, actual, updated, status)
+    return OrderDates(opened - rng.randrange(HOUR_MS), opened, estimated, actual, updated, status)
 
 
 def _status(rng: random.Random, updated: int) -> str:

@@ -5,7 +5,7 @@ import unicodedata
 from typing import Any
 
 from softpro_sandbox.records import word_lists
-from softpro_sandbox.records.cities import PLACES, Place
+from softpro_sandbox.records.cities import CITIES, City
 from softpro_sandbox.records.codec import Record
 
 COUNTRY = "US"
@@ -24,16 +24,16 @@ def company(rng: random.Random, kind: str) -> str:
     return f"{rng.choice(word_lists.COMPANIES)} {rng.choice(last_words)}"
 
 
-def place(rng: random.Random) -> Place:
+def random_city(rng: random.Random) -> City:
     """Any of the places."""
-    return rng.choice(PLACES)
+    return rng.choice(CITIES)
 
 
-def phone(rng: random.Random, where: Place) -> str:
+def phone(rng: random.Random, city: City) -> str:
     """A number reserved for fiction, in one of the shapes people type."""
     line = f"{rng.randrange(100, 200):04d}"
     shape = rng.choice(("({0}) 555-{1}", "{0}-555-{1}", "+1{0}555{1}", "{0}.555.{1}"))
-    return shape.format(where.area_code, line)
+    return shape.format(city.area_code, line)
 
 
 def email(rng: random.Random, given: str, family: str) -> str:
@@ -42,7 +42,7 @@ def email(rng: random.Random, given: str, family: str) -> str:
     return f"{local}{rng.randrange(1, 100)}@{rng.choice(word_lists.MAIL_DOMAINS)}"
 
 
-def address(rng: random.Random, where: Place) -> Record:
+def address(rng: random.Random, city: City) -> Record:
     """A street address in a place, with its county and country."""
     number = rng.randrange(1, 9900)
     direction, street_name = rng.choice(word_lists.DIRECTIONS), rng.choice(word_lists.STREETS)
@@ -50,14 +50,14 @@ def address(rng: random.Random, where: Place) -> Record:
     record: Record = {"streetAddress": street}
     if rng.random() < 0.18:
         record["streetAddress2"] = f"{rng.choice(word_lists.UNITS)} {rng.randrange(1, 480)}"
-    zip_code = rng.choice(where.zips)
+    zip_code = rng.choice(city.zip_codes)
     if rng.random() < 0.1:
         zip_code = f"{zip_code}-{rng.randrange(1000, 9999)}"
     record |= {
-        "city": where.city,
-        "state": where.state,
+        "city": city.name,
+        "state": city.state,
         "zipCode": zip_code,
-        "county": where.county,
+        "county": city.county,
         "country": COUNTRY,
     }
     return record

@@ -13,7 +13,7 @@ from softpro_sandbox.records.codec import Record
 OTHERS = "otherParties"
 _LISTS = ("buyer", "seller", "lender")
 _FIELDS = (*_LISTS, "titleCompany", OTHERS)
-_PLACES = {
+_FIELD_BY_TYPE = {
     "BUYER": "buyer",
     "BORROWER": "buyer",
     "SELLER": "seller",
@@ -22,58 +22,58 @@ _PLACES = {
 }
 
 
-def listed(order: Record) -> list[Record]:
+def list_parties(order: Record) -> list[Record]:
     """Every party of an order: buyers, sellers, lenders, the title company, the others."""
-    return [party for field in _FIELDS for party in _standing(order.get(field))]
+    return [party for field in _FIELDS for party in _parties_in(order.get(field))]
 
 
-def found(order: Record, party_id: str) -> Record | None:
+def find_party(order: Record, party_id: str) -> Record | None:
     """The party with an id, or None."""
-    return next((party for party in listed(order) if party.get("partyId") == party_id), None)
+    return next((party for party in list_parties(order) if party.get("partyId") == party_id), None)
 
 
-def added(order: Record, party: Record) -> Record:
+def add_party(order: Record, party: Record) -> Record:
     """The order's fields that change when a party joins: the one it comes to stand in."""
-    field = _place(order, party)
-    return {field: party if field == "titleCompany" else [*_standing(order.get(field)), party]}
+    field = _field_for(order, party)
+    return {field: party if field == "titleCompany" else [*_parties_in(order.get(field)), party]}
 
 
-def changed(order: Record, party_id: str, fields: Record) -> Record:
+def change_party(order: Record, party_id: str, fields: Record) -> Record:
     """The order's fields that change when a party does; with another type it may move to another field.
 
     Raises LookupError when the order has no such party.
     """
-    before = found(order, party_id)
+    before = find_party(order, party_id)
     if before is None:
         raise LookupError(party_id)
     after = merged(before, fields)
-    field = next(field for field in _FIELDS if before in _standing(order.get(field)))
+    field = next(field for field in _FIELDS if before in _parties_in(order.get(field)))
     without = order | {field: None if field == "titleCompany" else _without(order[field], party_id)}
-    if _place(without, after) != field:
-        return {field: without[field], **added(without, after)}
+    if _field_for(without, after) != field:
+        return {field: without[field], **add_party(without, after)}
     if field == "titleCompany":
         return {field: after}
-    return {field: [after if party is before else party for party in _standing(order[field])]}
+    return {field: [after if party is before else party for party in _parties_in(order[field])]}
 
 
 def with_ids(order_id: str, order: Record, fields: Record) -> Record:
     """Fields of an order as sent, with an id made up for each party that has none."""
-    taken = {str(party.get("partyId")) for party in [*listed(order), *listed(fields)]}
+    taken = {str(party.get("partyId")) for party in [*list_parties(order), *list_parties(fields)]}
 
-    def known(party: Any) -> Any:
+    def with_id(party: Any) -> Any:
         if not isinstance(party, dict) or party.get("partyId"):
             return party
-        made = free_id(order_id, party, taken)
-        taken.add(made)
-        return {"partyId": made, **{name: value for name, value in party.items() if name != "partyId"}}
+        new_id = free_id(order_id, party, taken)
+        taken.add(new_id)
+        return {"partyId": new_id, **{name: value for name, value in party.items() if name != "partyId"}}
 
-    ready = dict(fields)
+    result = dict(fields)
     for field in _LISTS:
         if isinstance(fields.get(field), list):
-            ready[field] = [known(party) for party in fields[field]]
-    if isinstance(fields.get("titleCompany"), dict) and not _standing(order.get("titleCompany")):
-        ready["titleCompany"] = known(fields["titleCompany"])
-    return ready
+            result[field] = [with_id(party) for party in fields[field]]
+    if isinstance(fields.get("titleCompany"), dict) and not _parties_in(order.get("titleCompany")):
+        result["titleCompany"] = with_id(fields["titleCompany"])
+    return result
 
 
 def free_id(order_id: str, party: Record, taken: set[str]) -> str:
@@ -85,13 +85,13 @@ def free_id(order_id: str, party: Record, taken: set[str]) -> str:
     return f"{stem}-{number}"
 
 
-def _place(order: Record, party: Record) -> str:
+def _field_for(order: Record, party: Record) -> str:
     """The field a party stands in: by its type, and there is room for one title company."""
-    field = _PLACES.get(str(party.get("partyType")), OTHERS)
-    return OTHERS if field == "titleCompany" and _standing(order.get(field)) else field
+    field = _FIELD_BY_TYPE.get(str(party.get("partyType")), OTHERS)
+    return OTHERS if field == "titleCompany" and _parties_in(order.get(field)) else field
 
 
-def _standing(value: Any) -> list[Record]:
+def _parties_in(value: Any) -> list[Record]:
     """The parties in a field, which a raw order may fill with anything."""
     if isinstance(value, dict):
         return [value]
@@ -99,4 +99,4 @@ def _standing(value: Any) -> list[Record]:
 
 
 def _without(value: Any, party_id: str) -> list[Record]:
-    return [party for party in _standing(value) if party.get("partyId") != party_id]
+    return [party for party in _parties_in(value) if party.get("partyId") != party_id]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from softpro_sandbox.records import fake_values
 from softpro_sandbox.records.codec import Record
 
-_ORDERS_OWN = {"address": "propertyAddress", "propertyType": "propertyType"}
+_ORDER_FIELDS = {"address": "propertyAddress", "propertyType": "propertyType"}
 """The property's fields that are the order's, and what they are called there."""
 
 _SUBDIVISIONS = ("Sunset Ridge", "Old Orchard", "Las Palmas Unit 2", "Mill Creek", "Piñon Heights", "Harbor View")
@@ -44,13 +44,13 @@ def generate(organization_id: str, order_id: str, order: Record) -> Record:
     return fake_values.with_gaps(rng, known, frozenset())
 
 
-def whole(order_id: str, order: Record, own: Record) -> Record:
+def build_property(order_id: str, order: Record, own: Record) -> Record:
     """The Property that is answered: the order's part and its own."""
     ids = {"propertyId": property_id(order_id), "orderId": order_id}
-    return ids | {name: order[there] for name, there in _ORDERS_OWN.items() if there in order} | own
+    return ids | {name: order[order_name] for name, order_name in _ORDER_FIELDS.items() if order_name in order} | own
 
 
-def parted(fields: Record) -> tuple[Record, Record]:
+def split_fields(fields: Record) -> tuple[Record, Record]:
     """Fields of a Property as sent: those that are the order's, by the order's names, and its own."""
-    orders = {there: fields[name] for name, there in _ORDERS_OWN.items() if name in fields}
-    return orders, {name: value for name, value in fields.items() if name not in _ORDERS_OWN}
+    order_fields = {order_name: fields[name] for name, order_name in _ORDER_FIELDS.items() if name in fields}
+    return order_fields, {name: value for name, value in fields.items() if name not in _ORDER_FIELDS}

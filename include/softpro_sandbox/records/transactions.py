@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from softpro_sandbox.clock import iso
 from softpro_sandbox.records import fake_values, word_lists
-from softpro_sandbox.records.cities import Place
+from softpro_sandbox.records.cities import City
 from softpro_sandbox.records.codec import Record, encode
-from softpro_sandbox.records.contacts import Card
+from softpro_sandbox.records.contacts import ContactSummary
 from softpro_sandbox.records.dates import order_dates
 from softpro_sandbox.records.fake_values import money
 
@@ -27,7 +27,7 @@ _PROPERTY_TYPES = (
 _PROPERTY_WEIGHTS = (600, 170, 110, 50, 35, 25, 7, 3)
 _BORROWING_ONLY = ("REFINANCE", "EQUITY_LINE")
 
-Roster = Mapping[str, Sequence[Card]]
+Roster = Mapping[str, Sequence[ContactSummary]]
 """Contacts by type, for the parties of orders."""
 
 
@@ -50,16 +50,16 @@ def generate(rng: random.Random, count: int, roster: Roster) -> Iterator[tuple[s
 def _order(rng: random.Random, number: int, roster: Roster) -> tuple[str, int, bytes]:
     dates = order_dates(rng)
     kind = rng.choices(_ORDER_TYPES, _ORDER_WEIGHTS)[0]
-    where = fake_values.place(rng)
+    city = fake_values.random_city(rng)
     opened = iso(dates.opened)
     record: Record = {
         "orderId": order_id(number),
         "orderNumber": order_number(opened, number),
         "orderType": kind,
         "status": dates.status,
-        "propertyAddress": _property_address(rng, where),
+        "propertyAddress": _property_address(rng, city),
         "propertyType": "COMMERCIAL" if kind == "COMMERCIAL" else rng.choices(_PROPERTY_TYPES, _PROPERTY_WEIGHTS)[0],
-        **_amounts(rng, kind, where),
+        **_amounts(rng, kind, city),
         "openedDate": opened,
         "estimatedClosingDate": iso(dates.estimated_closing),
         "actualClosingDate": None if dates.actual_closing is None else iso(dates.actual_closing),
@@ -74,21 +74,21 @@ def _order(rng: random.Random, number: int, roster: Roster) -> tuple[str, int, b
     return record["orderId"], dates.updated, encode(fake_values.with_gaps(rng, record, ALWAYS))
 
 
-def _property_address(rng: random.Random, where: Place) -> Record:
-    address = fake_values.address(rng, where)
+def _property_address(rng: random.Random, city: City) -> Record:
+    address = fake_values.address(rng, city)
     if rng.random() < 0.7:
         address["apn"] = f"{rng.randrange(100, 999)}-{rng.randrange(10, 99)}-{rng.randrange(1000):03d}"
     if rng.random() < 0.6:
         address["coordinates"] = {
-            "latitude": round(where.latitude + rng.uniform(-0.08, 0.08), 6),
-            "longitude": round(where.longitude + rng.uniform(-0.08, 0.08), 6),
+            "latitude": round(city.latitude + rng.uniform(-0.08, 0.08), 6),
+            "longitude": round(city.longitude + rng.uniform(-0.08, 0.08), 6),
         }
     return address
 
 
-def _amounts(rng: random.Random, kind: str, where: Place) -> Record:
+def _amounts(rng: random.Random, kind: str, city: City) -> Record:
     """Price, loan, down payment and closing cost in cents that add up, as JSON numbers of dollars."""
-    price = int(where.median * rng.lognormvariate(0, 0.35)) // 500 * 500 * 100
+    price = int(city.median_price * rng.lognormvariate(0, 0.35)) // 500 * 500 * 100
     if kind == "COMMERCIAL":
         price *= rng.randrange(3, 12)
     if rng.random() < 0.05:
@@ -118,13 +118,13 @@ def _parties(rng: random.Random, number: int, kind: str, roster: Roster) -> Reco
         parties["titleCompany"] = _firm(rng, number, "TITLE_COMPANY", roster)
     officers = roster.get("ESCROW_OFFICER")
     if officers:
-        card = rng.choice(officers)
+        summary = rng.choice(officers)
         parties["escrowOfficer"] = {
-            "contactId": card.contact_id,
-            "contactType": card.contact_type,
-            "firstName": card.first_name,
-            "lastName": card.last_name,
-            "email": card.email,
+            "contactId": summary.contact_id,
+            "contactType": summary.contact_type,
+            "firstName": summary.first_name,
+            "lastName": summary.last_name,
+            "email": summary.email,
         }
     return parties
 
@@ -133,17 +133,17 @@ def _owners(rng: random.Random, number: int, kind: str, count: int, roster: Rost
     """People, or now and then a firm, who hold the property together; shares add up to 100."""
     if rng.random() < 0.08:
         return [_firm(rng, number, kind, roster) | {"ownershipPercentage": 100}]
-    known = roster.get("INDIVIDUAL")
+    contacts = roster.get("INDIVIDUAL")
     owners: list[Record] = []
-    for place in range(1, count + 1):
-        card = rng.choice(known) if known and rng.random() < 0.8 else None
-        owner: Record = {"partyId": f"pty-{number}-{kind.lower()}-{place}", "partyType": kind}
-        if card is not None:
-            owner["contactId"] = card.contact_id
+    for position in range(1, count + 1):
+        summary = rng.choice(contacts) if contacts and rng.random() < 0.8 else None
+        owner: Record = {"partyId": f"pty-{number}-{kind.lower()}-{position}", "partyType": kind}
+        if summary is not None:
+            owner["contactId"] = summary.contact_id
         owner |= {
             "ownershipPercentage": 100 if count == 1 else 50,
-            "isPrimary": place == 1,
-            "entityName": card.name if card is not None else " ".join(fake_values.person(rng)),
+            "isPrimary": position == 1,
+            "entityName": summary.name if summary is not None else " ".join(fake_values.person(rng)),
             "entityType": "INDIVIDUAL",
         }
         owners.append(owner)
@@ -151,12 +151,12 @@ def _owners(rng: random.Random, number: int, kind: str, count: int, roster: Rost
 
 
 def _firm(rng: random.Random, number: int, kind: str, roster: Roster) -> Record:
-    known = roster.get(kind if kind in ("LENDER", "TITLE_COMPANY") else "COMPANY")
+    contacts = roster.get(kind if kind in ("LENDER", "TITLE_COMPANY") else "COMPANY")
     firm: Record = {"partyId": f"pty-{number}-{kind.lower()}-1", "partyType": kind}
-    card = rng.choice(known) if known else None
-    if card is not None:
-        firm["contactId"] = card.contact_id
-    name = card.company if card is not None and card.company else fake_values.company(rng, kind)
+    summary = rng.choice(contacts) if contacts else None
+    if summary is not None:
+        firm["contactId"] = summary.contact_id
+    name = summary.company if summary is not None and summary.company else fake_values.company(rng, kind)
     firm |= {"isPrimary": True, "entityName": name, "entityType": _entity_type(name)}
     if rng.random() < 0.03:
         firm["notes"] = "Signs by power of attorney."

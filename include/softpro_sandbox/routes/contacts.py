@@ -11,7 +11,7 @@ from softpro_sandbox.query_params import ContactQuery
 from softpro_sandbox.records.codec import Record
 from softpro_sandbox.records.contacts import contact_id
 from softpro_sandbox.response_models import Contact, ContactPage
-from softpro_sandbox.routes.dependencies import IfMatch, ReadsContacts, TheWorld, WritesContacts, errors
+from softpro_sandbox.routes.dependencies import IfMatch, ReadsContacts, State, WritesContacts, errors
 from softpro_sandbox.routes.record_operations import change, create, page_response, read
 from softpro_sandbox.state import EntityType
 
@@ -20,29 +20,29 @@ _KIND = EntityType.CONTACT
 
 
 @router.get("", response_model=ContactPage, responses=errors(400, 403))
-async def list_contacts(world: TheWorld, grant: ReadsContacts, query: Annotated[ContactQuery, Query()]) -> Response:
+async def list_contacts(state: State, grant: ReadsContacts, query: Annotated[ContactQuery, Query()]) -> Response:
     """A page of the organization's contacts. Lists are live: what changes while being paged moves."""
-    selection = select_contacts(query, world.switches)
-    return page_response(world, grant.organization_id, _KIND, selection, query)
+    selection = select_contacts(query, state.switches)
+    return page_response(state, grant.organization_id, _KIND, selection, query)
 
 
 @router.get("/{contactId}", response_model=Contact, responses=errors(403, 404))
-async def get_contact(world: TheWorld, grant: ReadsContacts, contactId: str) -> Response:
+async def get_contact(state: State, grant: ReadsContacts, contactId: str) -> Response:
     """One contact, with its `ETag`."""
-    return read(world, grant.organization_id, _KIND, contactId)
+    return read(state, grant.organization_id, _KIND, contactId)
 
 
 @router.post("", status_code=201, response_model=Contact, responses=errors(400, 403))
-async def create_contact(world: TheWorld, grant: WritesContacts, body: ContactCreate) -> Response:
+async def create_contact(state: State, grant: WritesContacts, body: ContactCreate) -> Response:
     """A new contact. There is no idempotency key: a POST whose answer was lost may have happened."""
-    new_id = contact_id(world.next_number(grant.organization_id, _KIND, contact_id))
+    new_id = contact_id(state.next_number(grant.organization_id, _KIND, contact_id))
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
-    return create(world, grant.organization_id, _KIND, new_id, {"contactId": new_id}, fields)
+    return create(state, grant.organization_id, _KIND, new_id, {"contactId": new_id}, fields)
 
 
 @router.patch("/{contactId}", response_model=Contact, responses=errors(400, 403, 404, 409))
 async def patch_contact(
-    world: TheWorld,
+    state: State,
     grant: WritesContacts,
     contactId: str,
     body: ContactPatch,
@@ -50,4 +50,4 @@ async def patch_contact(
 ) -> Response:
     """Change only the fields sent; a null clears, an object is merged."""
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
-    return change(world, grant.organization_id, _KIND, contactId, fields, if_match)
+    return change(state, grant.organization_id, _KIND, contactId, fields, if_match)

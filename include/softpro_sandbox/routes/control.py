@@ -8,25 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.responses import Response, StreamingResponse
 
-from softpro_sandbox.documents.content import Made
-from softpro_sandbox.documents.create import file_document
+from softpro_sandbox.documents.content import GeneratedPdf
+from softpro_sandbox.documents.create import create_document
 from softpro_sandbox.documents.seed_data import PDF
 from softpro_sandbox.errors import ApiError
 from softpro_sandbox.models import DocumentMetadata, DocumentType
 from softpro_sandbox.oauth.grants import Grant
-from softpro_sandbox.random_changes import change_batches
-from softpro_sandbox.raw_records import add_raw
+from softpro_sandbox.random_changes import change_in_batches
+from softpro_sandbox.raw_records import add_raw_record
 from softpro_sandbox.records.codec import decode
-from softpro_sandbox.response_models import DocumentAnswer
-from softpro_sandbox.routes.dependencies import TheWorld
-from softpro_sandbox.routes.record_operations import one_response, remove, true_version
-from softpro_sandbox.state import EntityType, World
+from softpro_sandbox.response_models import DocumentResponse
+from softpro_sandbox.routes.dependencies import State
+from softpro_sandbox.routes.record_operations import latest_version, record_response, remove
+from softpro_sandbox.state import EntityType, SandboxState
 from softpro_sandbox.switches import Switches
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox control"])
 
 
-class Body(BaseModel):
+class ControlRequest(BaseModel):
     """A control call's body; `organizationId` left out means the first organization, or all where that is said."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, extra="forbid")
@@ -34,7 +34,7 @@ class Body(BaseModel):
     organization_id: str | None = None
 
 
-class ChangeOrder(Body):
+class ChangeRequest(ControlRequest):
     """What `POST /sandbox/changes` takes."""
 
     entity_type: EntityType = EntityType.TRANSACTION
@@ -42,7 +42,7 @@ class ChangeOrder(Body):
     same_timestamp: bool = False
 
 
-class DocumentOrder(Body):
+class DocumentRequest(ControlRequest):
     """What `POST /sandbox/documents` takes; a document is a PDF, which needs some 700 bytes."""
 
     order_id: str
@@ -51,7 +51,7 @@ class DocumentOrder(Body):
     document_name: str = "Document"
 
 
-class ExpireOrder(Body):
+class ExpireRequest(ControlRequest):
     """What `POST /sandbox/grants/expire` takes: which tokens die of age."""
 
     access_tokens: bool = True
@@ -63,57 +63,57 @@ Entity = Annotated[EntityType, Query(alias="entityType")]
 
 
 @router.get("/settings", response_model=Switches)
-async def get_settings(world: TheWorld) -> Switches:
+async def get_settings(state: State) -> Switches:
     """The switches as they stand."""
-    return world.switches
+    return state.switches
 
 
 @router.patch("/settings", response_model=Switches)
-async def patch_settings(world: TheWorld, changes: dict[str, Any]) -> Switches:
+async def patch_settings(state: State, changes: dict[str, Any]) -> Switches:
     """Set some switches, by name; the others stay."""
     try:
-        world.switch(changes)
+        state.switch(changes)
     except ValidationError as error:
         fields = [{"field": str(item["loc"][0]), "message": item["msg"]} for item in error.errors()]
         message = "; ".join(f"{item['field']}: {item['message']}" for item in fields)
         raise ApiError(400, message, {"fields": fields}) from None
-    return world.switches
+    return state.switches
 
 
 @router.get("/organizations")
-async def list_organizations(world: TheWorld) -> list[dict[str, Any]]:
+async def list_organizations(state: State) -> list[dict[str, Any]]:
     """The organizations, and how many records each truly has."""
     return [
         {
             "organizationId": each.organization_id,
             "name": each.name,
-            "transactions": len(each.catalogues[EntityType.TRANSACTION].true),
-            "contacts": len(each.catalogues[EntityType.CONTACT].true),
+            "transactions": len(each.stores[EntityType.TRANSACTION].latest),
+            "contacts": len(each.stores[EntityType.CONTACT].latest),
         }
-        for each in world.organizations.values()
+        for each in state.organizations.values()
     ]
 
 
 @router.post("/changes")
-async def make_changes(world: TheWorld, order: ChangeOrder) -> dict[str, Any]:
+async def make_changes(state: State, body: ChangeRequest) -> dict[str, Any]:
     """Change random records now; with `sameTimestamp` all of them carry one `updatedAt`. Answers their ids."""
-    organization_id = organization_of(world, order.organization_id)
-    moment = world.stamp() if order.same_timestamp else None
-    ids = await change_batches(world, organization_id, order.entity_type, order.count, moment)
-    return {"organizationId": organization_id, "entityType": order.entity_type, "count": len(ids), "ids": ids}
+    organization_id = organization_of(state, body.organization_id)
+    moment = state.stamp() if body.same_timestamp else None
+    ids = await change_in_batches(state, organization_id, body.entity_type, body.count, moment)
+    return {"organizationId": organization_id, "entityType": body.entity_type, "count": len(ids), "ids": ids}
 
 
 @router.post("/records", status_code=201, openapi_extra={"requestBody": {"content": {"application/json": {}}}})
 async def post_record(
-    world: TheWorld, request: Request, entity: Entity, organization_id: OrganizationId = None
+    state: State, request: Request, entity: Entity, organization_id: OrganizationId = None
 ) -> dict[str, str]:
     """Put the body, a JSON object however odd, into a list; it is kept and served byte for byte.
 
     Its own id and `updatedAt` are used when they are sound, else one is made up that shows nowhere in the record.
     """
-    chosen = organization_of(world, organization_id)
+    chosen = organization_of(state, organization_id)
     try:
-        record_id = add_raw(world, chosen, entity, await request.body())
+        record_id = add_raw_record(state, chosen, entity, await request.body())
     except ValueError as error:
         raise ApiError(400, f"The body is not a JSON object: {error}") from None
     return {"organizationId": chosen, "entityType": entity, "recordId": record_id}
@@ -121,27 +121,27 @@ async def post_record(
 
 @router.delete("/records/{recordId}", status_code=204, response_class=Response)
 async def delete_record(
-    world: TheWorld, recordId: str, entity: Entity, organization_id: OrganizationId = None
+    state: State, recordId: str, entity: Entity, organization_id: OrganizationId = None
 ) -> Response:
     """Delete a record of either kind, as the vendor's own staff would."""
-    return remove(world, organization_of(world, organization_id), entity, recordId)
+    return remove(state, organization_of(state, organization_id), entity, recordId)
 
 
-@router.post("/documents", status_code=201, response_model=DocumentAnswer)
-async def make_document(world: TheWorld, order: DocumentOrder) -> Response:
+@router.post("/documents", status_code=201, response_model=DocumentResponse)
+async def make_document(state: State, body: DocumentRequest) -> Response:
     """Give an order a document of any size, as the vendor's own staff would; its bytes are made as they are read."""
-    chosen = organization_of(world, order.organization_id)
-    record = decode(true_version(world, chosen, EntityType.TRANSACTION, order.order_id).body)
-    content = Made(f"{order.document_name} - {order.order_id}", order.file_size)
-    metadata = DocumentMetadata(document_type=order.document_type, document_name=order.document_name)
-    filed = file_document(world, chosen, order.order_id, record, content, metadata, "document.pdf", PDF)
-    return one_response(world, filed, 201)
+    chosen = organization_of(state, body.organization_id)
+    record = decode(latest_version(state, chosen, EntityType.TRANSACTION, body.order_id).body)
+    content = GeneratedPdf(f"{body.document_name} - {body.order_id}", body.file_size)
+    metadata = DocumentMetadata(document_type=body.document_type, document_name=body.document_name)
+    created = create_document(state, chosen, body.order_id, record, content, metadata, "document.pdf", PDF)
+    return record_response(state, created, 201)
 
 
 @router.get("/export", response_class=StreamingResponse)
-async def export(world: TheWorld, entity: Entity, organization_id: OrganizationId = None) -> StreamingResponse:
+async def export(state: State, entity: Entity, organization_id: OrganizationId = None) -> StreamingResponse:
     """Every record as it truly is now, surfaced or not, one a line, ordered by (updatedAt, id)."""
-    bodies = list(world.catalogue(organization_of(world, organization_id), entity).truth())
+    bodies = list(state.store(organization_of(state, organization_id), entity).latest_bodies())
 
     # In JSON a line break can only stand between tokens: a space there means the same.
     async def lines() -> AsyncIterator[bytes]:
@@ -152,42 +152,42 @@ async def export(world: TheWorld, entity: Entity, organization_id: OrganizationI
 
 
 @router.post("/grants/expire")
-async def expire_grants(world: TheWorld, order: ExpireOrder) -> dict[str, int]:
+async def expire_grants(state: State, body: ExpireRequest) -> dict[str, int]:
     """Let tokens die of age now, of one organization or of all."""
-    now = world.clock()
-    grants = _grants(world, order.organization_id)
+    now = state.clock()
+    grants = _grants(state, body.organization_id)
     for grant in grants:
-        if order.access_tokens:
+        if body.access_tokens:
             grant.access = dict.fromkeys(grant.access, now)
-        if order.refresh_tokens:
+        if body.refresh_tokens:
             grant.refresh = dict.fromkeys(grant.refresh, now)
     return {"grants": len(grants)}
 
 
 @router.post("/grants/revoke")
-async def revoke_grants(world: TheWorld, order: Body) -> dict[str, int]:
+async def revoke_grants(state: State, body: ControlRequest) -> dict[str, int]:
     """Revoke grants as if a user had withdrawn consent at the vendor, of one organization or of all."""
-    grants = _grants(world, order.organization_id)
+    grants = _grants(state, body.organization_id)
     for grant in grants:
         grant.revoke()
     return {"grants": len(grants)}
 
 
 @router.get("/stats")
-async def get_stats(world: TheWorld) -> dict[str, Any]:
+async def get_stats(state: State) -> dict[str, Any]:
     """What was asked and answered since the start. `busiestMinute` is the most one grant was let in for in any 60 s."""
-    return {**world.stats.shown(), "busiestMinute": max((g.window.busiest for g in world.grants.grants), default=0)}
+    return {**state.stats.to_json(), "busiestMinute": max((g.window.busiest for g in state.grants.grants), default=0)}
 
 
-def organization_of(world: World, organization_id: str | None) -> str:
+def organization_of(state: SandboxState, organization_id: str | None) -> str:
     """The organization a control call is about: the first when none is named; 404 for an unknown one."""
-    chosen = organization_id or next(iter(world.organizations))
-    if chosen not in world.organizations:
+    chosen = organization_id or next(iter(state.organizations))
+    if chosen not in state.organizations:
         raise ApiError(404, f"There is no organization {chosen}.")
     return chosen
 
 
-def _grants(world: World, organization_id: str | None) -> list[Grant]:
+def _grants(state: SandboxState, organization_id: str | None) -> list[Grant]:
     """The live grants of one organization, or of all when none is named."""
-    chosen = None if organization_id is None else organization_of(world, organization_id)
-    return [g for g in world.grants.grants if not g.revoked and chosen in (None, g.organization_id)]
+    chosen = None if organization_id is None else organization_of(state, organization_id)
+    return [g for g in state.grants.grants if not g.revoked and chosen in (None, g.organization_id)]

@@ -8,8 +8,8 @@ from fastapi.security import OAuth2AuthorizationCodeBearer, SecurityScopes
 from softpro_sandbox.errors import ApiError
 from softpro_sandbox.oauth.grants import Grant
 from softpro_sandbox.oauth.scopes import SCOPES
-from softpro_sandbox.response_models import ErrorAnswer
-from softpro_sandbox.state import World
+from softpro_sandbox.response_models import ErrorResponse
+from softpro_sandbox.state import SandboxState
 
 _OAUTH = OAuth2AuthorizationCodeBearer(
     authorizationUrl="/oauth/authorize",
@@ -23,13 +23,13 @@ _OAUTH = OAuth2AuthorizationCodeBearer(
 Responses = dict[int | str, dict[str, object]]
 
 
-async def world_of(request: Request) -> World:
+async def get_state(request: Request) -> SandboxState:
     """The sandbox's state."""
-    world: World = request.app.state.world
-    return world
+    state: SandboxState = request.app.state.sandbox
+    return state
 
 
-async def grant_of(request: Request, needed: SecurityScopes, _token: Annotated[str | None, Depends(_OAUTH)]) -> Grant:
+async def get_grant(request: Request, needed: SecurityScopes, _token: Annotated[str | None, Depends(_OAUTH)]) -> Grant:
     """The caller's grant, which the gate has found; 403 when a needed scope was not granted.
 
     The token parameter is there for the OpenAPI description alone.
@@ -41,14 +41,14 @@ async def grant_of(request: Request, needed: SecurityScopes, _token: Annotated[s
     return grant
 
 
-TheWorld = Annotated[World, Depends(world_of)]
-AnyGrant = Annotated[Grant, Security(grant_of)]
-ReadsTransactions = Annotated[Grant, Security(grant_of, scopes=["read:transactions"])]
-WritesTransactions = Annotated[Grant, Security(grant_of, scopes=["write:transactions"])]
-ReadsContacts = Annotated[Grant, Security(grant_of, scopes=["read:contacts"])]
-WritesContacts = Annotated[Grant, Security(grant_of, scopes=["write:contacts"])]
-ReadsDocuments = Annotated[Grant, Security(grant_of, scopes=["read:documents"])]
-WritesDocuments = Annotated[Grant, Security(grant_of, scopes=["write:documents"])]
+State = Annotated[SandboxState, Depends(get_state)]
+AnyGrant = Annotated[Grant, Security(get_grant)]
+ReadsTransactions = Annotated[Grant, Security(get_grant, scopes=["read:transactions"])]
+WritesTransactions = Annotated[Grant, Security(get_grant, scopes=["write:transactions"])]
+ReadsContacts = Annotated[Grant, Security(get_grant, scopes=["read:contacts"])]
+WritesContacts = Annotated[Grant, Security(get_grant, scopes=["write:contacts"])]
+ReadsDocuments = Annotated[Grant, Security(get_grant, scopes=["read:documents"])]
+WritesDocuments = Annotated[Grant, Security(get_grant, scopes=["write:documents"])]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="the ETag of the version to change")]
 
 _MEANINGS = {
@@ -64,10 +64,10 @@ _MEANINGS = {
 
 def errors(*statuses: int) -> Responses:
     """The error answers of a call for the OpenAPI description; 401, 429 and 5xx can meet any call."""
-    return {status: error_schema(_MEANINGS[status]) for status in sorted({401, 429, 500, *statuses})}
+    return {status: error_response_schema(_MEANINGS[status]) for status in sorted({401, 429, 500, *statuses})}
 
 
-def error_schema(description: str) -> dict[str, object]:
+def error_response_schema(description: str) -> dict[str, object]:
     """An error answer by reference: the framework would work the same model out anew for each of hundreds."""
-    reference = {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}
+    reference = {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}
     return {"description": description, "content": {"application/json": {"schema": reference}}}

@@ -8,17 +8,17 @@ from pydantic import AnyHttpUrl
 from starlette.responses import Response
 
 from softpro_sandbox.errors import ApiError
-from softpro_sandbox.response_models import CallAnswer
-from softpro_sandbox.routes.control import Body, OrganizationId, organization_of
-from softpro_sandbox.routes.dependencies import TheWorld
+from softpro_sandbox.response_models import CallResponse
+from softpro_sandbox.routes.control import ControlRequest, OrganizationId, organization_of
+from softpro_sandbox.routes.dependencies import State
 from softpro_sandbox.routes.record_operations import JSON
-from softpro_sandbox.state import World
-from softpro_sandbox.webhooks.delivery import Courier, Receiver
+from softpro_sandbox.state import SandboxState
+from softpro_sandbox.webhooks.delivery import Receiver, WebhookSender
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox control"])
 
 
-class WebhookOrder(Body):
+class WebhookRequest(ControlRequest):
     """What `PUT /sandbox/webhooks` takes."""
 
     url: AnyHttpUrl
@@ -26,51 +26,52 @@ class WebhookOrder(Body):
 
 
 @router.put("/webhooks")
-async def register_webhook(world: TheWorld, order: WebhookOrder) -> dict[str, Any]:
+async def register_webhook(state: State, body: WebhookRequest) -> dict[str, Any]:
     """Send an organization's events to an address from now on; one each, another one replaces it.
 
     What was still on its way to the former goes to the new one.
     """
-    chosen = organization_of(world, order.organization_id)
-    receiver = Receiver(str(order.url), order.secret)
-    courier = world.couriers.get(chosen)
-    if courier is None:
-        from softpro_sandbox.webhooks.http_client import (
-            open_post,  # loads an HTTP client, which not every sandbox needs
-        )
+    chosen = organization_of(state, body.organization_id)
+    receiver = Receiver(str(body.url), body.secret)
+    sender = state.webhook_senders.get(chosen)
+    if sender is None:
+        # Not imported at the top: it loads an HTTP client, which a sandbox without webhooks does not need.
+        from softpro_sandbox.webhooks.http_client import open_http_post
 
-        world.couriers[chosen] = Courier(receiver, world.clock, world.time, world.stats.webhooks, open_post)
+        state.webhook_senders[chosen] = WebhookSender(
+            receiver, state.clock, state.time, state.stats.webhooks, open_http_post
+        )
     else:
-        courier.receiver = receiver
-    return _shown(world, chosen)
+        sender.receiver = receiver
+    return _receiver_json(state, chosen)
 
 
 @router.get("/webhooks")
-async def list_webhooks(world: TheWorld) -> list[dict[str, Any]]:
+async def list_webhooks(state: State) -> list[dict[str, Any]]:
     """Every receiver, and how many deliveries wait or are on their way. Secrets are not told."""
-    return [_shown(world, organization_id) for organization_id in world.couriers]
+    return [_receiver_json(state, organization_id) for organization_id in state.webhook_senders]
 
 
 @router.delete("/webhooks", status_code=204, response_class=Response)
-async def remove_webhook(world: TheWorld, organization_id: OrganizationId = None) -> Response:
+async def remove_webhook(state: State, organization_id: OrganizationId = None) -> Response:
     """Send an organization's events nowhere; those on their way are dropped."""
-    courier = world.couriers.pop(organization_of(world, organization_id), None)
-    if courier is None:
+    sender = state.webhook_senders.pop(organization_of(state, organization_id), None)
+    if sender is None:
         raise ApiError(404, "No webhook is registered.")
-    courier.stop()
+    sender.stop()
     return Response(status_code=204)
 
 
-@router.get("/calls", response_model=list[CallAnswer])
+@router.get("/calls", response_model=list[CallResponse])
 async def list_calls(
-    world: TheWorld,
+    state: State,
     since: Annotated[float | None, Query(description="seconds since 1970, inclusive")] = None,
 ) -> Response:
     """The last 100,000 calls of the API in the order they were counted, by the machine's clock."""
-    arrivals = [each for each in world.stats.arrivals if since is None or each.at >= since]
-    return Response(msgspec.json.encode(arrivals), media_type=JSON)
+    calls = [each for each in state.stats.calls if since is None or each.at >= since]
+    return Response(msgspec.json.encode(calls), media_type=JSON)
 
 
-def _shown(world: World, organization_id: str) -> dict[str, Any]:
-    courier = world.couriers[organization_id]
-    return {"organizationId": organization_id, "url": courier.receiver.url, "waiting": courier.waiting}
+def _receiver_json(state: SandboxState, organization_id: str) -> dict[str, Any]:
+    sender = state.webhook_senders[organization_id]
+    return {"organizationId": organization_id, "url": sender.receiver.url, "waiting": sender.waiting}

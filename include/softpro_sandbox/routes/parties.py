@@ -11,41 +11,48 @@ from softpro_sandbox.errors import ApiError
 from softpro_sandbox.models import PartyCreate, PartyPatch
 from softpro_sandbox.record_store import etag_of
 from softpro_sandbox.records.codec import Record, decode, encode
-from softpro_sandbox.records.parties import added, changed, found, free_id, listed
-from softpro_sandbox.response_models import PartyAnswer
-from softpro_sandbox.routes.dependencies import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
-from softpro_sandbox.routes.record_operations import JSON, amend, check_match, one_response, shown_version, true_version
+from softpro_sandbox.records.parties import add_party, change_party, find_party, free_id, list_parties
+from softpro_sandbox.response_models import PartyResponse
+from softpro_sandbox.routes.dependencies import IfMatch, ReadsTransactions, State, WritesTransactions, errors
+from softpro_sandbox.routes.record_operations import (
+    JSON,
+    amend,
+    check_if_match,
+    latest_version,
+    record_response,
+    visible_version,
+)
 from softpro_sandbox.state import EntityType
-from softpro_sandbox.webhooks.events import of_party
-from softpro_sandbox.webhooks.notify import tell
+from softpro_sandbox.webhooks.events import party_events
+from softpro_sandbox.webhooks.notify import notify
 
 router = APIRouter(prefix="/transactions/{orderId}/parties", tags=["parties"])
 _KIND = EntityType.TRANSACTION
 
 
-@router.get("", response_model=list[PartyAnswer], responses=errors(403, 404))
-async def list_parties(world: TheWorld, grant: ReadsTransactions, orderId: str) -> Response:
+@router.get("", response_model=list[PartyResponse], responses=errors(403, 404))
+async def list_order_parties(state: State, grant: ReadsTransactions, orderId: str) -> Response:
     """Every party of an order, a plain array: buyers, sellers, lenders, the title company, the others."""
-    order = decode(shown_version(world, grant.organization_id, _KIND, orderId).body)
-    return Response(b"[%b]" % b",".join(map(encode, listed(order))), media_type=JSON)
+    order = decode(visible_version(state, grant.organization_id, _KIND, orderId).body)
+    return Response(b"[%b]" % b",".join(map(encode, list_parties(order))), media_type=JSON)
 
 
-@router.post("", status_code=201, response_model=PartyAnswer, responses=errors(400, 403, 404))
-async def create_party(world: TheWorld, grant: WritesTransactions, orderId: str, body: PartyCreate) -> Response:
+@router.post("", status_code=201, response_model=PartyResponse, responses=errors(400, 403, 404))
+async def create_party(state: State, grant: WritesTransactions, orderId: str, body: PartyCreate) -> Response:
     """A new party. Its type says where in the order it stands; a type the order has no place for: `otherParties`."""
-    version = true_version(world, grant.organization_id, _KIND, orderId)
+    version = latest_version(state, grant.organization_id, _KIND, orderId)
     order = decode(version.body)
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
-    new_id = free_id(orderId, fields, {str(party.get("partyId")) for party in listed(order)})
+    new_id = free_id(orderId, fields, {str(party.get("partyId")) for party in list_parties(order)})
     party = {"partyId": new_id, "partyType": fields["partyType"]} | fields
-    amend(world, grant.organization_id, _KIND, orderId, version, added(order, party))
-    tell(world, grant.organization_id, of_party("party.added", orderId, party))
-    return one_response(world, encode(party), 201)
+    amend(state, grant.organization_id, _KIND, orderId, version, add_party(order, party))
+    notify(state, grant.organization_id, party_events("party.added", orderId, party))
+    return record_response(state, encode(party), 201)
 
 
-@router.patch("/{partyId}", response_model=PartyAnswer, responses=errors(400, 403, 404, 409))
+@router.patch("/{partyId}", response_model=PartyResponse, responses=errors(400, 403, 404, 409))
 async def patch_party(
-    world: TheWorld,
+    state: State,
     grant: WritesTransactions,
     orderId: str,
     partyId: str,
@@ -53,16 +60,16 @@ async def patch_party(
     if_match: IfMatch = None,
 ) -> Response:
     """Change only the fields sent; a null clears. With another type it may stand elsewhere in the order."""
-    version = true_version(world, grant.organization_id, _KIND, orderId)
+    version = latest_version(state, grant.organization_id, _KIND, orderId)
     order = decode(version.body)
-    party = found(order, partyId)
+    party = find_party(order, partyId)
     if party is None:
         raise ApiError(404, f"There is no party {partyId} in {orderId}.")
-    standing = encode(party)
-    check_match(world, partyId, if_match, standing, etag_of(standing), version.etag)
+    current = encode(party)
+    check_if_match(state, partyId, if_match, current, etag_of(current), version.etag)
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
-    written = amend(world, grant.organization_id, _KIND, orderId, version, changed(order, partyId, fields))
-    after = found(decode(written.body), partyId) or {}
+    written = amend(state, grant.organization_id, _KIND, orderId, version, change_party(order, partyId, fields))
+    after = find_party(decode(written.body), partyId) or {}
     if written is not version:
-        tell(world, grant.organization_id, of_party("party.updated", orderId, after))
-    return one_response(world, encode(after))
+        notify(state, grant.organization_id, party_events("party.updated", orderId, after))
+    return record_response(state, encode(after))

@@ -5,15 +5,15 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from softpro_sandbox.response_models import Profile
-from softpro_sandbox.routes.dependencies import AnyGrant, TheWorld, errors
+from softpro_sandbox.routes.dependencies import AnyGrant, State, errors
 
 router = APIRouter(prefix="/user", tags=["profile"])
 
 
 @router.get("/profile", response_model=Profile, responses=errors())
-async def get_profile(world: TheWorld, grant: AnyGrant) -> Response:
+async def get_profile(state: State, grant: AnyGrant) -> Response:
     """The user and organization of the grant; 200 when the token is good."""
-    organization = world.organizations[grant.organization_id]
+    organization = state.organizations[grant.organization_id]
     profile = {
         "userId": organization.user_id,
         "organizationId": organization.organization_id,

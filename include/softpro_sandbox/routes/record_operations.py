@@ -6,33 +6,33 @@ from starlette.responses import Response
 from softpro_sandbox.clock import iso
 from softpro_sandbox.errors import ApiError, bad_field
 from softpro_sandbox.query_params import PageQuery
-from softpro_sandbox.random_changes import change_some
+from softpro_sandbox.random_changes import change_random_records
 from softpro_sandbox.record_store import Selection, Version, etag_of
 from softpro_sandbox.records.changes import merged, stamped
 from softpro_sandbox.records.codec import Record, decode, encode
-from softpro_sandbox.state import EntityType, World
+from softpro_sandbox.state import EntityType, SandboxState
 from softpro_sandbox.switches import Switches
-from softpro_sandbox.webhooks.events import changed, created, deleted
-from softpro_sandbox.webhooks.notify import listens, tell
+from softpro_sandbox.webhooks.events import changed_events, created_events, deleted_events
+from softpro_sandbox.webhooks.notify import has_receiver, notify
 
 JSON = "application/json"
 _USUAL_LIMIT = 50
 
 
 def page_response(
-    world: World, organization_id: str, entity: EntityType, selection: Selection, query: PageQuery
+    state: SandboxState, organization_id: str, entity: EntityType, selection: Selection, query: PageQuery
 ) -> Response:
     """A list answer, joined from the records' own bytes. With the switch on, records change right after it."""
-    limit = limit_of(query, world.switches)
-    page = world.catalogue(organization_id, entity).page(selection, limit, query.offset)
-    place = pagination(page.total, limit, query.offset, len(page.bodies))
-    body = b'{"data":[%b],"pagination":%b}' % (b",".join(page.bodies), msgspec.json.encode(place))
-    if world.switches.change_while_paging:
-        change_some(world, organization_id, entity, world.switches.change_while_paging)
+    limit = page_limit(query, state.switches)
+    page = state.store(organization_id, entity).page(selection, limit, query.offset)
+    position = pagination(page.total, limit, query.offset, len(page.bodies))
+    body = b'{"data":[%b],"pagination":%b}' % (b",".join(page.bodies), msgspec.json.encode(position))
+    if state.switches.change_while_paging:
+        change_random_records(state, organization_id, entity, state.switches.change_while_paging)
     return Response(body, media_type=JSON)
 
 
-def limit_of(query: PageQuery, switches: Switches) -> int:
+def page_limit(query: PageQuery, switches: Switches) -> int:
     """How many a page holds at most; 400 when more than `maxPageSize` were asked for."""
     if query.limit is None:
         return min(_USUAL_LIMIT, switches.max_page_size)
@@ -41,94 +41,94 @@ def limit_of(query: PageQuery, switches: Switches) -> int:
     return query.limit
 
 
-def pagination(total: int, limit: int, offset: int, held: int) -> dict[str, object]:
+def pagination(total: int, limit: int, offset: int, count: int) -> dict[str, object]:
     """Where a page that holds so many stands in its list."""
-    return {"total": total, "limit": limit, "offset": offset, "hasMore": offset + held < total}
+    return {"total": total, "limit": limit, "offset": offset, "hasMore": offset + count < total}
 
 
-def read(world: World, organization_id: str, entity: EntityType, record_id: str) -> Response:
+def read(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Response:
     """One record as readers see it now; 404 when there is none, or none yet."""
-    return one_response(world, shown_version(world, organization_id, entity, record_id).body)
+    return record_response(state, visible_version(state, organization_id, entity, record_id).body)
 
 
 def create(
-    world: World, organization_id: str, entity: EntityType, record_id: str, ids: Record, fields: Record
+    state: SandboxState, organization_id: str, entity: EntityType, record_id: str, ids: Record, fields: Record
 ) -> Response:
     """A new record of `ids` and the fields sent; 201."""
-    now = world.stamp()
+    now = state.stamp()
     record = ids | fields | {"createdAt": iso(now), "updatedAt": iso(now)}
-    [version] = world.write(organization_id, entity, [(record_id, now, encode(record))])
-    tell(world, organization_id, created(entity, record_id, version.body))
-    return one_response(world, version.body, 201)
+    [version] = state.write(organization_id, entity, [(record_id, now, encode(record))])
+    notify(state, organization_id, created_events(entity, record_id, version.body))
+    return record_response(state, version.body, 201)
 
 
 def change(
-    world: World, organization_id: str, entity: EntityType, record_id: str, fields: Record, if_match: str | None
+    state: SandboxState, organization_id: str, entity: EntityType, record_id: str, fields: Record, if_match: str | None
 ) -> Response:
     """A record with only the fields sent changed.
 
     It is the true record that changes, surfaced or not. 409 with it in `details.current` when `If-Match` names
     another version. What changes nothing does not move `updatedAt`.
     """
-    version = true_version(world, organization_id, entity, record_id)
-    check_match(world, record_id, if_match, version.body, version.etag)
-    written = amend(world, organization_id, entity, record_id, version, fields)
-    if written is not version and listens(world, organization_id):
+    version = latest_version(state, organization_id, entity, record_id)
+    check_if_match(state, record_id, if_match, version.body, version.etag)
+    written = amend(state, organization_id, entity, record_id, version, fields)
+    if written is not version and has_receiver(state, organization_id):
         before, after = decode(version.body), decode(written.body)
-        tell(world, organization_id, changed(entity, record_id, before, after, written.body))
-    return one_response(world, written.body)
+        notify(state, organization_id, changed_events(entity, record_id, before, after, written.body))
+    return record_response(state, written.body)
 
 
 def amend(
-    world: World, organization_id: str, entity: EntityType, record_id: str, version: Version, fields: Record
+    state: SandboxState, organization_id: str, entity: EntityType, record_id: str, version: Version, fields: Record
 ) -> Version:
     """A record's next version, with fields merged in; the same version when that changes nothing."""
     before = decode(version.body)
     if merged(before, fields) == before:
         return version
-    now = world.stamp()
+    now = state.stamp()
     body = encode(stamped(before, fields, now))
-    [written] = world.write(organization_id, entity, [(record_id, now, body)])
+    [written] = state.write(organization_id, entity, [(record_id, now, body)])
     return written
 
 
-def remove(world: World, organization_id: str, entity: EntityType, record_id: str) -> Response:
+def remove(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Response:
     """A record is gone, from lists at once; 204."""
-    if not world.delete(organization_id, entity, record_id):
-        raise missing(entity, record_id)
-    tell(world, organization_id, deleted(entity, record_id))
+    if not state.delete(organization_id, entity, record_id):
+        raise not_found(entity, record_id)
+    notify(state, organization_id, deleted_events(entity, record_id))
     return Response(status_code=204)
 
 
-def shown_version(world: World, organization_id: str, entity: EntityType, record_id: str) -> Version:
+def visible_version(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Version:
     """A record as readers see it now; 404 when there is none, or none yet."""
-    version = world.catalogue(organization_id, entity).shown.get(record_id)
+    version = state.store(organization_id, entity).visible.get(record_id)
     if version is None:
-        raise missing(entity, record_id)
+        raise not_found(entity, record_id)
     return version
 
 
-def true_version(world: World, organization_id: str, entity: EntityType, record_id: str) -> Version:
+def latest_version(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Version:
     """A record as it truly is, surfaced or not, which is what writes go by; 404 when there is none."""
-    version = world.catalogue(organization_id, entity).true.get(record_id)
+    version = state.store(organization_id, entity).latest.get(record_id)
     if version is None:
-        raise missing(entity, record_id)
+        raise not_found(entity, record_id)
     return version
 
 
-def check_match(world: World, record_id: str, if_match: str | None, current: bytes, *etags: str) -> None:
+def check_if_match(state: SandboxState, record_id: str, if_match: str | None, current: bytes, *etags: str) -> None:
     """409 with the record as it stands when `If-Match` is there and names none of its ETags."""
-    if world.switches.etags and if_match is not None and not any(matches(if_match, etag) for etag in etags):
+    if state.switches.etags and if_match is not None and not any(matches(if_match, etag) for etag in etags):
         details = {"current": msgspec.Raw(current)}
         raise ApiError(409, f"{record_id} is not the version that If-Match names.", details)
 
 
-def one_response(world: World, body: bytes, status: int = 200) -> Response:
+def record_response(state: SandboxState, body: bytes, status: int = 200) -> Response:
     """A record itself, or a part of one, with its ETag unless that is switched off."""
-    return Response(body, status, {"ETag": etag_of(body)} if world.switches.etags else None, JSON)
+    return Response(body, status, {"ETag": etag_of(body)} if state.switches.etags else None, JSON)
 
 
-def missing(entity: EntityType, record_id: str) -> ApiError:
+def not_found(entity: EntityType, record_id: str) -> ApiError:
     """404 for a record that is not there."""
     return ApiError(404, f"There is no {entity.lower()} {record_id}.")
 

@@ -5,13 +5,13 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from softpro_sandbox.records.statuses import STATUSES
-from softpro_sandbox.response_models import StatusAnswer
+from softpro_sandbox.response_models import StatusResponse
 from softpro_sandbox.routes.dependencies import ReadsTransactions, errors
 
 router = APIRouter(prefix="/statuses", tags=["statuses"])
 
 
-@router.get("", response_model=list[StatusAnswer], responses=errors(403))
+@router.get("", response_model=list[StatusResponse], responses=errors(403))
 async def list_statuses(grant: ReadsTransactions) -> Response:
     """Every status an order can be given; a plain array."""
     return Response(msgspec.json.encode(STATUSES), media_type="application/json")

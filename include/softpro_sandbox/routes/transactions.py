@@ -15,11 +15,11 @@ from softpro_sandbox.records.parties import with_ids
 from softpro_sandbox.records.statuses import CODES
 from softpro_sandbox.records.transactions import order_id, order_number
 from softpro_sandbox.response_models import Transaction, TransactionPage
-from softpro_sandbox.routes.dependencies import IfMatch, ReadsTransactions, TheWorld, WritesTransactions, errors
-from softpro_sandbox.routes.record_operations import change, create, page_response, read, remove, true_version
+from softpro_sandbox.routes.dependencies import IfMatch, ReadsTransactions, State, WritesTransactions, errors
+from softpro_sandbox.routes.record_operations import change, create, latest_version, page_response, read, remove
 from softpro_sandbox.state import EntityType
-from softpro_sandbox.webhooks.events import of_order
-from softpro_sandbox.webhooks.notify import tell
+from softpro_sandbox.webhooks.events import order_event
+from softpro_sandbox.webhooks.notify import notify
 
 router = APIRouter(prefix="/transactions", tags=["transactions"])
 _KIND = EntityType.TRANSACTION
@@ -27,61 +27,61 @@ _KIND = EntityType.TRANSACTION
 
 @router.get("", response_model=TransactionPage, responses=errors(400, 403))
 async def list_transactions(
-    world: TheWorld, grant: ReadsTransactions, query: Annotated[TransactionQuery, Query()]
+    state: State, grant: ReadsTransactions, query: Annotated[TransactionQuery, Query()]
 ) -> Response:
     """A page of the organization's transactions. Lists are live: what changes while being paged moves."""
-    selection = select_transactions(query, world.switches)
-    return page_response(world, grant.organization_id, _KIND, selection, query)
+    selection = select_transactions(query, state.switches)
+    return page_response(state, grant.organization_id, _KIND, selection, query)
 
 
 @router.get("/{orderId}", response_model=Transaction, responses=errors(403, 404))
-async def get_transaction(world: TheWorld, grant: ReadsTransactions, orderId: str) -> Response:
+async def get_transaction(state: State, grant: ReadsTransactions, orderId: str) -> Response:
     """One transaction, with its `ETag`."""
-    return read(world, grant.organization_id, _KIND, orderId)
+    return read(state, grant.organization_id, _KIND, orderId)
 
 
 @router.post("", status_code=201, response_model=Transaction, responses=errors(400, 403))
-async def create_transaction(world: TheWorld, grant: WritesTransactions, body: TransactionCreate) -> Response:
+async def create_transaction(state: State, grant: WritesTransactions, body: TransactionCreate) -> Response:
     """A new transaction. There is no idempotency key: a POST whose answer was lost may have happened."""
-    number = world.next_number(grant.organization_id, _KIND, order_id)
+    number = state.next_number(grant.organization_id, _KIND, order_id)
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
     fields = with_ids(order_id(number), {}, fields)
-    made_up = fields.pop("orderNumber", None) or order_number(iso(world.stamp()), number)
-    ids = {"orderId": order_id(number), "orderNumber": made_up}
-    return create(world, grant.organization_id, _KIND, order_id(number), ids, fields)
+    number_text = fields.pop("orderNumber", None) or order_number(iso(state.stamp()), number)
+    ids = {"orderId": order_id(number), "orderNumber": number_text}
+    return create(state, grant.organization_id, _KIND, order_id(number), ids, fields)
 
 
 @router.patch("/{orderId}", response_model=Transaction, responses=errors(400, 403, 404, 409))
 async def patch_transaction(
-    world: TheWorld,
+    state: State,
     grant: WritesTransactions,
     orderId: str,
     body: TransactionPatch,
     if_match: IfMatch = None,
 ) -> Response:
     """Change only the fields sent; a null clears, an object is merged, an array is replaced."""
-    standing = decode(true_version(world, grant.organization_id, _KIND, orderId).body)
-    fields = with_ids(orderId, standing, body.model_dump(by_alias=True, exclude_unset=True))
-    return change(world, grant.organization_id, _KIND, orderId, fields, if_match)
+    current = decode(latest_version(state, grant.organization_id, _KIND, orderId).body)
+    fields = with_ids(orderId, current, body.model_dump(by_alias=True, exclude_unset=True))
+    return change(state, grant.organization_id, _KIND, orderId, fields, if_match)
 
 
 @router.patch("/{orderId}/status", response_model=Transaction, responses=errors(400, 403, 404, 409))
 async def patch_status(
-    world: TheWorld, grant: WritesTransactions, orderId: str, body: StatusChange, if_match: IfMatch = None
+    state: State, grant: WritesTransactions, orderId: str, body: StatusChange, if_match: IfMatch = None
 ) -> Response:
     """Give an order another status; answers the order."""
     code = CODES.get(body.status_id)
     if code is None:
         raise bad_field("statusId", f"there is no status {body.status_id}")
-    before = true_version(world, grant.organization_id, _KIND, orderId)
-    answer = change(world, grant.organization_id, _KIND, orderId, {"status": code}, if_match)
-    after = true_version(world, grant.organization_id, _KIND, orderId)
+    before = latest_version(state, grant.organization_id, _KIND, orderId)
+    response = change(state, grant.organization_id, _KIND, orderId, {"status": code}, if_match)
+    after = latest_version(state, grant.organization_id, _KIND, orderId)
     if after is not before:
-        tell(world, grant.organization_id, [of_order("status.changed", orderId, after.body)])
-    return answer
+        notify(state, grant.organization_id, [order_event("status.changed", orderId, after.body)])
+    return response
 
 
 @router.delete("/{orderId}", status_code=204, response_class=Response, responses=errors(403, 404))
-async def delete_transaction(world: TheWorld, grant: WritesTransactions, orderId: str) -> Response:
+async def delete_transaction(state: State, grant: WritesTransactions, orderId: str) -> Response:
     """Delete a transaction: it is gone from lists at once and answers 404."""
-    return remove(world, grant.organization_id, _KIND, orderId)
+    return remove(state, grant.organization_id, _KIND, orderId)

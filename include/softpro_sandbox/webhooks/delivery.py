@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from softpro_sandbox.clock import Clock, to_ms
-from softpro_sandbox.webhooks.wire_format import Event, body_of, headers
+from softpro_sandbox.clock import Clock, now_ms
+from softpro_sandbox.webhooks.wire_format import WebhookEvent, encode_body, headers
 
 Post = Callable[[str, bytes, dict[str, str]], Awaitable[bool]]
 """Posts a body with headers to an address; whether it was taken."""
 
 GIVE_UP_SECONDS = 86_400.0
-_AT_ONCE = 16
-_LONGEST_PAUSE = 900.0
-_LINGER = 1.0
+_MAX_IN_FLIGHT = 16
+_MAX_RETRY_DELAY_SECONDS = 900.0
+_IDLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Receiver:
 class Delivery:
     """An event on its way. A forged one is signed with another secret and tried once. `first` is in seconds."""
 
-    event: Event
+    event: WebhookEvent
     first: float
     forged: bool = False
     attempts: int = 0
 
 
-def pause(attempts: int) -> float:
+def retry_delay(attempts: int) -> float:
     """Seconds to wait after so many attempts in vain: 1, 2, 4, … up to 15 minutes."""
-    return min(_LONGEST_PAUSE, 2.0 ** (min(attempts, 20) - 1))
+    return min(_MAX_RETRY_DELAY_SECONDS, 2.0 ** (min(attempts, 20) - 1))
 
 
 @dataclass
-class Courier:
+class WebhookSender:
     """What is to be delivered to one receiver. It works by itself while there is something to do.
 
     `clock` is the machine's, `vendor` the one that stamps events; connections are kept while it works.
@@ -57,27 +57,27 @@ class Courier:
     open_post: Callable[[], AbstractAsyncContextManager[Post]]
     _due: list[tuple[float, int, Delivery]] = field(default_factory=list)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-    _flying: set["asyncio.Task[None]"] = field(default_factory=set)
+    _in_flight: set["asyncio.Task[None]"] = field(default_factory=set)
     _worker: "asyncio.Task[None] | None" = None
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def waiting(self) -> int:
         """Deliveries that are due later or on their way."""
-        return len(self._due) + len(self._flying)
+        return len(self._due) + len(self._in_flight)
 
-    def take(self, delivery: Delivery, delay: float = 0.0) -> None:
+    def enqueue(self, delivery: Delivery, delay: float = 0.0) -> None:
         """Deliver after a delay in seconds. Returns at once; must be called on the event loop."""
         due = asyncio.get_running_loop().time() + delay
         heapq.heappush(self._due, (due, next(self._numbers), delivery))
-        self._news.set()
+        self._wake.set()
         if self._worker is None or self._worker.done():
             self._start()
 
     def stop(self) -> None:
         """Deliver nothing more."""
         self._due.clear()
-        for task in (*self._flying, self._worker):
+        for task in (*self._in_flight, self._worker):
             if task is not None:
                 task.cancel()
 
@@ -95,48 +95,48 @@ class Courier:
         loop = asyncio.get_running_loop()
         async with self.open_post() as post:
             while True:
-                self._news.clear()
+                self._wake.clear()
                 now = loop.time()
-                while self._due and self._due[0][0] <= now and len(self._flying) < _AT_ONCE:
+                while self._due and self._due[0][0] <= now and len(self._in_flight) < _MAX_IN_FLIGHT:
                     self._send(post, heapq.heappop(self._due)[2])
-                if not self.waiting and not await self._more(_LINGER):
+                if not self.waiting and not await self._wait_for_wake(_IDLE_SECONDS):
                     return
-                full = len(self._flying) >= _AT_ONCE
-                await self._more(None if full or not self._due else max(0.0, self._due[0][0] - loop.time()))
+                full = len(self._in_flight) >= _MAX_IN_FLIGHT
+                await self._wait_for_wake(None if full or not self._due else max(0.0, self._due[0][0] - loop.time()))
 
-    async def _more(self, seconds: float | None) -> bool:
+    async def _wait_for_wake(self, seconds: float | None) -> bool:
         """Wait for a new delivery, or for one that has landed; False when none came in time."""
         try:
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._wake.wait()
         except TimeoutError:
             return False
         return True
 
     def _send(self, post: Post, delivery: Delivery) -> None:
         task = asyncio.create_task(self._attempt(post, delivery))
-        self._flying.add(task)
+        self._in_flight.add(task)
 
-        def landed(done: "asyncio.Task[None]") -> None:
-            self._flying.discard(done)
-            self._news.set()
+        def finished(done: "asyncio.Task[None]") -> None:
+            self._in_flight.discard(done)
+            self._wake.set()
 
-        task.add_done_callback(landed)
+        task.add_done_callback(finished)
 
     async def _attempt(self, post: Post, delivery: Delivery) -> None:
         """One attempt; in vain, the next is put on the list."""
         delivery.attempts += 1
-        body = body_of(delivery.event, to_ms(self.vendor))
+        body = encode_body(delivery.event, now_ms(self.vendor))
         secret = f"not {self.receiver.secret}" if delivery.forged else self.receiver.secret
-        taken = await post(self.receiver.url, body, headers(secret, body))
+        accepted = await post(self.receiver.url, body, headers(secret, body))
         if delivery.forged:
             self.counts["forged"] += 1
-            self.counts["forgedTaken"] += taken
+            self.counts["forgedTaken"] += accepted
             return
-        self.counts["deliveries" if taken else "failures"] += 1
-        if taken:
+        self.counts["deliveries" if accepted else "failures"] += 1
+        if accepted:
             return
-        if self.clock() - delivery.first + pause(delivery.attempts) > GIVE_UP_SECONDS:
+        if self.clock() - delivery.first + retry_delay(delivery.attempts) > GIVE_UP_SECONDS:
             self.counts["givenUp"] += 1
             return
-        self.take(delivery, pause(delivery.attempts))
+        self.enqueue(delivery, retry_delay(delivery.attempts))

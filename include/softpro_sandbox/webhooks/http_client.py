@@ -10,18 +10,18 @@ import httpx
 
 from softpro_sandbox.webhooks.delivery import Post
 
-ANSWER_SECONDS = 5.0
+RESPONSE_TIMEOUT_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def open_post() -> AsyncIterator[Post]:
+async def open_http_post() -> AsyncIterator[Post]:
     """What posts a body with headers to an address and says whether a 2xx came within 5 s (contract, Webhooks)."""
     # Redirects are not followed and proxies not asked: the address is the receiver's own.
-    async with httpx.AsyncClient(verify=_tls(), trust_env=False, timeout=None) as http:  # noqa: S113 - see below
+    async with httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None) as http:  # noqa: S113 - see below
 
         async def post(url: str, body: bytes, headers: dict[str, str]) -> bool:
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(RESPONSE_TIMEOUT_SECONDS):
                     return (await http.post(url, content=body, headers=headers)).is_success
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
                 return False
@@ -30,6 +30,6 @@ async def open_post() -> AsyncIterator[Post]:
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
+def _ssl_context() -> ssl.SSLContext:
     """What certificates are checked with; made once, since loading them takes long."""
     return httpx.create_ssl_context(trust_env=False)

@@ -3,39 +3,39 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from softpro_sandbox.clock import to_ms
-from softpro_sandbox.state import World
-from softpro_sandbox.webhooks.delivery import Courier, Delivery
-from softpro_sandbox.webhooks.events import Happening
-from softpro_sandbox.webhooks.wire_format import Event, event_id
+from softpro_sandbox.clock import now_ms
+from softpro_sandbox.state import SandboxState
+from softpro_sandbox.webhooks.delivery import Delivery, WebhookSender
+from softpro_sandbox.webhooks.events import ChangeEvent
+from softpro_sandbox.webhooks.wire_format import WebhookEvent, new_event_id
 
 
-def listens(world: World, organization_id: str) -> bool:
+def has_receiver(state: SandboxState, organization_id: str) -> bool:
     """Whether an organization has a receiver; without one there is no need to work out what to tell."""
-    return organization_id in world.couriers
+    return organization_id in state.webhook_senders
 
 
-def tell(world: World, organization_id: str, happenings: Sequence[Happening]) -> None:
+def notify(state: SandboxState, organization_id: str, changes: Sequence[ChangeEvent]) -> None:
     """Send an event for each happening, at once: before the change may have surfaced. Nobody listens: nothing."""
-    courier = world.couriers.get(organization_id)
-    if courier is not None:
-        for happening in happenings:
-            _tell(world, organization_id, courier, happening)
+    sender = state.webhook_senders.get(organization_id)
+    if sender is not None:
+        for change in changes:
+            _send_event(state, organization_id, sender, change)
 
 
-def _tell(world: World, organization_id: str, courier: Courier, happening: Happening) -> None:
+def _send_event(state: SandboxState, organization_id: str, sender: WebhookSender, change: ChangeEvent) -> None:
     """One event. Always four draws, so that one switch does not shift what befalls later events."""
-    switches, draws = world.switches, world.webhook_draws
-    late, twice, twice_late, forged = (draws.random() for _ in range(4))
-    data = happening.data(with_record=switches.webhook_record)
-    new_id = event_id(draws, to_ms(world.time))
-    event = Event(new_id, happening.type, organization_id, happening.entity_type, happening.entity_id, data)
-    now = world.clock()
-    world.stats.webhooks["events"] += 1
-    courier.take(Delivery(event, now), late * switches.webhook_shuffle)
-    if twice < switches.webhook_duplicates:
-        world.stats.webhooks["duplicates"] += 1
-        courier.take(Delivery(event, now), twice_late * switches.webhook_shuffle)
-    if forged < switches.webhook_forged:
-        other = replace(event, event_id=event_id(draws, to_ms(world.time)))
-        courier.take(Delivery(other, now, forged=True))
+    switches, rng = state.switches, state.webhook_draws
+    delay_draw, duplicate_draw, duplicate_delay_draw, forged_draw = (rng.random() for _ in range(4))
+    data = change.data(with_record=switches.webhook_record)
+    event_id = new_event_id(rng, now_ms(state.time))
+    event = WebhookEvent(event_id, change.type, organization_id, change.entity_type, change.entity_id, data)
+    now = state.clock()
+    state.stats.webhooks["events"] += 1
+    sender.enqueue(Delivery(event, now), delay_draw * switches.webhook_shuffle)
+    if duplicate_draw < switches.webhook_duplicates:
+        state.stats.webhooks["duplicates"] += 1
+        sender.enqueue(Delivery(event, now), duplicate_delay_draw * switches.webhook_shuffle)
+    if forged_draw < switches.webhook_forged:
+        forged_event = replace(event, event_id=new_event_id(rng, now_ms(state.time)))
+        sender.enqueue(Delivery(forged_event, now, forged=True))

@@ -14,7 +14,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WebhookEvent:
     """Something that happened, with an id that stays however often it is delivered. `data` is JSON bytes."""
 
     event_id: str
@@ -25,13 +25,13 @@ class Event:
     data: bytes
 
 
-def event_id(rng: random.Random, now: int) -> str:
+def new_event_id(rng: random.Random, now: int) -> str:
     """A fresh id: 48 bits of milliseconds and 80 of chance, as a ULID has them."""
     number = (now << 80) | rng.getrandbits(80)
     return "evt_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
-def body_of(event: Event, now: int) -> bytes:
+def encode_body(event: WebhookEvent, now: int) -> bytes:
     """The raw body of a delivery at `now`, milliseconds of the vendor's clock."""
     return msgspec.json.encode(
         {
@@ -46,7 +46,7 @@ def body_of(event: Event, now: int) -> bytes:
     )
 
 
-def signature(secret: str, body: bytes) -> str:
+def sign(secret: str, body: bytes) -> str:
     """Lower-case hex HMAC-SHA256 of the raw body."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
@@ -55,6 +55,6 @@ def headers(secret: str, body: bytes) -> dict[str, str]:
     """The headers of one attempt; `X-SoftPro-Delivery` is new on each."""
     return {
         "Content-Type": "application/json",
-        "X-SoftPro-Signature": signature(secret, body),
+        "X-SoftPro-Signature": sign(secret, body),
         "X-SoftPro-Delivery": str(uuid.uuid4()),
     }
