@@ -1,1 +1,1 @@
-"""The whole product on one machine, started by one command: `make demo`."""
+"""Run the whole product on one machine with one command: `make demo`."""

@@ -1,4 +1,4 @@
-"""`make demo`: starts everything, connects an organization through the real OAuth flow, syncs it, shows what came."""
+"""Start everything, connect an organization through the real OAuth flow, sync it and show the results (`make demo`)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 class Stopped(Exception):
-    """A signal asked the demo to end."""
+    """A signal asked the demo to stop."""
 
 
 def main(
     exit_after_summary: Annotated[bool, typer.Option("--exit", help="Stop after the summary.")] = False,
     transactions: Annotated[int, typer.Option(min=0, help="Transactions at the sandbox.")] = 3000,
     contacts: Annotated[int, typer.Option(min=0, help="Contacts at the sandbox.")] = 1200,
-    home: Annotated[Path, typer.Option(help="Where the demo's data, logs and password stay.")] = STATE_DIRECTORY,
+    home: Annotated[Path, typer.Option(help="Directory for the demo's data, logs and password.")] = STATE_DIRECTORY,
 ) -> None:
-    """Start PostgreSQL, a local SoftPro 360 and Airflow; connect an organization; sync it; stay up until Ctrl-C."""
+    """Start PostgreSQL, a local SoftPro 360 and Airflow; connect an organization; sync it; run until Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     began = time.monotonic()
@@ -61,7 +61,7 @@ def main(
         console.print("\nStopping …")
         succeeded = succeeded and not exit_after_summary
     except (StartError, ApiError, SoftProError, OSError) as error:  # requests' errors are OSErrors
-        console.print(f"[red]The demo fell short:[/] {error}", soft_wrap=True)
+        console.print(f"[red]The demo failed:[/] {error}", soft_wrap=True)
         console.print(f"Logs: {stack.home / 'logs'}")
         succeeded = False
     finally:
@@ -70,7 +70,7 @@ def main(
 
 
 def _show(stack: Stack) -> bool:
-    """Connects, syncs and sums up. Returns whether all of the sandbox arrived."""
+    """Connect, sync and show the results. Return whether all records of the sandbox arrived."""
     api = ApiClient(stack.airflow_url, stack.token())
     _report_earlier_data(stack)
     since = format_milliseconds(datetime.now(UTC))
@@ -105,27 +105,28 @@ def _show(stack: Stack) -> bool:
     incomplete = [outcome for outcome in outcomes if not outcome.complete]
     for outcome in incomplete:
         message = outcome.log["errorMessage"] or f"{outcome.rows} of {outcome.at_vendor} arrived"
-        console.print(f"[red]{outcome.entity_type.table} fell short:[/] {message}")
+        console.print(f"[red]{outcome.entity_type.table} incomplete:[/] {message}")
     return arrived and not incomplete
 
 
 def _show_webhook(stack: Stack, api: ApiClient, integration_id: str) -> bool:
-    """Lets a change at the sandbox come by webhook, and says how long that took. Returns whether it came."""
+    """Show how long a change at the sandbox takes to arrive by webhook. Return whether it arrived."""
     [vendor_organization] = stack.sandbox["organizationIds"]
     url = stack.sandbox["url"]
     webhook.register(api, url, integration_id, vendor_organization, stack.webhook_secret)
     try:
         seconds = webhook.measure_delay(stack.database, url, ORGANIZATION, vendor_organization)
     except TimeoutError as error:
-        console.print(f"\n[red]{error}:[/] is the DAG softpro_webhooks paused? It begins some minutes after it is not")
+        console.print(
+            f"\n[red]{error}:[/] is the DAG softpro_webhooks paused? After unpausing it starts within minutes"
+        )
         return False
     console.print(f"\nA change at SoftPro was in roi {seconds:.1f} s later, by webhook")
     return True
 
 
 def _show_write_back(stack: Stack) -> bool:
-    """Changes a row of `roi`, says how long the sandbox had to wait for it, and how to try it. Returns whether it
-    came."""
+    """Show how long an edit in `roi` takes to reach the sandbox, and how to try it. Return whether it arrived."""
     [vendor_organization] = stack.sandbox["organizationIds"]
     try:
         seconds = write_back.measure_delay(stack.database, stack.sandbox["url"], ORGANIZATION, vendor_organization)
@@ -143,6 +144,7 @@ def _show_write_back(stack: Stack) -> bool:
 
 
 def _report_earlier_data(stack: Stack) -> None:
+    """Print how many rows an earlier demo left."""
     with stack.database.connect() as connection:
         states = [
             integrations.stream_status(connection, integration, entity_type)
@@ -160,7 +162,7 @@ def _expected(stack: Stack, entity_type: EntityType) -> int:
 
 def _stop(number: int, frame: object) -> None:
     for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(again, signal.SIG_IGN)  # it stops already
+        signal.signal(again, signal.SIG_IGN)  # already stopping
     raise Stopped
 
 

@@ -1,4 +1,4 @@
-"""Does what a person does on the vendor's consent page: reads it, chooses, and presses a button."""
+"""Submit the vendor's consent page as a user would."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ class _Form(HTMLParser):
 
 
 def give(authorization_url: str, decision: str = "allow", **choices: str) -> str:
-    """Answers the consent page behind this address. Returns the address the vendor sends the browser to.
+    """Submit the consent page at this address, and return the address to which the vendor redirects the browser.
 
-    The first of several choices is taken unless `choices` names another. Raises requests.HTTPError.
+    Args:
+        authorization_url: the address of the consent page.
+        decision: "allow" or "refuse".
+        choices: values of other fields by name; by default the first option of each.
+
+    Raises:
+        requests.HTTPError: the vendor returned an error.
     """
     page = requests.get(authorization_url, timeout=30)
     page.raise_for_status()

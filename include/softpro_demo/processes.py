@@ -1,7 +1,7 @@
-"""Child processes that never outlive the demo, however it ends.
+"""Run child processes that never outlive the demo, however it ends.
 
-A reaper, a process of its own, is told of each child through a pipe. When the demo's end of it closes (at its exit,
-an exception, a kill -9), the reaper stops the children with all that they started, and the embedded PostgreSQL.
+A reaper, a separate process, reads the id of each child from a pipe. The pipe closes when the demo exits, fails or is
+killed. Then the reaper stops the children with all their descendants, and the embedded PostgreSQL.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STOP_TIMEOUT_SECONDS = 5
 
 
 class Processes:
-    """Starts processes, each a session of its own with a log file below `logs`; stops them all when closed."""
+    """Child processes, each with its own session and a log file below `logs`. `close` stops them all."""
 
     def __init__(self, logs: Path, postgres: Path) -> None:
         self.logs = logs
@@ -30,15 +30,15 @@ class Processes:
             [sys.executable, "-m", "softpro_demo.processes", str(postgres)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in the terminal is not for it
+            start_new_session=True,  # Ctrl-C must not reach it
         )
 
     def start(self, name: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Starts a process that logs to `<name>.log`."""
+        """Start a process that logs to `<name>.log`."""
         with (self.logs / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 command,
-                # DEV makes Airflow's console print the locals of a traceback, and with them tokens
+                # DEV makes Airflow's console print the locals of a traceback, including tokens
                 env={name: value for name, value in {**os.environ, **environment}.items() if name != "DEV"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -51,7 +51,7 @@ class Processes:
         return child
 
     def close(self) -> None:
-        """Stops everything and waits until it is gone."""
+        """Stop all processes and wait until they have ended."""
         self._pipe.close()
         for process in (self._reaper, *self._children):
             process.wait()
@@ -63,7 +63,7 @@ class Processes:
 
 
 def reap(children: IO[bytes], postgres: Path) -> None:
-    """Waits for the end of the list of children, then stops them and this PostgreSQL."""
+    """Wait for the end of the list of children, then stop them and this PostgreSQL."""
     sessions = {int(line) for line in children.read().split()}
     members = _members(sessions)
     for process in members:
@@ -78,11 +78,11 @@ def reap(children: IO[bytes], postgres: Path) -> None:
     if (postgres / "postmaster.pid").exists():
         from softpro.db import embedded
 
-        embedded.start(postgres)  # joins it; being the last to leave, this process stops it
+        embedded.start(postgres)  # join the server; the last process to leave stops it
 
 
 def _is_running(process: psutil.Process) -> bool:
-    """Not one that has ended and whose end its parent, which may wait for this process, has not seen yet."""
+    """Return whether a process runs. A zombie does not: its parent may wait for this process before it collects it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -90,7 +90,7 @@ def _is_running(process: psutil.Process) -> bool:
 
 
 def _members(sessions: set[int]) -> list[psutil.Process]:
-    """The processes of these sessions, and all that descend from them in sessions of their own."""
+    """List the processes of these sessions, and their descendants in sessions of their own."""
     found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Everything the product needs, on this machine: PostgreSQL, the sandbox, and Airflow's components, each a process."""
+"""Run what the product needs on this machine: PostgreSQL, the sandbox and Airflow's components, each as a process."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ADMIN = "admin"
 
 
 class StartError(Exception):
-    """A component ended early or did not answer in time; the message says which, and where its log is."""
+    """A component ended early or was not ready in time; the message names it and its log."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much the sandbox holds, per organization."""
+    """The number of records at the sandbox, per organization."""
 
     transactions: int = 3000
     contacts: int = 1200
@@ -43,7 +43,7 @@ class Size:
 
 
 class Stack:
-    """The running parts. `start` brings them up, `stop` takes them down; the data below `home` stay."""
+    """The running components. `start` starts them and `stop` stops them; the data below `home` persist."""
 
     def __init__(
         self,
@@ -53,8 +53,15 @@ class Stack:
         users: Mapping[str, str] = MappingProxyType({ADMIN: "admin"}),
         port: int = 8080,
     ) -> None:
-        """`users`: {name: role} of Airflow's SimpleAuthManager; `say` is told what is being started. `port`: Airflow's,
-        unless it is taken; 0: any."""
+        """Prepare a stack without starting it.
+
+        Args:
+            home: the directory for data, logs and secrets.
+            size: the number of records at the sandbox.
+            report: receives the name of each component before it starts.
+            users: the role of each user of Airflow's SimpleAuthManager, by name.
+            port: Airflow's port if it is free, else another one; 0 takes any.
+        """
         self.home = home.resolve()
         self.size = size
         self.report = report
@@ -70,16 +77,16 @@ class Stack:
 
     @property
     def password(self) -> str:
-        """The password of every Airflow user here."""
+        """Return the password of every Airflow user of this stack."""
         return self._secrets()["password"]
 
     @property
     def webhook_secret(self) -> str:
-        """What the sandbox signs webhooks with."""
+        """Return the secret with which the sandbox signs webhooks."""
         return self._secrets()["webhook_secret"]
 
     def start(self) -> None:
-        """Starts everything and waits until it answers. Raises DidNotStart, DatabaseUnavailable."""
+        """Start all components and wait until they are ready. Raise StartError or DatabaseUnavailable."""
         self.home.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.home / "lock")
         self._processes = Processes(self.home / "logs", self.home / "postgres")
@@ -100,14 +107,14 @@ class Stack:
         self._wait("Airflow's scheduler", "scheduler", components["scheduler"], self._sync_dag_is_ready)
 
     def require_alive(self) -> None:
-        """Raises DidNotStart when a component of Airflow has ended."""
+        """Raise StartError when a component of Airflow has ended."""
         for name, process in self._components.items():
             if process.poll() is not None:
                 log = self.processes.logs / f"{name}.log"
-                raise StartError(f"Airflow's {name} ended with exit code {process.returncode}; its log is {log}")
+                raise StartError(f"Airflow's {name} ended with exit code {process.returncode}. See its log: {log}")
 
     def stop(self) -> None:
-        """Stops everything and waits until it is gone."""
+        """Stop all components and wait until they have ended."""
         if self._processes is not None:
             self._processes.close()
         if self._lock is not None:
@@ -119,7 +126,7 @@ class Stack:
         return self._processes
 
     def token(self, user: str = ADMIN) -> str:
-        """A Bearer token of this user, from Airflow's own login."""
+        """Return a Bearer token of this user from Airflow's own login."""
         response = requests.post(
             f"{self.airflow_url}/auth/token", json={"username": user, "password": self.password}, timeout=30
         )
@@ -151,7 +158,7 @@ class Stack:
         self._wait("The sandbox", "sandbox", process, is_announced)
 
     def _environment(self, port: int) -> dict[str, str]:
-        """What Airflow and the product are told, and nothing of it in a command line."""
+        """Return the environment of Airflow and the product; no secret is part of a command line."""
         stored, url = self._secrets(), self.airflow_url
         directory = conninfo_to_dict(self.database.conninfo)["host"]
         home = self.home / "airflow"
@@ -182,12 +189,12 @@ class Stack:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__SECRET_KEY": stored["api_secret_key"],
             "AIRFLOW__API_AUTH__JWT_SECRET": stored["jwt_secret"],
-            "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",  # they were done just now
+            "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",  # they have just run
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres@/airflow?host={directory}",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(8793)),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port(8794)),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
-            # Tasks that the last demo's end cut off stand in the way of others until they are found: after 300 s.
+            # Tasks interrupted by the end of the last demo block others until they are found, by default after 300 s.
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
@@ -208,7 +215,7 @@ class Stack:
     def _airflow_migrate(self) -> None:
         process = self._airflow("db", "migrate")
         if process.wait() != 0:
-            raise StartError(f"`airflow db migrate` failed; its log is {self.processes.logs / 'db.log'}")
+            raise StartError(f"`airflow db migrate` failed. See its log: {self.processes.logs / 'db.log'}")
 
     def _airflow(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "airflow", *arguments]
@@ -229,20 +236,20 @@ class Stack:
         path = self.processes.logs / f"{log}.log"
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise StartError(f"{what} ended with exit code {process.returncode}; its log is {path}")
+                raise StartError(f"{what} ended with exit code {process.returncode}. See its log: {path}")
             try:
                 if ready():
                     return
             except (requests.RequestException, OSError, KeyError):
                 pass  # not up yet
             time.sleep(0.25)
-        raise StartError(f"{what} did not answer within {START_TIMEOUT_SECONDS} s; its log is {path}")
+        raise StartError(f"{what} was not ready within {START_TIMEOUT_SECONDS} s. See its log: {path}")
 
     def _secrets(self) -> dict[str, str]:
-        """Made once, kept in a file that only its owner reads, so that a later demo opens the same data."""
+        """Return the secrets, generated once and kept in a private file for later demos on the same data."""
         path = self.home / "secrets.json"
         stored: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if "webhook_secret" not in stored:  # an older demo had none
+        if "webhook_secret" not in stored:  # secrets of an older demo lack it
             from cryptography.fernet import Fernet
 
             names = ("client_secret", "api_secret_key", "jwt_secret", "webhook_secret")
@@ -254,7 +261,7 @@ class Stack:
 
 
 def free_port(preferred: int) -> int:
-    """The port if nobody listens on it, else one that is free."""
+    """Return the port if it is free, else a free one."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -263,22 +270,25 @@ def free_port(preferred: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise StartError("No free port is left on this machine")
+    raise StartError("This machine has no free port")
 
 
 def _lock(path: Path) -> IO[str]:
-    """Holds the directory for this process, as long as the file is open. Raises DidNotStart when another one does."""
+    """Lock the directory for this process until the file is closed.
+
+    Raise StartError when another process holds the lock.
+    """
     file = path.open("w", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise StartError(f"Another demo runs on {path.parent}: stop it, or choose another --home") from None
+        raise StartError(f"Another demo uses {path.parent}. Stop it, or choose another --home") from None
     return file
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner reads, whole or not at all."""
+    """Write a file atomically that only its owner can read."""
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What the demo shows at the end: per entity what was done, whether it is what the sandbox holds, and a few rows."""
+"""Summarize the demo: per entity type the counts of its sync, a comparison with the sandbox, and a few rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """An entity type's sync: its log, and how many records are where now."""
+    """The sync of an entity type: its log, and the number of records on both sides."""
 
     entity_type: EntityType
     log: dict[str, Any]
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """The run ended well, and every record of the sandbox is in roi or in quarantine."""
+        """Return whether the run succeeded and every record of the sandbox is in roi or in quarantine."""
         finished = self.log["status"] in ("COMPLETED", "PARTIAL_SUCCESS")
         return finished and self.rows + self.quarantined == self.at_vendor
 
@@ -54,7 +54,7 @@ class Outcome:
 def count_records(
     database: Database, sandbox_url: str, organization_id: str, entity_type: EntityType, log: dict[str, Any]
 ) -> Outcome:
-    """Counts both sides: the roi table and the quarantine here, the sandbox's own state there."""
+    """Count the records in roi, in quarantine and at the sandbox."""
     key = sql.Identifier(entity_type.key)
     table = sql.Identifier("roi", entity_type.table)
     with database.connect() as connection:
@@ -88,7 +88,7 @@ def count_records(
 
 
 def show(console: Console, database: Database, organization_id: str, outcomes: list[Outcome]) -> None:
-    """Prints the counts, then a few rows of each table as an analyst would query them."""
+    """Print the counts, then a few rows of each table as an analyst would query them."""
     counts = Table(title=f"Organization {organization_id}")
     for name in ("entity", "fetched", "loaded", "quarantined", "warnings", "requests", "seconds", "in roi now"):
         counts.add_column(name, justify="left" if name == "entity" else "right")

@@ -1,4 +1,4 @@
-"""What the demo shows after the sync: a change at the sandbox that comes into `roi` by webhook."""
+"""Measure how fast a change at the sandbox arrives in `roi` by webhook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ POLL_SECONDS = 0.05
 
 
 def register(api: ApiClient, sandbox_url: str, integration_id: str, vendor_organization: str, secret: str) -> None:
-    """Lets the integration take webhooks, and the sandbox send them. Raises Failed, requests.HTTPError."""
+    """Enable webhooks for the integration, and register its address at the sandbox.
+
+    Raises:
+        ApiError: the plugin returned an error.
+        requests.HTTPError: the sandbox returned an error.
+    """
     response = requests.put(
         f"{sandbox_url}/sandbox/webhooks",
         json={
@@ -28,7 +33,7 @@ def register(api: ApiClient, sandbox_url: str, integration_id: str, vendor_organ
 
 
 def measure_delay(database: Database, sandbox_url: str, organization_id: str, vendor_organization: str) -> float:
-    """Changes a transaction at the sandbox, and waits until the change is in `roi`. Raises TimeoutError."""
+    """Measure the seconds from a change at the sandbox until it is in `roi`. Raise TimeoutError."""
     newest = "select max(softpro_updated_at) as newest from roi.transactions where organization_id = %s"
     with database.connect() as connection:
         before = connection.execute(newest, [organization_id]).fetchone()
@@ -38,6 +43,6 @@ def measure_delay(database: Database, sandbox_url: str, organization_id: str, ve
         started = time.monotonic()
         while connection.execute(newest, [organization_id]).fetchone() == before:
             if time.monotonic() - started > TIMEOUT_SECONDS:
-                raise TimeoutError(f"The change was not in roi within {TIMEOUT_SECONDS:.0f} s")
+                raise TimeoutError(f"The change did not arrive in roi within {TIMEOUT_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
     return time.monotonic() - started

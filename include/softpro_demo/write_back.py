@@ -1,4 +1,4 @@
-"""The other way round: a row of `roi` that is changed, and is then so at the sandbox."""
+"""Measure how fast an edit in `roi` reaches the sandbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE_EDIT = "update roi.contacts set notes = 'From me' where id = (select id 
 
 
 def measure_delay(database: Database, sandbox_url: str, organization_id: str, vendor_organization: str) -> float:
-    """Changes a contact in `roi`, and waits until the sandbox holds the change. Raises TimeoutError."""
+    """Measure the seconds from an edit in `roi` until the sandbox has it. Raise TimeoutError."""
     notes = f"Changed in ROI Systems by the demo {uuid4()}"
     with database.connect() as connection:
         row = connection.execute(
@@ -37,13 +37,13 @@ def measure_delay(database: Database, sandbox_url: str, organization_id: str, ve
     started = time.monotonic()
     while _notes(sandbox_url, vendor_organization, row["softpro_contact_id"]) != notes:
         if time.monotonic() - started > TIMEOUT_SECONDS:
-            raise TimeoutError(f"The change was not at SoftPro within {TIMEOUT_SECONDS:.0f} s")
+            raise TimeoutError(f"The change did not arrive at SoftPro within {TIMEOUT_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
     return time.monotonic() - started
 
 
 def _notes(sandbox_url: str, vendor_organization: str, contact_id: str) -> str | None:
-    """What the sandbox holds."""
+    """Return the notes of a contact at the sandbox."""
     response = requests.get(
         f"{sandbox_url}/sandbox/export",
         params={"organizationId": vendor_organization, "entityType": "CONTACT"},

@@ -1,1 +1,1 @@
-"""A local SoftPro 360: serves the vendor contract from memory, seeded and reproducible, with switches to misbehave."""
+"""Serve a local SoftPro 360 from memory: seeded, reproducible, and able to misbehave on request."""

@@ -1,4 +1,4 @@
-"""The app: state in, ASGI application out."""
+"""Build the ASGI application over a sandbox state."""
 
 from typing import Any
 
@@ -26,12 +26,17 @@ from softpro_sandbox.state import SandboxState
 
 
 def create_app(state: SandboxState, reset: Reset = raise_reset) -> FastAPI:
-    """The sandbox as an ASGI application over a world; `reset` breaks the connection of a request."""
+    """Create the sandbox as an ASGI application.
+
+    Args:
+        state: the records, grants and switches to serve.
+        reset: breaks the connection of a request; by default it raises ConnectionResetError.
+    """
     app = FastAPI(
         title="SoftPro 360 sandbox",
         version="1",
         description=DESCRIPTION,
-        # The documentation pages that FastAPI brings load their scripts from the internet.
+        # FastAPI's documentation pages load scripts from the internet.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

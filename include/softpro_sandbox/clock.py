@@ -1,4 +1,4 @@
-"""The sandbox's clock, and its timestamps: ISO 8601, UTC, millisecond precision (contract, first section)."""
+"""Read the clock, and format timestamps as the contract does: ISO 8601, UTC, milliseconds."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 
 Clock = Callable[[], float]
-"""Answers seconds since 1970 (UTC). Injected, so that tests can make an hour pass."""
+"""Returns seconds since 1970 (UTC). It is injected, so that tests control the time."""
 
 _ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMESTAMP = re.compile(
@@ -14,29 +14,34 @@ _TIMESTAMP = re.compile(
 )
 DAY_MS = 86_400_000
 _YEARS_MS = range(-62_135_596_800_000, 253_402_300_800_000)
-"""The years 1 to 9999, which is what a timestamp can be written for."""
+"""The years 1 to 9999, the range of timestamps."""
 
 
 def now_ms(clock: Clock) -> int:
-    """The clock's time in whole milliseconds."""
+    """Return the clock's time in whole milliseconds."""
     return int(clock() * 1000)
 
 
 def iso(ms: int) -> str:
-    """Milliseconds since 1970 as the contract writes them: `2025-03-01T17:04:05.123Z`."""
+    """Format milliseconds since 1970 as the contract writes them: `2025-03-01T17:04:05.123Z`."""
     return (_ZERO + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def http_date(ms: int) -> str:
-    """Milliseconds since 1970 as an HTTP `Date` (whole seconds, rounded down)."""
+    """Format milliseconds since 1970 as an HTTP `Date` (whole seconds, rounded down)."""
     return formatdate(ms // 1000, usegmt=True)
 
 
 def parse_ms(text: str, *, end_of_day: bool = False) -> int:
-    """A timestamp or a plain date as milliseconds since 1970, a part of a millisecond rounded up.
+    """Parse a timestamp or a plain date into milliseconds since 1970; a fraction of a millisecond rounds up.
 
-    A timestamp without an offset is UTC. A plain date is its first millisecond, or its last with `end_of_day`
-    (an inclusive upper bound names the whole day). Raises ValueError for anything else.
+    Args:
+        text: an ISO 8601 date or timestamp. A timestamp without an offset is UTC.
+        end_of_day: read a plain date as its last millisecond instead of its first.
+            Use it for an inclusive upper bound, which includes the whole day.
+
+    Raises:
+        ValueError: `text` is neither, or lies outside the years 1 to 9999.
     """
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
@@ -49,7 +54,7 @@ def parse_ms(text: str, *, end_of_day: bool = False) -> int:
     nanoseconds = int(fraction.ljust(9, "0")) if fraction else 0
     moment = _whole_ms(f"{day}T{minutes}{offset}") + -(-nanoseconds // 1_000_000)
     if moment not in _YEARS_MS:
-        raise ValueError(f"beyond the years 1 to 9999: {text!r}")
+        raise ValueError(f"outside the years 1 to 9999: {text!r}")
     return moment
 
 

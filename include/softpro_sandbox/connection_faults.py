@@ -1,4 +1,4 @@
-"""Answers that never arrive: the connection is reset, as a dying host or a middlebox does it."""
+"""Break or slow down connections, as a failing host or a middlebox does."""
 
 import asyncio
 import socket
@@ -11,18 +11,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 Reset = Callable[[Scope, Receive], Awaitable[None]]
-"""Breaks the connection a request came on."""
+"""Breaks the connection of a request."""
 
 
 async def raise_reset(scope: Scope, receive: Receive) -> None:
-    """For an app called without a network: the caller gets the exception a client's socket would."""
+    """Raise the exception that a client's socket would; for an app that is called without a network."""
     raise ConnectionResetError(f"{scope['method']} {scope['path']}: connection reset by the sandbox")
 
 
 async def drip(app: ASGIApp, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
-    """Call an app whose answer comes at once with its headers, then a byte every so many seconds.
+    """Call an app, and send its headers at once and its body one byte every `seconds`.
 
-    It ends when the client goes away, or nobody could wait for the rest.
+    When the client disconnects, the rest is dropped.
     """
     disconnect: asyncio.Task[None] | None = None
 
@@ -47,13 +47,13 @@ async def drip(app: ASGIApp, seconds: float, scope: Scope, receive: Receive, sen
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:
-    """Return when the client has gone."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         continue
 
 
 class ResetResponse(Response):
-    """Instead of an answer, a reset connection."""
+    """A reset connection in place of a response."""
 
     def __init__(self, reset: Reset) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class ResetResponse(Response):
 
 
 class Connections:
-    """The open connections of a uvicorn server by the client's address, so that one can be broken."""
+    """The open connections of a uvicorn server by client address, so that each can be reset."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, int], BaseTransport] = {}
 
     def protocol(self) -> type[HttpToolsProtocol]:
-        """uvicorn's HTTP protocol that signs its connections in and out here."""
+        """Return uvicorn's HTTP protocol, extended to register its connections here."""
         opened = self._open
 
         class Tracked(HttpToolsProtocol):

@@ -1,4 +1,4 @@
-"""Errors in the contract's envelope, whatever raised them."""
+"""Return every error in the contract's envelope."""
 
 import uuid
 from collections.abc import Mapping
@@ -25,7 +25,14 @@ CODES = {
 
 
 class ApiError(Exception):
-    """An answer of the contract's kind: status, message for a person, details for a program."""
+    """An error response of the contract.
+
+    Attributes:
+        status: the HTTP status.
+        message: the message for users.
+        details: the details for programs.
+        headers: additional response headers.
+    """
 
     def __init__(
         self,
@@ -42,19 +49,19 @@ class ApiError(Exception):
 
 
 def bad_field(field: str, message: str) -> ApiError:
-    """400 that names one field of the request."""
+    """Create a 400 error that names one field of the request."""
     return ApiError(400, f"{field}: {message}", {"fields": [{"field": field, "message": message}]})
 
 
 def code_of(status: int) -> str:
-    """The contract's error code for an HTTP status."""
+    """Return the contract's error code for an HTTP status."""
     return CODES.get(status, "SERVER_ERROR" if status >= 500 else "VALIDATION_ERROR")
 
 
 def error_response(error: ApiError, clock: Clock) -> Response:
-    """`{"success": false, "error": {…}, "meta": {…}}` with the error's status and headers.
+    """Build the response `{"success": false, "error": {…}, "meta": {…}}` with the error's status and headers.
 
-    `msgspec.Raw` in the details is written as it is: a record's own bytes.
+    `msgspec.Raw` values in the details are written byte for byte: they hold a record's own bytes.
     """
     body = {
         "success": False,
@@ -65,7 +72,7 @@ def error_response(error: ApiError, clock: Clock) -> Response:
 
 
 def install(app: FastAPI, clock: Clock) -> None:
-    """Make the app answer its own errors, unknown paths and failed validation in the envelope."""
+    """Register handlers that return the app's errors, unknown paths and failed validation in the envelope."""
 
     async def on_api_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
@@ -89,12 +96,12 @@ def install(app: FastAPI, clock: Clock) -> None:
 
 
 def _allowed(app: FastAPI, path: str) -> list[str]:
-    """Every method a path answers to; the framework names those of the first route alone."""
+    """List every method that a path accepts; the framework reports those of the first route only."""
     routes = [route for route in app.routes if isinstance(route, Route) and route.path_regex.match(path)]
     return sorted({method for route in routes for method in route.methods or ()})
 
 
 def _field(item: Mapping[str, Any]) -> dict[str, str]:
-    """One of pydantic's findings as field and message; where in the request it was read from is left out."""
+    """Convert a pydantic error into field and message, without the part of the request it was read from."""
     path = ".".join(str(step) for step in item["loc"][1:])
     return {"field": path or "body", "message": str(item["msg"])}

@@ -1,4 +1,4 @@
-"""Faults: which misfortune befalls a request, drawn from a seeded generator."""
+"""Draw faults for requests from a seeded generator."""
 
 import random
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """What will happen to a request: seconds it waits first, and a fault or none."""
+    """The faults of one request: seconds to wait first, and a fault or None."""
 
     delay: float
     fault: Fault | None
 
 
 def fault_shares(switches: Switches) -> dict[Fault, float]:
-    """The share of each fault, in the order they are drawn."""
+    """Return the share of each fault, in the order in which they are drawn."""
     return {
         "error500": switches.error500,
         "error503": switches.error503,
@@ -48,7 +48,10 @@ def fault_shares(switches: Switches) -> dict[Fault, float]:
 
 
 def pick_fault(point: float, weights: Mapping[Fault, float]) -> Fault | None:
-    """The fault whose stretch of [0, 1) holds `point`; shares that add up to more than 1 leave none for the last."""
+    """Return the fault whose part of [0, 1) contains `point`, or None.
+
+    Shares that add up to more than 1 leave nothing for the last faults.
+    """
     edge = 0.0
     for fault, share in weights.items():
         edge += share
@@ -58,7 +61,7 @@ def pick_fault(point: float, weights: Mapping[Fault, float]) -> Fault | None:
 
 
 def draw_fault(draws: random.Random, switches: Switches, method: str) -> FaultPlan:
-    """Draw a request's fate. Always two draws, so that one switch does not shift the fate of later requests."""
+    """Draw the faults of a request. Always draw twice, so that a switch does not shift the draws of later requests."""
     slow, point = draws.random(), draws.random()
     fault = pick_fault(point, fault_shares(switches))
     if fault == "lostWrite" and method not in WRITES:

@@ -1,4 +1,4 @@
-"""What filters and sorts look at, read from a record's bytes; fields of the wrong kind count as absent."""
+"""Read the fields that filters and sorts need from a record's bytes; a field of the wrong type counts as absent."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class TransactionFilterFields(msgspec.Struct, rename="camel"):
 
     @property
     def closing_date(self) -> str | None:
-        """The actual closing date, or the estimated one."""
+        """Return the actual closing date, or else the estimated one."""
         return text(self.actual_closing_date) or text(self.estimated_closing_date)
 
 
@@ -58,7 +58,7 @@ _DOCUMENT = msgspec.json.Decoder(DocumentFilterFields)
 
 
 def decode_transaction(body: bytes) -> TransactionFilterFields:
-    """A transaction's facets; none for a raw record that the decoder cannot read."""
+    """Decode a transaction's fields; return empty fields for a raw record that cannot be decoded."""
     try:
         return _TRANSACTION.decode(body)
     except msgspec.DecodeError:
@@ -66,7 +66,7 @@ def decode_transaction(body: bytes) -> TransactionFilterFields:
 
 
 def decode_contact(body: bytes) -> ContactFilterFields:
-    """A contact's facets; none for a raw record that the decoder cannot read."""
+    """Decode a contact's fields; return empty fields for a raw record that cannot be decoded."""
     try:
         return _CONTACT.decode(body)
     except msgspec.DecodeError:
@@ -74,22 +74,22 @@ def decode_contact(body: bytes) -> ContactFilterFields:
 
 
 def decode_document(body: bytes) -> DocumentFilterFields:
-    """A document's facets."""
+    """Decode a document's fields."""
     return _DOCUMENT.decode(body)
 
 
 def text(value: Any) -> str | None:
-    """The value if it is text that is not empty."""
+    """Return the value if it is a string and not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
 def nested_text(value: Any, name: str) -> str | None:
-    """A text inside an object, if both are what they should be."""
+    """Return a string inside an object, or None when either has the wrong type."""
     return text(value.get(name)) if isinstance(value, dict) else None
 
 
 def party_names(fields: TransactionFilterFields) -> list[str]:
-    """The names of everybody on an order."""
+    """List the names of all parties and of the escrow officer of an order."""
     parties = [fields.title_company]
     for several in (fields.buyer, fields.seller, fields.lender):
         parties += several if isinstance(several, list) else []
@@ -99,7 +99,7 @@ def party_names(fields: TransactionFilterFields) -> list[str]:
 
 
 def address_line(address: Any) -> str:
-    """An address in one line, as people search for it."""
+    """Join an address into one line for searching."""
     if not isinstance(address, dict):
         return ""
     return join_text(
@@ -108,5 +108,5 @@ def address_line(address: Any) -> str:
 
 
 def join_text(*parts: str | None) -> str:
-    """The parts there are, with spaces between."""
+    """Join the parts that are not empty with spaces."""
     return " ".join(part for part in parts if part)

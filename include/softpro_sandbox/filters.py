@@ -1,4 +1,4 @@
-"""List parameters as a selection: which records, in which order. Pure; the catalogue carries it out."""
+"""Translate list parameters into selections; pure functions that `record_store` applies."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -39,7 +39,7 @@ _CONTACT_SORTS: dict[str, SortValue | None] = {
 
 
 def select_transactions(query: TransactionQuery, switches: Switches) -> Selection:
-    """The selection that a transaction list call asks for, as far as the switches let it."""
+    """Build the selection for a transaction list call, within the limits of the switches."""
     checks = transaction_checks(query)
     predicate: Predicate | None = None
     if checks:
@@ -52,7 +52,7 @@ def select_transactions(query: TransactionQuery, switches: Switches) -> Selectio
 
 
 def select_contacts(query: ContactQuery, switches: Switches) -> Selection:
-    """The selection that a contact list call asks for, as far as the switches let it."""
+    """Build the selection for a contact list call, within the limits of the switches."""
     checks = contact_checks(query)
     predicate: Predicate | None = None
     if checks:
@@ -65,7 +65,7 @@ def select_contacts(query: ContactQuery, switches: Switches) -> Selection:
 
 
 def transaction_checks(query: TransactionQuery) -> list[Check[TransactionFilterFields]]:
-    """One check for each filter the query sets."""
+    """Build one check for each filter that the query sets."""
     checks: list[Check[TransactionFilterFields]] = []
     if query.status:
         statuses = _listed(query.status)
@@ -101,7 +101,7 @@ def transaction_checks(query: TransactionQuery) -> list[Check[TransactionFilterF
 
 
 def contact_checks(query: ContactQuery) -> list[Check[ContactFilterFields]]:
-    """One check for each filter the query sets."""
+    """Build one check for each filter that the query sets."""
     checks: list[Check[ContactFilterFields]] = []
     if query.contact_type:
         types = _listed(query.contact_type)
@@ -134,7 +134,7 @@ def contact_checks(query: ContactQuery) -> list[Check[ContactFilterFields]]:
 
 
 def document_predicate(query: DocumentQuery) -> Predicate:
-    """Whether a document, as JSON bytes, is what the query asks for."""
+    """Build a predicate that accepts the JSON bytes of documents that the query asks for."""
     types = _listed(query.document_type) if query.document_type else None
     statuses = _listed(query.status) if query.status else None
     dated = bool(query.uploaded_date_from or query.uploaded_date_to)
@@ -176,8 +176,8 @@ def _listed(values: str) -> frozenset[str]:
 
 
 def _between(first: str | None, last: str | None) -> Callable[[str | None], bool]:
-    """A check that a record's timestamp is within two dates, both inclusive; without a timestamp it is not."""
-    # Records carry timestamps in one shape, so that they compare as text.
+    """Build a check that a timestamp lies between two dates, both inclusive. A missing timestamp fails it."""
+    # All records format timestamps alike, so they compare as text.
     low = iso(parse_ms(first)) if first else ""
     high = iso(parse_ms(last, end_of_day=True)) if last else "~"
     return lambda value: value is not None and low <= value <= high

@@ -1,4 +1,4 @@
-"""The sandbox's few pages: HTML from templates, self-contained."""
+"""Render the sandbox's HTML pages from templates, without external resources."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-# No form-action: the consent form's answer redirects to the client, wherever that is.
+# No form-action: submitting the consent form redirects to the client, at any address.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -21,5 +21,5 @@ _HEADERS = {
 
 
 def render_page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page rendered from a template with these values."""
+    """Render a template with these values."""
     return HTMLResponse(_TEMPLATES.get_template(template).render(**values), status, _HEADERS)

@@ -1,4 +1,4 @@
-"""The vendor's front door: Date on every answer; token, rate limit and faults before any call of the API."""
+"""Handle requests as the vendor's edge does: `Date` on every response; token, rate limit and faults for the API."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ _WRONG_SHAPES = (b"[1,2,3]", b'"ok"', b'{"result":{"ok":true}}', b"null", b"42")
 
 
 class ApiMiddleware:
-    """ASGI middleware for everything below the API's base; other paths pass untouched."""
+    """ASGI middleware for all paths below the API's base; other paths pass unchanged."""
 
     def __init__(self, app: ASGIApp, state: SandboxState, reset: Reset) -> None:
         self.app = app
@@ -36,7 +36,7 @@ class ApiMiddleware:
         self.reset = reset
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let in with `scope["state"]["grant"]` set."""
+        """Reject the request, or pass it on with `scope["state"]["grant"]` set."""
         if scope["type"] != "http" or not scope["path"].startswith(f"{API_BASE}/"):
             await self.app(scope, receive, send)
             return
@@ -56,7 +56,7 @@ class ApiMiddleware:
         await self._handle_counted(scope, receive, _with_headers(send, rate_limit_headers(allowance)), allowance)
 
     async def _handle_counted(self, scope: Scope, receive: Receive, send: Send, allowance: Allowance) -> None:
-        """Carry out a counted request, unless the limit or a fault is against it."""
+        """Handle a counted request, unless the rate limit or a fault prevents it."""
         if allowance.retry_after is not None:
             self.state.stats.rate_limited += 1
             error = ApiError(429, f"More than {allowance.limit} requests in 60 s.")
@@ -78,19 +78,19 @@ class ApiMiddleware:
             await self._fault_response(fault_plan.fault)(scope, receive, send)
 
     def _fault_response(self, fault: Fault) -> Response:
-        """The answer of a request that is not carried out."""
+        """Build the response to a request that is not carried out."""
         if fault == "resetConnection":
             return ResetResponse(self.reset)
         if fault == "proxyHtml":
             return HTMLResponse(_PROXY_PAGE, 502)
         if fault == "error429":
-            error = ApiError(429, "The vendor is busy.", headers={"Retry-After": "1"})
+            error = ApiError(429, "The vendor is busy. Retry after 1 s.", headers={"Retry-After": "1"})
         else:
-            error = ApiError(int(fault.removeprefix("error")), "The vendor is unwell.")
+            error = ApiError(int(fault.removeprefix("error")), "The vendor has an internal error.")
         return error_response(error, self.state.time)
 
     async def _spoil_response(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry the request out, then keep the answer back, or part of it."""
+        """Carry out the request, then withhold or damage the response."""
         messages: list[Message] = []
 
         async def collect(message: Message) -> None:
@@ -106,7 +106,7 @@ class ApiMiddleware:
             return
         body = b"".join(message.get("body", b"") for message in messages[1:])
         body = b"" if fault == "emptyBody" else body[: len(body) // 2]
-        # The length fits what is sent: HTTP is sound, the JSON is not, as after a proxy that gave up and buffered.
+        # The length matches the body: valid HTTP with invalid JSON, as from a buffering proxy that gave up.
         MutableHeaders(raw=messages[0]["headers"])["content-length"] = str(len(body))
         await send(messages[0])
         await send({"type": "http.response.body", "body": body})
@@ -116,7 +116,7 @@ class ApiMiddleware:
         return self.state.grants.find_grant(token.strip(), self.state.clock()) if scheme.lower() == "bearer" else None
 
     def _record_call(self, scope: Scope, grant: Grant | None, send: Send) -> Send:
-        """Count a call as it arrives; `send` that notes its status."""
+        """Record a call on arrival; return a `send` that records its status."""
         name = call_name(scope["method"], scope["path"].removeprefix(API_BASE))
         call = RecordedCall(self.state.clock(), grant.organization_id if grant else None, name)
         self.state.stats.calls.append(call)
@@ -132,14 +132,14 @@ class ApiMiddleware:
 
 
 class OutermostMiddleware:
-    """ASGI middleware around everything: the vendor's `Date`, a count of statuses, 500 for the sandbox's own bugs."""
+    """ASGI middleware around everything: the vendor's `Date`, status counts, and 500 for bugs of the sandbox."""
 
     def __init__(self, app: ASGIApp, state: SandboxState) -> None:
         self.app = app
         self.state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, adding to the answer's start."""
+        """Pass the request on and add to the start of the response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -156,14 +156,14 @@ class OutermostMiddleware:
             raise
         except ClientDisconnect:
             return
-        except Exception:  # noqa: BLE001 - a bug is answered in the envelope too, and logged with its traceback
+        except Exception:  # noqa: BLE001 - report a bug in the envelope too, and log its traceback
             _LOG.exception("%s %s failed", scope["method"], scope["path"])
-            error = ApiError(500, "The sandbox has a bug; its standard error tells which.")
+            error = ApiError(500, "The sandbox has a bug. Its standard error has the traceback.")
             await error_response(error, self.state.time)(scope, receive, send_with_date)
 
 
 def _with_headers(send: Send, added: dict[str, str]) -> Send:
-    """`send` that adds headers to the answer's start, save those the answer has."""
+    """Return a `send` that adds headers to a response, except those the response sets."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

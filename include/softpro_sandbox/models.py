@@ -1,4 +1,4 @@
-"""The contract's entities as callers may send them and as answers show them (contract, Entities)."""
+"""Define the entities that callers send, and the types that responses share (contract, Entities)."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -62,7 +62,7 @@ def _number(value: Any) -> Any:
 
 
 def _unsent() -> Any:
-    """Stands in a patch for a field that was not sent; it is never read, since only fields that were sent are."""
+    """Return a placeholder for a field that a patch did not send; it is never read, as only sent fields are."""
     return None
 
 
@@ -84,13 +84,13 @@ Timestamp = Annotated[
 
 
 class Model(BaseModel):
-    """camelCase outside; a field that is not known is dropped."""
+    """A model with camelCase JSON names; unknown fields are dropped."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
 
 
 class Coordinates(Model):
-    """Where a property lies, in degrees."""
+    """A location in degrees."""
 
     latitude: float | None = None
     longitude: float | None = None
@@ -109,14 +109,14 @@ class Address(Model):
 
 
 class PropertyAddress(Address):
-    """The address of the property that is bought or borrowed on."""
+    """The address of the property that is bought or mortgaged."""
 
     apn: str | None = None
     coordinates: Coordinates | None = None
 
 
 class PartyFields(Model):
-    """What a caller may set on a party, its type left out."""
+    """The fields of a party that callers can set, without its type."""
 
     contact_id: str | None = None
     ownership_percentage: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -128,14 +128,14 @@ class PartyFields(Model):
 
 
 class Party(PartyFields):
-    """Somebody's part in an order, inside the order; one that comes without an id is given one."""
+    """A party inside an order; the sandbox assigns an id to a party without one."""
 
     party_id: str | None = None
     party_type: PartyType | None = None
 
 
 class ContactFields(Model):
-    """What a caller may set on a contact, its type left out."""
+    """The fields of a contact that callers can set, without its type."""
 
     first_name: str | None = None
     middle_name: str | None = None
@@ -172,7 +172,7 @@ class EmbeddedContact(ContactFields):
 
 
 class TransactionFields(Model):
-    """What a caller may set on a transaction, its type left out."""
+    """The fields of a transaction that callers can set, without its type."""
 
     order_number: str | None = None
     status: Status | None = None
@@ -195,7 +195,7 @@ class TransactionFields(Model):
 
 
 class TransactionCreate(TransactionFields):
-    """The body of `POST /transactions`; `orderNumber` is made up when left out."""
+    """The body of `POST /transactions`; the sandbox generates an `orderNumber` when it is missing."""
 
     order_type: OrderType
 
@@ -244,7 +244,7 @@ class PropertyPatch(Model):
 
 
 class DocumentMetadata(Model):
-    """The `metadata` of an uploaded document, JSON text. Names left out are taken from the file."""
+    """The `metadata` of an uploaded document, as JSON text. Missing names are taken from the file."""
 
     document_name: str | None = None
     document_type: DocumentType = "OTHER"

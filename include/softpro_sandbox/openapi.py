@@ -1,4 +1,4 @@
-"""The OpenAPI description: the contract's calls as they truly answer."""
+"""Describe the calls of the API in OpenAPI, with the responses they really return."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from softpro_sandbox.routes.dependencies import error_response_schema
 
 DESCRIPTION = """\
 A local SoftPro 360: OAuth 2.0, profile, transactions with their parties, property and documents, contacts and
-statuses, with made-up records.
+statuses, with generated records.
 
-* **Rate limit**: `rateLimit` requests in any 60 s per grant, 100 unless switched; refused requests count too.
-  Every answer to a grant carries `X-RateLimit-Limit` and `X-RateLimit-Remaining`, a 429 `Retry-After` in seconds.
-* **Lists are live**: what changes while being paged moves. Many records can share one `updatedAt`. A change can
-  surface late, each record by its own delay.
-* **Errors** come in one envelope; a proxy in front may answer HTML, nothing, or half a body instead.
-* **Webhooks** are sent for every change once `PUT /sandbox/webhooks` has said where to.
-* Calls under `/sandbox` set switches and change records; they are no part of SoftPro 360's API.
+* **Rate limit**: `rateLimit` requests in any 60 s per grant, 100 unless switched; rejected requests count too.
+  Every response to a grant has `X-RateLimit-Limit` and `X-RateLimit-Remaining`. A 429 has `Retry-After` in seconds.
+* **Lists are live**: a record that changes during paging moves. Many records can share one `updatedAt`. A change can
+  surface late, each record after its own delay.
+* **Errors** have one envelope. A proxy in front may return HTML, nothing, or half a body instead.
+* **Webhooks** are sent for every change once `PUT /sandbox/webhooks` has registered a receiver.
+* Calls under `/sandbox` set switches and change records; they are not part of SoftPro 360's API.
 """
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The description, with FastAPI's own 422 replaced by the 400 that is really answered."""
+    """Build the OpenAPI description; FastAPI's own 422 is replaced by the 400 that is really returned."""
     schema = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )

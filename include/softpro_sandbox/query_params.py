@@ -1,4 +1,4 @@
-"""The parameters of list calls (contract, Endpoints). What is not named here is ignored, not refused."""
+"""Define the parameters of list calls (contract, Endpoints). Unknown parameters are ignored, not rejected."""
 
 from typing import Annotated
 
@@ -20,12 +20,12 @@ CommaList = Annotated[str, Field(description="one value or several, separated by
 
 
 class PageQuery(BaseModel):
-    """Paging. What `limit` may be at most is a switch, so that it is checked when the page is made."""
+    """Paging parameters. A switch sets the largest `limit`, so the route checks it when it builds the page."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
 
     limit: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="50 when left out, at most maxPageSize, which is 200 unless switched"
+        default=None, description="50 by default, at most maxPageSize (200 unless switched)"
     )
     offset: Annotated[int, Field(ge=0)] = 0
 
@@ -37,14 +37,14 @@ class DeletionQuery(PageQuery):
 
 
 class ListQuery(PageQuery):
-    """What every list of records understands."""
+    """Parameters of every list of records."""
 
     updated_from: DateText | None = Field(default=None, description="inclusive, on updatedAt")
-    sort_order: str | None = Field(default=None, description="asc (when left out) or desc; anything else is ignored")
+    sort_order: str | None = Field(default=None, description="asc (default) or desc; anything else is ignored")
 
 
 class TransactionQuery(ListQuery):
-    """Filters, paging and order of `GET /transactions`. The closing date is the actual one, or the estimated."""
+    """Filters, paging and order of `GET /transactions`. The closing date is the actual one, or the estimated one."""
 
     status: CommaList | None = None
     order_type: CommaList | None = None
@@ -60,7 +60,7 @@ class TransactionQuery(ListQuery):
     )
     sort_by: str | None = Field(
         default=None,
-        description="updatedAt (when left out), openedDate, closingDate, orderNumber; anything else is ignored",
+        description="updatedAt (default), openedDate, closingDate, orderNumber; anything else is ignored",
     )
 
 
@@ -76,7 +76,7 @@ class ContactQuery(ListQuery):
     city: str | None = None
     sort_by: str | None = Field(
         default=None,
-        description="updatedAt (when left out), lastName, firstName, company, createdAt; anything else is ignored",
+        description="updatedAt (default), lastName, firstName, company, createdAt; anything else is ignored",
     )
 
 

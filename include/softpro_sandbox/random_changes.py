@@ -1,4 +1,4 @@
-"""The vendor's own staff at work: records that change while the sandbox runs, without any call of the API."""
+"""Change random records as the vendor's own staff would, without a call of the API."""
 
 import asyncio
 
@@ -13,9 +13,12 @@ _CHANGES = {EntityType.TRANSACTION: change_transaction, EntityType.CONTACT: chan
 
 
 def change_random_records(state: SandboxState, organization_id: str, entity: EntityType, count: int) -> list[str]:
-    """Change random records now, each with the clock's time; answers their ids.
+    """Change random records now, each with the clock's time.
 
-    Fewer when there are fewer. Records posted raw stay as they are.
+    Records that were posted raw do not change.
+
+    Returns:
+        The ids of the changed records; fewer than `count` when the list is shorter.
     """
     return change_records(state, organization_id, entity, pick_records(state, organization_id, entity, count), None)
 
@@ -23,9 +26,19 @@ def change_random_records(state: SandboxState, organization_id: str, entity: Ent
 async def change_in_batches(
     state: SandboxState, organization_id: str, entity: EntityType, count: int, moment: int | None
 ) -> list[str]:
-    """Change many random records, letting others be served in between: at `moment`, or each at the clock's time.
+    """Change many random records, and let other requests run between batches.
 
-    A stamp is thus never much older than the answer that first shows it.
+    Each batch takes the clock's time again, so that a stamp is never much older than the response that first shows it.
+
+    Args:
+        state: the sandbox.
+        organization_id: the organization whose records change.
+        entity: the type of the records.
+        count: how many records to change.
+        moment: one `updatedAt` for all, in milliseconds; None stamps each with the clock's time, batch by batch.
+
+    Returns:
+        The ids of the changed records.
     """
     changed_ids: list[str] = []
     ids = pick_records(state, organization_id, entity, count)
@@ -37,7 +50,7 @@ async def change_in_batches(
 
 
 def pick_records(state: SandboxState, organization_id: str, entity: EntityType, count: int) -> list[str]:
-    """Random records that are not raw, in no order."""
+    """Pick the ids of random records that are not raw, in random order."""
     store = state.store(organization_id, entity)
     ids = store.regular_ids()
     return state.change_draws.sample(ids, min(count, len(ids)))
@@ -46,7 +59,18 @@ def pick_records(state: SandboxState, organization_id: str, entity: EntityType, 
 def change_records(
     state: SandboxState, organization_id: str, entity: EntityType, ids: list[str], moment: int | None
 ) -> list[str]:
-    """Change the records of these ids that there are: at `moment` in milliseconds, or each when its turn comes."""
+    """Change the records with these ids; skip ids that do not exist.
+
+    Args:
+        state: the sandbox.
+        organization_id: the organization whose records change.
+        entity: the type of the records.
+        ids: the records to change.
+        moment: one `updatedAt` for all, in milliseconds; None stamps each with the clock's time.
+
+    Returns:
+        The ids of the changed records.
+    """
     store = state.store(organization_id, entity)
     changes = []
     events: list[ChangeEvent] = []

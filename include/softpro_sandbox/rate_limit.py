@@ -1,4 +1,4 @@
-"""The rate limit: so many requests in any 60 s, per grant, refused ones included (contract, Rate limit)."""
+"""Limit requests per grant in any 60 s; rejected requests count too (contract, Rate limit)."""
 
 import math
 from collections import deque
@@ -9,7 +9,7 @@ WINDOW_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Allowance:
-    """What the limit says to one request. `retry_after` is None when the request is let in."""
+    """The rate limit's decision on one request. `retry_after` is None when the request is admitted."""
 
     limit: int
     remaining: int
@@ -18,7 +18,13 @@ class Allowance:
 
 @dataclass
 class Window:
-    """The requests of one grant in the last 60 s, oldest first, and the most that were ever let in together."""
+    """The requests of one grant in the last 60 s, oldest first.
+
+    Attributes:
+        moments: the times of all requests, in seconds.
+        admitted: the times of the requests that were admitted.
+        busiest: the most requests that were ever admitted in one window.
+    """
 
     moments: deque[float] = field(default_factory=deque)
     admitted: deque[float] = field(default_factory=deque)
@@ -26,9 +32,9 @@ class Window:
 
 
 def count_request(window: Window, now: float, limit: int) -> Allowance:
-    """Count a request at `now` (seconds) and say whether it may pass.
+    """Count a request at `now` (seconds) and decide whether to admit it.
 
-    Waiting `retry_after` whole seconds suffices if no other request is made meanwhile.
+    Waiting `retry_after` whole seconds is enough if the grant makes no other request until then.
     """
     for moments in (window.moments, window.admitted):
         while moments and now - moments[0] >= WINDOW_SECONDS:
@@ -36,7 +42,7 @@ def count_request(window: Window, now: float, limit: int) -> Allowance:
     window.moments.append(now)
     used = len(window.moments)
     if used > limit:
-        # The next request passes once no more than limit - 1 of the moments, this one among them, are in the window.
+        # The next request passes once at most limit - 1 of the moments, including this one, are in the window.
         wait = window.moments[used - limit] + WINDOW_SECONDS - now
         return Allowance(limit, 0, max(1, math.ceil(wait)))
     window.admitted.append(now)
@@ -45,8 +51,8 @@ def count_request(window: Window, now: float, limit: int) -> Allowance:
 
 
 def rate_limit_headers(allowance: Allowance) -> dict[str, str]:
-    """The headers that tell a grant where it stands."""
-    told = {"X-RateLimit-Limit": str(allowance.limit), "X-RateLimit-Remaining": str(allowance.remaining)}
+    """Return the rate limit headers of a response."""
+    headers = {"X-RateLimit-Limit": str(allowance.limit), "X-RateLimit-Remaining": str(allowance.remaining)}
     if allowance.retry_after is not None:
-        told["Retry-After"] = str(allowance.retry_after)
-    return told
+        headers["Retry-After"] = str(allowance.retry_after)
+    return headers

@@ -1,4 +1,4 @@
-"""Records of any shape, put in as they are: what a reader must survive."""
+"""Store records of any shape as they are, so that readers can be tested against them."""
 
 from itertools import count
 
@@ -11,9 +11,13 @@ from softpro_sandbox.webhooks.notify import notify
 
 
 def add_raw_record(state: SandboxState, organization_id: str, entity: EntityType, body: bytes) -> str:
-    """Put a JSON object into a list byte for byte; answers the id it is kept under.
+    """Add a JSON object to a list byte for byte. A record with the same id is replaced.
 
-    Raises ValueError when the body is no JSON object. One with the id of a record replaces it.
+    Returns:
+        The id under which the record is stored.
+
+    Raises:
+        ValueError: the body is not a JSON object.
     """
     record = decode(body)
     own_id = record.get(ID_FIELDS[entity])
@@ -31,5 +35,5 @@ def add_raw_record(state: SandboxState, organization_id: str, entity: EntityType
 
 
 def _free_id(store: RecordStore) -> str:
-    """An id that no record has, for one that brings none."""
+    """Return an unused id for a record without one."""
     return next(candidate for number in count(1) if (candidate := f"raw-{number:06d}") not in store.latest)

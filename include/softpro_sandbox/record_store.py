@@ -1,4 +1,4 @@
-"""One list of records: their versions, which of them is visible yet, and the order they are listed in."""
+"""Keep one list of records: their versions, the versions visible to readers, and the sort order."""
 
 import hashlib
 import heapq
@@ -18,7 +18,7 @@ _MAX_CACHED_SELECTIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A record as it stood from one change to the next: its JSON bytes, served as they are."""
+    """A record between two changes, as the JSON bytes that are served."""
 
     number: int
     updated_ms: int
@@ -26,18 +26,24 @@ class Version:
 
     @property
     def etag(self) -> str:
-        """A strong ETag, quoted."""
+        """Return the strong ETag of these bytes, quoted."""
         return etag_of(self.body)
 
 
 def etag_of(body: bytes) -> str:
-    """The strong ETag of some bytes, quoted."""
+    """Return a strong ETag for some bytes, quoted."""
     return f'"{hashlib.sha256(body).hexdigest()[:20]}"'
 
 
 @dataclass(frozen=True)
 class Order:
-    """How a list is sorted. `value` reads the sort field from a record; None sorts by `updatedAt`, or by id."""
+    """The sort order of a list.
+
+    Attributes:
+        name: the sort field; part of the cache key.
+        descending: reverse the order; ties stay in ascending id order.
+        value: reads the sort field from a record. None sorts by `updatedAt`, or by id for the name "id".
+    """
 
     name: str
     descending: bool = False
@@ -50,7 +56,14 @@ BY_ID = Order("id")
 
 @dataclass(frozen=True)
 class Selection:
-    """What a list call asks for, paging left out. `name` stands for the predicate when answers are remembered."""
+    """The records that a list call asks for, without paging.
+
+    Attributes:
+        updated_from: the lowest `updatedAt` in milliseconds, inclusive.
+        name: identifies the predicate in the cache of selections.
+        predicate: accepts or rejects a record's bytes; None accepts all.
+        order: the sort order.
+    """
 
     updated_from: int | None = None
     name: str = ""
@@ -60,7 +73,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Page:
-    """Some records of a list, and how many the list has."""
+    """A page of records, with the size of the whole list."""
 
     bodies: Sequence[bytes]
     total: int
@@ -68,9 +81,14 @@ class Page:
 
 @dataclass
 class RecordStore:
-    """Records by id: the true version of each, and the one that readers see while a change has not surfaced.
+    """Records by id: the latest version of each, and the version that readers see until a change surfaces.
 
-    Times are milliseconds. `settle` must be told the time before anything is read.
+    All times are milliseconds. Call `surface_changes` with the current time before you read.
+
+    Attributes:
+        latest: the latest version by id, surfaced or not.
+        visible: the version that readers see, by id.
+        raw: ids of records that were posted raw; random changes leave them alone.
     """
 
     latest: dict[str, Version] = field(default_factory=dict)
@@ -82,14 +100,22 @@ class RecordStore:
     _cached_selections: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
 
     def fill(self, records: Iterable[tuple[str, int, bytes]]) -> None:
-        """Put in (id, updatedAt, bytes) that were always there: visible at once."""
+        """Load initial records (id, updatedAt, bytes), visible at once."""
         for record_id, updated_ms, body in records:
             self.latest[record_id] = self.visible[record_id] = self._version(updated_ms, body)
         self._keys = sorted((version.updated_ms, record_id) for record_id, version in self.visible.items())
         self._cached_selections.clear()
 
     def put(self, changes: Sequence[tuple[str, int, bytes]], surface_times: Sequence[float]) -> list[Version]:
-        """Write new versions (id, updatedAt, bytes); the n-th surfaces at the n-th time of `surfaces`."""
+        """Write new versions.
+
+        Args:
+            changes: (id, updatedAt, bytes) of each version.
+            surface_times: the time at which each version becomes visible, in the order of `changes`.
+
+        Returns:
+            The new versions, in the order of `changes`.
+        """
         written = []
         for (record_id, updated_ms, body), moment in zip(changes, surface_times, strict=True):
             version = self._version(updated_ms, body)
@@ -99,7 +125,7 @@ class RecordStore:
         return written
 
     def delete(self, record_id: str) -> bool:
-        """Take a record out, for readers at once. False when there is none."""
+        """Delete a record, at once for readers too. Return False when it does not exist."""
         if self.latest.pop(record_id, None) is None:
             return False
         self.raw.discard(record_id)
@@ -112,7 +138,7 @@ class RecordStore:
         return True
 
     def surface_changes(self, now: float) -> None:
-        """Let every change surface whose time has come. An older version never replaces a newer one."""
+        """Make every change visible that is due at `now`. An older version never replaces a newer one."""
         surfacing: dict[str, Version] = {}
         while self._pending and self._pending[0][0] <= now:
             _, number, record_id, version = heapq.heappop(self._pending)
@@ -123,7 +149,7 @@ class RecordStore:
             self._make_visible(surfacing)
 
     def page(self, selection: Selection, limit: int, offset: int) -> Page:
-        """Records `offset` to `offset + limit` of those that readers see."""
+        """Return the visible records `offset` to `offset + limit` of a selection."""
         if selection.predicate is None and selection.order == BY_UPDATED:
             start = self._start_index(selection.updated_from)
             keys = self._keys[start + offset : start + offset + limit]
@@ -132,16 +158,16 @@ class RecordStore:
         return Page([self.visible[record_id].body for record_id in ids[offset : offset + limit]], len(ids))
 
     def put_raw(self, record_id: str, updated_ms: int, body: bytes, surface_time: float) -> None:
-        """Write a version that is served and kept just as it was posted; `ordinary` leaves it out from now on."""
+        """Write a version that is served byte for byte; `regular_ids` excludes the record from now on."""
         self.raw.add(record_id)
         self.put([(record_id, updated_ms, body)], [surface_time])
 
     def regular_ids(self) -> list[str]:
-        """The ids of all records that were not posted raw."""
+        """Return the ids of all records that were not posted raw."""
         return [record_id for record_id in self.latest if record_id not in self.raw] if self.raw else list(self.latest)
 
     def latest_bodies(self) -> Iterator[bytes]:
-        """Every record as it truly is now, surfaced or not, ordered by (updatedAt, id)."""
+        """Yield the latest version of every record, surfaced or not, ordered by (updatedAt, id)."""
         ordered = sorted((version.updated_ms, record_id) for record_id, version in self.latest.items())
         return (self.latest[record_id].body for _, record_id in ordered)
 
@@ -158,7 +184,7 @@ class RecordStore:
             for key in new:
                 insort(self._keys, key)
         else:
-            # Moving the list's tail once per record is slower than sorting it again when there are many.
+            # For many records, sorting once is faster than moving the list's tail once per record.
             replaced = set(old)
             self._keys = sorted([key for key in self._keys if key not in replaced] + new)
         self.visible.update(surfacing)
@@ -168,7 +194,7 @@ class RecordStore:
         return 0 if updated_from is None else bisect_left(self._keys, (updated_from, ""))
 
     def _select_ids(self, selection: Selection) -> list[str]:
-        """The ids a selection holds, in its order; remembered until a visible record changes."""
+        """Return the ids of a selection in its order, cached until a visible record changes."""
         order = selection.order
         cache_key = (selection.updated_from, selection.name, order.name, order.descending)
         if cache_key not in self._cached_selections:
@@ -184,7 +210,7 @@ class RecordStore:
         return [key for key in keys if selection.predicate(self.visible[key[1]].body)]
 
     def _sort_ids(self, keys: list[Key], order: Order) -> list[str]:
-        """Ids by the order's value, records without one last, ties by ascending id either way."""
+        """Return ids sorted by the order's value: records without a value last, ties by ascending id."""
         if order.value is None:
             if order.name == BY_ID.name:
                 return sorted(record_id for _, record_id in keys)
@@ -199,6 +225,6 @@ class RecordStore:
                 without.append(record_id)
             else:
                 with_value.append((value, record_id))
-        # Python's sort is stable, also when reversed: ids stay ascending within a tie.
+        # Python's sort is stable, even when reversed, so ids stay ascending within a tie.
         with_value.sort(key=lambda pair: pair[0], reverse=order.descending)
         return [record_id for _, record_id in with_value] + without

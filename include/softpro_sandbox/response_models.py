@@ -1,4 +1,4 @@
-"""What calls answer, for the OpenAPI description; records are served as stored bytes."""
+"""Describe the responses of the API for OpenAPI; records themselves are served as stored bytes."""
 
 from typing import Annotated, Any
 
@@ -10,13 +10,13 @@ _OPEN = "; the list can grow"
 
 
 class ExtensibleModel(Model):
-    """Any field but the required can be missing or null, and unknown fields can appear at any time."""
+    """A record: optional fields can be missing or null, and unknown fields can appear at any time."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class PartyResponse(ExtensibleModel):
-    """Somebody's part in an order."""
+    """A party to an order."""
 
     party_id: str
     party_type: str | None = Field(
@@ -54,7 +54,7 @@ class Contact(ExtensibleModel):
 
 
 class OfficerResponse(ExtensibleModel):
-    """The contact who runs an order, as the order shows it."""
+    """The contact who runs an order, as embedded in the order."""
 
     contact_id: str | None = None
     contact_type: str | None = None
@@ -95,7 +95,7 @@ class Transaction(ExtensibleModel):
 
 
 class PropertyResponse(ExtensibleModel):
-    """What an order is about. Address and type are the order's own."""
+    """The property that an order concerns; address and type are the order's own."""
 
     property_id: str
     order_id: str
@@ -116,7 +116,7 @@ class PropertyResponse(ExtensibleModel):
 
 
 class DocumentResponse(ExtensibleModel):
-    """A file of an order. It does not move the order's `updatedAt`."""
+    """A file of an order. Changes to it leave the order's `updatedAt` alone."""
 
     document_id: str
     order_id: str
@@ -137,18 +137,18 @@ class DocumentResponse(ExtensibleModel):
 
 
 class StatusResponse(ExtensibleModel):
-    """A status that an order can be given."""
+    """A status that an order can have."""
 
     status_id: str
     status_name: str
-    status_code: str = Field(description="what an order's `status` says")
+    status_code: str = Field(description="the value of an order's `status`")
     category: str
     is_active: bool
     sort_order: int
 
 
 class Pagination(Model):
-    """Where a page stands in its list."""
+    """The position of a page in its list."""
 
     total: int
     limit: int
@@ -171,7 +171,7 @@ class ContactPage(Model):
 
 
 class DeletionResponse(Model):
-    """That a record was deleted."""
+    """A deleted record."""
 
     entity_type: str = Field(description="TRANSACTION, CONTACT or DOCUMENT")
     entity_id: str
@@ -186,7 +186,7 @@ class DeletionPage(Model):
 
 
 class Profile(Model):
-    """Whose connection this is."""
+    """The user and organization that a token acts for."""
 
     user_id: str
     organization_id: str
@@ -199,11 +199,11 @@ class CallResponse(Model):
     at: float = Field(description="seconds since 1970 by the machine's clock")
     organization_id: str | None
     call: str = Field(description="method and path, ids left out", examples=["GET /transactions/{id}"])
-    status: int | None = Field(description="null while there is no answer, or when the connection was reset")
+    status: int | None = Field(description="null until the response starts, and when the connection was reset")
 
 
 class ErrorBody(Model):
-    """What went wrong: for a program, for a person, and anything that helps."""
+    """An error: a code for programs, a message for users, and details."""
 
     code: str
     message: str
@@ -211,7 +211,7 @@ class ErrorBody(Model):
 
 
 class ErrorMeta(Model):
-    """When it went wrong, and a name for it."""
+    """The time of an error and the id of its request."""
 
     timestamp: Timestamp
     request_id: str
@@ -226,7 +226,7 @@ class ErrorResponse(Model):
 
 
 class TokenResponse(Model):
-    """What the token endpoint answers; snake_case as RFC 6749 §5.1 has it."""
+    """A token response, in snake_case as RFC 6749 §5.1 requires."""
 
     model_config = ConfigDict(alias_generator=None)
 

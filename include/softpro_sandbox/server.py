@@ -1,4 +1,4 @@
-"""One process, one worker: bind, serve, say so in one line, stop cleanly."""
+"""Serve in one process with one worker: bind, announce the addresses in one line, stop cleanly."""
 
 import json
 import signal
@@ -22,13 +22,13 @@ class AnnouncingServer(uvicorn.Server):
         self.line = line
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then announce."""
+        """Start, then print the line."""
         await super().startup(sockets)
         print(self.line, flush=True)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to host and port, 0 for any free port. Raises OSError when that cannot be."""
+    """Return a socket bound to host and port; port 0 takes any free port. Raise OSError when binding fails."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,7 +41,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def announcement(url: str, state: SandboxState) -> str:
-    """The line of JSON that tells a starting program where everything is."""
+    """Return the line of JSON that gives the starting program every address."""
     return json.dumps(
         {
             "url": url,
@@ -57,14 +57,14 @@ def announcement(url: str, state: SandboxState) -> str:
 
 
 def public_url(listener: socket.socket) -> str:
-    """Where a bound socket is reached: an address for every interface is reached on loopback."""
+    """Return the URL of a bound socket; an address for every interface is replaced by loopback."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - translated, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def stop_on_signals() -> None:
-    """Make SIGTERM and SIGINT end the process with 0; uvicorn raises them again once it has shut down."""
+    """Make SIGTERM and SIGINT end the process with 0; uvicorn raises them again after its shutdown."""
 
     def exit_cleanly(number: int, frame: FrameType | None) -> None:
         raise SystemExit(0)
@@ -74,7 +74,7 @@ def stop_on_signals() -> None:
 
 
 def serve(state: SandboxState, listener: socket.socket) -> None:
-    """Serve a world on a bound socket until a signal comes."""
+    """Serve a state on a bound socket until a signal arrives."""
     connections = Connections()
     config = uvicorn.Config(
         create_app(state, connections.reset),
@@ -83,7 +83,7 @@ def serve(state: SandboxState, listener: socket.socket) -> None:
         lifespan="off",
         access_log=False,
         log_level="warning",
-        # The date is the world's, and the client's address must be the connection's own.
+        # The state sets the date, and the client's address must be the connection's own.
         date_header=False,
         server_header=False,
         proxy_headers=False,

@@ -1,4 +1,4 @@
-"""The sandbox's state: organizations with their records, grants, switches, counts. All in memory."""
+"""Hold the sandbox's state in memory: organizations with their records, grants, switches, counts."""
 
 import random
 import uuid
@@ -21,7 +21,7 @@ from softpro_sandbox.webhooks.delivery import WebhookSender
 
 
 class EntityType(StrEnum):
-    """The lists an organization has."""
+    """The lists of records that an organization has."""
 
     TRANSACTION = "TRANSACTION"
     CONTACT = "CONTACT"
@@ -34,21 +34,21 @@ _FIRMS = ("Saguaro Title & Escrow", "Lakeshore Land Title", "Harbor Point Escrow
 
 @dataclass(frozen=True)
 class Setup:
-    """What a sandbox is made with. Sizes are per organization; `redirect_uris` empty allows any on loopback."""
+    """The options of a sandbox. Sizes are per organization; without `redirect_uris` any URI on loopback is allowed."""
 
     seed: int = 1
     organizations: int = 1
     transactions: int = 1000
     contacts: int = 400
     client_id: str = "sandbox-client"
-    client_secret: str = "sandbox-secret"  # noqa: S105 - a published default, it guards made-up records
+    client_secret: str = "sandbox-secret"  # noqa: S105 - a published default that protects generated records only
     redirect_uris: tuple[str, ...] = ()
     switches: Switches = field(default_factory=Switches)
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """That a record was deleted, and when, in milliseconds of the vendor's clock. Documents are deleted too."""
+    """A deleted record or document, with the time in milliseconds of the vendor's clock."""
 
     entity_type: str
     entity_id: str
@@ -57,7 +57,14 @@ class Deletion:
 
 @dataclass
 class Organization:
-    """One of the vendor's customers, with its own records and its own run of ids."""
+    """A customer of the vendor, with its own records and its own sequence of ids.
+
+    Attributes:
+        stores: the records by type.
+        last_numbers: the last number used in an id, by type.
+        seeded_orders: how many orders were generated at the start.
+        properties: the property's own fields by order, for changed properties; others are generated when read.
+    """
 
     organization_id: str
     name: str
@@ -68,18 +75,17 @@ class Organization:
     documents: DocumentStore
     seeded_orders: int
     properties: RecordStore = field(default_factory=RecordStore)
-    """The own part of the properties that were changed, by order; the others are made when they are asked for."""
     deletions: list[Deletion] = field(default_factory=list)
 
     def is_seeded(self, order_id: str) -> bool:
-        """Whether an order was there from the start, and so has documents and a property made up."""
+        """Return whether an order was generated at the start, and so has generated documents and a property."""
         digits = order_id.removeprefix("ord-")
         return digits.isascii() and digits.isdigit() and 1 <= int(digits) <= self.seeded_orders
 
 
 @dataclass
 class SandboxState:
-    """Everything there is."""
+    """The whole state of a sandbox."""
 
     setup: Setup
     clock: Clock
@@ -95,16 +101,19 @@ class SandboxState:
     _last_ms: int = 0
 
     def time(self) -> float:
-        """The vendor's clock in seconds: the machine's, off by `clockSkewSeconds`."""
+        """Return the vendor's clock in seconds: the machine's clock plus `clockSkewSeconds`."""
         return self.clock() + self.switches.clock_skew_seconds
 
     def stamp(self) -> int:
-        """The time for an `updatedAt`, in milliseconds of the vendor's clock; never goes back by itself."""
+        """Return the time for an `updatedAt`, in milliseconds of the vendor's clock.
+
+        It never goes back, unless a new clock skew is set.
+        """
         self._last_ms = max(self._last_ms, now_ms(self.time))
         return self._last_ms
 
     def store(self, organization_id: str, entity: EntityType) -> RecordStore:
-        """An organization's list as it is visible now."""
+        """Return an organization's list as it is visible now."""
         store = self.organizations[organization_id].stores[entity]
         store.surface_changes(self.clock() * 1000)
         return store
@@ -112,12 +121,19 @@ class SandboxState:
     def write(
         self, organization_id: str, entity: EntityType, changes: Sequence[tuple[str, int, bytes]]
     ) -> list[Version]:
-        """Write new versions (id, updatedAt, bytes), each to surface after its own delay within the lag."""
+        """Write new versions (id, updatedAt, bytes); each surfaces after its own delay within the lag."""
         surface_times = [self.surface_time(updated) for _, updated, _ in changes]
         return self.store(organization_id, entity).put(changes, surface_times)
 
     def property_fields(self, organization_id: str, order_id: str, order: Record, *, latest: bool) -> Record:
-        """The own part of an order's property, as readers see it or as it truly is."""
+        """Return the own fields of an order's property.
+
+        Args:
+            organization_id: the organization of the order.
+            order_id: the order.
+            order: the order's record, from which a seeded property is generated.
+            latest: read the latest version; otherwise the version that readers see.
+        """
         organization = self.organizations[organization_id]
         organization.properties.surface_changes(self.clock() * 1000)
         versions = organization.properties.latest if latest else organization.properties.visible
@@ -126,27 +142,30 @@ class SandboxState:
         return properties.generate(organization_id, order_id, order) if organization.is_seeded(order_id) else {}
 
     def write_property(self, organization_id: str, order_id: str, now: int, order: bytes, own: bytes) -> None:
-        """Write an order and the own part of its property, which surface together."""
+        """Write an order and the own fields of its property, which surface together."""
         surface_times = [self.surface_time(now)]
         self.store(organization_id, EntityType.TRANSACTION).put([(order_id, now, order)], surface_times)
         self.organizations[organization_id].properties.put([(order_id, now, own)], surface_times)
 
     def order_documents(self, organization_id: str, order_id: str, order: Record) -> OrderDocuments:
-        """An order's documents as they are visible now."""
+        """Return an order's documents as they are visible now."""
         organization = self.organizations[organization_id]
         order_documents = organization.documents.of_order(order_id, order, seeded=organization.is_seeded(order_id))
         order_documents.store.surface_changes(self.clock() * 1000)
         return order_documents
 
     def delete_document(self, organization_id: str, order_id: str, order: Record, document_id: str) -> bool:
-        """Take a document out, for readers at once. False when there is none."""
+        """Delete a document, at once for readers too. Return False when it does not exist."""
         if not self.order_documents(organization_id, order_id, order).remove(document_id):
             return False
         self.organizations[organization_id].deletions.append(Deletion("DOCUMENT", document_id, self.stamp()))
         return True
 
     def delete(self, organization_id: str, entity: EntityType, record_id: str) -> bool:
-        """Take a record out with all that hangs on it, for readers at once. False when there is none."""
+        """Delete a record with its property and documents, at once for readers too.
+
+        Return False when it does not exist.
+        """
         if not self.store(organization_id, entity).delete(record_id):
             return False
         organization = self.organizations[organization_id]
@@ -157,7 +176,7 @@ class SandboxState:
         return True
 
     def next_number(self, organization_id: str, entity: EntityType, id_of: Callable[[int], str]) -> int:
-        """The next number whose id no record has."""
+        """Return the next number whose id is unused."""
         organization = self.organizations[organization_id]
         number = organization.last_numbers[entity] + 1
         while id_of(number) in organization.stores[entity].latest:
@@ -166,16 +185,16 @@ class SandboxState:
         return number
 
     def surface_time(self, changed: int) -> float:
-        """When a change of this moment surfaces, after a random part of the lag: milliseconds of the machine's clock.
+        """Return when a change surfaces, after a random part of the lag, in milliseconds of the machine's clock.
 
-        `changed` is of the vendor's clock, which can be set while changes wait.
+        `changed` is a time of the vendor's clock, whose skew can change while changes wait.
         """
         lag = self.switches.lag * 1000
         skew = self.switches.clock_skew_seconds * 1000
         return changed - skew + lag * self.change_draws.random() if lag else 0.0
 
     def switch(self, changes: Mapping[str, Any]) -> None:
-        """Set switches by their outside names; a fault seed that is set starts the draws afresh."""
+        """Set switches by their JSON names. Setting the fault seed restarts its draws."""
         before, self.switches = self.switches, self.switches.changed(changes)
         if self.switches.clock_skew_seconds != before.clock_skew_seconds:
             self._last_ms = 0
@@ -184,7 +203,7 @@ class SandboxState:
 
 
 def create_state(setup: Setup, clock: Clock) -> SandboxState:
-    """A world seeded as the setup says; equal setups give byte-equal records."""
+    """Create a seeded state; equal setups give byte-equal records."""
     organizations = [_organization(setup, number) for number in range(1, setup.organizations + 1)]
     state = SandboxState(setup, clock, setup.switches, {each.organization_id: each for each in organizations})
     state.fault_draws.seed(setup.switches.fault_seed)

@@ -1,4 +1,4 @@
-"""What the sandbox was asked and how it answered, for tests that count."""
+"""Count requests and responses, for tests that assert on them."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -19,10 +19,13 @@ MAX_CALLS = 100_000
 
 
 class RecordedCall(msgspec.Struct, rename="camel"):
-    """A call of the API as it was counted: when, by the machine's clock in seconds, whose, and of what kind.
+    """A call of the API, as it was counted.
 
-    `organization_id` is None for a token that stands for nobody, `status` until the answer begins: for good when the
-    connection was reset.
+    Attributes:
+        at: the arrival, in seconds of the machine's clock.
+        organization_id: None for a token that no grant issued or that no longer works.
+        call: method and path, with ids left out.
+        status: None until the response starts; it stays None when the connection was reset.
     """
 
     at: float
@@ -33,7 +36,7 @@ class RecordedCall(msgspec.Struct, rename="camel"):
 
 @dataclass
 class Stats:
-    """Counts since the start. `requests` are calls of grants, by method and path with ids left out."""
+    """Counts since the start. `requests` counts the calls of grants, by method and path with ids left out."""
 
     requests: Counter[str] = field(default_factory=Counter)
     by_organization: Counter[str] = field(default_factory=Counter)
@@ -49,11 +52,11 @@ class Stats:
     calls: deque[RecordedCall] = field(default_factory=lambda: deque(maxlen=MAX_CALLS))
 
     def to_json(self) -> dict[str, Any]:
-        """The counts by their outside names."""
+        """Return the counts by their JSON names."""
         return {to_camel(name): value for name, value in vars(self).items() if name != "calls"}
 
 
 def call_name(method: str, path: str) -> str:
-    """`GET /transactions/{id}` for a path below the API's base: whatever is no fixed name is an id."""
+    """Return `GET /transactions/{id}` for a path below the API's base; every step that is not a known name is an id."""
     steps = [step if step in _NAMED else "{id}" for step in path.split("/") if step]
     return f"{method} /{'/'.join(steps)}"

@@ -1,4 +1,4 @@
-"""A sandbox in the test's own process, under a clock that the test moves."""
+"""Run a sandbox in the test's own process, with a clock that the test controls."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ START = parse_ms("2025-11-03T12:00:00Z") / 1000
 
 
 class Clock:
-    """Seconds since 1970 that pass only when told to."""
+    """Seconds since 1970 that advance only on request."""
 
     def __init__(self) -> None:
         self.now = START
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Client:
-    """An HTTP client that calls an app without a network and without a loop of the test's own."""
+    """An HTTP client that calls an app without a network and without an event loop of the test."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._runner = asyncio.Runner()
@@ -61,11 +61,11 @@ class Client:
         return self.request("DELETE", url, **how)
 
     def abandon(self, url: str, after: float) -> None:
-        """Call and go away before the answer; TimeoutError, or the answer has come."""
+        """Call and disconnect after `after` seconds. Raise TimeoutError unless the response came before."""
         self._runner.run(asyncio.wait_for(self._http.get(url), after))
 
     def let_run(self, seconds: float) -> None:
-        """Real time in which the app does what it does by itself."""
+        """Run the app's background tasks for some seconds of real time."""
         self._runner.run(asyncio.sleep(seconds))
 
     def close(self) -> None:
@@ -83,18 +83,18 @@ class Sandbox:
     tokens: dict[str, Any] = field(default_factory=dict)
 
     def consent(self, decision: str = "allow", organization: int = 0, **asked: str) -> dict[str, str]:
-        """Fill in the consent page as a browser would; answers the parameters the client is sent back."""
+        """Submit the consent page as a browser would, and return the parameters of the redirect to the client."""
         query = {"response_type": "code", "client_id": "sandbox-client", "redirect_uri": REDIRECT, "state": "s"} | asked
         page = self.http.get("/oauth/authorize", params=query)
         assert page.status_code == 200, page.text
         form = dict(re.findall(r'<input type="hidden" name="(.+?)" value="(.*?)">', page.text))
         form |= {"decision": decision, "organization": self.organization_ids[organization]}
-        answer = self.http.post("/oauth/authorize", data=form)
-        assert answer.status_code == 303, answer.text
-        return dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+        response = self.http.post("/oauth/authorize", data=form)
+        assert response.status_code == 303, response.text
+        return dict(parse_qsl(urlsplit(response.headers["location"]).query))
 
     def token(self, **form: str) -> Any:
-        """The answer of the token endpoint."""
+        """Return the response of the token endpoint."""
         client = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
         return self.http.post("/oauth/token", data=client | form)
 
@@ -105,9 +105,9 @@ class Sandbox:
         return self.token(grant_type="refresh_token", refresh_token=token)
 
     def connect(self, organization: int = 0, **asked: str) -> "Sandbox":
-        answer = self.redeem(self.consent(organization=organization, **asked)["code"])
-        assert answer.status_code == 200, answer.text
-        self.use(answer.json())
+        response = self.redeem(self.consent(organization=organization, **asked)["code"])
+        assert response.status_code == 200, response.text
+        self.use(response.json())
         return self
 
     def use(self, tokens: dict[str, Any]) -> None:
@@ -118,14 +118,14 @@ class Sandbox:
         return self.http.get(f"/api/v1{path}", params=params)
 
     def ids(self, path: str = "/transactions", **params: Any) -> list[str]:
-        """The ids on one page of a list."""
+        """Return the ids on one page of a list."""
         name = "orderId" if path == "/transactions" else "contactId"
         return [record[name] for record in self.get(path, **params).json()["data"]]
 
     def create(self, **fields: Any) -> dict[str, Any]:
-        answer = self.http.post("/api/v1/transactions", json={"orderType": "SALE"} | fields)
-        assert answer.status_code == 201, answer.text
-        record: dict[str, Any] = answer.json()
+        response = self.http.post("/api/v1/transactions", json={"orderType": "SALE"} | fields)
+        assert response.status_code == 201, response.text
+        record: dict[str, Any] = response.json()
         return record
 
     def patch(self, order_id: str, fields: dict[str, Any], etag: str | None = None) -> Any:
@@ -137,8 +137,8 @@ class Sandbox:
         return record
 
     def switch(self, **switches: Any) -> None:
-        answer = self.http.patch("/sandbox/settings", json=switches)
-        assert answer.status_code == 200, answer.text
+        response = self.http.patch("/sandbox/settings", json=switches)
+        assert response.status_code == 200, response.text
 
     def stats(self) -> dict[str, Any]:
         counts: dict[str, Any] = self.http.get("/sandbox/stats").json()
@@ -147,14 +147,17 @@ class Sandbox:
 
 @pytest.fixture(scope="session")
 def built() -> tuple[SandboxState, ASGIApp]:
-    """The app, built once since that is what takes time; `start` puts a fresh world into it."""
+    """Build the app once, since that is slow; `start` puts a new state into it."""
     state = create_state(Setup(transactions=0, contacts=0), Clock())
     return state, create_app(state)
 
 
 @pytest.fixture
 def start(built: tuple[SandboxState, ASGIApp]) -> Iterator[Callable[..., Sandbox]]:
-    """Starts a small sandbox, one a test; arguments as of Setup. The rate limit is out of the way unless given."""
+    """Yield a function that starts a small sandbox, one per test.
+
+    Its arguments are those of Setup. Unless given, the rate limit is too high to matter.
+    """
     state, app = built
     clients: list[Client] = []
 
@@ -175,5 +178,5 @@ def start(built: tuple[SandboxState, ASGIApp]) -> Iterator[Callable[..., Sandbox
 
 @pytest.fixture
 def sandbox(start: Callable[..., Sandbox]) -> Sandbox:
-    """A connected sandbox with 30 transactions and 10 contacts."""
+    """Start a connected sandbox with 30 transactions and 10 contacts."""
     return start().connect()

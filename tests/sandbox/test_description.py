@@ -1,4 +1,4 @@
-"""OpenAPI and the home page: what the sandbox says of itself is so."""
+"""Test that OpenAPI, the home page and the documentation describe the sandbox correctly."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def described(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def schema_of(document: dict[str, Any], path: str, method: str = "get", status: str = "200") -> dict[str, Any]:
-    """An answer's schema with the document's components, so that its references resolve."""
+    """Return a response's schema with the document's components, so that its references resolve."""
     content = document["paths"][path][method]["responses"][status]["content"]
     return {**content["application/json"]["schema"], "components": document["components"]}
 
@@ -86,7 +86,7 @@ def test_list_parameters_and_error_answers_are_described(described: dict[str, An
 
 
 def test_answers_are_what_the_description_says(sandbox: Sandbox, described: dict[str, Any]) -> None:
-    for path, answer, status in (
+    for path, response, status in (
         ("/api/v1/transactions", sandbox.get("/transactions"), "200"),
         ("/api/v1/contacts", sandbox.get("/contacts"), "200"),
         ("/api/v1/user/profile", sandbox.get("/user/profile"), "200"),
@@ -97,7 +97,7 @@ def test_answers_are_what_the_description_says(sandbox: Sandbox, described: dict
         ("/api/v1/transactions/{orderId}/documents", sandbox.get("/transactions/ord-000001/documents"), "200"),
         ("/api/v1/transactions/{orderId}/property", sandbox.get("/transactions/none/property"), "404"),
     ):
-        jsonschema.validate(answer.json(), schema_of(described, path, status=status))
+        jsonschema.validate(response.json(), schema_of(described, path, status=status))
 
 
 def test_the_home_page_says_what_it_is_but_not_the_secret(sandbox: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""Documents: made up until somebody asks, uploaded as multipart, downloaded byte for byte."""
+"""Test documents: generated on first use, uploaded as multipart, downloaded byte for byte."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ DOCUMENTS = "/api/v1/transactions/ord-000001/documents"
 
 
 def upload(sandbox: Sandbox, content: bytes = b"deed", url: str = DOCUMENTS, **metadata: Any) -> Any:
-    """The answer to an upload."""
+    """Upload a document and return the response."""
     files = {"file": ("Deed ü.txt", content, "text/plain")}
     return sandbox.http.post(url, files=files, data={"metadata": json.dumps(metadata)})
 
@@ -61,7 +61,7 @@ def test_a_made_document_is_a_pdf_of_exactly_its_size(size: int) -> None:
 
 
 def offsets(pdf: bytes) -> list[int]:
-    """Where a PDF's table says that its objects begin."""
+    """Read the offsets of a PDF's objects from its cross-reference table."""
     table = pdf[int(pdf.rsplit(b"startxref\n", 1)[1].split()[0]) :]
     assert table.startswith(b"xref\n")
     return [int(line.split()[0]) for line in table.split(b"\n")[3:8]]
@@ -69,11 +69,11 @@ def offsets(pdf: bytes) -> list[int]:
 
 def test_an_upload_comes_back_byte_for_byte(sandbox: Sandbox) -> None:
     content = bytes(range(256)) * 10_000
-    answer = upload(
+    response = upload(
         sandbox, content, documentType="DEED", description="d", tags=["a"], customFields={"roiSystemsId": "roi-3"}
     )
-    assert answer.status_code == 201
-    record = answer.json()
+    assert response.status_code == 201
+    record = response.json()
     assert record == {
         "documentId": record["documentId"],
         "orderId": "ord-000001",
@@ -166,9 +166,9 @@ def test_a_bad_upload_is_refused_with_the_field_named(sandbox: Sandbox) -> None:
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, "body"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, "body"),
     ):
-        answer = sandbox.http.post(DOCUMENTS, **how)
-        assert answer.status_code == 400, how
-        assert [item["field"] for item in answer.json()["error"]["details"]["fields"]] == [field]
+        response = sandbox.http.post(DOCUMENTS, **how)
+        assert response.status_code == 400, how
+        assert [item["field"] for item in response.json()["error"]["details"]["fields"]] == [field]
     assert listed(sandbox) == before
 
 

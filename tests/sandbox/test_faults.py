@@ -1,4 +1,4 @@
-"""Faults: what the sandbox does when told to misbehave."""
+"""Test the faults that switches turn on."""
 
 import json
 import time
@@ -14,19 +14,19 @@ from .conftest import Sandbox
 @pytest.mark.parametrize(("switch", "status"), [("error500", 500), ("error503", 503), ("error429", 429)])
 def test_an_error_comes_in_the_envelope_and_nothing_is_done(sandbox: Sandbox, switch: str, status: int) -> None:
     sandbox.switch(**{switch: 1})
-    answer = sandbox.http.post("/api/v1/transactions", json={"orderType": "SALE"})
+    response = sandbox.http.post("/api/v1/transactions", json={"orderType": "SALE"})
     sandbox.switch(**{switch: 0})
-    assert answer.status_code == status
-    assert answer.json()["error"]["code"] == ("RATE_LIMIT_ERROR" if status == 429 else "SERVER_ERROR")
-    assert answer.headers.get("retry-after") == ("1" if status == 429 else None)
+    assert response.status_code == status
+    assert response.json()["error"]["code"] == ("RATE_LIMIT_ERROR" if status == 429 else "SERVER_ERROR")
+    assert response.headers.get("retry-after") == ("1" if status == 429 else None)
     assert sandbox.get("/transactions").json()["pagination"]["total"] == 30
 
 
 def test_a_proxy_answers_html(sandbox: Sandbox) -> None:
     sandbox.switch(proxyHtml=1)
-    answer = sandbox.get("/transactions")
-    assert answer.status_code == 502
-    assert answer.headers["content-type"].startswith("text/html")
+    response = sandbox.get("/transactions")
+    assert response.status_code == 502
+    assert response.headers["content-type"].startswith("text/html")
 
 
 def test_a_body_can_be_empty_or_cut_short(sandbox: Sandbox) -> None:
@@ -127,10 +127,10 @@ def test_a_raw_record_must_be_a_json_object(sandbox: Sandbox, body: bytes) -> No
 
 def test_wrong_json_is_sound_json_of_another_shape_and_the_call_is_carried_out(sandbox: Sandbox) -> None:
     sandbox.switch(wrongJson=1)
-    answers = [sandbox.http.post("/api/v1/transactions", json={"orderType": "SALE"}) for _ in range(5)]
+    responses = [sandbox.http.post("/api/v1/transactions", json={"orderType": "SALE"}) for _ in range(5)]
     sandbox.switch(wrongJson=0)
-    assert {answer.status_code for answer in answers} == {200}
-    assert [answer.json() for answer in answers] == [[1, 2, 3], "ok", {"result": {"ok": True}}, None, 42]
+    assert {response.status_code for response in responses} == {200}
+    assert [response.json() for response in responses] == [[1, 2, 3], "ok", {"result": {"ok": True}}, None, 42]
     assert sandbox.get("/transactions").json()["pagination"]["total"] == 35
 
 
@@ -138,10 +138,10 @@ def test_a_dripping_body_is_whole_but_takes_its_time(sandbox: Sandbox) -> None:
     whole = sandbox.get("/user/profile")
     sandbox.switch(dripBody=1, dripSeconds=0.002)
     started = time.monotonic()
-    answer = sandbox.get("/user/profile")
+    response = sandbox.get("/user/profile")
     assert time.monotonic() - started >= 0.002 * len(whole.content)
-    assert answer.content == whole.content
-    assert answer.headers["content-length"] == str(len(whole.content))
+    assert response.content == whole.content
+    assert response.headers["content-length"] == str(len(whole.content))
 
 
 def test_calls_take_a_while_to_arrive_and_are_not_counted_before(sandbox: Sandbox) -> None:

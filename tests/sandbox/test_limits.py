@@ -1,4 +1,4 @@
-"""The rate limit: 100 requests in any 60 s, per grant."""
+"""Test the rate limit: 100 requests in any 60 s, per grant."""
 
 from collections.abc import Callable
 

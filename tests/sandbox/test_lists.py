@@ -1,4 +1,4 @@
-"""Lists: order, paging, filters, and the properties of live lists the contract keeps on purpose."""
+"""Test lists: order, paging, filters, and the live behaviour that the contract keeps on purpose."""
 
 import json
 from collections.abc import Callable
@@ -93,9 +93,9 @@ def test_the_switches_can_take_updated_from_and_sorting_away(sandbox: Sandbox) -
     ],
 )
 def test_bad_parameters_are_validation_errors_that_name_the_field(sandbox: Sandbox, params: dict[str, Any]) -> None:
-    answer = sandbox.get("/transactions", **params)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"]) == (400, "VALIDATION_ERROR")
+    response = sandbox.get("/transactions", **params)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "VALIDATION_ERROR")
     assert [item["field"] for item in error["details"]["fields"]] == list(params)
 
 

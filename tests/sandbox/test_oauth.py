@@ -1,4 +1,4 @@
-"""OAuth: consent, code, PKCE, rotation, revocation."""
+"""Test OAuth: consent, code, PKCE, rotation, revocation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,10 @@ Start = Callable[..., Sandbox]
 def test_consent_gives_a_code_that_becomes_tokens(start: Start) -> None:
     sandbox = start()
     back = sandbox.consent(state="abc é", scope="read:contacts read:transactions")
-    answer = sandbox.redeem(back["code"])
+    response = sandbox.redeem(back["code"])
     assert back["state"] == "abc é"
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.json() | {"access_token": "", "refresh_token": ""} == {
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json() | {"access_token": "", "refresh_token": ""} == {
         "access_token": "",
         "refresh_token": "",
         "token_type": "Bearer",
@@ -99,10 +99,10 @@ def test_pkce_is_verified_when_a_challenge_was_given(
 )
 def test_a_bad_request_of_a_known_client_goes_back_to_it(sandbox: Sandbox, changes: dict[str, str], error: str) -> None:
     query = ASKED | {"state": "s"} | changes
-    answer = sandbox.http.get("/oauth/authorize", params=query)
-    assert answer.status_code == 303
-    assert answer.headers["location"].startswith(f"{REDIRECT}?error={error}&")
-    assert answer.headers["location"].endswith("&state=s")
+    response = sandbox.http.get("/oauth/authorize", params=query)
+    assert response.status_code == 303
+    assert response.headers["location"].startswith(f"{REDIRECT}?error={error}&")
+    assert response.headers["location"].endswith("&state=s")
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_a_bad_request_of_a_known_client_goes_back_to_it(sandbox: Sandbox, chang
 )
 def test_nothing_is_redirected_to_an_address_not_known_good(sandbox: Sandbox, changes: dict[str, str]) -> None:
     asked = ASKED | changes
-    for answer in (
+    for response in (
         sandbox.http.get("/oauth/authorize", params=asked),
         sandbox.http.post("/oauth/authorize", data=asked | {"decision": "allow"}),
     ):
-        assert answer.status_code == 400
-        assert answer.headers["content-type"].startswith("text/html")
+        assert response.status_code == 400
+        assert response.headers["content-type"].startswith("text/html")
 
 
 def test_registered_redirect_uris_must_match_exactly(start: Start) -> None:
@@ -143,8 +143,8 @@ def test_what_the_client_sent_cannot_write_html(sandbox: Sandbox) -> None:
 
 def test_redirect_uri_must_be_the_same_at_the_token_endpoint(start: Start) -> None:
     sandbox = start()
-    answer = sandbox.redeem(sandbox.consent()["code"], redirect_uri="http://localhost:8080/other")
-    assert answer.json()["error"] == "invalid_grant"
+    response = sandbox.redeem(sandbox.consent()["code"], redirect_uri="http://localhost:8080/other")
+    assert response.json()["error"] == "invalid_grant"
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_redirect_uri_must_be_the_same_at_the_token_endpoint(start: Start) -> No
     ],
 )
 def test_token_errors_are_those_of_rfc_6749(sandbox: Sandbox, form: dict[str, str], status: int, error: str) -> None:
-    answer = sandbox.token(**form)
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    response = sandbox.token(**form)
+    assert (response.status_code, response.json()["error"]) == (status, error)
 
 
 def test_a_refresh_rotates_and_leaves_access_tokens_alive(sandbox: Sandbox) -> None:
@@ -185,9 +185,9 @@ def test_a_dead_refresh_token_revokes_the_whole_grant(sandbox: Sandbox) -> None:
 def test_without_rotation_the_refresh_token_goes_on(sandbox: Sandbox) -> None:
     sandbox.switch(rotateRefresh=False)
     for _ in range(2):
-        answer = sandbox.refresh(sandbox.tokens["refresh_token"])
-        assert answer.status_code == 200
-        assert "refresh_token" not in answer.json()
+        response = sandbox.refresh(sandbox.tokens["refresh_token"])
+        assert response.status_code == 200
+        assert "refresh_token" not in response.json()
 
 
 def test_tokens_die_of_age(sandbox: Sandbox) -> None:

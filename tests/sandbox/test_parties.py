@@ -1,4 +1,4 @@
-"""Statuses, parties and the property of an order: parts of the order, which move its `updatedAt`."""
+"""Test statuses, parties and the property of an order: parts of the order that move its `updatedAt`."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ LATER = "2025-11-03T12:00:09.000Z"
 
 
 def add(sandbox: Sandbox, kind: str, order_id: str = "ord-000001", **fields: Any) -> dict[str, Any]:
-    answer = sandbox.http.post(f"/api/v1/transactions/{order_id}/parties", json={"partyType": kind} | fields)
-    assert answer.status_code == 201, answer.text
-    party: dict[str, Any] = answer.json()
+    response = sandbox.http.post(f"/api/v1/transactions/{order_id}/parties", json={"partyType": kind} | fields)
+    assert response.status_code == 201, response.text
+    party: dict[str, Any] = response.json()
     return party
 
 
@@ -35,9 +35,9 @@ def test_an_order_is_given_a_status_by_its_id(sandbox: Sandbox) -> None:
     held = next(status for status in sandbox.get("/statuses").json() if status["statusCode"] == "ON_HOLD")
     sandbox.clock.advance(9)
     url = f"/api/v1/transactions/{created['orderId']}/status"
-    answer = sandbox.http.patch(url, json={"statusId": held["statusId"]})
-    assert answer.json() == created | {"status": "ON_HOLD", "updatedAt": LATER}
-    assert answer.headers["etag"] == sandbox.get(f"/transactions/{created['orderId']}").headers["etag"]
+    response = sandbox.http.patch(url, json={"statusId": held["statusId"]})
+    assert response.json() == created | {"status": "ON_HOLD", "updatedAt": LATER}
+    assert response.headers["etag"] == sandbox.get(f"/transactions/{created['orderId']}").headers["etag"]
     sandbox.clock.advance(1)
     assert sandbox.http.patch(url, json={"statusId": held["statusId"]}).json()["updatedAt"] == LATER
 
@@ -45,9 +45,9 @@ def test_an_order_is_given_a_status_by_its_id(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("body", [{"statusId": "sts-99"}, {"statusId": "CLOSED"}, {"statusId": None}, {}])
 def test_an_unknown_status_is_refused_with_the_field_named(sandbox: Sandbox, body: dict[str, Any]) -> None:
     before = sandbox.order()
-    answer = sandbox.http.patch(f"{ORDER}/status", json=body)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["details"]["fields"][0]["field"] == "statusId"
+    response = sandbox.http.patch(f"{ORDER}/status", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["details"]["fields"][0]["field"] == "statusId"
     assert sandbox.order() == before
 
 
@@ -201,8 +201,8 @@ def test_without_etags_no_part_conflicts(sandbox: Sandbox) -> None:
         (f"/parties/{party['partyId']}", {"notes": "x"}),
         ("/property", {"zoning": "R-9"}),
     ):
-        answer = sandbox.http.patch(ORDER + path, json=body, headers={"If-Match": '"other"'})
-        assert (answer.status_code, "etag" in answer.headers) == (200, False), path
+        response = sandbox.http.patch(ORDER + path, json=body, headers={"If-Match": '"other"'})
+        assert (response.status_code, "etag" in response.headers) == (200, False), path
     sandbox.switch(etags=True)
     for path, body in (("/status", {"statusId": "sts-01"}), ("/property", {"zoning": "R-8"})):
         assert sandbox.http.patch(ORDER + path, json=body, headers={"If-Match": '"other"'}).status_code == 409, path

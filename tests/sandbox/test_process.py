@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own: how it starts, breaks connections and stops."""
+"""Test the sandbox as a separate process: start, broken connections, stop."""
 
 import json
 import os

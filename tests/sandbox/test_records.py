@@ -1,4 +1,4 @@
-"""Single records: reads, ETags, creates, changes, deletes."""
+"""Test single records: reads, ETags, creates, changes, deletes."""
 
 import json
 from decimal import Decimal
@@ -34,9 +34,9 @@ def test_a_patch_changes_only_the_fields_sent_and_null_clears(sandbox: Sandbox) 
 def test_if_match_of_another_version_is_a_conflict_that_shows_the_record_as_it_stands(sandbox: Sandbox) -> None:
     etag = sandbox.get("/transactions/ord-000001").headers["etag"]
     current = sandbox.patch("ord-000001", {"notes": "first"}, etag).json()
-    answer = sandbox.patch("ord-000001", {"notes": "second"}, etag)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"]) == (409, "CONFLICT_ERROR")
+    response = sandbox.patch("ord-000001", {"notes": "second"}, etag)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (409, "CONFLICT_ERROR")
     assert error["details"]["current"] == current
     assert sandbox.patch("ord-000001", {"notes": "third"}, "*").status_code == 200
 
@@ -88,9 +88,9 @@ def test_money_comes_back_digit_for_digit(sandbox: Sandbox, amount: str) -> None
     ],
 )
 def test_a_bad_create_is_refused_with_the_field_named(sandbox: Sandbox, body: object, field: str) -> None:
-    answer = sandbox.http.post("/api/v1/transactions", json=body)
-    assert answer.status_code == 400
-    assert [item["field"] for item in answer.json()["error"]["details"]["fields"]] == [field]
+    response = sandbox.http.post("/api/v1/transactions", json=body)
+    assert response.status_code == 400
+    assert [item["field"] for item in response.json()["error"]["details"]["fields"]] == [field]
     assert sandbox.get("/transactions").json()["pagination"]["total"] == 30
 
 
@@ -124,7 +124,7 @@ def test_contacts_are_created_read_and_changed_but_never_deleted(sandbox: Sandbo
 
 
 def test_errors_come_in_the_envelope(sandbox: Sandbox) -> None:
-    for answer, status, code in (
+    for response, status, code in (
         (sandbox.get("/transactions/none"), 404, "NOT_FOUND"),
         (sandbox.get("/nowhere"), 404, "NOT_FOUND"),
         (sandbox.http.request("PUT", "/api/v1/transactions"), 405, "VALIDATION_ERROR"),
@@ -135,8 +135,8 @@ def test_errors_come_in_the_envelope(sandbox: Sandbox) -> None:
         ),
         (sandbox.http.get("/api/v1/user/profile", headers={"authorization": "Bearer no"}), 401, "AUTHENTICATION_ERROR"),
     ):
-        body = answer.json()
-        assert answer.status_code == status
+        body = response.json()
+        assert response.status_code == status
         assert body["success"] is False
         assert body["error"]["code"] == code
         assert set(body["error"]) == {"code", "message", "details"}

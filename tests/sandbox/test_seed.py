@@ -1,4 +1,4 @@
-"""Made-up records: reproducible, lifelike, of any size."""
+"""Test generated records: reproducible, realistic, of any size."""
 
 import json
 import time

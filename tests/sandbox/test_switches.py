@@ -1,4 +1,4 @@
-"""Switches for what is not known of the vendor: page sizes, its clock, a feed of deletes. And what arrived."""
+"""Test the switches for unknown vendor behaviour (page sizes, clock, feed of deletes), and the list of calls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ from .conftest import START, Sandbox
 
 
 def deletions(sandbox: Sandbox, **params: Any) -> list[tuple[str, str]]:
-    answer = sandbox.get("/deletions", **params)
-    assert answer.status_code == 200, answer.text
-    return [(each["entityType"], each["entityId"]) for each in answer.json()["data"]]
+    response = sandbox.get("/deletions", **params)
+    assert response.status_code == 200, response.text
+    return [(each["entityType"], each["entityId"]) for each in response.json()["data"]]
 
 
 def test_the_largest_page_can_be_smaller_or_larger(start: Callable[..., Sandbox]) -> None:

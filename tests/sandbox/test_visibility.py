@@ -1,4 +1,4 @@
-"""Replica lag: a change surfaces up to `lag` seconds after its `updatedAt`, each record by its own delay."""
+"""Test replica lag: a change surfaces up to `lag` seconds after its `updatedAt`, each record by its own delay."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Webhooks, the sending side: every change is told, signed, and told again until it is taken."""
+"""Test the sending of webhooks: every change is announced, signed, and retried until it is accepted."""
 
 import hashlib
 import hmac
@@ -21,7 +21,13 @@ SECRET = "s3cret"
 
 @dataclass
 class Receiver:
-    """Takes deliveries and answers with the statuses it is told, then 204. `waits` is how long each answer takes."""
+    """A webhook receiver.
+
+    Attributes:
+        statuses: the next statuses to respond with; then 204.
+        waits: seconds before each response.
+        got: headers and body of each delivery.
+    """
 
     url: str = ""
     statuses: list[int] = field(default_factory=list)
@@ -33,7 +39,7 @@ class Receiver:
         return [json.loads(body) for _, body in self.got]
 
     def types(self) -> list[str]:
-        """The types so far, which are then forgotten. In the order of their names: none is promised."""
+        """Return the event types so far and clear them. They are sorted by name, as no order is guaranteed."""
         types = sorted(event["type"] for event in self.events)
         self.got.clear()
         return types
@@ -72,16 +78,16 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def notifying(sandbox: Sandbox, receiver: Receiver) -> Iterator[Sandbox]:
-    """The sandbox, telling the receiver; in the end its connections are closed."""
-    answer = sandbox.http.put("/sandbox/webhooks", json={"url": receiver.url, "secret": SECRET})
-    assert answer.json() == {"organizationId": sandbox.organization_ids[0], "url": receiver.url, "waiting": 0}
+    """Yield the sandbox with the receiver registered; close its connections afterwards."""
+    response = sandbox.http.put("/sandbox/webhooks", json={"url": receiver.url, "secret": SECRET})
+    assert response.json() == {"organizationId": sandbox.organization_ids[0], "url": receiver.url, "waiting": 0}
     yield sandbox
     sandbox.http.delete("/sandbox/webhooks")
     sandbox.http.let_run(0.05)
 
 
 def deliver(sandbox: Sandbox, seconds: float = 5) -> None:
-    """Let deliveries run until none waits."""
+    """Run deliveries until none is pending."""
     deadline = time.monotonic() + seconds
     while any(each["waiting"] for each in sandbox.http.get("/sandbox/webhooks").json()):
         assert time.monotonic() < deadline, "deliveries still wait"

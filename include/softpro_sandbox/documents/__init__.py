@@ -1,1 +1,1 @@
-"""The documents of orders: made-up ones that cost nothing until somebody asks, and uploaded ones."""
+"""Keep the documents of orders: seeded ones, generated on first use, and uploaded ones."""

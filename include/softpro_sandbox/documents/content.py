@@ -1,4 +1,4 @@
-"""What is in a document: bytes that are made when they are read, or an uploaded file."""
+"""Provide the bytes of documents: generated while they are read, or from an uploaded file."""
 
 import random
 import weakref
@@ -11,7 +11,7 @@ _HEAD = b"%PDF-1.4\n"
 
 
 class Content(Protocol):
-    """The bytes of a document; `blocks` can be read any number of times, also at once."""
+    """The bytes of a document. `blocks` can be read repeatedly and concurrently."""
 
     @property
     def size(self) -> int: ...
@@ -20,7 +20,10 @@ class Content(Protocol):
 
 
 class GeneratedPdf:
-    """A PDF of one page and any size from `Made.smallest(title)` on; equal titles and sizes give equal bytes."""
+    """A PDF of one page, padded to a size. Equal titles and sizes give equal bytes.
+
+    A size below `GeneratedPdf.smallest(title)` is raised to it.
+    """
 
     def __init__(self, title: str, size: int) -> None:
         self.title = title
@@ -28,11 +31,11 @@ class GeneratedPdf:
 
     @classmethod
     def smallest(cls, title: str) -> int:
-        """The bytes that a PDF with this title needs."""
+        """Return the size in bytes of the smallest PDF with this title."""
         return len(_HEAD) + len(_tail(title, 0))
 
     def blocks(self) -> Iterator[bytes]:
-        """Header, a comment that fills it up, then the page and the table of where everything is."""
+        """Yield the header, a comment as padding, then the page and the cross-reference table."""
         filler = self.size - self.smallest(self.title)
         yield _HEAD
         yield from _comments(random.Random(self.title), filler)
@@ -40,7 +43,7 @@ class GeneratedPdf:
 
 
 class UploadedFile:
-    """A file as it came; it is closed once nobody refers to it, be it deleted while it is being read."""
+    """An uploaded file. It is closed after its last use, even if it is deleted while being read."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.size = size
@@ -48,14 +51,14 @@ class UploadedFile:
         weakref.finalize(self, file.close)
 
     def blocks(self) -> Iterator[bytes]:
-        """The file from its beginning; each block seeks, since others may be reading too."""
+        """Yield the file from its beginning. Each block seeks, since others may read at the same time."""
         for at in range(0, self.size, BLOCK):
             self._file.seek(at)
             yield self._file.read(BLOCK)
 
 
 def _comments(rng: random.Random, size: int) -> Iterator[bytes]:
-    """Numbered lines of PDF comment: no two are alike, so that a reader who mixes blocks up is found out."""
+    """Yield numbered lines of PDF comment. All lines differ, so that a reader who mixes up blocks is detected."""
     salt = f"{rng.getrandbits(192):048x}" * (_LINE // 48 + 1)
     rest = f" {salt[: _LINE - 15]}\n"
     for start in range(0, size, BLOCK):
@@ -66,7 +69,12 @@ def _comments(rng: random.Random, size: int) -> Iterator[bytes]:
 
 
 def _tail(title: str, offset: int) -> bytes:
-    """The objects of a PDF that begins `offset` bytes before, with offsets of one width whatever the size."""
+    """Build the objects of a PDF and its cross-reference table.
+
+    Args:
+        title: the text on the page.
+        offset: how many bytes of the PDF come before. Offsets have a fixed width, so that the size is predictable.
+    """
     safe = title.encode("ascii", "replace").decode().replace("\\", " ").replace("(", "[").replace(")", "]")
     text = f"BT /F1 14 Tf 72 720 Td ({safe}) Tj ET"
     objects = (

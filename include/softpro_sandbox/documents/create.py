@@ -1,4 +1,4 @@
-"""A new document, uploaded or made, goes onto its order's shelf."""
+"""Create a document of an order, uploaded or generated."""
 
 from softpro_sandbox.clock import iso
 from softpro_sandbox.documents.content import Content
@@ -19,7 +19,7 @@ def create_document(
     file_name: str,
     mime_type: str,
 ) -> bytes:
-    """Keep a document of an order; answers its record. The order's `updatedAt` stays where it is."""
+    """Store a document of an order and return its record as JSON bytes. The order's `updatedAt` does not change."""
     documents = state.order_documents(organization_id, order_id, order)
     now = state.stamp()
     sent: Record = metadata.model_dump(by_alias=True, exclude_unset=True)

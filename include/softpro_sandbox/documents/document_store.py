@@ -1,4 +1,4 @@
-"""An organization's documents: a shelf for each order that somebody has asked about."""
+"""Keep an organization's documents by order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,11 @@ from softpro_sandbox.records.codec import Record, encode
 
 @dataclass
 class OrderDocuments:
-    """One order's documents: their versions, by id, and what is in them. `last` is the highest number given."""
+    """The documents of one order: their versions and their contents, by id.
+
+    Attributes:
+        last_number: the highest number used in an id.
+    """
 
     order_id: str
     store: RecordStore = field(default_factory=RecordStore)
@@ -19,37 +23,37 @@ class OrderDocuments:
     last_number: int = 0
 
     def listed(self, predicate: Callable[[bytes], bool]) -> list[bytes]:
-        """The documents that readers see and that the predicate holds for, oldest change first."""
+        """List the visible documents that the predicate accepts, oldest change first."""
         shown = sorted(self.store.visible.items(), key=lambda item: (item[1].updated_ms, item[0]))
         return [version.body for _, version in shown if predicate(version.body)]
 
     def next_id(self) -> str:
-        """An id that no document of the order has had."""
+        """Return an id that no document of the order has had."""
         self.last_number += 1
         return seed_data.document_id(self.order_id, self.last_number)
 
     def add(self, record: Record, content: Content, modified: int, surface_time: float) -> bytes:
-        """Put a document on the shelf, for readers from `surfaces` on (milliseconds); answers its bytes."""
+        """Add a document, visible from `surface_time` on (milliseconds), and return its JSON bytes."""
         new_id = str(record["documentId"])
         self.contents[new_id] = content
         [version] = self.store.put([(new_id, modified, encode(record))], [surface_time])
         return version.body
 
     def remove(self, document_id: str) -> bool:
-        """Take a document away, for readers at once. False when there is none."""
+        """Remove a document, at once for readers too. Return False when it does not exist."""
         self.contents.pop(document_id, None)
         return self.store.delete(document_id)
 
 
 @dataclass
 class DocumentStore:
-    """Shelves by order. Nothing is made before it is asked for: twenty thousand orders cost no time at the start."""
+    """The documents of all orders. They are generated on first use (keeps the start fast with many orders)."""
 
     organization_id: str
     by_order: dict[str, OrderDocuments] = field(default_factory=dict)
 
     def of_order(self, order_id: str, order: Record, *, seeded: bool) -> OrderDocuments:
-        """An order's shelf; a seeded order's has documents from the start."""
+        """Return an order's documents; a seeded order has documents from the start."""
         documents = self.by_order.get(order_id)
         if documents is None:
             documents = self.by_order[order_id] = OrderDocuments(order_id)
@@ -58,7 +62,7 @@ class DocumentStore:
         return documents
 
     def drop(self, order_id: str) -> None:
-        """Forget the documents of an order that is gone."""
+        """Remove all documents of a deleted order."""
         self.by_order.pop(order_id, None)
 
     def _fill(self, documents: OrderDocuments, order: Record) -> None:

@@ -1,4 +1,4 @@
-"""Documents that an order has from the start, made when somebody first asks for them."""
+"""Generate the documents that an order has from the start, when they are first read."""
 
 import random
 from collections.abc import Iterator
@@ -18,19 +18,23 @@ _KINDS = (
     ("WIRE_INSTRUCTIONS", "Wire instructions", "CLOSING"),
     ("DEED", "Warranty deed", "RECORDING"),
     ("APPRAISAL", "Appraisal report", "LENDER"),
-    ("PAYOFF_LETTER", "Payoff letter", "LENDER"),  # not on the contract's list: an enum can grow a value
+    ("PAYOFF_LETTER", "Payoff letter", "LENDER"),  # not in the contract: enums can grow
 )
 _STATUSES = ("DRAFT", "PENDING_REVIEW", "APPROVED", "SIGNED", "RECORDED", "ARCHIVED")
 _MOST = 4
 
 
 def document_id(order_id: str, number: int) -> str:
-    """The id of an order's n-th document, counted from 1."""
+    """Return the id of an order's n-th document, counted from 1."""
     return f"doc-{order_id.removeprefix('ord-')}-{number}"
 
 
 def generate(organization_id: str, order_id: str, order: Record) -> Iterator[tuple[Record, int, GeneratedPdf]]:
-    """The seeded documents of an order: record, lastModifiedAt in milliseconds, content; the same at every call."""
+    """Generate the seeded documents of an order; every call gives the same.
+
+    Yields:
+        The record, its lastModifiedAt in milliseconds, and its content.
+    """
     rng = random.Random(f"{organization_id}/{order_id}/documents")
     begun = _created(order)
     for number, (kind, name, category) in enumerate(rng.sample(_KINDS, rng.randrange(1, _MOST + 1)), start=1):

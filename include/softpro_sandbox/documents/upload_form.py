@@ -1,4 +1,4 @@
-"""The multipart form of an upload: `file`, and `metadata` as JSON text (contract, Endpoints)."""
+"""Parse the multipart form of an upload: `file`, and `metadata` as JSON text (contract, Endpoints)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,12 +37,12 @@ UPLOAD_FORM: dict[str, Any] = {
         },
     }
 }
-"""What OpenAPI says of the form, which is read here and not by the framework: that one would close the file."""
+"""The form's OpenAPI description. The form is parsed here, because the framework would close the file."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A sound upload."""
+    """A valid upload."""
 
     content: UploadedFile
     file_name: str
@@ -51,9 +51,11 @@ class Upload:
 
 
 async def read_upload(request: Request) -> Upload:
-    """The form of a request. What is bigger than a megabyte goes to a temporary file as it comes, and stays there.
+    """Parse the form of a request. A file above one megabyte is streamed to a temporary file and stays there.
 
-    Raises ApiError and RequestValidationError, which are answered 400.
+    Raises:
+        ApiError: the form is malformed, or a part is missing (400).
+        RequestValidationError: the metadata is invalid (400).
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise bad_field("body", "must be multipart/form-data")

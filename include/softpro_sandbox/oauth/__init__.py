@@ -1,1 +1,1 @@
-"""OAuth 2.0 as the contract has it: authorization code, PKCE, rotating refresh, revocation."""
+"""Implement OAuth 2.0 as the contract defines it: authorization code, PKCE, rotating refresh, revocation."""

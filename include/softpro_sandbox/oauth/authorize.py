@@ -1,4 +1,7 @@
-"""The authorization request: what is good, what is told to a person, what is told to the client (RFC 6749 §4.1)."""
+"""Check authorization requests (RFC 6749 §4.1).
+
+Some errors are shown to the user, others are sent to the client.
+"""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -21,7 +24,7 @@ PARAMETERS = (
 
 @dataclass(frozen=True)
 class AuthorizationRequest:
-    """A sound request for consent."""
+    """A valid request for consent."""
 
     client_id: str
     redirect_uri: str
@@ -31,11 +34,11 @@ class AuthorizationRequest:
 
 
 class UntrustedRequest(Exception):
-    """Client or redirect URI are not known good: shown as a page, never redirected (§4.1.2.1)."""
+    """The client or redirect URI is unknown: show the error as a page, never redirect (§4.1.2.1)."""
 
 
 class RefusedRequest(Exception):
-    """An error that goes back to the client through its redirect URI (§4.1.2.1)."""
+    """An error that is sent to the client through its redirect URI (§4.1.2.1)."""
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
@@ -45,11 +48,17 @@ class RefusedRequest(Exception):
 def read_request(params: Mapping[str, str], client_id: str, redirect_uris: Sequence[str]) -> AuthorizationRequest:
     """Check the parameters of an authorization request.
 
-    `redirect_uris` are the exact URIs allowed; when empty, any on a loopback address. Raises UntrustedRequest or
-    RefusedRequest.
+    Args:
+        params: the parameters as sent.
+        client_id: the id of the only known client.
+        redirect_uris: the exact URIs allowed; when empty, any URI on a loopback address.
+
+    Raises:
+        UntrustedRequest: the client or the redirect URI is unknown.
+        RefusedRequest: any other parameter is wrong.
     """
     if params.get("client_id") != client_id:
-        raise UntrustedRequest("The client_id is not known here.")
+        raise UntrustedRequest("The client_id is unknown.")
     redirect_uri = params.get("redirect_uri", "")
     if not is_allowed(redirect_uri, redirect_uris):
         raise UntrustedRequest(f"The redirect_uri is not registered for this client: {redirect_uri or '(none)'}")
@@ -74,7 +83,7 @@ def read_request(params: Mapping[str, str], client_id: str, redirect_uris: Seque
 
 
 def is_allowed(uri: str, registered: Sequence[str]) -> bool:
-    """Whether a redirect URI may be used: exactly a registered one, or with none registered, one on loopback."""
+    """Return whether a redirect URI is registered or, when none is registered, on loopback."""
     if registered:
         return uri in registered
     try:
@@ -86,8 +95,8 @@ def is_allowed(uri: str, registered: Sequence[str]) -> bool:
     return parts.scheme in ("http", "https") and is_loopback and "#" not in uri and parts.username is None
 
 
-def redirect_to(uri: str, **answer: str | None) -> str:
-    """The redirect URI with the answer added to its query; what is None is left out."""
+def redirect_to(uri: str, **parameters: str | None) -> str:
+    """Add parameters to the query of a redirect URI, without those that are None."""
     parts = urlsplit(uri)
-    added = urlencode({name: value for name, value in answer.items() if value is not None})
+    added = urlencode({name: value for name, value in parameters.items() if value is not None})
     return urlunsplit(parts._replace(query="&".join(part for part in (parts.query, added) if part)))

@@ -1,4 +1,4 @@
-"""Grants: who consented to what, and the codes and tokens that stand for it."""
+"""Keep grants, and the codes and tokens issued for them."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -12,7 +12,13 @@ CODE_SECONDS = 60
 
 @dataclass
 class Grant:
-    """One organization's connection. Times are seconds; a token that is not in the dictionary is dead."""
+    """An organization's consent. A token that is not in its dictionary is dead.
+
+    Attributes:
+        window: the grant's requests, for the rate limit.
+        access: when each access token expires, in seconds.
+        refresh: when each refresh token expires, in seconds.
+    """
 
     organization_id: str
     scopes: tuple[str, ...]
@@ -22,7 +28,7 @@ class Grant:
     revoked: bool = False
 
     def revoke(self) -> None:
-        """End the grant and all its tokens."""
+        """Revoke the grant and all its tokens."""
         self.revoked = True
         self.access.clear()
         self.refresh.clear()
@@ -30,7 +36,13 @@ class Grant:
 
 @dataclass
 class Code:
-    """An authorization code: what it was given for, and the grant it became when it was used."""
+    """An authorization code.
+
+    Attributes:
+        request: the request that the user approved.
+        expires: when the code expires, in seconds.
+        grant: the grant created when the code was redeemed.
+    """
 
     organization_id: str
     request: AuthorizationRequest
@@ -40,7 +52,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a token answer carries; `refresh_token` is None when the old one goes on."""
+    """The content of a token response; `refresh_token` is None when the old one stays valid."""
 
     access_token: str
     refresh_token: str | None
@@ -50,16 +62,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """Seconds that tokens live from their issue."""
+    """The lifetimes of new tokens, in seconds."""
 
     access: int
     refresh: int
 
 
 class InvalidGrant(Exception):
-    """`invalid_grant` of RFC 6749 §5.2, with what was wrong.
+    """`invalid_grant` of RFC 6749 §5.2, with the problem as its message.
 
-    `reused` says that a code or refresh token had been used before, which revokes the whole grant (RFC 9700 §4.14).
+    Attributes:
+        reused: a code or refresh token was used before, which revokes the whole grant (RFC 9700 §4.14).
     """
 
     def __init__(self, problem: str, *, reused: bool = False) -> None:
@@ -69,7 +82,7 @@ class InvalidGrant(Exception):
 
 @dataclass
 class Grants:
-    """All grants, and every code and token ever issued, dead ones too: only so can their use be noticed."""
+    """All grants, with every code and token ever issued. Dead ones are kept to detect their reuse."""
 
     grants: list[Grant] = field(default_factory=list)
     codes: dict[str, Code] = field(default_factory=dict)
@@ -77,23 +90,23 @@ class Grants:
     by_refresh: dict[str, Grant] = field(default_factory=dict)
 
     def issue_code(self, organization_id: str, request: AuthorizationRequest, now: float) -> str:
-        """A fresh authorization code, good once and for 60 s."""
+        """Issue an authorization code that works once, within 60 s."""
         code = f"spc_{secrets.token_urlsafe(24)}"
         self.codes[code] = Code(organization_id, request, now + CODE_SECONDS)
         return code
 
     def redeem(self, code: str, redirect_uri: str, verifier: str | None, now: float, lifetimes: Lifetimes) -> Tokens:
-        """Tokens of a new grant for a code. Raises InvalidGrant."""
+        """Exchange a code for the tokens of a new grant. Raise InvalidGrant."""
         held = self.codes.get(code)
         if held is None:
-            raise InvalidGrant("the code is not known")
+            raise InvalidGrant("the code is unknown")
         if held.grant is not None:
             held.grant.revoke()
             raise InvalidGrant("the code was used before; its grant is revoked", reused=True)
         if now >= held.expires:
             raise InvalidGrant("the code has expired")
         if redirect_uri != held.request.redirect_uri:
-            raise InvalidGrant("redirect_uri is not the one of the authorization request")
+            raise InvalidGrant("redirect_uri differs from the authorization request")
         if not verify(verifier, held.request.code_challenge):
             raise InvalidGrant("code_verifier does not match code_challenge")
         grant = held.grant = Grant(held.organization_id, held.request.scopes)
@@ -101,13 +114,13 @@ class Grants:
         return self._issue(grant, now, lifetimes, with_refresh=True)
 
     def refresh(self, token: str, now: float, lifetimes: Lifetimes, *, rotate: bool) -> Tokens:
-        """New tokens for a refresh token, which dies when it rotates. Raises InvalidGrant."""
+        """Exchange a refresh token for new tokens; it dies when it rotates. Raise InvalidGrant."""
         grant = self.by_refresh.get(token)
         if grant is None:
-            raise InvalidGrant("the refresh token is not known")
+            raise InvalidGrant("the refresh token is unknown")
         if token not in grant.refresh:
             grant.revoke()
-            raise InvalidGrant("the refresh token is dead; its grant is revoked", reused=True)
+            raise InvalidGrant("the refresh token was used before or revoked; its grant is revoked", reused=True)
         if now >= grant.refresh[token]:
             raise InvalidGrant("the refresh token has expired")
         if rotate:
@@ -122,7 +135,7 @@ class Grants:
             self.by_access[token].access.pop(token, None)
 
     def find_grant(self, access_token: str, now: float) -> Grant | None:
-        """The grant an access token stands for, or None when it is unknown, expired or revoked."""
+        """Return the grant of an access token, or None when the token is unknown, expired or revoked."""
         grant = self.by_access.get(access_token)
         if grant is None or now >= grant.access.get(access_token, 0.0):
             return None

@@ -1,4 +1,4 @@
-"""What OpenAPI says of the forms and parameters that the OAuth endpoints read by themselves."""
+"""Describe in OpenAPI the forms and parameters that the OAuth endpoints parse without the framework."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ def _form(required: dict[str, str], optional: dict[str, str]) -> dict[str, Any]:
 _AUTHORIZE_REQUIRED = {
     "response_type": "code",
     "client_id": "the client's id",
-    "redirect_uri": "where the browser is sent back to",
+    "redirect_uri": "the address to which the browser returns",
 }
 _AUTHORIZE_OPTIONAL = {
-    "scope": f"separated by spaces, all when left out: {' '.join(SCOPES)}",
-    "state": "comes back as it was sent",
+    "scope": f"separated by spaces, by default all: {' '.join(SCOPES)}",
+    "state": "returned unchanged",
     "code_challenge": "PKCE challenge, BASE64URL(SHA256(code_verifier))",
     "code_challenge_method": "S256",
 }
@@ -38,15 +38,15 @@ AUTHORIZE_PARAMETERS: dict[str, Any] = {
 }
 CONSENT_FORM = _form(
     _AUTHORIZE_REQUIRED | {"decision": "allow or refuse"},
-    _AUTHORIZE_OPTIONAL | {"organization": "organizationId; the first when left out"},
+    _AUTHORIZE_OPTIONAL | {"organization": "organizationId; the first by default"},
 )
 TOKEN_FORM = _form(
     {"grant_type": "authorization_code or refresh_token"} | _CLIENT,
     {
         "code": "with authorization_code: works once and for 60 s",
-        "redirect_uri": "with authorization_code: the one of the authorization request",
-        "code_verifier": "with authorization_code: when a challenge was given",
-        "refresh_token": "with refresh_token: dies when it rotates; using it again revokes the whole grant",
+        "redirect_uri": "with authorization_code: the same as in the authorization request",
+        "code_verifier": "with authorization_code: required when a challenge was sent",
+        "refresh_token": "with refresh_token: invalid once it rotates; using it again revokes the whole grant",
     },
 )
 REVOKE_FORM = _form({"token": "an access or refresh token"} | _CLIENT, {"token_type_hint": "not needed"})

@@ -1,4 +1,4 @@
-"""Proof Key for Code Exchange with S256 (RFC 7636)."""
+"""Verify Proof Key for Code Exchange with S256 (RFC 7636)."""
 
 import base64
 import hashlib
@@ -10,21 +10,20 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 def create_challenge(verifier: str) -> str:
-    """The S256 challenge of a verifier: BASE64URL(SHA256(verifier)) without padding (§4.2)."""
+    """Return the S256 challenge of a verifier: BASE64URL(SHA256(verifier)) without padding (§4.2)."""
     digest = hashlib.sha256(verifier.encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def is_challenge(text: str) -> bool:
-    """Whether text can be an S256 challenge at all."""
+    """Return whether a text has the form of an S256 challenge."""
     return _CHALLENGE.fullmatch(text) is not None
 
 
 def verify(verifier: str | None, challenge: str | None) -> bool:
-    """Whether the verifier answers the challenge.
+    """Return whether the verifier matches the challenge.
 
-    Without a challenge there must be no verifier either: one without the other is a stripped challenge
-    (RFC 9700 §2.1.1).
+    Either without the other fails: a missing challenge may have been stripped (RFC 9700 §2.1.1).
     """
     if challenge is None or verifier is None:
         return challenge is None and verifier is None

@@ -1,4 +1,4 @@
-"""The OAuth endpoints: consent page, token, revocation (contract, OAuth 2.0)."""
+"""Serve the OAuth endpoints: consent page, token, revocation (contract, OAuth 2.0)."""
 
 import hmac
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/oauth", tags=["oauth"])
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _REDIRECTS: dict[int | str, dict[str, Any]] = {
     303: {"description": "to redirect_uri, with `code` and `state`, or `error`, `error_description` and `state`"},
-    400: {"description": "client or redirect URI are not known good: a page, never a redirect"},
+    400: {"description": "the client or the redirect URI is unknown: a page, never a redirect"},
 }
 
 
@@ -47,10 +47,10 @@ class TokenRefusal(Exception):
 
 @router.get("/authorize", response_class=Response, responses=_REDIRECTS, openapi_extra=AUTHORIZE_PARAMETERS)
 async def show_consent(state: State, request: Request) -> Response:
-    """A page that asks for consent. Its form carries the request's parameters on."""
-    asked = _read(state, request.query_params)
-    if isinstance(asked, Response):
-        return asked
+    """Show a page that asks for consent. Its form carries the parameters of the request."""
+    authorization = _read(state, request.query_params)
+    if isinstance(authorization, Response):
+        return authorization
     organizations = [
         {
             "id": each.organization_id,
@@ -63,9 +63,9 @@ async def show_consent(state: State, request: Request) -> Response:
     hidden = {name: request.query_params[name] for name in PARAMETERS if name in request.query_params}
     return render_page(
         "consent.html",
-        client_id=asked.client_id,
-        redirect_uri=asked.redirect_uri,
-        scopes=[(scope, SCOPES[scope]) for scope in asked.scopes],
+        client_id=authorization.client_id,
+        redirect_uri=authorization.redirect_uri,
+        scopes=[(scope, SCOPES[scope]) for scope in authorization.scopes],
         organizations=organizations,
         hidden=hidden,
     )
@@ -73,21 +73,23 @@ async def show_consent(state: State, request: Request) -> Response:
 
 @router.post("/authorize", response_class=Response, responses=_REDIRECTS, openapi_extra=CONSENT_FORM)
 async def decide_consent(state: State, request: Request) -> Response:
-    """Take the decision of the consent page and send the browser back to the client."""
+    """Read the decision of the consent page and redirect the browser to the client."""
     form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
-    asked = _read(state, form)
-    if isinstance(asked, Response):
-        return asked
+    authorization = _read(state, form)
+    if isinstance(authorization, Response):
+        return authorization
     organization_id = form.get("organization") or next(iter(state.organizations))
     if organization_id not in state.organizations:
-        return render_page("problem.html", 400, problem="There is no such organization.")
+        return render_page("problem.html", 400, problem="The organization does not exist.")
     if form.get("decision") not in ("allow", "refuse"):
         return render_page("problem.html", 400, problem="The decision must be allow or refuse.")
     if form["decision"] == "refuse" or state.switches.refuse_consent:
-        answer = {"error": "access_denied", "error_description": "The user refused access."}
+        content = {"error": "access_denied", "error_description": "The user refused access."}
     else:
-        answer = {"code": state.grants.issue_code(organization_id, asked, state.clock())}
-    return RedirectResponse(redirect_to(asked.redirect_uri, **answer, state=asked.state), 303, _NO_STORE)
+        content = {"code": state.grants.issue_code(organization_id, authorization, state.clock())}
+    return RedirectResponse(
+        redirect_to(authorization.redirect_uri, **content, state=authorization.state), 303, _NO_STORE
+    )
 
 
 @router.post(
@@ -97,20 +99,23 @@ async def decide_consent(state: State, request: Request) -> Response:
     openapi_extra=TOKEN_FORM,
 )
 async def issue_tokens(state: State, request: Request) -> Response:
-    """Tokens for a code or a refresh token. There is no idempotency: a lost answer may have rotated all the same."""
+    """Issue tokens for a code or a refresh token.
+
+    Calls are not idempotent: a call whose response was lost may have rotated the refresh token.
+    """
     try:
         form = _client_form(state, await _form(request))
         tokens = _tokens(state, form)
     except TokenRefusal as refusal:
-        return _refused(refusal)
+        return _error_response(refusal)
     if state.fault_draws.random() < state.switches.token_faults:
         state.stats.lost_token_answers += 1
         return ResetResponse(request.app.state.reset)
-    answer: dict[str, object] = {"access_token": tokens.access_token}
+    content: dict[str, object] = {"access_token": tokens.access_token}
     if tokens.refresh_token is not None:
-        answer["refresh_token"] = tokens.refresh_token
-    answer |= {"token_type": "Bearer", "expires_in": tokens.expires_in, "scope": " ".join(tokens.scopes)}
-    return Response(msgspec.json.encode(answer), 200, _NO_STORE, "application/json")
+        content["refresh_token"] = tokens.refresh_token
+    content |= {"token_type": "Bearer", "expires_in": tokens.expires_in, "scope": " ".join(tokens.scopes)}
+    return Response(msgspec.json.encode(content), 200, _NO_STORE, "application/json")
 
 
 @router.post(
@@ -120,18 +125,18 @@ async def issue_tokens(state: State, request: Request) -> Response:
     openapi_extra=REVOKE_FORM,
 )
 async def revoke_token(state: State, request: Request) -> Response:
-    """Revoke a token (RFC 7009): 200 even for an unknown one. A refresh token takes its whole grant along."""
+    """Revoke a token (RFC 7009): 200 even for an unknown one. A refresh token revokes its whole grant."""
     try:
         form = _client_form(state, await _form(request))
-        token = _needed(form, "token")
+        token = _require(form, "token")
     except TokenRefusal as refusal:
-        return _refused(refusal)
+        return _error_response(refusal)
     state.grants.revoke_token(token)
     return Response(status_code=200, headers=_NO_STORE)
 
 
 def _read(state: SandboxState, params: Mapping[str, str]) -> AuthorizationRequest | Response:
-    """The authorization request, or the answer that says what is wrong with it."""
+    """Return the authorization request, or the response that reports its error."""
     try:
         return read_request(params, state.setup.client_id, state.setup.redirect_uris)
     except UntrustedRequest as problem:
@@ -141,19 +146,19 @@ def _read(state: SandboxState, params: Mapping[str, str]) -> AuthorizationReques
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The form of a token request; a parameter must not come twice (RFC 6749 §3.2)."""
+    """Parse the form of a token request; reject repeated parameters (RFC 6749 §3.2)."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise TokenRefusal("invalid_request", "the body must be application/x-www-form-urlencoded")
     pairs = parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)
     form = dict(pairs)
     if len(form) != len(pairs):
         raise TokenRefusal("invalid_request", "a parameter is repeated")
-    # A parameter without a value counts as left out (§3.2).
+    # A parameter without a value counts as missing (§3.2).
     return {name: value for name, value in form.items() if value}
 
 
 def _client_form(state: SandboxState, form: dict[str, str]) -> dict[str, str]:
-    """The form, once the client has proved who it is."""
+    """Return the form if the client's id and secret are right."""
     sent = f"{form.get('client_id', '')}\n{form.get('client_secret', '')}"
     if not hmac.compare_digest(sent.encode(), f"{state.setup.client_id}\n{state.setup.client_secret}".encode()):
         raise TokenRefusal("invalid_client", "client_id or client_secret is wrong", 401)
@@ -161,18 +166,18 @@ def _client_form(state: SandboxState, form: dict[str, str]) -> dict[str, str]:
 
 
 def _tokens(state: SandboxState, form: Mapping[str, str]) -> Tokens:
-    grant_type = _needed(form, "grant_type")
+    grant_type = _require(form, "grant_type")
     now = state.clock()
     lifetimes = Lifetimes(state.switches.access_token_lifetime, state.switches.refresh_token_lifetime)
     if grant_type == "authorization_code":
-        code, redirect_uri = _needed(form, "code"), _needed(form, "redirect_uri")
+        code, redirect_uri = _require(form, "code"), _require(form, "redirect_uri")
         try:
             return state.grants.redeem(code, redirect_uri, form.get("code_verifier"), now, lifetimes)
         except InvalidGrant as error:
             state.stats.reused_codes += error.reused
             raise TokenRefusal("invalid_grant", str(error)) from None
     if grant_type == "refresh_token":
-        token = _needed(form, "refresh_token")
+        token = _require(form, "refresh_token")
         try:
             tokens = state.grants.refresh(token, now, lifetimes, rotate=state.switches.rotate_refresh)
         except InvalidGrant as error:
@@ -183,12 +188,12 @@ def _tokens(state: SandboxState, form: Mapping[str, str]) -> Tokens:
     raise TokenRefusal("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
 
 
-def _needed(form: Mapping[str, str], name: str) -> str:
+def _require(form: Mapping[str, str], name: str) -> str:
     if name not in form:
         raise TokenRefusal("invalid_request", f"{name} is missing")
     return form[name]
 
 
-def _refused(refusal: TokenRefusal) -> Response:
+def _error_response(refusal: TokenRefusal) -> Response:
     body = {"error": refusal.error, "error_description": refusal.description}
     return Response(msgspec.json.encode(body), refusal.status, _NO_STORE, "application/json")

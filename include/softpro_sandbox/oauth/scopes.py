@@ -1,4 +1,4 @@
-"""The contract's scopes."""
+"""List the contract's scopes."""
 
 SCOPES = {
     "read:transactions": "See transactions",
@@ -7,13 +7,17 @@ SCOPES = {
     "write:contacts": "Create and change contacts",
     "read:documents": "See documents",
     "write:documents": "Upload and delete documents",
-    "webhooks": "Be told of changes",
+    "webhooks": "Receive notifications of changes",
 }
-"""Each scope and what it means to the person who consents."""
+"""Each scope, with the description that the consent page shows."""
 
 
 def parse_scope(text: str | None) -> tuple[str, ...]:
-    """The scopes asked for, in the contract's order; all when none are named. Raises ValueError naming unknown ones."""
+    """Return the requested scopes in the contract's order; all scopes when none is named.
+
+    Raises:
+        ValueError: a scope is unknown; the message names it.
+    """
     asked = set((text or "").split()) or set(SCOPES)
     unknown = sorted(asked - set(SCOPES))
     if unknown:

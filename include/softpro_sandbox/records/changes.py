@@ -1,4 +1,4 @@
-"""Changes as people in an office make them, for records that change while the sandbox runs."""
+"""Change records as office staff would, while the sandbox runs."""
 
 import random
 
@@ -15,7 +15,7 @@ _NEXT_STATUS = {
 
 
 def change_transaction(record: Record, rng: random.Random, now: int) -> Record:
-    """The order with one thing changed at `now`: its progress, its closing cost, its closing date or its notes."""
+    """Return the order with one change at `now`: its status, closing cost, closing date or notes."""
     draw = rng.random()
     fields: Record
     following = _NEXT_STATUS.get(str(record.get("status")))
@@ -33,7 +33,7 @@ def change_transaction(record: Record, rng: random.Random, now: int) -> Record:
 
 
 def change_contact(record: Record, rng: random.Random, now: int) -> Record:
-    """The contact with one thing changed at `now`: a phone, the address or the notes."""
+    """Return the contact with one change at `now`: a phone, the address or the notes."""
     draw = rng.random()
     city = fake_values.random_city(rng)
     fields: Record
@@ -47,9 +47,9 @@ def change_contact(record: Record, rng: random.Random, now: int) -> Record:
 
 
 def merged(record: Record, fields: Record) -> Record:
-    """The record with only the fields sent changed; an object is merged field by field, a null clears.
+    """Return the record with only the sent fields changed; objects are merged field by field, a null clears.
 
-    As RFC 7396, save that a cleared field stays as null instead of going away.
+    This follows RFC 7396, except that a cleared field stays as null.
     """
     result = dict(record)
     for name, value in fields.items():
@@ -59,7 +59,7 @@ def merged(record: Record, fields: Record) -> Record:
 
 
 def stamped(record: Record, fields: Record, now: int) -> Record:
-    """The record with fields merged in and `updatedAt` at `now`, which stays its last field."""
+    """Return the record with fields merged in and `updatedAt` set to `now` as its last field."""
     result = merged(record, fields)
     result.pop("updatedAt", None)
     return result | {"updatedAt": iso(now)}

@@ -1,11 +1,18 @@
-"""Places whose city, state, county, postcode, area code and price level belong together."""
+"""List cities whose state, county, ZIP codes, area code and price level match."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class City:
-    """A city as addresses need it. `median` is a house price in dollars, `latitude`/`longitude` its middle."""
+    """A city for addresses.
+
+    Attributes:
+        zip_codes: some of its ZIP codes.
+        latitude: the latitude of its center, in degrees.
+        longitude: the longitude of its center, in degrees.
+        median_price: the median house price, in dollars.
+    """
 
     name: str
     state: str

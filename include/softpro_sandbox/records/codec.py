@@ -1,4 +1,4 @@
-"""Records as JSON bytes and back, with every number exact."""
+"""Encode records as JSON bytes and decode them, with every number exact."""
 
 import json
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ _DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """A record as compact UTF-8 JSON; Decimals become numbers with the digits they have."""
+    """Encode a record as compact UTF-8 JSON; Decimals keep their digits."""
     try:
         return _ENCODER.encode(record)
     except UnicodeEncodeError:
-        # A lone surrogate, which only a raw record brings in: JSON can say it as an escape, UTF-8 cannot.
+        # A raw record can contain a lone surrogate. JSON can escape it, UTF-8 cannot encode it.
         return json.dumps(record, default=float).encode()
 
 
 def decode(body: bytes) -> Record:
-    """A record from JSON, fractions as Decimal. Raises ValueError for anything but an object."""
+    """Decode a record from JSON, with fractions as Decimal. Raise ValueError for anything but an object."""
     try:
         return _DECODER.decode(body)
     except msgspec.DecodeError:

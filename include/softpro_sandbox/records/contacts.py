@@ -1,4 +1,4 @@
-"""Contacts: people and firms of a title and escrow business."""
+"""Generate contacts: people and firms of a title and escrow business."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _TYPES = (
     ("ATTORNEY", 0.06),
     ("TITLE_COMPANY", 0.04),
     ("OTHER", 0.035),
-    ("NOTARY", 0.005),  # not on the contract's list: an enum can grow a value
+    ("NOTARY", 0.005),  # not in the contract: enums can grow
 )
 _NAMES = [name for name, _ in _TYPES]
 _WEIGHTS = [weight for _, weight in _TYPES]
@@ -27,7 +27,7 @@ _OFFICER_EVERY = 40
 
 @dataclass(frozen=True, slots=True)
 class ContactSummary:
-    """What an order needs to know of a contact it names."""
+    """The fields of a contact that an order refers to."""
 
     contact_id: str
     contact_type: str
@@ -38,18 +38,22 @@ class ContactSummary:
 
     @property
     def name(self) -> str:
-        """The name a party goes by."""
+        """Return the name that a party carries."""
         person = " ".join(part for part in (self.first_name, self.last_name) if part)
         return person or self.company or self.contact_id
 
 
 def contact_id(number: int) -> str:
-    """The n-th contact's id, counted from 1."""
+    """Return the n-th contact's id, counted from 1."""
     return f"con-{number:06d}"
 
 
 def generate(rng: random.Random, count: int) -> Iterator[tuple[ContactSummary, int, bytes]]:
-    """`count` contacts in the order of their ids: card, updatedAt in milliseconds, JSON bytes."""
+    """Generate `count` contacts in the order of their ids.
+
+    Yields:
+        The summary, its updatedAt in milliseconds, and the record's JSON bytes.
+    """
     for number in range(1, count + 1):
         yield _contact(rng, number)
 

@@ -1,4 +1,4 @@
-"""When things happened: moments of change spread over two years, bulk changes that share one."""
+"""Generate dates over two years, including bulk changes that share one moment."""
 
 import random
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from softpro_sandbox.clock import DAY_MS, parse_ms
 
 EPOCH_MS = parse_ms("2025-11-01T00:00:00Z")
-"""The newest moment in seeded data. Fixed, so that the same seed gives the same bytes on any day."""
+"""The latest time in seeded data. It is fixed, so that the same seed gives the same bytes on any day."""
 
 _SPAN_MS = 2 * 365 * DAY_MS
 HOUR_MS = DAY_MS // 24
@@ -16,7 +16,7 @@ _BULK_MOMENTS = tuple(parse_ms(day) for day in ("2024-07-06T06:00:00Z", "2025-03
 
 @dataclass(frozen=True, slots=True)
 class OrderDates:
-    """The dates of one order in milliseconds, and the status they imply."""
+    """The dates of an order in milliseconds, and the status that fits them."""
 
     created: int
     opened: int
@@ -27,21 +27,21 @@ class OrderDates:
 
 
 def updated_ms(rng: random.Random) -> int:
-    """A moment of last change, recent ones likelier; now and then the moment of a bulk change."""
+    """Return a random time of last change. Recent ones are likelier, and some fall on a bulk change."""
     if rng.random() < _BULK_SHARE * len(_BULK_MOMENTS):
         return rng.choice(_BULK_MOMENTS)
     moment = EPOCH_MS - int(rng.random() ** 1.7 * _SPAN_MS)
-    # A few changes come from jobs that stamp whole minutes, which makes small ties.
+    # Some changes come from jobs that stamp whole minutes. They create small ties.
     return moment - moment % 60_000 if rng.random() < 0.02 else moment
 
 
 def created_ms(rng: random.Random, updated: int) -> int:
-    """A moment of creation before the last change, often the same."""
+    """Return a creation time at or before the last change."""
     return updated if rng.random() < 0.3 else updated - int(rng.random() * 500 * DAY_MS)
 
 
 def order_dates(rng: random.Random) -> OrderDates:
-    """Dates that agree with each other: created ≤ opened < closing ≤ last change, as far as the order has come."""
+    """Return consistent dates: created ≤ opened < closing ≤ last change, as far as the order has progressed."""
     updated = updated_ms(rng)
     status = _status(rng, updated)
     actual: int | None = None
@@ -60,10 +60,10 @@ def order_dates(rng: random.Random) -> OrderDates:
 
 
 def _status(rng: random.Random, updated: int) -> str:
-    """A status likely for an order last touched at `updated`: old ones are over."""
+    """Return a likely status for an order last changed at `updated`: old orders are finished."""
     draw = rng.random()
     if draw < 0.003:
-        return "FUNDED"  # not on the contract's list: an enum can grow a value
+        return "FUNDED"  # not in the contract: enums can grow
     if EPOCH_MS - updated > 100 * DAY_MS:
         return "CLOSED" if draw < 0.85 else "CANCELLED" if draw < 0.98 else "ON_HOLD"
     for status, edge in (("OPENED", 0.16), ("IN_PROGRESS", 0.45), ("PENDING_CLOSING", 0.6), ("CLOSED", 0.88)):
@@ -73,7 +73,7 @@ def _status(rng: random.Random, updated: int) -> str:
 
 
 def _business_hour(moment: int) -> int:
-    """The same day at 17:00 UTC, late morning in the United States, moved off the weekend backwards."""
+    """Return 17:00 UTC of the same day (late morning in the United States); a weekend becomes the Friday before."""
     day = moment // DAY_MS
     weekday = (day + 3) % 7
     return (day - max(0, weekday - 4)) * DAY_MS + 17 * HOUR_MS

@@ -1,4 +1,4 @@
-"""Names, addresses, phones, e-mails, and the gaps that real records have."""
+"""Generate names, addresses, phones and e-mails, and the gaps of real records."""
 
 import random
 import unicodedata
@@ -12,38 +12,38 @@ COUNTRY = "US"
 
 
 def person(rng: random.Random) -> tuple[str, str]:
-    """Given and family name, one in fifty in another script."""
+    """Return a given and a family name, one in fifty in another script."""
     if rng.random() < 0.02:
         return rng.choice(word_lists.OTHER_SCRIPTS)
     return rng.choice(word_lists.GIVEN), rng.choice(word_lists.FAMILY)
 
 
 def company(rng: random.Random, kind: str) -> str:
-    """A company's name for a contact type."""
+    """Return a company name for a contact type."""
     last_words = word_lists.COMPANY_LAST.get(kind, word_lists.COMPANY_LAST["COMPANY"])
     return f"{rng.choice(word_lists.COMPANIES)} {rng.choice(last_words)}"
 
 
 def random_city(rng: random.Random) -> City:
-    """Any of the places."""
+    """Return a random city."""
     return rng.choice(CITIES)
 
 
 def phone(rng: random.Random, city: City) -> str:
-    """A number reserved for fiction, in one of the shapes people type."""
+    """Return a phone number reserved for fiction, in one of the formats that people type."""
     line = f"{rng.randrange(100, 200):04d}"
     shape = rng.choice(("({0}) 555-{1}", "{0}-555-{1}", "+1{0}555{1}", "{0}.555.{1}"))
     return shape.format(city.area_code, line)
 
 
 def email(rng: random.Random, given: str, family: str) -> str:
-    """An address at a reserved domain; what has no Latin letters falls back to a number."""
+    """Return an address at a reserved domain; names without Latin letters are replaced by a number."""
     local = f"{_latin(given)}.{_latin(family)}".strip(".") or f"client{rng.randrange(10_000)}"
     return f"{local}{rng.randrange(1, 100)}@{rng.choice(word_lists.MAIL_DOMAINS)}"
 
 
 def address(rng: random.Random, city: City) -> Record:
-    """A street address in a place, with its county and country."""
+    """Return a street address in a city, with county and country."""
     number = rng.randrange(1, 9900)
     direction, street_name = rng.choice(word_lists.DIRECTIONS), rng.choice(word_lists.STREETS)
     street = f"{number} {direction}{street_name} {rng.choice(word_lists.STREET_KINDS)}"
@@ -64,12 +64,12 @@ def address(rng: random.Random, city: City) -> Record:
 
 
 def money(cents: int) -> int | float:
-    """Cents as a JSON number of dollars. A quotient by 100 prints as at most two decimals, exactly."""
+    """Convert cents to a JSON number of dollars, which prints exactly, with at most two decimals."""
     return cents // 100 if cents % 100 == 0 else cents / 100
 
 
 def with_gaps(rng: random.Random, record: Record, always: frozenset[str]) -> Record:
-    """The record with some of its fields missing or null, as the contract allows for all but `always`."""
+    """Return the record with some fields missing or null, as the contract allows for all fields but `always`."""
     kept: Record = {}
     for name, value in record.items():
         draw = 1.0 if name in always else rng.random()
@@ -80,7 +80,7 @@ def with_gaps(rng: random.Random, record: Record, always: frozenset[str]) -> Rec
 
 
 def custom_fields(rng: random.Random) -> Record:
-    """An organization's own fields, of every kind JSON has."""
+    """Return an organization's custom fields, with every JSON type."""
     fields: dict[str, Any] = {}
     if rng.random() < 0.7:
         fields["branch"] = rng.choice(("Main", "North", "Westside", "Downtown"))

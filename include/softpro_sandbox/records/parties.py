@@ -1,8 +1,8 @@
-"""The parties of an order: where the order keeps each, and the order's fields once one is added or changed.
+"""Place the parties of an order in its fields.
 
-Buyers and borrowers stand in `buyer`, sellers in `seller`, lenders in `lender`, the first title company in
-`titleCompany`. The contract has no place for other types: they stand in `otherParties`, a field that an order has only
-once it has such a party.
+Buyers and borrowers are in `buyer`, sellers in `seller`, lenders in `lender`, the first title company in
+`titleCompany`. The contract has no field for other types: they are in `otherParties`, which an order has only when
+it has such a party.
 """
 
 from typing import Any
@@ -23,25 +23,26 @@ _FIELD_BY_TYPE = {
 
 
 def list_parties(order: Record) -> list[Record]:
-    """Every party of an order: buyers, sellers, lenders, the title company, the others."""
+    """List every party of an order: buyers, sellers, lenders, the title company, the others."""
     return [party for field in _FIELDS for party in _parties_in(order.get(field))]
 
 
 def find_party(order: Record, party_id: str) -> Record | None:
-    """The party with an id, or None."""
+    """Return the party with an id, or None."""
     return next((party for party in list_parties(order) if party.get("partyId") == party_id), None)
 
 
 def add_party(order: Record, party: Record) -> Record:
-    """The order's fields that change when a party joins: the one it comes to stand in."""
+    """Return the field of the order that changes when a party is added."""
     field = _field_for(order, party)
     return {field: party if field == "titleCompany" else [*_parties_in(order.get(field)), party]}
 
 
 def change_party(order: Record, party_id: str, fields: Record) -> Record:
-    """The order's fields that change when a party does; with another type it may move to another field.
+    """Return the fields of the order that change when a party changes; a new type can move it to another field.
 
-    Raises LookupError when the order has no such party.
+    Raises:
+        LookupError: the order has no such party.
     """
     before = find_party(order, party_id)
     if before is None:
@@ -57,7 +58,7 @@ def change_party(order: Record, party_id: str, fields: Record) -> Record:
 
 
 def with_ids(order_id: str, order: Record, fields: Record) -> Record:
-    """Fields of an order as sent, with an id made up for each party that has none."""
+    """Return the sent fields of an order, with a new id for each party without one."""
     taken = {str(party.get("partyId")) for party in [*list_parties(order), *list_parties(fields)]}
 
     def with_id(party: Any) -> Any:
@@ -77,7 +78,7 @@ def with_ids(order_id: str, order: Record, fields: Record) -> Record:
 
 
 def free_id(order_id: str, party: Record, taken: set[str]) -> str:
-    """The next id in the manner of seeded ones: `pty-<order>-<type>-<number>`."""
+    """Return the next unused id in the format of seeded ones: `pty-<order>-<type>-<number>`."""
     stem = f"pty-{order_id.removeprefix('ord-').lstrip('0')}-{str(party.get('partyType') or 'party').lower()}"
     number = 1
     while f"{stem}-{number}" in taken:
@@ -86,13 +87,13 @@ def free_id(order_id: str, party: Record, taken: set[str]) -> str:
 
 
 def _field_for(order: Record, party: Record) -> str:
-    """The field a party stands in: by its type, and there is room for one title company."""
+    """Return the field for a party: by its type, and `otherParties` for a second title company."""
     field = _FIELD_BY_TYPE.get(str(party.get("partyType")), OTHERS)
     return OTHERS if field == "titleCompany" and _parties_in(order.get(field)) else field
 
 
 def _parties_in(value: Any) -> list[Record]:
-    """The parties in a field, which a raw order may fill with anything."""
+    """List the parties in a field; a raw order can hold any value there."""
     if isinstance(value, dict):
         return [value]
     return [party for party in value if isinstance(party, dict)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""The property of an order: address and type are the order's own, the rest is made up from the order's id."""
+"""Build the property of an order: address and type are the order's own, the rest is generated from the order's id."""
 
 import random
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from softpro_sandbox.records import fake_values
 from softpro_sandbox.records.codec import Record
 
 _ORDER_FIELDS = {"address": "propertyAddress", "propertyType": "propertyType"}
-"""The property's fields that are the order's, and what they are called there."""
+"""The property's fields that belong to the order, with their names in the order."""
 
 _SUBDIVISIONS = ("Sunset Ridge", "Old Orchard", "Las Palmas Unit 2", "Mill Creek", "Piñon Heights", "Harbor View")
 _ZONING = ("R-1", "R1-6", "R-2", "RM", "C-2", "PUD")
@@ -15,12 +15,12 @@ _LAND = frozenset({"LAND", "COMMERCIAL"})
 
 
 def property_id(order_id: str) -> str:
-    """The id of an order's property: each order has one."""
+    """Return the id of an order's only property."""
     return f"prp-{order_id.removeprefix('ord-')}"
 
 
 def generate(organization_id: str, order_id: str, order: Record) -> Record:
-    """What the vendor knows of a seeded order's property beyond the order; the same at every call."""
+    """Generate the own fields of a seeded order's property; every call gives the same."""
     rng = random.Random(f"{organization_id}/{order_id}/property")
     lot, block, name = rng.randrange(1, 90), rng.choice("ABCDEFGH"), rng.choice(_SUBDIVISIONS)
     address = order.get("propertyAddress")
@@ -45,12 +45,12 @@ def generate(organization_id: str, order_id: str, order: Record) -> Record:
 
 
 def build_property(order_id: str, order: Record, own: Record) -> Record:
-    """The Property that is answered: the order's part and its own."""
+    """Return the property as the API returns it: the order's fields and its own."""
     ids = {"propertyId": property_id(order_id), "orderId": order_id}
     return ids | {name: order[order_name] for name, order_name in _ORDER_FIELDS.items() if order_name in order} | own
 
 
 def split_fields(fields: Record) -> tuple[Record, Record]:
-    """Fields of a Property as sent: those that are the order's, by the order's names, and its own."""
+    """Split the sent fields of a property into the order's, by their names in the order, and its own."""
     order_fields = {order_name: fields[name] for name, order_name in _ORDER_FIELDS.items() if name in fields}
     return order_fields, {name: value for name, value in fields.items() if name not in _ORDER_FIELDS}

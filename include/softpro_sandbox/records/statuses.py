@@ -1,4 +1,4 @@
-"""The statuses an order can have, as `GET /statuses` lists them."""
+"""List the statuses of orders as `GET /statuses` returns them."""
 
 from softpro_sandbox.records.codec import Record
 
@@ -22,7 +22,7 @@ STATUSES: tuple[Record, ...] = tuple(
     }
     for number, (code, name, category) in enumerate(_ROWS, start=1)
 )
-"""The six of the contract. `category` is OPEN, CLOSED or PAUSED: the contract names no values."""
+"""The six statuses of the contract. `category` is OPEN, CLOSED or PAUSED, as the contract names no values."""
 
 CODES: dict[str, str] = {status["statusId"]: status["statusCode"] for status in STATUSES}
-"""What `status` becomes, by the id that `PATCH /transactions/{orderId}/status` takes."""
+"""An order's `status` by the id that `PATCH /transactions/{orderId}/status` takes."""

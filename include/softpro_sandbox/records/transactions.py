@@ -1,4 +1,4 @@
-"""Transactions: orders whose dates, prices, parties and status agree with each other."""
+"""Generate orders with consistent dates, prices, parties and status."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _PROPERTY_TYPES = (
     "LAND",
     "MANUFACTURED",
     "OTHER",
-    "CO_OP",  # not on the contract's list: an enum can grow a value
+    "CO_OP",  # not in the contract: enums can grow
 )
 _PROPERTY_WEIGHTS = (600, 170, 110, 50, 35, 25, 7, 3)
 _BORROWING_ONLY = ("REFINANCE", "EQUITY_LINE")
@@ -32,17 +32,21 @@ Roster = Mapping[str, Sequence[ContactSummary]]
 
 
 def order_id(number: int) -> str:
-    """The n-th order's id, counted from 1."""
+    """Return the n-th order's id, counted from 1."""
     return f"ord-{number:06d}"
 
 
 def order_number(opened: str, number: int) -> str:
-    """The number people use: year opened and a running number."""
+    """Return the order number that users see: year opened and a running number."""
     return f"{opened[:4]}-{number:06d}"
 
 
 def generate(rng: random.Random, count: int, roster: Roster) -> Iterator[tuple[str, int, bytes]]:
-    """`count` orders in the order of their ids: id, updatedAt in milliseconds, JSON bytes."""
+    """Generate `count` orders in the order of their ids.
+
+    Yields:
+        The id, its updatedAt in milliseconds, and the record's JSON bytes.
+    """
     for number in range(1, count + 1):
         yield _order(rng, number, roster)
 
@@ -87,7 +91,7 @@ def _property_address(rng: random.Random, city: City) -> Record:
 
 
 def _amounts(rng: random.Random, kind: str, city: City) -> Record:
-    """Price, loan, down payment and closing cost in cents that add up, as JSON numbers of dollars."""
+    """Return price, loan, down payment and closing cost that add up: computed in cents, returned in dollars."""
     price = int(city.median_price * rng.lognormvariate(0, 0.35)) // 500 * 500 * 100
     if kind == "COMMERCIAL":
         price *= rng.randrange(3, 12)
@@ -130,7 +134,7 @@ def _parties(rng: random.Random, number: int, kind: str, roster: Roster) -> Reco
 
 
 def _owners(rng: random.Random, number: int, kind: str, count: int, roster: Roster) -> list[Record]:
-    """People, or now and then a firm, who hold the property together; shares add up to 100."""
+    """Return the people, or sometimes a firm, who own the property together; shares add up to 100."""
     if rng.random() < 0.08:
         return [_firm(rng, number, kind, roster) | {"ownershipPercentage": 100}]
     contacts = roster.get("INDIVIDUAL")
@@ -164,7 +168,7 @@ def _firm(rng: random.Random, number: int, kind: str, roster: Roster) -> Record:
 
 
 def _entity_type(name: str) -> str:
-    """The legal form a firm's name tells."""
+    """Derive the legal form from a firm's name."""
     for word, form in (("Trust", "TRUST"), ("LLC", "LLC"), ("LLP", "PARTNERSHIP"), ("Partners", "PARTNERSHIP")):
         if word in name:
             return form

@@ -1,8 +1,8 @@
-"""The words records are made of."""
+"""List the words that records are generated from."""
 
 
 def _split(text: str, between: str | None = None) -> tuple[str, ...]:
-    """The words of a text, or the names between bars."""
+    """Split a text into words, or into the names between separators."""
     return tuple(" ".join(name.split()) for name in text.split(between))
 
 
@@ -34,7 +34,7 @@ FAMILY = _split(
     """
 )
 
-# Names as people write them themselves: CJK, right to left, Indic, Cyrillic, a decomposed accent, a surrogate pair.
+# Names in other scripts: CJK, right to left, Indic, Cyrillic, Greek, a decomposed accent, a surrogate pair.
 OTHER_SCRIPTS = (
     ("小明", "王"),
     ("美咲", "佐藤"),

@@ -1,1 +1,1 @@
-"""The calls, one file per resource."""
+"""Serve the calls, one file per resource."""

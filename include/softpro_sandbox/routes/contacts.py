@@ -1,4 +1,4 @@
-"""Calls on contacts (contract, Endpoints). There is no DELETE."""
+"""Serve calls on contacts (contract, Endpoints). There is no DELETE."""
 
 from typing import Annotated
 
@@ -21,20 +21,20 @@ _KIND = EntityType.CONTACT
 
 @router.get("", response_model=ContactPage, responses=errors(400, 403))
 async def list_contacts(state: State, grant: ReadsContacts, query: Annotated[ContactQuery, Query()]) -> Response:
-    """A page of the organization's contacts. Lists are live: what changes while being paged moves."""
+    """Return a page of the organization's contacts. Lists are live: a record that changes during paging moves."""
     selection = select_contacts(query, state.switches)
     return page_response(state, grant.organization_id, _KIND, selection, query)
 
 
 @router.get("/{contactId}", response_model=Contact, responses=errors(403, 404))
 async def get_contact(state: State, grant: ReadsContacts, contactId: str) -> Response:
-    """One contact, with its `ETag`."""
+    """Return one contact, with its `ETag`."""
     return read(state, grant.organization_id, _KIND, contactId)
 
 
 @router.post("", status_code=201, response_model=Contact, responses=errors(400, 403))
 async def create_contact(state: State, grant: WritesContacts, body: ContactCreate) -> Response:
-    """A new contact. There is no idempotency key: a POST whose answer was lost may have happened."""
+    """Create a contact. There is no idempotency key: a POST whose response was lost may have succeeded."""
     new_id = contact_id(state.next_number(grant.organization_id, _KIND, contact_id))
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
     return create(state, grant.organization_id, _KIND, new_id, {"contactId": new_id}, fields)
@@ -48,6 +48,6 @@ async def patch_contact(
     body: ContactPatch,
     if_match: IfMatch = None,
 ) -> Response:
-    """Change only the fields sent; a null clears, an object is merged."""
+    """Update only the fields sent; a null clears, an object is merged."""
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
     return change(state, grant.organization_id, _KIND, contactId, fields, if_match)

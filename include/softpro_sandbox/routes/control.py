@@ -1,4 +1,7 @@
-"""Control calls: the sandbox's switches and hands. Outside the contract; they cost no budget and need no token."""
+"""Serve the control calls, which read and change the sandbox itself.
+
+They are not part of the contract, cost no budget and need no token.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -27,7 +30,10 @@ router = APIRouter(prefix="/sandbox", tags=["sandbox control"])
 
 
 class ControlRequest(BaseModel):
-    """A control call's body; `organizationId` left out means the first organization, or all where that is said."""
+    """The body of a control call.
+
+    Without `organizationId` a call concerns the first organization, or all where the call says so.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, extra="forbid")
 
@@ -35,7 +41,7 @@ class ControlRequest(BaseModel):
 
 
 class ChangeRequest(ControlRequest):
-    """What `POST /sandbox/changes` takes."""
+    """The body of `POST /sandbox/changes`."""
 
     entity_type: EntityType = EntityType.TRANSACTION
     count: Annotated[int, Field(ge=1, le=1_000_000)] = 1
@@ -43,7 +49,7 @@ class ChangeRequest(ControlRequest):
 
 
 class DocumentRequest(ControlRequest):
-    """What `POST /sandbox/documents` takes; a document is a PDF, which needs some 700 bytes."""
+    """The body of `POST /sandbox/documents`. The document is a PDF, which needs about 700 bytes."""
 
     order_id: str
     file_size: Annotated[int, Field(ge=0, le=1_000_000_000_000)] = 10_000
@@ -52,25 +58,25 @@ class DocumentRequest(ControlRequest):
 
 
 class ExpireRequest(ControlRequest):
-    """What `POST /sandbox/grants/expire` takes: which tokens die of age."""
+    """The body of `POST /sandbox/grants/expire`: the tokens that expire."""
 
     access_tokens: bool = True
     refresh_tokens: bool = False
 
 
-OrganizationId = Annotated[str | None, Query(alias="organizationId", description="the first when left out")]
+OrganizationId = Annotated[str | None, Query(alias="organizationId", description="the first by default")]
 Entity = Annotated[EntityType, Query(alias="entityType")]
 
 
 @router.get("/settings", response_model=Switches)
 async def get_settings(state: State) -> Switches:
-    """The switches as they stand."""
+    """Return the switches."""
     return state.switches
 
 
 @router.patch("/settings", response_model=Switches)
 async def patch_settings(state: State, changes: dict[str, Any]) -> Switches:
-    """Set some switches, by name; the others stay."""
+    """Set some switches by name; the others keep their values."""
     try:
         state.switch(changes)
     except ValidationError as error:
@@ -82,7 +88,7 @@ async def patch_settings(state: State, changes: dict[str, Any]) -> Switches:
 
 @router.get("/organizations")
 async def list_organizations(state: State) -> list[dict[str, Any]]:
-    """The organizations, and how many records each truly has."""
+    """List the organizations, with the number of records that each really has."""
     return [
         {
             "organizationId": each.organization_id,
@@ -96,7 +102,7 @@ async def list_organizations(state: State) -> list[dict[str, Any]]:
 
 @router.post("/changes")
 async def make_changes(state: State, body: ChangeRequest) -> dict[str, Any]:
-    """Change random records now; with `sameTimestamp` all of them carry one `updatedAt`. Answers their ids."""
+    """Change random records now; with `sameTimestamp` all get one `updatedAt`. Return their ids."""
     organization_id = organization_of(state, body.organization_id)
     moment = state.stamp() if body.same_timestamp else None
     ids = await change_in_batches(state, organization_id, body.entity_type, body.count, moment)
@@ -107,9 +113,10 @@ async def make_changes(state: State, body: ChangeRequest) -> dict[str, Any]:
 async def post_record(
     state: State, request: Request, entity: Entity, organization_id: OrganizationId = None
 ) -> dict[str, str]:
-    """Put the body, a JSON object however odd, into a list; it is kept and served byte for byte.
+    """Store the body, any JSON object, as a record; it is kept and served byte for byte.
 
-    Its own id and `updatedAt` are used when they are sound, else one is made up that shows nowhere in the record.
+    Its own id and `updatedAt` are used when they are valid. Otherwise generated values are used, which the record does
+    not show.
     """
     chosen = organization_of(state, organization_id)
     try:
@@ -123,13 +130,13 @@ async def post_record(
 async def delete_record(
     state: State, recordId: str, entity: Entity, organization_id: OrganizationId = None
 ) -> Response:
-    """Delete a record of either kind, as the vendor's own staff would."""
+    """Delete a transaction or contact, as the vendor's own staff would."""
     return remove(state, organization_of(state, organization_id), entity, recordId)
 
 
 @router.post("/documents", status_code=201, response_model=DocumentResponse)
 async def make_document(state: State, body: DocumentRequest) -> Response:
-    """Give an order a document of any size, as the vendor's own staff would; its bytes are made as they are read."""
+    """Add a document of any size to an order, as the vendor's own staff would. Its bytes are generated when read."""
     chosen = organization_of(state, body.organization_id)
     record = decode(latest_version(state, chosen, EntityType.TRANSACTION, body.order_id).body)
     content = GeneratedPdf(f"{body.document_name} - {body.order_id}", body.file_size)
@@ -140,10 +147,10 @@ async def make_document(state: State, body: DocumentRequest) -> Response:
 
 @router.get("/export", response_class=StreamingResponse)
 async def export(state: State, entity: Entity, organization_id: OrganizationId = None) -> StreamingResponse:
-    """Every record as it truly is now, surfaced or not, one a line, ordered by (updatedAt, id)."""
+    """Return the latest version of every record, surfaced or not, one per line, ordered by (updatedAt, id)."""
     bodies = list(state.store(organization_of(state, organization_id), entity).latest_bodies())
 
-    # In JSON a line break can only stand between tokens: a space there means the same.
+    # In JSON a raw line break occurs only between tokens, where a space is equivalent.
     async def lines() -> AsyncIterator[bytes]:
         for at in range(0, len(bodies), 500):
             yield b"".join(body.replace(b"\n", b" ") + b"\n" for body in bodies[at : at + 500])
@@ -153,7 +160,7 @@ async def export(state: State, entity: Entity, organization_id: OrganizationId =
 
 @router.post("/grants/expire")
 async def expire_grants(state: State, body: ExpireRequest) -> dict[str, int]:
-    """Let tokens die of age now, of one organization or of all."""
+    """Expire tokens now, of one organization or of all."""
     now = state.clock()
     grants = _grants(state, body.organization_id)
     for grant in grants:
@@ -175,19 +182,19 @@ async def revoke_grants(state: State, body: ControlRequest) -> dict[str, int]:
 
 @router.get("/stats")
 async def get_stats(state: State) -> dict[str, Any]:
-    """What was asked and answered since the start. `busiestMinute` is the most one grant was let in for in any 60 s."""
+    """Return counts since the start. `busiestMinute` is the most requests admitted for one grant in any 60 s."""
     return {**state.stats.to_json(), "busiestMinute": max((g.window.busiest for g in state.grants.grants), default=0)}
 
 
 def organization_of(state: SandboxState, organization_id: str | None) -> str:
-    """The organization a control call is about: the first when none is named; 404 for an unknown one."""
+    """Return the organization of a control call: the first when none is named. Raise a 404 for an unknown one."""
     chosen = organization_id or next(iter(state.organizations))
     if chosen not in state.organizations:
-        raise ApiError(404, f"There is no organization {chosen}.")
+        raise ApiError(404, f"Organization {chosen} does not exist.")
     return chosen
 
 
 def _grants(state: SandboxState, organization_id: str | None) -> list[Grant]:
-    """The live grants of one organization, or of all when none is named."""
+    """List the live grants of one organization, or of all when none is named."""
     chosen = None if organization_id is None else organization_of(state, organization_id)
     return [g for g in state.grants.grants if not g.revoked and chosen in (None, g.organization_id)]

@@ -1,4 +1,4 @@
-"""A feed of deletes, which the vendor may or may not have: behind a switch (contract, What is not known)."""
+"""Serve a feed of deletes behind a switch: the vendor may not have one (contract, What is not known)."""
 
 from typing import Annotated
 
@@ -18,16 +18,19 @@ router = APIRouter(prefix="/deletions", tags=["deletions"])
 
 @router.get("", response_model=DeletionPage, responses=errors(400, 403, 404))
 async def list_deletions(state: State, grant: ReadsTransactions, query: Annotated[DeletionQuery, Query()]) -> Response:
-    """What was deleted, by `deletedAt`; 404 unless `deletesFeed` is on. Deletes made before it was on are there."""
+    """List deleted records by `deletedAt`, including earlier deletes; return 404 unless `deletesFeed` is on."""
     if not state.switches.deletes_feed:
         raise ApiError(404, "Not Found: GET /api/v1/deletions")
     limit = page_limit(query, state.switches)
     earliest = parse_ms(query.deleted_from) if query.deleted_from else 0
     deletions = state.organizations[grant.organization_id].deletions
-    kept = sorted((each for each in deletions if each.deleted_ms >= earliest), key=lambda each: each.deleted_ms)
+    matching = sorted(
+        (deletion for deletion in deletions if deletion.deleted_ms >= earliest),
+        key=lambda deletion: deletion.deleted_ms,
+    )
     page = [
-        {"entityType": each.entity_type, "entityId": each.entity_id, "deletedAt": iso(each.deleted_ms)}
-        for each in kept[query.offset : query.offset + limit]
+        {"entityType": deletion.entity_type, "entityId": deletion.entity_id, "deletedAt": iso(deletion.deleted_ms)}
+        for deletion in matching[query.offset : query.offset + limit]
     ]
-    answer = {"data": page, "pagination": pagination(len(kept), limit, query.offset, len(page))}
-    return Response(msgspec.json.encode(answer), media_type=JSON)
+    content = {"data": page, "pagination": pagination(len(matching), limit, query.offset, len(page))}
+    return Response(msgspec.json.encode(content), media_type=JSON)

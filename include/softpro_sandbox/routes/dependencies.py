@@ -1,4 +1,4 @@
-"""Who calls, and whether the grant's scopes allow it."""
+"""Provide the state, the caller's grant and its required scopes to routes."""
 
 from typing import Annotated
 
@@ -24,15 +24,15 @@ Responses = dict[int | str, dict[str, object]]
 
 
 async def get_state(request: Request) -> SandboxState:
-    """The sandbox's state."""
+    """Return the sandbox's state."""
     state: SandboxState = request.app.state.sandbox
     return state
 
 
 async def get_grant(request: Request, needed: SecurityScopes, _token: Annotated[str | None, Depends(_OAUTH)]) -> Grant:
-    """The caller's grant, which the gate has found; 403 when a needed scope was not granted.
+    """Return the caller's grant, which the middleware found. Raise a 403 when a required scope was not granted.
 
-    The token parameter is there for the OpenAPI description alone.
+    The token parameter exists only for the OpenAPI description.
     """
     grant: Grant = request.state.grant
     missing = [scope for scope in needed.scopes if scope not in grant.scopes]
@@ -53,21 +53,21 @@ IfMatch = Annotated[str | None, Header(alias="If-Match", description="the ETag o
 
 _MEANINGS = {
     400: "VALIDATION_ERROR",
-    401: "AUTHENTICATION_ERROR: no token, or one that is unknown, expired or revoked",
+    401: "AUTHENTICATION_ERROR: the token is missing, unknown, expired or revoked",
     403: "FORBIDDEN: the grant lacks the scope",
     404: "NOT_FOUND",
-    409: "CONFLICT_ERROR: another version stands there now, see `details.current`",
+    409: "CONFLICT_ERROR: the record has another version now, see `details.current`",
     429: "RATE_LIMIT_ERROR: wait for Retry-After seconds",
     500: "SERVER_ERROR, as any 5xx",
 }
 
 
 def errors(*statuses: int) -> Responses:
-    """The error answers of a call for the OpenAPI description; 401, 429 and 5xx can meet any call."""
+    """Return a call's error responses for OpenAPI; 401, 429 and 5xx are part of every call."""
     return {status: error_response_schema(_MEANINGS[status]) for status in sorted({401, 429, 500, *statuses})}
 
 
 def error_response_schema(description: str) -> dict[str, object]:
-    """An error answer by reference: the framework would work the same model out anew for each of hundreds."""
+    """Return an error response by reference, since the framework would build the same model for every call."""
     reference = {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}
     return {"description": description, "content": {"application/json": {"schema": reference}}}

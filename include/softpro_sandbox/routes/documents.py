@@ -1,4 +1,4 @@
-"""Calls on the documents of an order (contract, Endpoints). Documents do not move the order's `updatedAt`."""
+"""Serve calls on the documents of an order (contract, Endpoints). They leave the order's `updatedAt` alone."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -31,20 +31,20 @@ _BYTES: Responses = {200: {"description": "the document's bytes", "content": {"*
 async def list_documents(
     state: State, grant: ReadsDocuments, orderId: str, query: Annotated[DocumentQuery, Query()]
 ) -> Response:
-    """The documents of an order; a plain array, oldest change first."""
+    """List the documents of an order as a plain array, oldest change first."""
     documents = _visible_documents(state, grant.organization_id, orderId)
     return Response(b"[%b]" % b",".join(documents.listed(document_predicate(query))), media_type=JSON)
 
 
 @router.get("/{documentId}", response_model=DocumentResponse, responses=errors(403, 404))
 async def get_document(state: State, grant: ReadsDocuments, orderId: str, documentId: str) -> Response:
-    """What is known of a document."""
+    """Return the record of a document."""
     return record_response(state, _visible_body(_visible_documents(state, grant.organization_id, orderId), documentId))
 
 
 @router.get("/{documentId}/download", response_class=StreamingResponse, responses=_BYTES | errors(403, 404))
 async def download_document(state: State, grant: ReadsDocuments, orderId: str, documentId: str) -> Response:
-    """The document itself, with its own content type."""
+    """Return the bytes of a document, with its own content type."""
     documents = _visible_documents(state, grant.organization_id, orderId)
     record = decode(_visible_body(documents, documentId))
     content = documents.contents[documentId]
@@ -61,7 +61,7 @@ async def download_document(state: State, grant: ReadsDocuments, orderId: str, d
     "", status_code=201, response_model=DocumentResponse, responses=errors(400, 403, 404), openapi_extra=UPLOAD_FORM
 )
 async def upload_document(state: State, grant: WritesDocuments, orderId: str, request: Request) -> Response:
-    """A new document. There is no idempotency key: a POST whose answer was lost may have happened."""
+    """Create a document. There is no idempotency key: a POST whose response was lost may have succeeded."""
     latest_version(state, grant.organization_id, _KIND, orderId)
     upload = await read_upload(request)
     order = _latest_order(state, grant.organization_id, orderId)
@@ -80,7 +80,7 @@ async def upload_document(state: State, grant: WritesDocuments, orderId: str, re
 
 @router.delete("/{documentId}", status_code=204, response_class=Response, responses=errors(403, 404))
 async def delete_document(state: State, grant: WritesDocuments, orderId: str, documentId: str) -> Response:
-    """Delete a document: it is gone from lists at once and answers 404."""
+    """Delete a document: it leaves lists at once and returns 404."""
     order = _latest_order(state, grant.organization_id, orderId)
     if not state.delete_document(grant.organization_id, orderId, order, documentId):
         raise _not_found(documentId)
@@ -89,7 +89,7 @@ async def delete_document(state: State, grant: WritesDocuments, orderId: str, do
 
 
 def _visible_documents(state: SandboxState, organization_id: str, order_id: str) -> OrderDocuments:
-    """The documents of an order that readers see; 404 when they see none."""
+    """Return the documents of a visible order. Raise a 404 when the order is not visible."""
     order = decode(visible_version(state, organization_id, _KIND, order_id).body)
     return state.order_documents(organization_id, order_id, order)
 
@@ -106,7 +106,7 @@ def _visible_body(documents: OrderDocuments, document_id: str) -> bytes:
 
 
 def _not_found(document_id: str) -> ApiError:
-    return ApiError(404, f"There is no document {document_id}.")
+    return ApiError(404, f"Document {document_id} does not exist.")
 
 
 async def _stream(content: Content) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""The page that says what this is."""
+"""Serve the home page."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -14,7 +14,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def home(state: State, request: Request) -> Response:
-    """What the sandbox serves, with which records and switches."""
+    """Show the sandbox's addresses, organizations and switches."""
     current = state.switches.to_json()
     defaults = Switches().to_json()
     switches = [

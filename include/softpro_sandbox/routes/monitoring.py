@@ -1,4 +1,4 @@
-"""Control calls for those who watch: where webhooks go, and every call that arrived."""
+"""Serve the control calls for observers: register webhook receivers, list the calls that arrived."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/sandbox", tags=["sandbox control"])
 
 
 class WebhookRequest(ControlRequest):
-    """What `PUT /sandbox/webhooks` takes."""
+    """The body of `PUT /sandbox/webhooks`."""
 
     url: AnyHttpUrl
     secret: str
@@ -27,9 +27,9 @@ class WebhookRequest(ControlRequest):
 
 @router.put("/webhooks")
 async def register_webhook(state: State, body: WebhookRequest) -> dict[str, Any]:
-    """Send an organization's events to an address from now on; one each, another one replaces it.
+    """Send an organization's events to an address from now on; each organization has one receiver.
 
-    What was still on its way to the former goes to the new one.
+    Pending deliveries to a previous receiver go to the new one.
     """
     chosen = organization_of(state, body.organization_id)
     receiver = Receiver(str(body.url), body.secret)
@@ -48,13 +48,13 @@ async def register_webhook(state: State, body: WebhookRequest) -> dict[str, Any]
 
 @router.get("/webhooks")
 async def list_webhooks(state: State) -> list[dict[str, Any]]:
-    """Every receiver, and how many deliveries wait or are on their way. Secrets are not told."""
+    """List every receiver and its pending deliveries, without secrets."""
     return [_receiver_json(state, organization_id) for organization_id in state.webhook_senders]
 
 
 @router.delete("/webhooks", status_code=204, response_class=Response)
 async def remove_webhook(state: State, organization_id: OrganizationId = None) -> Response:
-    """Send an organization's events nowhere; those on their way are dropped."""
+    """Remove an organization's receiver and drop its pending deliveries."""
     sender = state.webhook_senders.pop(organization_of(state, organization_id), None)
     if sender is None:
         raise ApiError(404, "No webhook is registered.")
@@ -67,7 +67,7 @@ async def list_calls(
     state: State,
     since: Annotated[float | None, Query(description="seconds since 1970, inclusive")] = None,
 ) -> Response:
-    """The last 100,000 calls of the API in the order they were counted, by the machine's clock."""
+    """List the last 100,000 calls of the API in the order they were counted, by the machine's clock."""
     calls = [each for each in state.stats.calls if since is None or each.at >= since]
     return Response(msgspec.json.encode(calls), media_type=JSON)
 

@@ -1,7 +1,6 @@
-"""Calls on the parties of an order (contract, Endpoints). They are part of the order and move its `updatedAt`.
+"""Serve calls on the parties of an order (contract, Endpoints). Changes move the order's `updatedAt`.
 
-A party has no list of its own with an ETag: `If-Match` of a change may name the party's ETag, which writes answer
-with, or the order's.
+No list shows a party's ETag. `If-Match` of a change takes either the order's ETag, or the party's, which writes return.
 """
 
 from fastapi import APIRouter
@@ -32,14 +31,14 @@ _KIND = EntityType.TRANSACTION
 
 @router.get("", response_model=list[PartyResponse], responses=errors(403, 404))
 async def list_order_parties(state: State, grant: ReadsTransactions, orderId: str) -> Response:
-    """Every party of an order, a plain array: buyers, sellers, lenders, the title company, the others."""
+    """List every party of an order as a plain array: buyers, sellers, lenders, the title company, the others."""
     order = decode(visible_version(state, grant.organization_id, _KIND, orderId).body)
     return Response(b"[%b]" % b",".join(map(encode, list_parties(order))), media_type=JSON)
 
 
 @router.post("", status_code=201, response_model=PartyResponse, responses=errors(400, 403, 404))
 async def create_party(state: State, grant: WritesTransactions, orderId: str, body: PartyCreate) -> Response:
-    """A new party. Its type says where in the order it stands; a type the order has no place for: `otherParties`."""
+    """Create a party. Its type selects its field in the order; types without an own field are in `otherParties`."""
     version = latest_version(state, grant.organization_id, _KIND, orderId)
     order = decode(version.body)
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
@@ -59,12 +58,12 @@ async def patch_party(
     body: PartyPatch,
     if_match: IfMatch = None,
 ) -> Response:
-    """Change only the fields sent; a null clears. With another type it may stand elsewhere in the order."""
+    """Update only the fields sent; a null clears. A new type can move the party to another field of the order."""
     version = latest_version(state, grant.organization_id, _KIND, orderId)
     order = decode(version.body)
     party = find_party(order, partyId)
     if party is None:
-        raise ApiError(404, f"There is no party {partyId} in {orderId}.")
+        raise ApiError(404, f"Party {partyId} does not exist in {orderId}.")
     current = encode(party)
     check_if_match(state, partyId, if_match, current, etag_of(current), version.etag)
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)

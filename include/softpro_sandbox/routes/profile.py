@@ -1,4 +1,4 @@
-"""Whose connection a token is."""
+"""Serve the profile of a token's user."""
 
 import msgspec
 from fastapi import APIRouter
@@ -12,7 +12,7 @@ router = APIRouter(prefix="/user", tags=["profile"])
 
 @router.get("/profile", response_model=Profile, responses=errors())
 async def get_profile(state: State, grant: AnyGrant) -> Response:
-    """The user and organization of the grant; 200 when the token is good."""
+    """Return the user and organization of the grant; 200 when the token is valid."""
     organization = state.organizations[grant.organization_id]
     profile = {
         "userId": organization.user_id,

@@ -1,4 +1,4 @@
-"""Calls on the property of an order (contract, Endpoints). Its changes move the order's `updatedAt`."""
+"""Serve calls on the property of an order (contract, Endpoints). Changes move the order's `updatedAt`."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -21,7 +21,7 @@ _KIND = EntityType.TRANSACTION
 
 @router.get("", response_model=PropertyResponse, responses=errors(403, 404))
 async def get_property(state: State, grant: ReadsTransactions, orderId: str) -> Response:
-    """The property of an order, with an `ETag` of its own. Address and type are the order's."""
+    """Return the property of an order, with its own `ETag`. Address and type are the order's."""
     order = decode(visible_version(state, grant.organization_id, _KIND, orderId).body)
     own = state.property_fields(grant.organization_id, orderId, order, latest=False)
     return record_response(state, encode(build_property(orderId, order, own)))
@@ -31,7 +31,7 @@ async def get_property(state: State, grant: ReadsTransactions, orderId: str) -> 
 async def patch_property(
     state: State, grant: WritesTransactions, orderId: str, body: PropertyPatch, if_match: IfMatch = None
 ) -> Response:
-    """Change only the fields sent; a null clears. Address and type change in the order."""
+    """Update only the fields sent; a null clears. Address and type change in the order."""
     version = latest_version(state, grant.organization_id, _KIND, orderId)
     order = decode(version.body)
     own = state.property_fields(grant.organization_id, orderId, order, latest=True)

@@ -1,4 +1,4 @@
-"""What the calls on transactions and contacts share: a page, one record, a create, a change."""
+"""Implement the operations that transactions and contacts share: list, read, create, change, delete."""
 
 import msgspec
 from starlette.responses import Response
@@ -22,7 +22,10 @@ _USUAL_LIMIT = 50
 def page_response(
     state: SandboxState, organization_id: str, entity: EntityType, selection: Selection, query: PageQuery
 ) -> Response:
-    """A list answer, joined from the records' own bytes. With the switch on, records change right after it."""
+    """Return a page of a list, joined from the records' own bytes.
+
+    With `changeWhilePaging` on, change records right after it.
+    """
     limit = page_limit(query, state.switches)
     page = state.store(organization_id, entity).page(selection, limit, query.offset)
     position = pagination(page.total, limit, query.offset, len(page.bodies))
@@ -33,7 +36,7 @@ def page_response(
 
 
 def page_limit(query: PageQuery, switches: Switches) -> int:
-    """How many a page holds at most; 400 when more than `maxPageSize` were asked for."""
+    """Return the size of a page. Raise a 400 when the request exceeds `maxPageSize`."""
     if query.limit is None:
         return min(_USUAL_LIMIT, switches.max_page_size)
     if query.limit > switches.max_page_size:
@@ -42,19 +45,19 @@ def page_limit(query: PageQuery, switches: Switches) -> int:
 
 
 def pagination(total: int, limit: int, offset: int, count: int) -> dict[str, object]:
-    """Where a page that holds so many stands in its list."""
+    """Return the position of a page with `count` records in its list."""
     return {"total": total, "limit": limit, "offset": offset, "hasMore": offset + count < total}
 
 
 def read(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Response:
-    """One record as readers see it now; 404 when there is none, or none yet."""
+    """Return a record as it is visible now. Raise a 404 when it does not exist or has not surfaced."""
     return record_response(state, visible_version(state, organization_id, entity, record_id).body)
 
 
 def create(
     state: SandboxState, organization_id: str, entity: EntityType, record_id: str, ids: Record, fields: Record
 ) -> Response:
-    """A new record of `ids` and the fields sent; 201."""
+    """Create a record from `ids` and the fields sent, and return it with 201."""
     now = state.stamp()
     record = ids | fields | {"createdAt": iso(now), "updatedAt": iso(now)}
     [version] = state.write(organization_id, entity, [(record_id, now, encode(record))])
@@ -65,10 +68,10 @@ def create(
 def change(
     state: SandboxState, organization_id: str, entity: EntityType, record_id: str, fields: Record, if_match: str | None
 ) -> Response:
-    """A record with only the fields sent changed.
+    """Update only the sent fields of a record.
 
-    It is the true record that changes, surfaced or not. 409 with it in `details.current` when `If-Match` names
-    another version. What changes nothing does not move `updatedAt`.
+    The latest version changes, surfaced or not. A change without effect does not move `updatedAt`.
+    When `If-Match` names another version, raise a 409 with the latest one in `details.current`.
     """
     version = latest_version(state, organization_id, entity, record_id)
     check_if_match(state, record_id, if_match, version.body, version.etag)
@@ -82,7 +85,7 @@ def change(
 def amend(
     state: SandboxState, organization_id: str, entity: EntityType, record_id: str, version: Version, fields: Record
 ) -> Version:
-    """A record's next version, with fields merged in; the same version when that changes nothing."""
+    """Write a record's next version with fields merged in; return the same version when nothing changes."""
     before = decode(version.body)
     if merged(before, fields) == before:
         return version
@@ -93,7 +96,7 @@ def amend(
 
 
 def remove(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Response:
-    """A record is gone, from lists at once; 204."""
+    """Delete a record, from lists at once, and return 204."""
     if not state.delete(organization_id, entity, record_id):
         raise not_found(entity, record_id)
     notify(state, organization_id, deleted_events(entity, record_id))
@@ -101,7 +104,7 @@ def remove(state: SandboxState, organization_id: str, entity: EntityType, record
 
 
 def visible_version(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Version:
-    """A record as readers see it now; 404 when there is none, or none yet."""
+    """Return a record as it is visible now. Raise a 404 when it does not exist or has not surfaced."""
     version = state.store(organization_id, entity).visible.get(record_id)
     if version is None:
         raise not_found(entity, record_id)
@@ -109,7 +112,7 @@ def visible_version(state: SandboxState, organization_id: str, entity: EntityTyp
 
 
 def latest_version(state: SandboxState, organization_id: str, entity: EntityType, record_id: str) -> Version:
-    """A record as it truly is, surfaced or not, which is what writes go by; 404 when there is none."""
+    """Return a record's latest version, surfaced or not; writes are based on it. Raise a 404 when it does not exist."""
     version = state.store(organization_id, entity).latest.get(record_id)
     if version is None:
         raise not_found(entity, record_id)
@@ -117,22 +120,22 @@ def latest_version(state: SandboxState, organization_id: str, entity: EntityType
 
 
 def check_if_match(state: SandboxState, record_id: str, if_match: str | None, current: bytes, *etags: str) -> None:
-    """409 with the record as it stands when `If-Match` is there and names none of its ETags."""
+    """Raise a 409 with the current record when `If-Match` was sent and matches none of its ETags."""
     if state.switches.etags and if_match is not None and not any(matches(if_match, etag) for etag in etags):
         details = {"current": msgspec.Raw(current)}
-        raise ApiError(409, f"{record_id} is not the version that If-Match names.", details)
+        raise ApiError(409, f"{record_id} has changed: If-Match names another version.", details)
 
 
 def record_response(state: SandboxState, body: bytes, status: int = 200) -> Response:
-    """A record itself, or a part of one, with its ETag unless that is switched off."""
+    """Return a record or a part of one, with its ETag unless ETags are switched off."""
     return Response(body, status, {"ETag": etag_of(body)} if state.switches.etags else None, JSON)
 
 
 def not_found(entity: EntityType, record_id: str) -> ApiError:
-    """404 for a record that is not there."""
-    return ApiError(404, f"There is no {entity.lower()} {record_id}.")
+    """Create the 404 error for a missing record."""
+    return ApiError(404, f"{entity.capitalize()} {record_id} does not exist.")
 
 
 def matches(if_match: str, etag: str) -> bool:
-    """Whether an If-Match header holds for a strong ETag (RFC 9110 §13.1.1)."""
+    """Return whether an If-Match header matches a strong ETag (RFC 9110 §13.1.1)."""
     return if_match.strip() == "*" or etag in [tag.strip() for tag in if_match.split(",")]

@@ -1,4 +1,4 @@
-"""The call that lists statuses (contract, Endpoints)."""
+"""Serve the call that lists statuses (contract, Endpoints)."""
 
 import msgspec
 from fastapi import APIRouter
@@ -13,5 +13,5 @@ router = APIRouter(prefix="/statuses", tags=["statuses"])
 
 @router.get("", response_model=list[StatusResponse], responses=errors(403))
 async def list_statuses(grant: ReadsTransactions) -> Response:
-    """Every status an order can be given; a plain array."""
+    """List every status of orders as a plain array."""
     return Response(msgspec.json.encode(STATUSES), media_type="application/json")

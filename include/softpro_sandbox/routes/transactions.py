@@ -1,4 +1,4 @@
-"""Calls on transactions (contract, Endpoints)."""
+"""Serve calls on transactions (contract, Endpoints)."""
 
 from typing import Annotated
 
@@ -29,20 +29,20 @@ _KIND = EntityType.TRANSACTION
 async def list_transactions(
     state: State, grant: ReadsTransactions, query: Annotated[TransactionQuery, Query()]
 ) -> Response:
-    """A page of the organization's transactions. Lists are live: what changes while being paged moves."""
+    """Return a page of the organization's transactions. Lists are live: a record that changes during paging moves."""
     selection = select_transactions(query, state.switches)
     return page_response(state, grant.organization_id, _KIND, selection, query)
 
 
 @router.get("/{orderId}", response_model=Transaction, responses=errors(403, 404))
 async def get_transaction(state: State, grant: ReadsTransactions, orderId: str) -> Response:
-    """One transaction, with its `ETag`."""
+    """Return one transaction, with its `ETag`."""
     return read(state, grant.organization_id, _KIND, orderId)
 
 
 @router.post("", status_code=201, response_model=Transaction, responses=errors(400, 403))
 async def create_transaction(state: State, grant: WritesTransactions, body: TransactionCreate) -> Response:
-    """A new transaction. There is no idempotency key: a POST whose answer was lost may have happened."""
+    """Create a transaction. There is no idempotency key: a POST whose response was lost may have succeeded."""
     number = state.next_number(grant.organization_id, _KIND, order_id)
     fields: Record = body.model_dump(by_alias=True, exclude_unset=True)
     fields = with_ids(order_id(number), {}, fields)
@@ -59,7 +59,7 @@ async def patch_transaction(
     body: TransactionPatch,
     if_match: IfMatch = None,
 ) -> Response:
-    """Change only the fields sent; a null clears, an object is merged, an array is replaced."""
+    """Update only the fields sent; a null clears, an object is merged, an array is replaced."""
     current = decode(latest_version(state, grant.organization_id, _KIND, orderId).body)
     fields = with_ids(orderId, current, body.model_dump(by_alias=True, exclude_unset=True))
     return change(state, grant.organization_id, _KIND, orderId, fields, if_match)
@@ -69,10 +69,10 @@ async def patch_transaction(
 async def patch_status(
     state: State, grant: WritesTransactions, orderId: str, body: StatusChange, if_match: IfMatch = None
 ) -> Response:
-    """Give an order another status; answers the order."""
+    """Give an order another status and return the order."""
     code = CODES.get(body.status_id)
     if code is None:
-        raise bad_field("statusId", f"there is no status {body.status_id}")
+        raise bad_field("statusId", f"status {body.status_id} does not exist")
     before = latest_version(state, grant.organization_id, _KIND, orderId)
     response = change(state, grant.organization_id, _KIND, orderId, {"status": code}, if_match)
     after = latest_version(state, grant.organization_id, _KIND, orderId)
@@ -83,5 +83,5 @@ async def patch_status(
 
 @router.delete("/{orderId}", status_code=204, response_class=Response, responses=errors(403, 404))
 async def delete_transaction(state: State, grant: WritesTransactions, orderId: str) -> Response:
-    """Delete a transaction: it is gone from lists at once and answers 404."""
+    """Delete a transaction: it leaves lists at once and returns 404."""
     return remove(state, grant.organization_id, _KIND, orderId)

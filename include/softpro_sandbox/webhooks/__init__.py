@@ -1,1 +1,1 @@
-"""Webhooks, the sending side: what happened, signed, delivered until it is taken (contract, Webhooks)."""
+"""Send webhooks: create an event for each change, sign it, and deliver it until it is accepted (contract, Webhooks)."""

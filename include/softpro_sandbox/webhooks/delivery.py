@@ -1,4 +1,4 @@
-"""Delivers one organization's events: a few at a time, again and again until a 2xx, at most for a day."""
+"""Deliver an organization's events: a few at a time, repeated until a 2xx, for at most a day."""
 
 import asyncio
 import heapq
@@ -12,7 +12,7 @@ from softpro_sandbox.clock import Clock, now_ms
 from softpro_sandbox.webhooks.wire_format import WebhookEvent, encode_body, headers
 
 Post = Callable[[str, bytes, dict[str, str]], Awaitable[bool]]
-"""Posts a body with headers to an address; whether it was taken."""
+"""Posts a body with headers to an address and returns whether it was accepted."""
 
 GIVE_UP_SECONDS = 86_400.0
 _MAX_IN_FLIGHT = 16
@@ -22,7 +22,7 @@ _IDLE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where an organization's events go, and the secret they are signed with."""
+    """The address of an organization's receiver, and the secret that signs its events."""
 
     url: str
     secret: str
@@ -30,7 +30,13 @@ class Receiver:
 
 @dataclass
 class Delivery:
-    """An event on its way. A forged one is signed with another secret and tried once. `first` is in seconds."""
+    """An event to deliver.
+
+    Attributes:
+        first: when the event was created, in seconds of the machine's clock.
+        forged: sign with a wrong secret, and try once.
+        attempts: how often delivery was tried.
+    """
 
     event: WebhookEvent
     first: float
@@ -39,15 +45,19 @@ class Delivery:
 
 
 def retry_delay(attempts: int) -> float:
-    """Seconds to wait after so many attempts in vain: 1, 2, 4, … up to 15 minutes."""
+    """Return the seconds to wait after this number of failed attempts: 1, 2, 4, … up to 15 minutes."""
     return min(_MAX_RETRY_DELAY_SECONDS, 2.0 ** (min(attempts, 20) - 1))
 
 
 @dataclass
 class WebhookSender:
-    """What is to be delivered to one receiver. It works by itself while there is something to do.
+    """Delivers events to one receiver, in a background task that runs while deliveries exist.
 
-    `clock` is the machine's, `vendor` the one that stamps events; connections are kept while it works.
+    Attributes:
+        clock: the machine's clock, which limits how long an event is retried.
+        vendor: the vendor's clock, which stamps events.
+        counts: counts of deliveries, failures and forgeries.
+        open_post: opens HTTP connections, which are kept while the task runs.
     """
 
     receiver: Receiver
@@ -63,11 +73,11 @@ class WebhookSender:
 
     @property
     def waiting(self) -> int:
-        """Deliveries that are due later or on their way."""
+        """Return the number of deliveries that are due later or in flight."""
         return len(self._due) + len(self._in_flight)
 
     def enqueue(self, delivery: Delivery, delay: float = 0.0) -> None:
-        """Deliver after a delay in seconds. Returns at once; must be called on the event loop."""
+        """Deliver after a delay in seconds. Return at once; call this on the event loop only."""
         due = asyncio.get_running_loop().time() + delay
         heapq.heappush(self._due, (due, next(self._numbers), delivery))
         self._wake.set()
@@ -75,7 +85,7 @@ class WebhookSender:
             self._start()
 
     def stop(self) -> None:
-        """Deliver nothing more."""
+        """Cancel all deliveries."""
         self._due.clear()
         for task in (*self._in_flight, self._worker):
             if task is not None:
@@ -83,7 +93,7 @@ class WebhookSender:
 
     def _start(self) -> None:
         def ended(worker: "asyncio.Task[None]") -> None:
-            # Something may have come in while the worker was closing its connections.
+            # A delivery may have been enqueued while the worker closed its connections.
             if self._due and self._worker is worker and not worker.cancelled():
                 self._start()
 
@@ -91,7 +101,7 @@ class WebhookSender:
         self._worker.add_done_callback(ended)
 
     async def _work(self) -> None:
-        """Send what is due, until nothing is left and nothing new has come for a moment."""
+        """Send due deliveries, until none is left and none was added for a moment."""
         loop = asyncio.get_running_loop()
         async with self.open_post() as post:
             while True:
@@ -105,7 +115,7 @@ class WebhookSender:
                 await self._wait_for_wake(None if full or not self._due else max(0.0, self._due[0][0] - loop.time()))
 
     async def _wait_for_wake(self, seconds: float | None) -> bool:
-        """Wait for a new delivery, or for one that has landed; False when none came in time."""
+        """Wait for a new or a finished delivery. Return False when none came within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -124,7 +134,7 @@ class WebhookSender:
         task.add_done_callback(finished)
 
     async def _attempt(self, post: Post, delivery: Delivery) -> None:
-        """One attempt; in vain, the next is put on the list."""
+        """Attempt one delivery; after a failure, enqueue the next attempt."""
         delivery.attempts += 1
         body = encode_body(delivery.event, now_ms(self.vendor))
         secret = f"not {self.receiver.secret}" if delivery.forged else self.receiver.secret

@@ -1,4 +1,4 @@
-"""What the vendor tells of a change: types, entity and record of its events (contract, Webhooks). Pure."""
+"""Derive the events of a change: type, entity and record (contract, Webhooks). Pure functions."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,12 @@ _ID_FIELDS = {TRANSACTION: "orderId", CONTACT: "contactId"}
 
 @dataclass(frozen=True, slots=True)
 class ChangeEvent:
-    """One event to be: `ids` is what its data is without the record, `record` JSON bytes, or None when it is gone."""
+    """An event before it has an id.
+
+    Attributes:
+        ids: the event's `data` when it carries no record.
+        record: the record as JSON bytes; None after a delete.
+    """
 
     type: str
     entity_type: str
@@ -20,27 +25,30 @@ class ChangeEvent:
     record: bytes | None = None
 
     def data(self, *, with_record: bool) -> bytes:
-        """The event's `data`: the record, or just its ids."""
+        """Return the event's `data`: the record, or only its ids."""
         return self.record if with_record and self.record is not None else encode(self.ids)
 
 
 def created_events(entity: str, record_id: str, body: bytes) -> list[ChangeEvent]:
-    """A record came to be."""
+    """Return the events of a created record."""
     return [_record_event("created", entity, record_id, body)]
 
 
 def updated_events(entity: str, record_id: str, body: bytes) -> list[ChangeEvent]:
-    """A record was replaced by one that nobody has looked into."""
+    """Return the events of a replaced record, without comparing its fields."""
     return [_record_event("updated", entity, record_id, body)]
 
 
 def deleted_events(entity: str, record_id: str) -> list[ChangeEvent]:
-    """A record is gone."""
+    """Return the events of a deleted record."""
     return [_record_event("deleted", entity, record_id, None)]
 
 
 def changed_events(entity: str, record_id: str, before: Record, after: Record, body: bytes) -> list[ChangeEvent]:
-    """A record changed: one event for its status, one for other fields, and one when an order closes or reopens."""
+    """Return the events of a changed record.
+
+    An order has one event for its status, one for other fields, and one when it closes or reopens.
+    """
     if entity != TRANSACTION:
         return updated_events(entity, record_id, body)
     names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} - {"updatedAt"}
@@ -55,24 +63,27 @@ def changed_events(entity: str, record_id: str, before: Record, after: Record, b
 
 
 def order_event(kind: str, order_id: str, body: bytes) -> ChangeEvent:
-    """An event of an order that carries the order."""
+    """Return an event that carries the order."""
     return ChangeEvent(kind, TRANSACTION, order_id, {"orderId": order_id}, body)
 
 
 def party_events(kind: str, order_id: str, party: Record) -> list[ChangeEvent]:
-    """A party was added or changed: the event is the order's and carries the party with the order's id."""
+    """Return the event of an added or changed party.
+
+    It is an event of the order, and carries the party with the order's id.
+    """
     ids = {"orderId": order_id, "partyId": party.get("partyId")}
     return [ChangeEvent(kind, TRANSACTION, order_id, ids, encode({"orderId": order_id} | party))]
 
 
 def property_events(order_id: str, property_id: str, body: bytes) -> list[ChangeEvent]:
-    """A property changed: the event is the order's and carries the property."""
+    """Return the event of a changed property. It is an event of the order, and carries the property."""
     ids = {"orderId": order_id, "propertyId": property_id}
     return [ChangeEvent("property.updated", TRANSACTION, order_id, ids, body)]
 
 
 def document_events(kind: str, order_id: str, document_id: str, body: bytes | None) -> list[ChangeEvent]:
-    """A document came or went."""
+    """Return the event of an uploaded or deleted document."""
     return [ChangeEvent(kind, DOCUMENT, document_id, {"documentId": document_id, "orderId": order_id}, body)]
 
 

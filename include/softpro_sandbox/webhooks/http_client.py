@@ -1,4 +1,4 @@
-"""HTTP for deliveries. Loading it takes a while, which a sandbox that sends no webhooks is spared."""
+"""Post webhooks over HTTP. Import this only when needed: loading the HTTP client slows the start."""
 
 import asyncio
 import functools
@@ -15,8 +15,8 @@ RESPONSE_TIMEOUT_SECONDS = 5.0
 
 @asynccontextmanager
 async def open_http_post() -> AsyncIterator[Post]:
-    """What posts a body with headers to an address and says whether a 2xx came within 5 s (contract, Webhooks)."""
-    # Redirects are not followed and proxies not asked: the address is the receiver's own.
+    """Yield a function that posts a body and returns whether a 2xx came within 5 s (contract, Webhooks)."""
+    # No redirects and no proxies: the address is the receiver's own.
     async with httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None) as http:  # noqa: S113 - see below
 
         async def post(url: str, body: bytes, headers: dict[str, str]) -> bool:
@@ -31,5 +31,5 @@ async def open_http_post() -> AsyncIterator[Post]:
 
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
-    """What certificates are checked with; made once, since loading them takes long."""
+    """Return the TLS context that verifies certificates; cached, since loading it is slow."""
     return httpx.create_ssl_context(trust_env=False)

@@ -1,4 +1,4 @@
-"""What happened becomes events on their way to whoever is registered, with the mishaps that are switched on."""
+"""Send the events of changes to the registered receiver, with the webhook faults that are switched on."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +11,12 @@ from softpro_sandbox.webhooks.wire_format import WebhookEvent, new_event_id
 
 
 def has_receiver(state: SandboxState, organization_id: str) -> bool:
-    """Whether an organization has a receiver; without one there is no need to work out what to tell."""
+    """Return whether an organization has a receiver; without one, callers need not derive events."""
     return organization_id in state.webhook_senders
 
 
 def notify(state: SandboxState, organization_id: str, changes: Sequence[ChangeEvent]) -> None:
-    """Send an event for each happening, at once: before the change may have surfaced. Nobody listens: nothing."""
+    """Send an event for each change at once, even before the change surfaces. Without a receiver, do nothing."""
     sender = state.webhook_senders.get(organization_id)
     if sender is not None:
         for change in changes:
@@ -24,7 +24,7 @@ def notify(state: SandboxState, organization_id: str, changes: Sequence[ChangeEv
 
 
 def _send_event(state: SandboxState, organization_id: str, sender: WebhookSender, change: ChangeEvent) -> None:
-    """One event. Always four draws, so that one switch does not shift what befalls later events."""
+    """Send one event. Always draw four numbers, so that a switch does not shift the faults of later events."""
     switches, rng = state.switches, state.webhook_draws
     delay_draw, duplicate_draw, duplicate_delay_draw, forged_draw = (rng.random() for _ in range(4))
     data = change.data(with_record=switches.webhook_record)

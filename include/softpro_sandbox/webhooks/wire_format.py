@@ -1,4 +1,4 @@
-"""An event as it goes over the wire: its body, its id, its signature (contract, Webhooks)."""
+"""Encode an event for delivery: its id, body and signature (contract, Webhooks)."""
 
 import hashlib
 import hmac
@@ -15,7 +15,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """Something that happened, with an id that stays however often it is delivered. `data` is JSON bytes."""
+    """An event with an id that stays the same on every delivery. `data` is JSON bytes."""
 
     event_id: str
     type: str
@@ -26,13 +26,13 @@ class WebhookEvent:
 
 
 def new_event_id(rng: random.Random, now: int) -> str:
-    """A fresh id: 48 bits of milliseconds and 80 of chance, as a ULID has them."""
+    """Return a new id in the format of a ULID: 48 bits of milliseconds and 80 random bits."""
     number = (now << 80) | rng.getrandbits(80)
     return "evt_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def encode_body(event: WebhookEvent, now: int) -> bytes:
-    """The raw body of a delivery at `now`, milliseconds of the vendor's clock."""
+    """Return the raw body of a delivery at `now`, in milliseconds of the vendor's clock."""
     return msgspec.json.encode(
         {
             "id": event.event_id,
@@ -47,12 +47,12 @@ def encode_body(event: WebhookEvent, now: int) -> bytes:
 
 
 def sign(secret: str, body: bytes) -> str:
-    """Lower-case hex HMAC-SHA256 of the raw body."""
+    """Return the lower-case hex HMAC-SHA256 of the raw body."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def headers(secret: str, body: bytes) -> dict[str, str]:
-    """The headers of one attempt; `X-SoftPro-Delivery` is new on each."""
+    """Return the headers of one attempt; `X-SoftPro-Delivery` is new on each."""
     return {
         "Content-Type": "application/json",
         "X-SoftPro-Signature": sign(secret, body),
