@@ -1,1 +1,1 @@
-"""The tests. `unit` needs nothing; `integration` starts an embedded PostgreSQL and the sandbox by itself."""
+"""Test the product. `unit` needs no server; `integration` starts an embedded PostgreSQL and the sandbox."""

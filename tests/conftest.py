@@ -1,4 +1,4 @@
-"""Fixtures of the tests that need a database and a vendor; nothing is started before a test asks for it."""
+"""Define the fixtures of tests that need a database and a vendor. Each starts on its first use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # the unit tests start without these imports
+if TYPE_CHECKING:  # keeps the imports out of the unit tests
     from softpro.db.database import Database
     from softpro.db.integrations import Integration
     from softpro.services import Services
@@ -21,50 +21,53 @@ if TYPE_CHECKING:  # the unit tests start without these imports
 def pytest_configure(config: pytest.Config) -> None:
     # Great Expectations 1.x imports modules that Python 3.11 deprecates.
     config.addinivalue_line("filterwarnings", "ignore:module 'sre_(constants|parse)' is deprecated:DeprecationWarning")
-    # Its PostgresDatasource insists on psycopg2; the generic one is what works with psycopg 3.
+    # Its PostgresDatasource requires psycopg2; the generic datasource works with psycopg 3.
     config.addinivalue_line("filterwarnings", "ignore:You are using a generic SQLDatasource")
 
 
 @pytest.fixture(scope="session")
 def server() -> Server:
-    """An embedded PostgreSQL for the session."""
-    from .support.databases import Server, quick_directory
+    """Start an embedded PostgreSQL for the session."""
+    from .support.databases import Server, memory_directory
 
-    return Server(quick_directory() / "data")
+    return Server(memory_directory() / "data")
 
 
 @pytest.fixture
 def database(server: Server) -> Iterator[Database]:
-    """A migrated, empty database of the test's own."""
+    """Yield a migrated, empty database for one test."""
     with server.fresh() as fresh:
         yield fresh
 
 
 @pytest.fixture
 def bare_database(server: Server) -> Iterator[Database]:
-    """A database of the test's own that was never migrated."""
+    """Yield a database for one test without the product's tables."""
     with server.fresh("template0") as fresh:
         yield fresh
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """A well-behaved sandbox for the session: take an organization with `untouched()`, leave its switches alone."""
-    from .support.sandbox import running
+    """Start a well-behaved sandbox for the session.
 
-    with running(organizations=400, transactions=45, contacts=12) as started:
+    Take an organization with `unused_organization()` and leave the switches alone: other tests share it.
+    """
+    from .support.sandbox import running_sandbox
+
+    with running_sandbox(organizations=400, transactions=45, contacts=12) as started:
         yield started
 
 
 @pytest.fixture
 def start_sandbox() -> Iterator[StartSandbox]:
-    """Starts a sandbox of the test's own, for tests that change switches; sizes and switches as arguments."""
-    from .support.sandbox import running
+    """Yield a function that starts a sandbox for one test. It takes sizes and switches as arguments."""
+    from .support.sandbox import running_sandbox
 
     with ExitStack() as stack:
 
         def start(*, organizations: int = 1, transactions: int = 45, contacts: int = 12, **switches: object) -> Sandbox:
-            context: AbstractContextManager[Sandbox] = running(
+            context: AbstractContextManager[Sandbox] = running_sandbox(
                 organizations=organizations, transactions=transactions, contacts=contacts, **switches
             )
             return stack.enter_context(context)
@@ -74,13 +77,13 @@ def start_sandbox() -> Iterator[StartSandbox]:
 
 @pytest.fixture
 def vendor_organization(sandbox: Sandbox) -> str:
-    """An organization at the vendor that no other test has touched."""
-    return sandbox.untouched()
+    """Return an organization at the vendor that no other test uses."""
+    return sandbox.unused_organization()
 
 
 @pytest.fixture
 def settings(database: Database, sandbox: Sandbox) -> dict[str, str]:
-    """The environment of a product between this database and this sandbox."""
+    """Return the environment of a product that uses this database and this sandbox."""
     from .support.product import environment
 
     return environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")
@@ -88,15 +91,15 @@ def settings(database: Database, sandbox: Sandbox) -> dict[str, str]:
 
 @pytest.fixture
 def services(database: Database, settings: dict[str, str]) -> Services:
-    """What that environment comes to, in this process."""
-    from .support.product import services_in
+    """Return the services for that environment, in this process."""
+    from .support.product import build_services
 
-    return services_in(settings, database)
+    return build_services(settings, database)
 
 
 @pytest.fixture
 def connected(services: Services, sandbox: Sandbox, vendor_organization: str) -> Connected:
-    """Connects an organization of ours to the vendor's `vendor_organization`, or to the one named."""
+    """Return a function that connects one of our organizations to `vendor_organization` or to the given one."""
     from .support.product import begin_connection, finish_connection
 
     def connect(organization: str, at: str | None = None) -> Integration:

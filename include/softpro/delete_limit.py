@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DeleteLimit:
-    """How many records of a stream are deleted without approval.
+    """How many records of a stream are deleted without approval; either limit suffices to ask for it.
 
     Attributes:
-        percent: share of the stream's live records, 0-100.
-        records: number of records that is always allowed.
+        percent: greatest share of the stream's live records, 0-100.
+        records: greatest number of records.
     """
 
     percent: float
     records: int
 
     def is_exceeded_by(self, count: int, live: int) -> bool:
-        """Return whether `count` deletes exceed both limits in a stream of `live` records."""
+        """Return whether `count` deletes exceed one of the limits in a stream of `live` records."""
         return count > self.records or count * 100 > self.percent * live

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 LONGEST_ID = 256
 """Characters of a record's id, where a person names it."""
@@ -28,6 +31,38 @@ class EntityType(StrEnum):
     def deletable(self) -> bool:
         """SoftPro's API can delete it."""
         return self is EntityType.TRANSACTION
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An integration's entity type: the unit that is planned, leased, fetched and loaded."""
+
+    integration_id: UUID
+    organization_id: str
+    entity_type: EntityType
+
+    @classmethod
+    def of_row(cls, integration_id: UUID, organization_id: str, entity_type: str) -> Stream:
+        """Build a stream from the columns of a row. Raises ValueError for a type that is not synced."""
+        return cls(integration_id, organization_id, EntityType(entity_type))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, str]) -> Stream:
+        """Build the stream that `as_json` described."""
+        return cls.of_row(UUID(value["integration_id"]), value["organization_id"], value["entity_type"])
+
+    def as_json(self) -> dict[str, str]:
+        """Describe the stream in JSON values, as XCom carries it."""
+        return {name: str(value) for name, value in self.parameters.items()}
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return the query parameters `integration_id`, `organization_id` and `entity_type`."""
+        return {
+            "integration_id": self.integration_id,
+            "organization_id": self.organization_id,
+            "entity_type": self.entity_type.value,
+        }
 
 
 class Mode(StrEnum):

@@ -113,11 +113,10 @@ def announce_run(
         require(connection, integration)
         organization_streams(integration, [entity_type])
         if record is None and mode is not Mode.PUSH:  # which goes on beside others
-            leases.lock_announcements(connection, integration.id, entity_type)
+            leases.lock_announcements(connection, integration.stream(entity_type))
         log_id = sync_logs.announce(
             connection,
-            integration,
-            entity_type,
+            integration.stream(entity_type),
             run_id=run_id,
             mode=mode,
             sync_type=SyncType.MANUAL,
@@ -164,7 +163,7 @@ def _read(database: Database, log_id: UUID) -> SyncLog:
 def _running_log(database: Database, entry: SyncLog) -> UUID | None:
     """The log of the run that works on the stream now, and was most likely in this one's way."""
     with database.connect() as connection:
-        return leases.holder(connection, entry.integration_id, EntityType(entry.entity_type))
+        return leases.holder(connection, entry.stream)
 
 
 def _fail_log(database: Database, log_id: UUID, failed: BaseException) -> None:

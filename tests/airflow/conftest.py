@@ -1,4 +1,4 @@
-"""A real Airflow with the plugin and the DAGs, a PostgreSQL and a sandbox, started once for all tests here."""
+"""Start a real Airflow with the plugin and the DAGs, a PostgreSQL and a sandbox, once for all tests here."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from softpro.db.database import Connection
 from softpro_demo.api_client import API, ApiClient
 from softpro_demo.stack import Size, Stack
 
-from ..support.databases import quick_directory
+from ..support.databases import memory_directory
 from ..support.product import command
 
 ROLES = {"admin": "admin", "operator": "op", "syncer": "user", "reader": "viewer", "stranger": "op"}
 SETTINGS = {
     "SOFTPRO_SYNC_CALLS_PER_MINUTE": "1000",
-    # How soon the scheduler sees that nobody answered a question in time: 15 s, unless told.
+    # How often the scheduler checks for questions that timed out; the default is 15 s.
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
 }
 
 IDS = ("integration_id", "case_id", "hold_id", "log_id", "event_id", "conflict_id")
-"""What the fixture `theirs` has ids of."""
+"""The ids that the fixture `foreign_ids` returns."""
 
 
 @dataclass
 class Airflow:
-    """The running stack, and what the tests ask of it."""
+    """The running stack, with helpers for the tests."""
 
     stack: Stack
     unused: list[str] = field(default_factory=list)
@@ -47,17 +47,17 @@ class Airflow:
         return ApiClient(self.stack.airflow_url, self.token(user))
 
     def token(self, user: str = "admin") -> str:
-        """Of a login that the tests share."""
+        """Return a token of a login that the tests share."""
         if user not in self.tokens:
             self.tokens[user] = self.stack.token(user)
         return self.tokens[user]
 
     def vendor_organization(self) -> str:
-        """A vendor organization that no other test has."""
+        """Return a vendor organization that no other test has."""
         return self.unused.pop()
 
     def export(self, vendor_organization: str, entity_type: str) -> list[dict[str, Any]]:
-        """What the vendor holds."""
+        """Return the vendor's records."""
         answer = requests.get(
             f"{self.stack.sandbox['url']}/sandbox/export",
             params={"organizationId": vendor_organization, "entityType": entity_type},
@@ -77,17 +77,17 @@ class Airflow:
             return cursor.fetchall() if cursor.description else []
 
     def load(self, organization: str, *arguments: str) -> None:
-        """Syncs it, and from now on the scheduler does not: by the command, which takes less than a run of the DAG."""
+        """Sync the organization by the command, which is faster than a DAG run, and switch off its scheduled sync."""
         self.query("update softpro.integrations set sync_enabled = false where organization_id = %s", organization)
         settings = {**os.environ, **self.stack.environment, "SOFTPRO_DATABASE_URL": self.stack.database.conninfo}
         deadline = time.monotonic() + 120
-        while (synced := command(settings, "sync", organization, *arguments)).code:  # the scheduler was there first
+        while (synced := command(settings, "sync", organization, *arguments)).code:  # the scheduler holds the stream
             assert "Another run" in synced.out + synced.err, synced.out + synced.err
             assert time.monotonic() < deadline, synced.out + synced.err
             time.sleep(0.5)
 
     def next_minute(self) -> None:
-        """The scheduled sync comes now, as if its minute had passed."""
+        """Let the scheduled sync start now, as if its minute had passed."""
         self.query(
             """
             update dag
@@ -99,7 +99,7 @@ class Airflow:
         )
 
     def api(self, method: str, path: str, **options: Any) -> Any:
-        """Airflow's own API, as the admin."""
+        """Call Airflow's own API as the admin."""
         headers = {"Authorization": f"Bearer {self.token()}"}
         answer = requests.request(
             method, f"{self.stack.airflow_url}/api/v2{path}", headers=headers, timeout=30, **options
@@ -109,14 +109,14 @@ class Airflow:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that start something of their own come first, when this stack does not run beside them yet."""
+    """Run tests that start their own processes first, before this stack runs."""
     items.sort(key=lambda item: "airflow" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
 def airflow() -> Iterator[Airflow]:
     size = Size(transactions=120, contacts=50, organizations=48)
-    stack = Stack(quick_directory(), size, users=ROLES, port=0)
+    stack = Stack(memory_directory(), size, users=ROLES, port=0)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in SETTINGS.items():
             patched.setenv(name, value)
@@ -128,8 +128,8 @@ def airflow() -> Iterator[Airflow]:
 
 
 @pytest.fixture(scope="session")
-def theirs(airflow: Airflow) -> dict[str, str]:
-    """The ids of what an organization has that the user `stranger` may not see."""
+def foreign_ids(airflow: Airflow) -> dict[str, str]:
+    """Return the ids of resources in an organization that the user `stranger` may not see."""
     begin = airflow.as_user().session.post(f"{airflow.url}/connect", json={"organizationId": "their-org"})
     begin.raise_for_status()
     integration_id = airflow.as_user().status("their-org")["id"]
@@ -187,7 +187,7 @@ def theirs(airflow: Airflow) -> dict[str, str]:
 
 
 def users(airflow: Airflow, user: str) -> requests.Session:
-    """A session of this user that the tests share."""
+    """Return a session of this user that the tests share."""
     if user not in _sessions:
         _sessions[user] = airflow.as_user(user).session
     return _sessions[user]

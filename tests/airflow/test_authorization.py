@@ -1,4 +1,4 @@
-"""The plugin over HTTP: who may, and whose they may."""
+"""Check the plugin's authorization over HTTP: roles, and access to organizations."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ FILLED = {"roi_id": SOME_ID, "version": "1", "asset": "start.js", "order_id": "o
 
 @dataclass(frozen=True)
 class Route:
-    """A route, the right it needs, and a request that would find something: ids in braces stand for what `Theirs` is.
+    """A route, the right it needs, and a request that would find something.
 
-    Without ids it is about no organization.
+    Ids in braces are filled in from `foreign_ids`. A route without ids concerns no organization.
     """
 
     method: str
@@ -131,12 +131,12 @@ every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{rout
 
 @pytest.fixture(scope="module")
 def served(airflow: Airflow) -> set[tuple[str, str]]:
-    """Every method and path that the app has, in its description or not."""
+    """Return every method and path of the app, documented or not."""
     environment = {**os.environ, **airflow.stack.environment}
     environment["PYTHONPATH"] += f":{ROOT / 'plugins'}"
     command = [sys.executable, "-W", "ignore", "-c", LIST_ROUTES]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    found = next(line for line in told.stdout.splitlines() if line.startswith("routes:"))
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    found = next(line for line in finished.stdout.splitlines() if line.startswith("routes:"))
     return {(method, path) for method, path in json.loads(found.removeprefix("routes:"))}
 
 
@@ -147,14 +147,14 @@ def filled(text: str, ids: dict[str, str]) -> str:
 
 
 def send(route: Route, session: requests.Session, airflow: Airflow, ids: dict[str, str]) -> requests.Response:
-    """The route's own request, about these ids."""
+    """Send the route's own request with these ids."""
     url = f"{airflow.url}{filled(route.path, ids)}?{filled(route.query, ids)}"
     body = None if route.body is None else json.loads(filled(json.dumps(route.body), ids))
     return session.request(route.method, url, json=body, timeout=60)
 
 
 def token(airflow: Airflow, user: str, **claims: object) -> str:
-    """A user's token with other claims in it, signed as Airflow signs its own."""
+    """Return a user's token with other claims, signed as Airflow signs its own."""
     good = jwt.decode(airflow.stack.token(user), options={"verify_signature": False})
     secret = airflow.stack.environment["AIRFLOW__API_AUTH__JWT_SECRET"]
     with warnings.catch_warnings(action="ignore"):  # about the length of the secret
@@ -166,16 +166,18 @@ def test_the_table_of_routes_is_complete(served: set[tuple[str, str]]) -> None:
 
 
 def test_no_route_but_the_open_ones_answers_without_a_credential(
-    airflow: Airflow, served: set[tuple[str, str]], theirs: dict[str, str]
+    airflow: Airflow, served: set[tuple[str, str]], foreign_ids: dict[str, str]
 ) -> None:
     status = {
-        (method, path): requests.request(method, airflow.url + filled(path, theirs), json={}, timeout=30).status_code
+        (method, path): requests.request(
+            method, airflow.url + filled(path, foreign_ids), json={}, timeout=30
+        ).status_code
         for method, path in served
     }
     assert {route for route, code in status.items() if code != 401} <= OPEN
-    for method, path in served - OPEN:  # nothing is read of what nobody sends
+    for method, path in served - OPEN:  # an unauthenticated request is not read
         for body in (b"{", b'{"a": 1e999}', b"[" * 100_000):
-            url, json_type = airflow.url + filled(path, theirs), {"Content-Type": "application/json"}
+            url, json_type = airflow.url + filled(path, foreign_ids), {"Content-Type": "application/json"}
             answer = requests.request(method, url, data=body, headers=json_type, timeout=30)
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "AUTHENTICATION_ERROR"), path
     assert requests.post(f"{airflow.url}/connect", data=b" " * 9_000_000, timeout=30).status_code == 401
@@ -184,11 +186,11 @@ def test_no_route_but_the_open_ones_answers_without_a_credential(
 
 
 @every_route
-def test_who_gets_which_status(airflow: Airflow, route: Route, theirs: dict[str, str]) -> None:
+def test_each_role_gets_the_documented_status(airflow: Airflow, route: Route, foreign_ids: dict[str, str]) -> None:
     def status(**headers: str) -> int:
         with requests.Session() as session:
             session.headers.update(headers)
-            answer = send(route, session, airflow, theirs)
+            answer = send(route, session, airflow, foreign_ids)
         assert answer.json()["success"] is False
         return answer.status_code
 
@@ -200,39 +202,39 @@ def test_who_gets_which_status(airflow: Airflow, route: Route, theirs: dict[str,
     assert status(Authorization=f"Bearer {token(airflow, 'admin', role='admin')[:-6]}nosuch") in (401, 403)
     for user, rights in RIGHTS.items():
         if route.right in rights:
-            # what is asked for is not there, or the body is empty: let in, and nothing happens
+            # The resource does not exist or the body is empty: the request is authorized, and nothing happens.
             nowhere = dict.fromkeys(IDS, SOME_ID) | {"organization": "no org"}
             answer = send(replace(route, body={} if route.body else None), users(airflow, user), airflow, nowhere)
             assert answer.status_code in ((400, 404) if route.tenant else (200,)), answer.text
         else:
-            answer = send(route, users(airflow, user), airflow, theirs)
+            answer = send(route, users(airflow, user), airflow, foreign_ids)
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
 
 
 @every_route
-def test_what_is_another_organizations_answers_as_what_does_not_exist(
-    airflow: Airflow, route: Route, theirs: dict[str, str]
+def test_another_organizations_resources_answer_as_if_they_did_not_exist(
+    airflow: Airflow, route: Route, foreign_ids: dict[str, str]
 ) -> None:
     absent = {name: str(uuid4()) for name in IDS} | {"organization": "no-such-org"}
     stranger = users(airflow, "stranger")
 
-    outside, nowhere = send(route, stranger, airflow, theirs), send(route, stranger, airflow, absent)
+    outside, nowhere = send(route, stranger, airflow, foreign_ids), send(route, stranger, airflow, absent)
 
     if route.tenant:
         assert outside.status_code == 404
         seen, never = outside.text, nowhere.text
         for name in absent:
-            seen, never = seen.replace(theirs[name], name), never.replace(absent[name], name)
+            seen, never = seen.replace(foreign_ids[name], name), never.replace(absent[name], name)
         assert seen == never
     else:
         assert "their-org" not in outside.text
     if route.tenant and route.method == "GET":
-        found = send(route, users(airflow, "operator"), airflow, theirs)
+        found = send(route, users(airflow, "operator"), airflow, foreign_ids)
         assert found.status_code == (404 if "versions/" in route.path or "/diff" in route.path else 200), found.text
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method != "GET"], ids=lambda route: route.path)
-def test_a_change_by_cookie_has_to_prove_that_it_is_ours(airflow: Airflow, route: Route) -> None:
+def test_a_change_by_cookie_needs_a_csrf_proof(airflow: Airflow, route: Route) -> None:
     own = f"http://{urlsplit(airflow.url).netloc}"
     cookie = str(users(airflow, "admin").headers["Authorization"]).removeprefix("Bearer ")
     url = airflow.url + filled(route.path, dict.fromkeys(IDS, SOME_ID))
@@ -251,7 +253,7 @@ def test_a_change_by_cookie_has_to_prove_that_it_is_ours(airflow: Airflow, route
     assert status(Sec_Fetch_Site="same-origin", X_Requested_With="x") in (400, 404)
 
 
-def test_who_starts_runs_too_often_is_told_when_to_come_again(airflow: Airflow) -> None:
+def test_starting_runs_too_often_is_refused_with_a_retry_after(airflow: Airflow) -> None:
     syncer = users(airflow, "syncer")
     allowed = int(os.environ["SOFTPRO_SYNC_CALLS_PER_MINUTE"])
     airflow.query("delete from softpro.sync_calls")
@@ -281,7 +283,9 @@ def test_who_starts_runs_too_often_is_told_when_to_come_again(airflow: Airflow) 
     airflow.query("delete from softpro.sync_calls")
 
 
-def test_a_confined_configurer_works_on_his_own_organization_alone(airflow: Airflow, theirs: dict[str, str]) -> None:
+def test_a_confined_configurer_works_on_his_own_organization_alone(
+    airflow: Airflow, foreign_ids: dict[str, str]
+) -> None:
     stranger = users(airflow, "stranger")
 
     begun = stranger.post(f"{airflow.url}/connect", json={"organizationId": "their-own-org"})

@@ -1,4 +1,4 @@
-"""Conflicts, and changes on their way to SoftPro, over HTTP."""
+"""Resolve conflicts and list pending pushes over HTTP."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import pytest
 from softpro.entities import EntityType
 
 from ..support.sandbox import Sandbox
-from ..support.writeback import edit_there
+from ..support.writeback import edit_at_softpro
 from .conftest import Airflow, users
 
 CONTACT, TRANSACTION = EntityType.CONTACT, EntityType.TRANSACTION
 ORGANIZATION = "conflict-org"
 
 
-class Office:
-    """An organization whose people decide about conflicts; its records are loaded."""
+class ConflictScenario:
+    """An organization that resolves conflicts by review, with its records loaded."""
 
     def __init__(self, airflow: Airflow) -> None:
         self.airflow, self.vendor = airflow, airflow.vendor_organization()
         self.sandbox = Sandbox(airflow.stack.sandbox)
         self.integration_id: str = airflow.as_user().connect(ORGANIZATION, organization=self.vendor)["id"]
         self.call("PATCH", f"/settings/{self.integration_id}", {"conflictStrategy": "MANUAL_REVIEW"}, user="admin")
-        airflow.load(ORGANIZATION)  # which switches it off
+        airflow.load(ORGANIZATION)  # switches off its scheduled sync
         contacts = "select id::text, softpro_contact_id as key from roi.contacts where organization_id = %s order by id"
         self.contacts = iter(airflow.query(contacts, ORGANIZATION))
 
@@ -36,7 +36,7 @@ class Office:
     def about(self, **more: Any) -> dict[str, Any]:
         return {"integrationId": self.integration_id, **more}
 
-    def listed(self, path: str, **wanted: str) -> list[dict[str, Any]]:
+    def list(self, path: str, **wanted: str) -> list[dict[str, Any]]:
         query = "&".join(f"{name}={value}" for name, value in wanted.items())
         found: list[dict[str, Any]] = self.call("GET", f"{path}?integrationId={self.integration_id}&{query}")["data"]
         return found
@@ -48,16 +48,16 @@ class Office:
     def row(self, contact: dict[str, Any]) -> dict[str, Any]:
         return self.airflow.query("select * from roi.contacts where id = %s", contact["id"])[0]
 
-    def there(self, contact: dict[str, Any]) -> dict[str, Any]:
+    def softpro_record(self, contact: dict[str, Any]) -> dict[str, Any]:
         return self.sandbox.records(self.vendor, "CONTACT")[contact["key"]]
 
     def conflict(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A contact whose notes both sides have changed, and its conflict."""
+        """Create a conflict about a contact's notes, and return the contact and the conflict."""
         contact = next(self.contacts)
         self.edit(contact, notes="ours", fax="ours")
-        edit_there(self.sandbox, self.vendor, CONTACT, contact["key"], notes="theirs", company="Theirs")
+        edit_at_softpro(self.sandbox, self.vendor, CONTACT, contact["key"], notes="theirs", company="Theirs")
         self.airflow.load(ORGANIZATION, "--entity", "contacts")
-        [conflict] = [each for each in self.listed("/conflicts", status="OPEN") if each["roiEntityId"] == contact["id"]]
+        [conflict] = [each for each in self.list("/conflicts", status="OPEN") if each["roiEntityId"] == contact["id"]]
         return contact, conflict
 
     def push(self, contact: dict[str, Any]) -> dict[str, Any]:
@@ -67,117 +67,117 @@ class Office:
 
 
 @pytest.fixture(scope="module")
-def office(airflow: Airflow) -> Office:
-    return Office(airflow)
+def scenario(airflow: Airflow) -> ConflictScenario:
+    return ConflictScenario(airflow)
 
 
-def test_a_person_decides_field_by_field_and_takes_it_back(office: Office) -> None:
-    contact, conflict = office.conflict()
+def test_a_user_resolves_field_by_field_and_reverses_it(scenario: ConflictScenario) -> None:
+    contact, conflict = scenario.conflict()
     assert (conflict["kind"], conflict["softpro"], conflict["roi"], conflict["result"]) == (
         "FIELDS",
         {"notes": "theirs"},
         {"notes": "ours"},
         None,
     )
-    [outgoing] = [each for each in office.listed("/outbox") if each["roiEntityId"] == contact["id"]]
+    [outgoing] = [each for each in scenario.list("/outbox") if each["roiEntityId"] == contact["id"]]
     assert (outgoing["state"], outgoing["entityId"]) == ("IN_REVIEW", contact["key"])
     one = f"/conflicts/{conflict['id']}"
     assert (
         "company"
-        in office.call("POST", f"{one}/resolve", office.about(fields={"company": "ROI"}), status=400)["error"][
+        in scenario.call("POST", f"{one}/resolve", scenario.about(fields={"company": "ROI"}), status=400)["error"][
             "message"
         ]
     )
-    body = office.about(values={"notes": "both"}, reason="they were both right", seenAt=conflict["updatedAt"])
+    body = scenario.about(values={"notes": "both"}, reason="they were both right", seenAt=conflict["updatedAt"])
 
-    decided = office.call("POST", f"{one}/resolve", body)["data"]
+    decided = scenario.call("POST", f"{one}/resolve", body)["data"]
 
     assert (decided["status"], decided["resolvedBy"], decided["result"]) == ("RESOLVED", "operator", {"notes": "both"})
-    assert office.call("POST", f"{one}/resolve", body, status=409)["error"]["code"] == "DECIDED_ALREADY"
-    result = office.push(contact)
+    assert scenario.call("POST", f"{one}/resolve", body, status=409)["error"]["code"] == "DECIDED_ALREADY"
+    result = scenario.push(contact)
     assert (result["success"], result["recordsFailed"]) == (True, 0)
-    there, row = office.there(contact), office.row(contact)
+    there, row = scenario.softpro_record(contact), scenario.row(contact)
     assert (there["notes"], there["fax"], row["company"]) == ("both", "ours", "Theirs")
 
-    whole = office.call("GET", f"{one}?integrationId={office.integration_id}")["data"]
+    whole = scenario.call("GET", f"{one}?integrationId={scenario.integration_id}")["data"]
     assert whole["reversal"] == {"notes": "theirs"}
-    assert office.call("POST", f"{one}/reverse", office.about())["data"]["reversedBy"] == "operator"
-    office.call("POST", f"{one}/reverse", office.about(), status=409)
-    office.push(contact)
-    assert office.there(contact)["notes"] == "theirs"
+    assert scenario.call("POST", f"{one}/reverse", scenario.about())["data"]["reversedBy"] == "operator"
+    scenario.call("POST", f"{one}/reverse", scenario.about(), status=409)
+    scenario.push(contact)
+    assert scenario.softpro_record(contact)["notes"] == "theirs"
 
 
-def test_several_are_decided_at_once_whatever_becomes_of_the_others(office: Office) -> None:
-    both = [office.conflict() for _ in range(2)]
+def test_several_conflicts_are_decided_at_once_independently(scenario: ConflictScenario) -> None:
+    both = [scenario.conflict() for _ in range(2)]
     ids = [conflict["id"] for _, conflict in both]
-    office.call("POST", f"/conflicts/{ids[0]}/resolve", office.about(winner="SOFTPRO"))
+    scenario.call("POST", f"/conflicts/{ids[0]}/resolve", scenario.about(winner="SOFTPRO"))
 
-    ended = office.call("POST", "/conflicts/resolve", office.about(ids=ids, winner="ROI"))["data"]
+    ended = scenario.call("POST", "/conflicts/resolve", scenario.about(ids=ids, winner="ROI"))["data"]
 
     assert [(each["id"], each["error"] is None) for each in ended] == [(ids[0], False), (ids[1], True)]
     for contact, _ in both:
-        office.push(contact)
-    assert [office.there(contact)["notes"] for contact, _ in both] == ["theirs", "ours"]
+        scenario.push(contact)
+    assert [scenario.softpro_record(contact)["notes"] for contact, _ in both] == ["theirs", "ours"]
 
 
-def test_an_amount_is_decided_to_the_cent(office: Office) -> None:
-    order = office.airflow.query(
+def test_an_amount_is_decided_to_the_cent(scenario: ConflictScenario) -> None:
+    order = scenario.airflow.query(
         "select id::text, softpro_order_id as key from roi.transactions where organization_id = %s order by id limit 1",
         ORGANIZATION,
     )[0]
-    office.airflow.query("update roi.transactions set purchase_price = 1 where id = %s", order["id"])
-    edit_there(office.sandbox, office.vendor, TRANSACTION, order["key"], purchasePrice=2)
-    office.airflow.load(ORGANIZATION, "--entity", "transactions")
-    [conflict] = office.listed("/conflicts", entityType="TRANSACTION")
+    scenario.airflow.query("update roi.transactions set purchase_price = 1 where id = %s", order["id"])
+    edit_at_softpro(scenario.sandbox, scenario.vendor, TRANSACTION, order["key"], purchasePrice=2)
+    scenario.airflow.load(ORGANIZATION, "--entity", "transactions")
+    [conflict] = scenario.list("/conflicts", entityType="TRANSACTION")
 
-    body = office.about(values={"purchase_price": 450_000.05})
-    office.call("POST", f"/conflicts/{conflict['id']}/resolve", body)
+    body = scenario.about(values={"purchase_price": 450_000.05})
+    scenario.call("POST", f"/conflicts/{conflict['id']}/resolve", body)
 
     price = "select purchase_price::text as price from roi.transactions where id = %s"
-    assert office.airflow.query(price, order["id"]) == [{"price": "450000.05"}]
-    office.call("POST", f"/push/transactions/{order['id']}", office.about())
-    assert str(office.sandbox.records(office.vendor)[order["key"]]["purchasePrice"]) == "450000.05"
+    assert scenario.airflow.query(price, order["id"]) == [{"price": "450000.05"}]
+    scenario.call("POST", f"/push/transactions/{order['id']}", scenario.about())
+    assert str(scenario.sandbox.records(scenario.vendor)[order["key"]]["purchasePrice"]) == "450000.05"
 
 
-def test_all_that_is_due_is_pushed_beside_a_sync(office: Office) -> None:
-    contact = next(office.contacts)
-    office.edit(contact, notes="due")
+def test_all_due_edits_are_pushed_during_a_sync(scenario: ConflictScenario) -> None:
+    contact = next(scenario.contacts)
+    scenario.edit(contact, notes="due")
     [outgoing] = [
-        each for each in office.listed("/outbox", entityType="CONTACT") if each["roiEntityId"] == contact["id"]
+        each for each in scenario.list("/outbox", entityType="CONTACT") if each["roiEntityId"] == contact["id"]
     ]
     assert (outgoing["state"], outgoing["fields"][0]["softproField"], outgoing["fields"][0]["to"]) == (
         "SEND",
         "notes",
         "due",
     )
-    assert office.call("POST", "/push/contacts", office.about())["data"]["recordsProcessed"] == 1
-    assert office.there(contact)["notes"] == "due"
-    assert office.listed("/outbox", entityType="CONTACT") == []
-    [log] = office.call("GET", f"/sync/logs?integrationId={office.integration_id}&limit=1")["data"]
-    whole = office.call("GET", f"/sync/logs/{log['id']}")["data"]
+    assert scenario.call("POST", "/push/contacts", scenario.about())["data"]["recordsProcessed"] == 1
+    assert scenario.softpro_record(contact)["notes"] == "due"
+    assert scenario.list("/outbox", entityType="CONTACT") == []
+    [log] = scenario.call("GET", f"/sync/logs?integrationId={scenario.integration_id}&limit=1")["data"]
+    whole = scenario.call("GET", f"/sync/logs/{log['id']}")["data"]
     assert (whole["mode"], whole["direction"], whole["recordsProcessed"]) == ("push", "ROI_TO_SOFTPRO", 1)
 
 
-def test_many_deletes_wait_until_a_person_says_how_many_are_meant(office: Office) -> None:
-    settings = f"/settings/{office.integration_id}"
-    assert office.call("PATCH", settings, {"pushDeletes": True}, user="admin")["data"]["pushDeletes"] is True
-    office.airflow.query("delete from roi.transactions where organization_id = %s", ORGANIZATION)
-    office.call("POST", "/push/transactions", office.about())
-    there = len(office.sandbox.records(office.vendor))
+def test_many_deletes_wait_until_a_user_confirms_their_number(scenario: ConflictScenario) -> None:
+    settings = f"/settings/{scenario.integration_id}"
+    assert scenario.call("PATCH", settings, {"pushDeletes": True}, user="admin")["data"]["pushDeletes"] is True
+    scenario.airflow.query("delete from roi.transactions where organization_id = %s", ORGANIZATION)
+    scenario.call("POST", "/push/transactions", scenario.about())
+    there = len(scenario.sandbox.records(scenario.vendor))
     assert there == 120
-    assert {each["state"] for each in office.listed("/outbox", entityType="TRANSACTION")} <= {"HELD", "LATER"}
-    body = office.about(entityType="TRANSACTION", deletes=there)
+    assert {each["state"] for each in scenario.list("/outbox", entityType="TRANSACTION")} <= {"HELD", "LATER"}
+    body = scenario.about(entityType="TRANSACTION", deletes=there)
 
     assert (
-        office.call("POST", "/outbox/deletes/approve", {**body, "deletes": 1}, status=409)["error"]["code"]
+        scenario.call("POST", "/outbox/deletes/approve", {**body, "deletes": 1}, status=409)["error"]["code"]
         == "CONFLICT"
     )
-    assert office.call("POST", "/outbox/deletes/withdraw", body)["data"] == {"deletes": there}
+    assert scenario.call("POST", "/outbox/deletes/withdraw", body)["data"] == {"deletes": there}
 
-    office.airflow.load(ORGANIZATION, "--entity", "transactions")
+    scenario.airflow.load(ORGANIZATION, "--entity", "transactions")
     back = "select count(*) as n from roi.transactions where organization_id = %s and deleted_at is null"
-    assert office.airflow.query(back, ORGANIZATION)[0]["n"] == there
-    office.call("POST", "/outbox/deletes/approve", body, status=409)
+    assert scenario.airflow.query(back, ORGANIZATION)[0]["n"] == there
+    scenario.call("POST", "/outbox/deletes/approve", body, status=409)
 
 
 @pytest.mark.parametrize(
@@ -191,17 +191,17 @@ def test_many_deletes_wait_until_a_person_says_how_many_are_meant(office: Office
         ("/outbox/deletes/approve", {"entityType": "CONTACT", "deletes": 0}),
     ],
 )
-def test_what_can_not_be_is_refused(office: Office, path: str, body: dict[str, Any]) -> None:
-    assert office.call("POST", path, office.about(**body), status=400)["error"]["code"] == "VALIDATION_ERROR"
+def test_impossible_requests_are_refused(scenario: ConflictScenario, path: str, body: dict[str, Any]) -> None:
+    assert scenario.call("POST", path, scenario.about(**body), status=400)["error"]["code"] == "VALIDATION_ERROR"
 
 
 @pytest.mark.parametrize("name", ["orders", "transactions.", "contacts.id", "contacts.custom.", "notes"])
-def test_a_strategy_of_what_there_is_not_is_refused(office: Office, name: str) -> None:
+def test_an_unknown_strategy_is_refused(scenario: ConflictScenario, name: str) -> None:
     body = {"conflictOverrides": {name: "MERGE"}}
-    refused = office.call("PATCH", f"/settings/{office.integration_id}", body, user="admin", status=400)
+    refused = scenario.call("PATCH", f"/settings/{scenario.integration_id}", body, user="admin", status=400)
     assert name in str(refused["error"])
     overrides = {"contacts": "ROI_WINS", "contacts.notes": "MERGE", "transactions.custom.a.b": "MERGE"}
     body = {"conflictOverrides": overrides}
-    answer = office.call("PATCH", f"/settings/{office.integration_id}", body, user="admin")
+    answer = scenario.call("PATCH", f"/settings/{scenario.integration_id}", body, user="admin")
     assert answer["data"]["conflictOverrides"] == overrides
-    office.call("PATCH", f"/settings/{office.integration_id}", {"conflictOverrides": {}}, user="admin")
+    scenario.call("PATCH", f"/settings/{scenario.integration_id}", {"conflictOverrides": {}}, user="admin")

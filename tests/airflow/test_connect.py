@@ -1,4 +1,4 @@
-"""Connecting over HTTP: out to the consent page, back by the callback, and the end of a connection."""
+"""Connect over HTTP: to the consent page, back by the callback, and disconnect."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_connect_and_callback_make_a_connection_and_status_shows_it(airflow: Air
     )
 
 
-def test_the_browser_goes_back_to_the_path_that_was_asked_for(airflow: Airflow) -> None:
+def test_the_browser_is_redirected_to_the_requested_path(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     vendor = airflow.vendor_organization()
 
@@ -62,7 +62,7 @@ def test_a_path_that_leads_elsewhere_is_refused_before_anything_begins(airflow: 
     assert airflow.query("select from softpro.integrations where organization_id = 'hostile-org'") == []
 
 
-def test_a_refused_consent_goes_back_to_the_frontend_with_the_reason(airflow: Airflow) -> None:
+def test_a_refused_consent_redirects_to_the_frontend_with_the_reason(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     begun = plugin.session.post(f"{airflow.url}/connect", json={"organizationId": "refused-org"}).json()
     back = consent.give(begun["data"]["authorizationUrl"], decision="refuse")

@@ -1,4 +1,4 @@
-"""The coverage of the mappings over HTTP."""
+"""Read the coverage of the mappings over HTTP."""
 
 from __future__ import annotations
 

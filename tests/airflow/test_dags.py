@@ -1,4 +1,4 @@
-"""Every DAG parses, explains itself and keeps the house's defaults."""
+"""Check that every DAG parses, documents itself and keeps the project's defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 DAGS = sorted((Path(__file__).parents[2] / "dags").glob("*.py"))
 
-# In a process of its own: Airflow reads its configuration, and makes its home, when it is imported.
+# A separate process, because Airflow reads its configuration and creates its home on import.
 INSPECT = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -88,7 +88,7 @@ def test_every_task_has_a_pool_a_time_limit_and_at_most_one_retry(parsed: dict[s
             assert kept == ("default_pool", 30, True), f"{name}.{task_id}"
 
 
-def test_questions_that_nobody_answers_keep_no_others_from_being_asked(parsed: dict[str, Any]) -> None:
+def test_unanswered_questions_do_not_block_new_ones(parsed: dict[str, Any]) -> None:
     assert parsed["dags"]["softpro_holds"]["max_active_runs"] == 200
 
 

@@ -1,4 +1,4 @@
-"""`make demo` as a person runs it: it shows what arrived, finds it again, and leaves nothing running."""
+"""Run `make demo` as a user does: it shows what arrived, finds it again, and leaves nothing running."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ..support.databases import quick_directory
+from ..support.databases import memory_directory
 
 COMMAND = [sys.executable, "-m", "softpro_demo", "--transactions", "230", "--contacts", "70"]
 
 
-def left_over(home: Path) -> list[str]:
-    """What still runs on the demo's directory or was started from it."""
+def running_processes(home: Path) -> list[str]:
+    """Return the processes that run on the demo's directory or were started from it."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -33,7 +33,7 @@ def left_over(home: Path) -> list[str]:
 
 @pytest.fixture
 def home() -> Path:
-    return quick_directory() / "demo"
+    return memory_directory() / "demo"
 
 
 def test_the_demo_shows_what_arrived_finds_it_again_and_leaves_nothing_however_it_ends(home: Path) -> None:
@@ -46,7 +46,7 @@ def test_the_demo_shows_what_arrived_finds_it_again_and_leaves_nothing_however_i
         assert (fetched, loaded, quarantined, in_roi, at_sandbox) == (number, number, "0", number, number)
     assert re.search(r"A change at SoftPro was in roi \d+\.\d s later, by webhook\n", first.stdout)
     assert re.search(r"A change in roi was at SoftPro \d+\.\d s later\. Try it:\n  psql ", first.stdout)
-    assert left_over(home) == []
+    assert running_processes(home) == []
 
     with subprocess.Popen([*COMMAND, "--home", str(home)], stdout=subprocess.PIPE, text=True) as second:
         assert second.stdout is not None
@@ -56,12 +56,12 @@ def test_the_demo_shows_what_arrived_finds_it_again_and_leaves_nothing_however_i
             if "Press Ctrl-C" in line:
                 break
         assert "Found earlier data: 230 transactions, 70 contacts\n" in lines
-        # Although the first one may have ended in the middle of a task.
+        # The first run may have ended in the middle of a task.
         assert any("A change at SoftPro was in roi" in line for line in lines)
-        assert left_over(home) != []
+        assert running_processes(home) != []
         os.kill(second.pid, signal.SIGKILL)
 
     deadline = time.monotonic() + 120
-    while left_over(home) and time.monotonic() < deadline:
+    while running_processes(home) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert left_over(home) == []
+    assert running_processes(home) == []

@@ -1,4 +1,4 @@
-"""Batches that are held, in a real Airflow: it asks a person and does what was answered; over HTTP people decide."""
+"""Decide about held batches, through Airflow's questions and over HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOME_ID = "00000000-0000-0000-0000-000000000001"
 
 
 def loaded(airflow: Airflow, organization: str) -> str:
-    """Connects the organization and loads its transactions. Its integration's id."""
+    """Connect the organization, load its transactions and return its integration's id."""
     integration = airflow.as_user().connect(organization, organization=airflow.vendor_organization())
     airflow.load(organization, "--entity", "transactions")
     return str(integration["id"])
@@ -27,8 +27,8 @@ def sync(plugin: ApiClient, airflow: Airflow, integration_id: str) -> Any:
     ]
 
 
-def empty(airflow: Airflow, integration_id: str, column: str) -> None:
-    """From now on this column is filled from a field that is not there."""
+def empty_column(airflow: Airflow, integration_id: str, column: str) -> None:
+    """Fill this column from a field that does not exist, from now on."""
     plugin, url = airflow.as_user(), f"{airflow.url}/mappings"
     stored = plugin.session.get(url, params={"integrationId": integration_id}).json()["data"]
     wanted = [
@@ -40,7 +40,7 @@ def empty(airflow: Airflow, integration_id: str, column: str) -> None:
 
 
 def remap(airflow: Airflow, organization: str) -> str:
-    """Maps all transactions again. The run's state."""
+    """Map all transactions again and return the run's state."""
     conf = {"organization": organization, "entity_types": ["transactions"]}
     started = airflow.api("POST", "/dags/softpro_remap/dagRuns", json={"logical_date": None, "conf": conf})
     path = f"/dags/softpro_remap/dagRuns/{started['dag_run_id']}"
@@ -49,7 +49,7 @@ def remap(airflow: Airflow, organization: str) -> str:
 
 
 def open_hold(airflow: Airflow, integration_id: str) -> dict[str, Any]:
-    """The hold that waits, as the reader sees it."""
+    """Return the waiting hold, as the reader sees it."""
     answer = airflow.as_user("reader").session.get(
         f"{airflow.url}/holds", params={"integrationId": integration_id, "status": "WAITING"}
     )
@@ -58,7 +58,7 @@ def open_hold(airflow: Airflow, integration_id: str) -> dict[str, Any]:
 
 
 def question(airflow: Airflow, organization: str) -> tuple[str, int]:
-    """Where Airflow asks about the organization's batch: the path of the run, and the map index. Waits for it."""
+    """Wait for Airflow's question about the organization's batch. Return the path of the run and the map index."""
     found: list[tuple[str, int]] = []
 
     def asked() -> bool:
@@ -77,7 +77,7 @@ def question(airflow: Airflow, organization: str) -> tuple[str, int]:
 
 
 def answer(airflow: Airflow, organization: str, chosen: str, **more: str) -> dict[str, Any]:
-    """Answers, once the question has stood for some seconds, and waits for the end of that run. What was asked."""
+    """Answer after some seconds, wait for the end of that run, and return the question."""
     path, index = question(airflow, organization)
     time.sleep(SECONDS_TO_READ)
     details = f"{path}/taskInstances/decision.ask/{index}/hitlDetails"
@@ -95,7 +95,7 @@ def test_airflow_asks_about_a_batch_that_is_held_and_what_is_approved_is_loaded_
     airflow: Airflow,
 ) -> None:
     integration_id = loaded(airflow, "held-org")
-    empty(airflow, integration_id, "transaction_number")
+    empty_column(airflow, integration_id, "transaction_number")
 
     assert remap(airflow, "held-org") == "failed"
     hold = open_hold(airflow, integration_id)
@@ -126,9 +126,9 @@ def test_airflow_asks_about_a_batch_that_is_held_and_what_is_approved_is_loaded_
     ) == [{"n": 120, "having": 0}]
 
 
-def test_a_person_rejects_over_http_and_an_answer_that_comes_later_changes_nothing(airflow: Airflow) -> None:
+def test_a_user_rejects_over_http_and_a_later_answer_changes_nothing(airflow: Airflow) -> None:
     integration_id = loaded(airflow, "rejected-org")
-    empty(airflow, integration_id, "transaction_number")
+    empty_column(airflow, integration_id, "transaction_number")
     assert remap(airflow, "rejected-org") == "failed"
     hold = open_hold(airflow, integration_id)
     question(airflow, "rejected-org")

@@ -1,4 +1,4 @@
-"""The plugin over HTTP: the specification's shapes, and what becomes of bad input."""
+"""Check the response shapes of the specification over HTTP, and the refusal of bad input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_bad_body_is_refused_with_a_reason(airflow: Airflow, body: bytes, cont
     assert error["message"]
 
 
-def test_what_is_not_there_answers_in_the_same_envelope(airflow: Airflow) -> None:
+def test_unknown_paths_answer_in_the_same_envelope(airflow: Airflow) -> None:
     admin = users(airflow, "admin")
     unknown, wrong = admin.get(f"{airflow.url}/nothing/here"), admin.patch(f"{airflow.url}/status")
 
@@ -69,8 +69,8 @@ def test_the_page_of_the_api_needs_nothing_from_elsewhere(airflow: Airflow) -> N
     assert [view["href"] for view in views] == ["/api/v1/integrations/softpro/docs"]
 
 
-def test_settings_change_one_by_one_and_never_show_a_secret(airflow: Airflow, theirs: dict[str, str]) -> None:
-    url, admin = f"{airflow.url}/settings/{theirs['integration_id']}", users(airflow, "admin")
+def test_settings_change_one_by_one_and_never_show_a_secret(airflow: Airflow, foreign_ids: dict[str, str]) -> None:
+    url, admin = f"{airflow.url}/settings/{foreign_ids['integration_id']}", users(airflow, "admin")
     before = admin.get(url).json()["data"]
 
     def change(**sent: object) -> requests.Response:

@@ -1,4 +1,4 @@
-"""The daily maintenance through real DAG runs."""
+"""Run the daily maintenance through real DAG runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ where organization_id = any(%s)
 
 
 def run(airflow: Airflow) -> tuple[str, dict[str, Any]]:
-    """Runs the DAG to its end. Its state, and its tasks by name."""
+    """Run the DAG to its end and return its state, and its tasks by name."""
     started = airflow.api("POST", "/dags/softpro_maintenance/dagRuns", json={"logical_date": None})
     path = f"/dags/softpro_maintenance/dagRuns/{started['dag_run_id']}"
     until(120, lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
@@ -53,7 +53,7 @@ def test_a_run_keeps_an_old_grant_alive_and_tidies_up(airflow: Airflow) -> None:
     ) == [{"status": "CONNECTED", "alive": True, "states": 0, "looked_at": 2}]
 
 
-def test_a_grant_that_can_not_be_kept_turns_its_task_red_once_and_stops_nobody(airflow: Airflow) -> None:
+def test_a_grant_that_can_not_be_kept_fails_its_task_once_and_blocks_no_other(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     ended = airflow.vendor_organization()
     plugin.connect("ended-org", organization=ended)

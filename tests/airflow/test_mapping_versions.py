@@ -1,4 +1,4 @@
-"""Versions, preview and remap over HTTP: the shapes, the rights, and what becomes of bad input."""
+"""Check mapping versions, preview and remap over HTTP: shapes, rights, and the refusal of bad input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Mappings:
 
 @pytest.fixture(scope="module")
 def acme(airflow: Airflow) -> Mappings:
-    """An organization with its 50 contacts, which nobody syncs."""
+    """Return an organization with 50 loaded contacts and no scheduled sync."""
     plugin = airflow.as_user()
     integration_id = plugin.connect("versions-org", organization=airflow.vendor_organization())["id"]
     airflow.load("versions-org", "--entity", "contacts")
@@ -203,7 +203,7 @@ def test_a_pasted_record_keeps_all_digits_and_says_why_it_would_not_load(acme: M
     assert [reason["rule"] for reason in odd.json()["data"]["records"][0]["reasons"]] == ["readable", "readable"]
 
 
-def test_what_can_not_be_is_refused_and_says_why(acme: Mappings) -> None:
+def test_impossible_requests_are_refused_with_a_reason(acme: Mappings) -> None:
     some = [{"entityType": "CONTACT", "softproField": "email", "roiSystemsField": "email"}]
     bad = [
         {**some[0], "softproField": "phone", "roiSystemsField": "no_such_column"},

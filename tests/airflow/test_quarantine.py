@@ -1,4 +1,4 @@
-"""The quarantine over HTTP, its replays through real DAG runs."""
+"""Work on the quarantine over HTTP, and replay through real DAG runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record(order_id: str, fields: str) -> str:
 
 
 def connected(airflow: Airflow, organization: str, *records: str) -> tuple[ApiClient, str]:
-    """An organization whose vendor has these records too, synced; no schedule comes in between."""
+    """Connect an organization whose vendor has these records too, and sync it. Its schedule is off."""
     plugin, vendor = airflow.as_user(), airflow.vendor_organization()
     integration_id: str = plugin.connect(organization, organization=vendor)["id"]
     for each in records:
@@ -32,7 +32,7 @@ def connected(airflow: Airflow, organization: str, *records: str) -> tuple[ApiCl
             timeout=30,
         ).raise_for_status()
     airflow.load(organization, "--entity", "transactions")
-    # By this run, or by the scheduler's, if that came first.
+    # Loaded by this run, or by the scheduler's if that came first.
     assert sum(log["recordsFailed"] for log in plugin.logs(integration_id)) == len(records)
     return plugin, integration_id
 
@@ -112,7 +112,7 @@ def test_cases_are_listed_shown_corrected_replayed_and_discarded(airflow: Airflo
     assert set(listed(resolution="ALL")) == {"wordy", "nul", "negative"}
 
 
-def test_a_correction_beside_a_running_sync_is_kept_and_a_run_by_the_form_loads_it(airflow: Airflow) -> None:
+def test_a_correction_during_a_sync_is_kept_and_a_run_by_the_form_loads_it(airflow: Airflow) -> None:
     plugin, integration_id = connected(airflow, "busy-org", record("wordy", '"loanAmount": "a lot"'))
     url, session = f"{airflow.url}/quarantine", plugin.session
     [case] = session.get(url, params={"integrationId": integration_id}).json()["data"]

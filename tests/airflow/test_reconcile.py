@@ -1,4 +1,4 @@
-"""The reconcile through real DAG runs: deletes below the limit, and above it only what a person approves."""
+"""Reconcile through real DAG runs: delete below the limit, and ask for approval above it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ order by 1
 
 
 def loaded(airflow: Airflow, organization: str) -> str:
-    """Connects the organization and syncs it once. Its vendor organization."""
+    """Connect the organization, sync it once and return its vendor organization."""
     vendor = airflow.vendor_organization()
     airflow.as_user().connect(organization, organization=vendor)
     airflow.load(organization)
     return vendor
 
 
-def lose(airflow: Airflow, vendor: str, entity: str, count: int) -> list[str]:
-    """So many records are deleted at the vendor. Their ids."""
+def delete_at_vendor(airflow: Airflow, vendor: str, entity: str, count: int) -> list[str]:
+    """Delete `count` records at the vendor and return their ids."""
     field = {"CONTACT": "contactId", "TRANSACTION": "orderId"}[entity]
     gone = sorted(record[field] for record in airflow.export(vendor, entity))[:count]
     for record_id in gone:
@@ -45,19 +45,19 @@ def deleted(airflow: Airflow, organization: str) -> list[str]:
 
 
 def start(airflow: Airflow, **conf: Any) -> str:
-    """Begins a run as the form does. Its path."""
+    """Begin a run as the form does and return its path."""
     run = airflow.api("POST", "/dags/softpro_reconcile/dagRuns", json={"logical_date": None, "conf": conf})
     return f"/dags/softpro_reconcile/dagRuns/{run['dag_run_id']}"
 
 
 def states(airflow: Airflow, path: str) -> dict[tuple[str, int], str]:
-    """The state of each task, by its name and map index."""
+    """Return the state of each task, by its name and map index."""
     tasks = airflow.api("GET", f"{path}/taskInstances", params={"limit": 100})["task_instances"]
     return {(task["task_id"], task["map_index"]): task["state"] for task in tasks}
 
 
 def ended(airflow: Airflow, path: str) -> str:
-    """The run's state, once it has ended."""
+    """Wait for the end of the run and return its state."""
     until(120, lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
     state: str = airflow.api("GET", path)["state"]
     return state
@@ -65,7 +65,7 @@ def ended(airflow: Airflow, path: str) -> str:
 
 def test_below_the_limit_deletes_are_done_without_asking(airflow: Airflow) -> None:
     vendor = loaded(airflow, "few-org")
-    gone = [*lose(airflow, vendor, "CONTACT", 2), *lose(airflow, vendor, "TRANSACTION", 1)]
+    gone = [*delete_at_vendor(airflow, vendor, "CONTACT", 2), *delete_at_vendor(airflow, vendor, "TRANSACTION", 1)]
 
     path = start(airflow, organization="few-org")
 
@@ -85,12 +85,15 @@ def test_below_the_limit_deletes_are_done_without_asking(airflow: Airflow) -> No
     }
 
 
-def test_above_the_limit_it_waits_for_a_person_who_approves_one_delete_and_rejects_another(airflow: Airflow) -> None:
+def test_above_the_limit_it_waits_for_a_user_who_approves_one_delete_and_rejects_another(airflow: Airflow) -> None:
     vendor = loaded(airflow, "many-org")
-    contacts, _orders = lose(airflow, vendor, "CONTACT", 5), lose(airflow, vendor, "TRANSACTION", 20)
+    contacts, _orders = (
+        delete_at_vendor(airflow, vendor, "CONTACT", 5),
+        delete_at_vendor(airflow, vendor, "TRANSACTION", 20),
+    )
     path = start(airflow, organization="many-org", limit_records=4)
 
-    # The report is there before anybody has answered, and nothing is deleted.
+    # The report exists before any answer, and nothing is deleted.
     asked = [("approval.approve", 0), ("approval.approve", 1)]
     until(120, lambda: [states(airflow, path).get(task) for task in asked] == ["awaiting_input"] * 2)
     until(120, lambda: states(airflow, path)["report", -1] == "success")
@@ -110,16 +113,16 @@ def test_above_the_limit_it_waits_for_a_person_who_approves_one_delete_and_rejec
         assert table != "contacts" or all(contact in question["body"] for contact in contacts)
         airflow.api("PATCH", details, json={"chosen_options": [chosen[table]], "params_input": {}})
 
-    # Who answers in the very second in which it is asked may be asked again: Airflow takes the parked task for dead.
-    # So the answer comes when the question has stood for some seconds, as a person's would.
-    stood_since: dict[int, float] = {}
+    # Airflow asks again if the answer arrives in the second of the question, as it takes the parked task for dead. So
+    # answer after some seconds, as a user would.
+    asked_at: dict[int, float] = {}
 
     def answered() -> bool:
         found = states(airflow, path)
         for map_index in (0, 1):
             if found["approval.approve", map_index] != "awaiting_input":
-                stood_since.pop(map_index, None)
-            elif time.monotonic() - stood_since.setdefault(map_index, time.monotonic()) > SECONDS_TO_READ:
+                asked_at.pop(map_index, None)
+            elif time.monotonic() - asked_at.setdefault(map_index, time.monotonic()) > SECONDS_TO_READ:
                 answer(map_index)
         return all(found["approval.approve", map_index] == "success" for map_index in (0, 1))
 
@@ -148,7 +151,7 @@ def test_above_the_limit_it_waits_for_a_person_who_approves_one_delete_and_rejec
 
 def test_without_an_answer_in_time_nothing_is_deleted(airflow: Airflow) -> None:
     vendor = loaded(airflow, "silent-org")
-    lose(airflow, vendor, "CONTACT", 5)
+    delete_at_vendor(airflow, vendor, "CONTACT", 5)
     path = start(airflow, organization="silent-org", entity_types=["contacts"])
     until(120, lambda: states(airflow, path).get(("approval.approve", 0)) == "awaiting_input")
     time.sleep(SECONDS_TO_READ)  # as above: Airflow would ask again
@@ -166,7 +169,7 @@ def test_without_an_answer_in_time_nothing_is_deleted(airflow: Airflow) -> None:
 
 def test_a_stream_that_fails_turns_the_run_red_and_the_others_are_reconciled(airflow: Airflow) -> None:
     vendor = loaded(airflow, "broken-org")
-    gone = lose(airflow, vendor, "CONTACT", 1)
+    gone = delete_at_vendor(airflow, vendor, "CONTACT", 1)
     airflow.query("create function broken() returns trigger language plpgsql as $$ begin raise 'broken'; end $$")
     airflow.query(
         """

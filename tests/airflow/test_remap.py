@@ -1,4 +1,4 @@
-"""Everything mapped again through a real DAG run."""
+"""Map all records again through a real DAG run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The whole OpenAPI, called with what it allows and with what it forbids: nothing breaks, nothing is undocumented, and
-nothing is answered to nobody."""
+"""Call the whole OpenAPI with valid and invalid input.
+
+Nothing breaks, every response is documented, and no route answers without a credential.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +41,16 @@ CHECKS = [
     unsupported_method,
 ]
 TOO_LONG = b"Invalid HTTP request received."
-"""What the server itself says of a request line beyond 64 KiB, whatever it serves."""
+"""The server's own response to a request line beyond 64 KiB, on any route."""
 OPEN = {"healthAlive", "connectionCallback"}
 WITHOUT_INPUT = {"healthAlive"}
 STARTS_RUNS = {"mappingsRemap", "quarantineReplay", "quarantineEdit"}
-"""Of real records: each call would be a run of Airflow."""
+"""With real records, each of these calls would start a run of Airflow."""
 
 
 @pytest.fixture(scope="module")
-def real(airflow: Airflow) -> dict[str, str]:
-    """The parameters of what exists, so that calls get beyond 404."""
+def real_ids(airflow: Airflow) -> dict[str, str]:
+    """Return parameters of existing resources, so that calls get beyond 404."""
     organization = f"fuzzed-{uuid4()}"
     session = airflow.as_user().session
     session.post(f"{airflow.url}/connect", json={"organizationId": organization}, timeout=30).raise_for_status()
@@ -64,12 +66,12 @@ def operations(airflow: Airflow) -> Iterator[Any]:
         yield found.ok()
 
 
-def put(case: Case, real: dict[str, str]) -> None:
-    """Real ids where the case names any."""
+def use_real_ids(case: Case, real_ids: dict[str, str]) -> None:
+    """Replace the ids in the case by real ones."""
     body = case.body if isinstance(case.body, dict) else {}
     for values in (case.path_parameters, case.query, body):
-        for name in set(values or ()) & set(real):
-            values[name] = real[name]
+        for name in set(values or ()) & set(real_ids):
+            values[name] = real_ids[name]
 
 
 def call(case: Case, airflow: Airflow, session: requests.Session) -> Any:
@@ -79,8 +81,8 @@ def call(case: Case, airflow: Airflow, session: requests.Session) -> Any:
     return case.call(base_url=airflow.url, session=session, timeout=60, allow_redirects=False)
 
 
-def every(cases: SearchStrategy[Case], check: Callable[[Case, bool], None]) -> None:
-    """Checks so many cases, always the same ones; the second argument is tossed for each."""
+def check_all(cases: SearchStrategy[Case], check: Callable[[Case, bool], None]) -> None:
+    """Check a fixed set of cases. The second argument of `check` is random for each."""
 
     @seed(360)
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -93,33 +95,33 @@ def every(cases: SearchStrategy[Case], check: Callable[[Case, bool], None]) -> N
 
 @pytest.mark.parametrize("mode", GenerationMode)
 def test_nothing_breaks_and_nothing_is_undocumented(
-    airflow: Airflow, real: dict[str, str], mode: GenerationMode
+    airflow: Airflow, real_ids: dict[str, str], mode: GenerationMode
 ) -> None:
     session = airflow.as_user().session
 
     def conforms(case: Case, known: bool) -> None:
-        assume("%0A" not in case.formatted_path)  # Airflow takes a path with a line break for none of ours
+        assume("%0A" not in case.formatted_path)  # Airflow does not route a path with a line break to the plugin
         if known and case.operation.definition.raw["operationId"] not in STARTS_RUNS:
-            put(case, real)
+            use_real_ids(case, real_ids)
         answer = call(case, airflow, session)
         assume(answer.content != TOO_LONG)
         case.validate_response(answer, checks=CHECKS)
 
     for operation in operations(airflow):
         if mode is GenerationMode.POSITIVE or operation.definition.raw["operationId"] not in WITHOUT_INPUT:
-            every(operation.as_strategy(generation_mode=mode), conforms)
+            check_all(operation.as_strategy(generation_mode=mode), conforms)
 
 
-def test_nothing_is_answered_to_nobody(airflow: Airflow, real: dict[str, str]) -> None:
-    nobody, liar = requests.Session(), requests.Session()
-    liar.headers["Authorization"] = "Bearer of.no.token"
+def test_no_route_answers_without_a_credential(airflow: Airflow, real_ids: dict[str, str]) -> None:
+    anonymous, forged = requests.Session(), requests.Session()
+    forged.headers["Authorization"] = "Bearer of.no.token"
 
-    def is_closed(case: Case, lies: bool) -> None:
-        put(case, real)
-        answer = call(case, airflow, liar if lies else nobody)
+    def is_closed(case: Case, forge: bool) -> None:
+        use_real_ids(case, real_ids)
+        answer = call(case, airflow, forged if forge else anonymous)
         assert answer.status_code in (401, 403), answer.text
         case.validate_response(answer, checks=CHECKS[:-1])
 
     for operation in operations(airflow):
         if operation.definition.raw["operationId"] not in OPEN:
-            every(operation.as_strategy(), is_closed)
+            check_all(operation.as_strategy(), is_closed)

@@ -1,4 +1,4 @@
-"""Promise 10: after connecting and syncing, no table, log or XCom anywhere holds a token or a secret."""
+"""Search all tables, logs and XComs for tokens and secrets after connecting and syncing (promise 10)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .conftest import Airflow
 
 
 def spellings(secret: str) -> list[str]:
-    """The secret as text, as hex, and as base64 in each of the three alignments it may have inside something longer."""
+    """Return the secret as text, as hex, and as base64 in each of the three alignments within a longer text."""
     raw = secret.encode()
     encoded = []
     for shift in range(3):
@@ -50,7 +50,7 @@ def test_no_table_log_or_xcom_holds_a_token_or_a_secret(airflow: Airflow) -> Non
 
 
 def dumps(airflow: Airflow) -> list[tuple[str, str]]:
-    """Every table of the product's database and of Airflow's, as text."""
+    """Return every table of the product's database and of Airflow's, as text."""
     found = []
     for database in ("softpro", "airflow"):
         conninfo = make_conninfo(airflow.stack.database.conninfo, dbname=database)
@@ -71,7 +71,7 @@ def dumps(airflow: Airflow) -> list[tuple[str, str]]:
 
 
 def log_files(airflow: Airflow) -> list[tuple[str, str]]:
-    """Every log of the components and of the tasks."""
+    """Return every log of the components and of the tasks."""
     found = []
     for folder in ("logs", "airflow/logs", "postgres"):
         for directory, _, names in os.walk(airflow.stack.home / folder):

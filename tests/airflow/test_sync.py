@@ -1,4 +1,4 @@
-"""Syncs through real DAG runs, begun over HTTP, by the scheduler and by hand."""
+"""Sync through real DAG runs, started over HTTP, by the scheduler and by hand."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .conftest import Airflow
 
 
 def until(seconds: float, ready: Callable[[], object]) -> None:
-    """Waits until it is so; the scheduler takes its time."""
+    """Wait until `ready` returns a true value. The scheduler is slow."""
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.5)
 
 
-def test_a_sync_begun_over_http_answers_the_specifications_result(airflow: Airflow) -> None:
+def test_a_sync_started_over_http_returns_the_specifications_result(airflow: Airflow) -> None:
     vendor = airflow.vendor_organization()
     plugin = airflow.as_user()
     integration = plugin.connect("http-org", organization=vendor)
@@ -49,7 +49,7 @@ def test_a_sync_begun_over_http_answers_the_specifications_result(airflow: Airfl
     )
 
 
-def test_one_record_is_synced_beside_a_run_that_holds_its_stream(airflow: Airflow) -> None:
+def test_one_record_is_synced_while_a_run_holds_its_stream(airflow: Airflow) -> None:
     vendor = airflow.vendor_organization()
     plugin = airflow.as_user()
     integration = plugin.connect("record-org", organization=vendor)
@@ -94,7 +94,7 @@ def test_a_sync_that_outlasts_the_wait_answers_202_with_the_run_and_its_log(airf
     assert (log["status"], log["syncType"], log["recordsProcessed"]) == ("COMPLETED", "MANUAL", 50)
 
 
-def test_the_scheduler_syncs_whoever_is_due_and_one_bad_tenant_stops_nobody(airflow: Airflow) -> None:
+def test_the_scheduler_syncs_all_due_streams_despite_one_bad_tenant(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     good = plugin.connect("good-org", organization=airflow.vendor_organization())
     bad_vendor = airflow.vendor_organization()
@@ -146,7 +146,7 @@ def test_a_stream_that_a_live_run_works_on_is_refused_with_that_runs_log(airflow
     assert answer.json()["error"]["details"] == {"logId": log_id}
 
 
-def test_of_two_runs_that_are_asked_for_at_once_the_second_is_told_the_firsts_log(airflow: Airflow) -> None:
+def test_the_second_of_two_concurrent_requests_gets_the_firsts_log(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     integration = plugin.connect("twice-org", organization=airflow.vendor_organization())
     airflow.query("update softpro.integrations set sync_enabled = false where id = %s", integration["id"])
@@ -195,7 +195,7 @@ def test_a_run_that_finds_another_one_at_work_answers_that_ones_log(airflow: Air
     assert [log["status"] for log in plugin.logs(integration["id"])] == ["CANCELLED"]
 
 
-def test_a_backlog_goes_on_in_its_own_lane(airflow: Airflow) -> None:
+def test_a_backlog_continues_in_its_own_lane(airflow: Airflow) -> None:
     plugin = airflow.as_user()
     integration = plugin.connect("backlog-org", organization=airflow.vendor_organization())
     airflow.query("update softpro.integrations set sync_contacts = false where id = %s", integration["id"])
@@ -241,7 +241,7 @@ def test_the_roi_tables_assets_change_only_when_rows_did(airflow: Airflow) -> No
     assert events_of(second) == []
 
 
-def test_a_run_begun_in_the_airflow_ui_for_an_unknown_organization_says_so(airflow: Airflow) -> None:
+def test_a_run_started_in_airflow_for_an_unknown_organization_says_so(airflow: Airflow) -> None:
     conf = {"organization": "nobody", "entity_types": ["contacts"], "mode": "incremental"}
     run = airflow.api("POST", "/dags/softpro_sync/dagRuns", json={"logical_date": None, "conf": conf})
 

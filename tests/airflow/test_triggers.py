@@ -1,5 +1,4 @@
-"""The triggers that wake the DAGs for webhooks and write-back, by themselves: each speaks when something is due and
-nobody works on it."""
+"""Run the triggers for webhooks and write-back alone: each fires when work is due and no run does it."""
 
 from __future__ import annotations
 
@@ -24,11 +23,12 @@ from psycopg.conninfo import make_conninfo
 from softpro.db import inbox, locks, outbox
 from softpro.db.database import Database
 from softpro.db.locks import Queue
+from softpro.entities import EntityType, Stream
 from softpro.writeback import push_attempts
 
 from ..support.databases import Server, execute
 
-# A process of its own: Airflow reads its configuration, and makes its home, when it is imported.
+# A separate process, because Airflow reads its configuration and creates its home on import.
 LISTEN = """
 import asyncio
 import sys
@@ -46,15 +46,15 @@ PATIENCE_SECONDS = 60
 SLOWEST_SECONDS = 0.1
 
 
-class Ear:
-    """Hears what the trigger says."""
+class Listener:
+    """Receives the events of a trigger."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._said: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, args=(process,), daemon=True).start()
 
-    def hears(self, seconds: float) -> str | None:
-        """The next word; None where none comes for so long."""
+    def wait_for_event(self, seconds: float) -> str | None:
+        """Return the next event, or None if none comes in that time."""
         try:
             return self._said.get(timeout=seconds)
         except queue.Empty:
@@ -63,25 +63,25 @@ class Ear:
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.strip() in ("ready", "due"):  # Airflow logs there, too
+            if line.strip() in ("ready", "due"):  # Airflow logs there too
                 self._said.put(line.strip())
 
 
 @pytest.fixture
-def ear(database: Database, tmp_path: Path) -> Iterator[Ear]:
+def listener(database: Database, tmp_path: Path) -> Iterator[Listener]:
     with listening(database, tmp_path) as heard:
         yield heard
 
 
 @pytest.fixture
-def outbox_ear(database: Database, tmp_path: Path) -> Iterator[Ear]:
+def outbox_listener(database: Database, tmp_path: Path) -> Iterator[Listener]:
     with listening(database, tmp_path, "OutboxTrigger") as heard:
         yield heard
 
 
 @contextmanager
-def listening(database: Database, tmp_path: Path, trigger: str = "InboxTrigger") -> Iterator[Ear]:
-    """The trigger, at work, and an ear for it."""
+def listening(database: Database, tmp_path: Path, trigger: str = "InboxTrigger") -> Iterator[Listener]:
+    """Run the trigger and yield its listener."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "SOFTPRO"))},
         "AIRFLOW_HOME": str(tmp_path),
@@ -90,8 +90,8 @@ def listening(database: Database, tmp_path: Path, trigger: str = "InboxTrigger")
     command = [sys.executable, "-W", "ignore", "-c", LISTEN, trigger]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
-            heard = Ear(process)
-            assert heard.hears(PATIENCE_SECONDS) == "ready"
+            heard = Listener(process)
+            assert heard.wait_for_event(PATIENCE_SECONDS) == "ready"
             yield heard
             assert process.poll() is None, "it lets no exception escape"
         finally:
@@ -99,8 +99,8 @@ def listening(database: Database, tmp_path: Path, trigger: str = "InboxTrigger")
 
 
 @contextmanager
-def long_way(database: Database) -> Iterator[Database]:
-    """The same database behind a network on which one answer takes longer than another."""
+def slow_network(database: Database) -> Iterator[Database]:
+    """Yield the same database behind a network with a random delay for each response."""
     with database.connect() as connection:
         path = f"{connection.info.host}/.s.PGSQL.{connection.info.port}"
 
@@ -129,7 +129,7 @@ def long_way(database: Database) -> Iterator[Database]:
 
 
 def integrated(database: Database, status: str = "CONNECTED") -> UUID:
-    """An integration; its id is the organization's, too."""
+    """Create an integration and return its id, which is also the organization's."""
     integration = uuid4()
     execute(
         database,
@@ -145,7 +145,7 @@ def integrated(database: Database, status: str = "CONNECTED") -> UUID:
 
 
 def event(database: Database, *, due_in: float | None = None, status: str = "CONNECTED") -> UUID:
-    """An event that waits, of an integration of its own, and is told of."""
+    """Store and announce a pending event of a new integration, and return the integration's id."""
     integration = integrated(database, status)
     execute(
         database,
@@ -168,55 +168,57 @@ def settle(database: Database, integration: UUID) -> None:
     execute(database, "update softpro.webhook_events set processed = true where integration_id = %s", integration)
 
 
-def test_it_speaks_once_when_an_event_comes_and_again_when_the_next_one_does(database: Database, ear: Ear) -> None:
-    assert ear.hears(QUIET_SECONDS) is None, "nothing is due"
+def test_it_fires_once_per_event(database: Database, listener: Listener) -> None:
+    assert listener.wait_for_event(QUIET_SECONDS) is None, "nothing is due"
 
     first = event(database)
-    assert ear.hears(PATIENCE_SECONDS) == "due"
-    assert ear.hears(QUIET_SECONDS) is None, "a run is on its way"
+    assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
+    assert listener.wait_for_event(QUIET_SECONDS) is None, "a run is on its way"
 
     settle(database, first)
     event(database)
-    assert ear.hears(PATIENCE_SECONDS) == "due"
+    assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_it_speaks_once_however_long_each_answer_of_the_database_takes(database: Database, tmp_path: Path) -> None:
-    with long_way(database) as far, listening(far, tmp_path) as ear:
+def test_it_fires_once_however_slow_the_database_is(database: Database, tmp_path: Path) -> None:
+    with slow_network(database) as far, listening(far, tmp_path) as listener:
         event(database)
-        assert ear.hears(PATIENCE_SECONDS) == "due"
-        assert ear.hears(2 * QUIET_SECONDS) is None, "a run is on its way"
+        assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
+        assert listener.wait_for_event(2 * QUIET_SECONDS) is None, "a run is on its way"
 
 
-def test_it_says_nothing_of_an_organization_that_is_not_connected(database: Database, ear: Ear) -> None:
+def test_it_does_not_fire_for_an_organization_that_is_not_connected(database: Database, listener: Listener) -> None:
     expired = event(database, status="EXPIRED")
-    assert ear.hears(QUIET_SECONDS) is None
+    assert listener.wait_for_event(QUIET_SECONDS) is None
 
     execute(database, "update softpro.integrations set status = 'CONNECTED' where id = %s", expired)
     execute(database, "select pg_notify(%s, '')", inbox.CHANNEL)
-    assert ear.hears(PATIENCE_SECONDS) == "due"
+    assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_it_waits_while_somebody_works_on_the_events(database: Database, ear: Ear) -> None:
+def test_it_waits_while_another_run_works_on_the_events(database: Database, listener: Listener) -> None:
     with database.connect() as worker:
         assert locks.try_acquire(worker, Queue.INBOX)
         event(database)
-        assert ear.hears(QUIET_SECONDS) is None
-    assert ear.hears(PATIENCE_SECONDS) == "due"
+        assert listener.wait_for_event(QUIET_SECONDS) is None
+    assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_it_speaks_when_a_retry_becomes_due_although_nobody_tells(database: Database, ear: Ear) -> None:
+def test_it_fires_when_a_retry_becomes_due_without_a_notification(database: Database, listener: Listener) -> None:
     event(database, due_in=2)
-    assert ear.hears(1) is None
-    assert ear.hears(PATIENCE_SECONDS) == "due"
+    assert listener.wait_for_event(1) is None
+    assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_what_came_while_the_database_was_away_is_found(database: Database, server: Server, ear: Ear) -> None:
-    assert ear.hears(QUIET_SECONDS) is None
+def test_events_stored_while_the_database_was_away_are_found(
+    database: Database, server: Server, listener: Listener
+) -> None:
+    assert listener.wait_for_event(QUIET_SECONDS) is None
 
     server.restart("fast")
-    event(database)  # before it listens again, perhaps
+    event(database)  # possibly before it listens again
 
-    assert ear.hears(PATIENCE_SECONDS) == "due"
+    assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
 CONTACT = """
@@ -226,7 +228,7 @@ values (%s, %s, now(), 'old@example.com')
 
 
 def contact(database: Database, *, sent: str = "email", **integration: str) -> UUID:
-    """A contact that was loaded, of an organization of its own, one of whose columns is sent."""
+    """Create a loaded contact of a new organization that sends one of its columns."""
     organization = integrated(database, **integration)
     execute(
         database,
@@ -249,36 +251,36 @@ def edit(database: Database, organization: UUID, email: str) -> None:
     execute(database, "update roi.contacts set email = %s where organization_id = %s", email, str(organization))
 
 
-def test_it_speaks_once_when_a_row_is_edited_and_again_at_the_next_edit(database: Database, outbox_ear: Ear) -> None:
+def test_it_fires_once_per_row_edit(database: Database, outbox_listener: Listener) -> None:
     acme = contact(database)
-    assert outbox_ear.hears(QUIET_SECONDS) is None, "the loader's rows are no edits"
+    assert outbox_listener.wait_for_event(QUIET_SECONDS) is None, "the loader's rows are no edits"
 
     edit(database, acme, "new@example.com")
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
-    assert outbox_ear.hears(QUIET_SECONDS) is None, "a run is on its way"
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"
+    assert outbox_listener.wait_for_event(QUIET_SECONDS) is None, "a run is on its way"
 
     edit(database, acme, "newer@example.com")
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_it_waits_longer_and_longer_where_what_is_due_stays_so(database: Database, outbox_ear: Ear) -> None:
+def test_it_waits_longer_and_longer_while_due_edits_stay_due(database: Database, outbox_listener: Listener) -> None:
     edit(database, contact(database), "new@example.com")
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
-    assert outbox_ear.hears(3) is None
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due", "perhaps the run did not begin"
-    assert outbox_ear.hears(7) is None
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"
+    assert outbox_listener.wait_for_event(3) is None
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due", "the run may not have begun"
+    assert outbox_listener.wait_for_event(7) is None
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_it_waits_while_somebody_sends(database: Database, outbox_ear: Ear) -> None:
+def test_it_waits_while_another_run_pushes(database: Database, outbox_listener: Listener) -> None:
     with database.connect() as worker:
         assert locks.try_acquire(worker, Queue.OUTBOX)
         edit(database, contact(database), "new@example.com")
-        assert outbox_ear.hears(QUIET_SECONDS) is None
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+        assert outbox_listener.wait_for_event(QUIET_SECONDS) is None
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_what_may_not_be_sent_wakes_nobody(database: Database, outbox_ear: Ear) -> None:
+def test_edits_that_may_not_be_sent_do_not_fire(database: Database, outbox_listener: Listener) -> None:
     for off in ("sync_enabled = false", "sync_contacts = false", "deleted_at = now()"):
         off_now = contact(database)
         execute(database, f"update softpro.integrations set {off} where id = %s", off_now)
@@ -300,23 +302,23 @@ def test_what_may_not_be_sent_wakes_nobody(database: Database, outbox_ear: Ear) 
             """,
             [in_review, str(in_review)],
         )
-        stream = {"integration_id": failed, "entity_type": "CONTACT"}
+        stream = Stream(failed, str(failed), EntityType.CONTACT)
         found = connection.execute("select roi_entity_id, id from softpro.outbox where integration_id = %s", [failed])
         [each] = found.fetchall()
-        push_attempts.failed(connection, stream, str(failed), each["roi_entity_id"], "refused", each["id"], after=None)
-    assert outbox_ear.hears(QUIET_SECONDS) is None
+        push_attempts.failed(connection, stream, each["roi_entity_id"], "refused", each["id"], after=None)
+    assert outbox_listener.wait_for_event(QUIET_SECONDS) is None
 
     edit(database, failed, "newer@example.com")
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"
 
 
-def test_a_push_that_is_to_be_tried_again_wakes_when_that_is_due(database: Database, outbox_ear: Ear) -> None:
+def test_it_fires_when_a_push_retry_becomes_due(database: Database, outbox_listener: Listener) -> None:
     acme = contact(database)
     with database.connect() as connection, connection.transaction():
         connection.execute("update roi.contacts set email = null where organization_id = %s", [str(acme)])
         [each] = connection.execute("select roi_entity_id from softpro.outbox where integration_id = %s", [acme])
-        stream = {"integration_id": acme, "entity_type": "CONTACT"}
+        stream = Stream(acme, str(acme), EntityType.CONTACT)
         later = timedelta(seconds=3)
-        push_attempts.postpone(connection, stream, str(acme), each["roi_entity_id"], "a lost answer", later)
-    assert outbox_ear.hears(1.5) is None
-    assert outbox_ear.hears(PATIENCE_SECONDS) == "due"
+        push_attempts.postpone(connection, stream, each["roi_entity_id"], "a lost answer", later)
+    assert outbox_listener.wait_for_event(1.5) is None
+    assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"

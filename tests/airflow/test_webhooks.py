@@ -1,4 +1,4 @@
-"""Webhooks through a real Airflow: what the receiver takes and refuses, and how an event is settled end to end."""
+"""Receive webhooks in a real Airflow: acceptance, refusal, and settlement of an event end to end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ STORED, KNOWN = "The event is stored", "The event was stored before"
 
 @dataclass(frozen=True)
 class Receiver:
-    """A connected organization that takes webhooks, and whoever signs them."""
+    """A connected organization that takes webhooks, with helpers to sign and send them."""
 
     airflow: Airflow
     api: ApiClient
@@ -77,7 +77,7 @@ class Receiver:
         return hmac.new((secret or self.airflow.stack.webhook_secret).encode(), body, hashlib.sha256).hexdigest()
 
     def send(self, body: bytes, to: str | None = None, **headers: str | None) -> requests.Response:
-        """Delivers it, well signed unless the headers say otherwise."""
+        """Deliver the body with a valid signature, unless the headers override it."""
         whole = {
             "Content-Type": "application/json",
             "X-SoftPro-Signature": self.signature(body),
@@ -92,7 +92,7 @@ class Receiver:
         )
 
     def stored(self) -> dict[str, int]:
-        """The events that are stored, and how often each was delivered."""
+        """Return the stored events and how often each was delivered."""
         rows = self.airflow.query(
             "select event_id, deliveries from softpro.webhook_events where integration_id = %s", self.integration_id
         )
@@ -148,7 +148,7 @@ def test_an_event_that_comes_again_is_one_row(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("to", [None, str(uuid4()), "nobody", "config"])
-def test_what_is_not_signed_gets_one_answer_whoever_it_is_for(receiver: Receiver, to: str | None) -> None:
+def test_unsigned_deliveries_get_one_answer_for_every_integration(receiver: Receiver, to: str | None) -> None:
     body = receiver.event("evt-forged")
     for forged in (
         receiver.send(body, to, X_SoftPro_Signature=None),
@@ -161,13 +161,13 @@ def test_what_is_not_signed_gets_one_answer_whoever_it_is_for(receiver: Receiver
     assert "evt-forged" not in receiver.stored()
 
 
-def test_what_is_signed_for_nobody_gets_one_answer(receiver: Receiver) -> None:
+def test_signed_deliveries_for_unknown_integrations_get_one_answer(receiver: Receiver) -> None:
     airflow = receiver.airflow
     other = receiver.api.connect("webhook-other", organization=airflow.vendor_organization())["id"]
     receiver.api.enable_webhooks(other)
 
     def answer(to: str) -> tuple[int, Any]:
-        sent = receiver.send(receiver.event("evt-nobody"), to)
+        sent = receiver.send(receiver.event("evt-unknown"), to)
         return sent.status_code, sent.json()
 
     assert answer(str(uuid4())) == answer("nobody") == answer(other) == (404, REFUSED)
@@ -177,10 +177,10 @@ def test_what_is_signed_for_nobody_gets_one_answer(receiver: Receiver) -> None:
     receiver.api.enable_webhooks(receiver.integration_id)
     receiver.api.session.delete(f"{airflow.url}/disconnect/{other}").raise_for_status()
     assert answer(other) == (404, REFUSED)
-    assert "evt-nobody" not in receiver.stored()
+    assert "evt-unknown" not in receiver.stored()
 
 
-def test_what_is_too_old_too_large_or_no_event_is_refused(receiver: Receiver) -> None:
+def test_old_large_and_malformed_deliveries_are_refused(receiver: Receiver) -> None:
     def status_code(body: bytes) -> int:
         return receiver.send(body).status_code
 
@@ -194,7 +194,7 @@ def test_what_is_too_old_too_large_or_no_event_is_refused(receiver: Receiver) ->
     assert receiver.stored().keys() & {"evt-stale", "evt-large", "evt-shape", "evt-odd"} == {"evt-odd"}
 
 
-def test_a_body_whose_length_was_not_said_is_cut_off(receiver: Receiver) -> None:
+def test_a_body_without_a_length_is_cut_off(receiver: Receiver) -> None:
     parts = (b"x" * 100_000 for _ in range(20))
     answer = requests.post(f"{receiver.airflow.url}/webhooks/{receiver.integration_id}", data=parts, timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "TOO_LARGE")
@@ -205,13 +205,13 @@ def test_the_receivers_connection_ends_with_the_lifespan_of_a_mounted_app(
 ) -> None:
     environment = {**os.environ, **receiver.airflow.stack.environment}
     environment["PYTHONPATH"] += f":{ROOT / 'plugins'}"
-    told = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LIVE], env=environment, capture_output=True, text=True, timeout=60
     )
-    assert told.stdout.splitlines()[-1:] == ["closed: True"], told.stderr
+    assert finished.stdout.splitlines()[-1:] == ["closed: True"], finished.stderr
 
 
-def test_a_failed_event_is_retried_by_a_person_and_counted(receiver: Receiver) -> None:
+def test_a_failed_event_is_retried_by_a_user_and_counted(receiver: Receiver) -> None:
     airflow, session = receiver.airflow, receiver.api.session
     receiver.send(receiver.event("evt-failed", entityType="DOCUMENT", entityId="doc-1"))
     named = "where event_id = 'evt-failed'"

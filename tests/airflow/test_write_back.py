@@ -1,4 +1,4 @@
-"""Write-back through real DAG runs: an edit of a roi row is at SoftPro seconds later."""
+"""Send edits of `roi` rows to SoftPro through real DAG runs, within seconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ORGANIZATION = "write-back-org"
 OPEN = "select count(*)::int as n from softpro.outbox where organization_id = %s and settled_at is null"
 
 
-class Editor:
-    """An organization whose contacts are loaded, and edited."""
+class EditScenario:
+    """An organization whose contacts are loaded and edited."""
 
     def __init__(self, airflow: Airflow) -> None:
         self.airflow = airflow
         self.vendor = airflow.vendor_organization()
         self.integration_id: str = airflow.as_user().connect(ORGANIZATION, organization=self.vendor)["id"]
-        airflow.load(ORGANIZATION, "--entity", "contacts")  # which switches it off
+        airflow.load(ORGANIZATION, "--entity", "contacts")  # switches off its scheduled sync
         self.ids: list[dict[str, Any]] = airflow.query(
             "select id::text, softpro_contact_id as key from roi.contacts where organization_id = %s order by id",
             ORGANIZATION,
@@ -30,8 +30,8 @@ class Editor:
         for column, value in columns.items():
             self.airflow.query(f'update roi.contacts set "{column}" = %s where id = %s', value, contact["id"])
 
-    def there(self, contact: dict[str, Any]) -> dict[str, Any]:
-        """What SoftPro holds of it."""
+    def softpro_record(self, contact: dict[str, Any]) -> dict[str, Any]:
+        """Return SoftPro's record of the contact."""
         [found] = [each for each in self.airflow.export(self.vendor, "CONTACT") if each["contactId"] == contact["key"]]
         return found
 
@@ -43,7 +43,7 @@ class Editor:
         self.airflow.query("update softpro.integrations set sync_frequency = 86400 where id = %s", self.integration_id)
 
     def run(self, **conf: Any) -> str:
-        """Runs the DAG by hand to its end. Its state."""
+        """Run the DAG by hand to its end and return its state."""
         body = {"logical_date": None, "conf": conf}
         started = self.airflow.api("POST", "/dags/softpro_write_back/dagRuns", json=body)
         path = f"/dags/softpro_write_back/dagRuns/{started['dag_run_id']}"
@@ -52,23 +52,23 @@ class Editor:
 
 
 @pytest.fixture(scope="module")
-def editor(airflow: Airflow) -> Editor:
-    return Editor(airflow)
+def scenario(airflow: Airflow) -> EditScenario:
+    return EditScenario(airflow)
 
 
-def test_an_edit_is_sent_by_the_dag_which_its_trigger_wakes(editor: Editor) -> None:
-    contact = editor.ids[0]
-    editor.switch(on=True)
-    editor.edit(contact, email="by-trigger@example.com")
-    until(90, lambda: editor.waiting() == 0)
-    editor.switch(on=False)
+def test_an_edit_is_sent_by_the_dag_which_its_trigger_wakes(scenario: EditScenario) -> None:
+    contact = scenario.ids[0]
+    scenario.switch(on=True)
+    scenario.edit(contact, email="by-trigger@example.com")
+    until(90, lambda: scenario.waiting() == 0)
+    scenario.switch(on=False)
 
-    assert editor.there(contact)["email"] == "by-trigger@example.com"
-    logs = editor.airflow.query(
+    assert scenario.softpro_record(contact)["email"] == "by-trigger@example.com"
+    logs = scenario.airflow.query(
         """
         select run_id, status, sync_type, direction from softpro.sync_logs where integration_id = %s and mode = 'push'
         """,
-        editor.integration_id,
+        scenario.integration_id,
     )
     assert {(log["status"], log["sync_type"], log["direction"]) for log in logs} == {
         ("COMPLETED", "SCHEDULED", "ROI_TO_SOFTPRO")
@@ -76,28 +76,28 @@ def test_an_edit_is_sent_by_the_dag_which_its_trigger_wakes(editor: Editor) -> N
     assert all(log["run_id"].startswith("asset_triggered__") for log in logs)
 
 
-def test_a_record_that_the_form_names_is_sent_alone(editor: Editor) -> None:
-    one, other = editor.ids[1:3]
+def test_a_record_that_the_form_names_is_sent_alone(scenario: EditScenario) -> None:
+    one, other = scenario.ids[1:3]
     for contact in (one, other):
-        editor.edit(contact, email="named@example.com")
+        scenario.edit(contact, email="named@example.com")
 
-    assert editor.run(organization=ORGANIZATION, entity_types=["contacts"], records=[one["id"]]) == "success"
+    assert scenario.run(organization=ORGANIZATION, entity_types=["contacts"], records=[one["id"]]) == "success"
 
-    assert (editor.there(one)["email"], editor.waiting()) == ("named@example.com", 1)
-    assert editor.there(other)["email"] != "named@example.com"
-    assert editor.run(organization=ORGANIZATION) == "success"
-    assert (editor.there(other)["email"], editor.waiting()) == ("named@example.com", 0)
+    assert (scenario.softpro_record(one)["email"], scenario.waiting()) == ("named@example.com", 1)
+    assert scenario.softpro_record(other)["email"] != "named@example.com"
+    assert scenario.run(organization=ORGANIZATION) == "success"
+    assert (scenario.softpro_record(other)["email"], scenario.waiting()) == ("named@example.com", 0)
 
 
-def test_a_record_that_can_not_be_sent_fails_neither_the_run_nor_the_others(editor: Editor) -> None:
-    bad, good = editor.ids[3:5]
-    editor.edit(bad, contact_type="NO SUCH TYPE")
-    editor.edit(good, notes="good")
+def test_a_record_that_can_not_be_sent_fails_neither_the_run_nor_the_others(scenario: EditScenario) -> None:
+    bad, good = scenario.ids[3:5]
+    scenario.edit(bad, contact_type="NO SUCH TYPE")
+    scenario.edit(good, notes="good")
 
-    assert editor.run(organization=ORGANIZATION) == "success"
+    assert scenario.run(organization=ORGANIZATION) == "success"
 
-    assert (editor.there(good)["notes"], editor.waiting()) == ("good", 1)
-    [log] = editor.airflow.query(
+    assert (scenario.softpro_record(good)["notes"], scenario.waiting()) == ("good", 1)
+    [log] = scenario.airflow.query(
         """
         select status, sync_type, records_failed
         from softpro.sync_logs
@@ -105,13 +105,13 @@ def test_a_record_that_can_not_be_sent_fails_neither_the_run_nor_the_others(edit
         order by started_at desc
         limit 1
         """,
-        editor.integration_id,
+        scenario.integration_id,
     )
     assert log == {"status": "PARTIAL_SUCCESS", "sync_type": "MANUAL", "records_failed": 1}
-    [push] = editor.airflow.query("select * from softpro.pushes where integration_id = %s", editor.integration_id)
+    [push] = scenario.airflow.query("select * from softpro.pushes where integration_id = %s", scenario.integration_id)
     assert (str(push["roi_entity_id"]), push["next_attempt_at"]) == (bad["id"], None)
 
 
-def test_a_form_that_names_records_of_nobody_is_refused(editor: Editor) -> None:
-    assert editor.run(records=[editor.ids[0]["id"]]) == "failed"
-    assert editor.run(organization="nobody") == "failed"
+def test_a_form_that_names_unknown_records_is_refused(scenario: EditScenario) -> None:
+    assert scenario.run(records=[scenario.ids[0]["id"]]) == "failed"
+    assert scenario.run(organization="nobody") == "failed"

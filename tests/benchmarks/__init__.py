@@ -1,1 +1,1 @@
-"""How fast the product is, beside what others need for the same: `make bench`."""
+"""Measure how fast the product is, compared with other programs for the same task: `make bench`."""

@@ -1,29 +1,29 @@
-"""How fast the product is, beside what others need for the same.
+"""Measure how fast the product is, compared with other programs for the same task.
 
     make bench
     make bench ARGS='--quick'
     make bench ARGS='--only incremental --verbose'
 
-Starts an embedded PostgreSQL and sandboxes whose rate limit does not bind, except in `webhooks`. Everything measured is
-a fresh process, and every load has a fresh database.
+It starts an embedded PostgreSQL and sandboxes whose rate limit does not bind, except in `webhooks`. Every measured
+process is new, and every load has a new database.
 
 first-load    the same list, in turn, by
-                sandbox alone  pages fetched and thrown away: what the sandbox can serve
+                sandbox alone  pages fetched and discarded: what the sandbox can serve
                 floor          requests, orjson, COPY to a temporary table, one merge into roi.transactions
                 dlt            extract, normalize and merge by the dlt library
                 product        the whole pipeline, with the default mappings and suites
-loading       the load alone of it, with the triggers that watch over people's edits and without
-mapping       the mapping alone of what is loaded then, by the default set and with five rules in it
-no-change     the product once more: its requests, and its CPU beyond a process that only imports
-growth        the product's first load of some times as many
+loading       the load step alone, with and without the triggers that record edits of `roi`
+mapping       the mapping step alone over the loaded records, by the default set and with five rules in it
+no-change     a sync without changes: its requests, and its CPU beyond a process that only imports
+growth        the product's first load of a larger list, by default five times as many
 incremental   the buffers that one sync of a few changes touches, in a large table and in a small one
 receiver      200 webhook deliveries a second to a running Airflow, in turn with an empty route of the same server
-webhooks      with Airflow running as in `make demo`: from the receipt of a webhook to the row, a change every 10 s for
-              5 minutes, then 20 a second for 2
+webhooks      the time from the receipt of a webhook to the row, with Airflow running as in `make demo`: a change
+              every 10 s for 5 minutes, then 20 a second for 2
 
-work is the time without imports; process is from start to end. Memory is the peak, child processes included. The
-table at the end holds the figures against their targets, which are meant for the default sizes. The exit code is 1
-where a program loaded the wrong number of rows, and 0 otherwise: no time is a failure.
+"work" is the time without imports, "process" the time from start to end. "memory" is the peak and includes child
+processes. The last table compares the figures with their targets, which are meant for the default sizes. The exit code
+is 1 if a program loaded the wrong number of rows, else 0: a missed target is no failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from ..support.sandbox import Sandbox, running
+from ..support.sandbox import Sandbox, running_sandbox
 from . import (
     airflow_stack,
     first_load,
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterable[Target]]]:
-    """Measures part by part: the lines and the targets of each, as soon as they are known."""
+    """Measure part by part and yield the lines and targets of each as soon as they are known."""
     parts, changes = set(wanted.only), wanted.changes
     if parts & {"receiver", "webhooks"}:
         with airflow_stack.running(STACK_TRANSACTIONS) as running_:
@@ -79,7 +79,7 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
     size, times, runs = wanted.transactions, wanted.growth, wanted.runs
     if parts & {"first-load", "mapping", "loading", "no-change", "growth"}:
         with sandbox_of(size) as sandbox:
-            beside = list(first_load.PEERS) if "first-load" in parts else ["floor"] if "mapping" in parts else []
+            beside = list(first_load.BASELINES) if "first-load" in parts else ["floor"] if "mapping" in parts else []
             loads, product = first_load.measure_loads(admin, sandbox, size, runs, beside)
             if "first-load" in parts:
                 yield first_load.lines(loads, size, runs), first_load.targets(loads)
@@ -89,7 +89,7 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
             if "no-change" in parts:
                 quiet = no_change.measure_quiet(product)
                 yield no_change.lines(quiet), no_change.targets(quiet)
-            if "loading" in parts:  # last: it changes the mappings
+            if "loading" in parts:  # last, because it changes the mappings
                 written = loading.measure_loading(product, size)
                 yield loading.lines(written, size), loading.targets(written)
         postgres_server.drop(admin, product.name)
@@ -110,9 +110,9 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
 
 
 def sandbox_of(transactions: int) -> AbstractContextManager[Sandbox]:
-    """A sandbox whose one organization has that many transactions."""
+    """Start a sandbox with one organization and this many transactions."""
     say(f"a sandbox with {transactions:,} transactions")
-    return running(organizations=1, transactions=transactions, contacts=400)
+    return running_sandbox(organizations=1, transactions=transactions, contacts=400)
 
 
 def _options() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Airflow with everything beside it, as `make demo` runs it, and an organization that takes webhooks."""
+"""Run Airflow as `make demo` does, with an organization that takes webhooks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SYNC_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Running:
-    """The stack; its organization's integration, and the vendor's id of it."""
+    """The running stack, with the organization's integration and its id at the vendor."""
 
     stack: Stack
     integration_id: str
     vendor_organization: str
 
     def records(self) -> list[dict[str, Any]]:
-        """The transactions at the sandbox."""
+        """Return the transactions at the sandbox."""
         answer = requests.get(
             f"{self.stack.sandbox['url']}/sandbox/export",
             params={"organizationId": self.vendor_organization, "entityType": "TRANSACTION"},
@@ -41,7 +41,7 @@ class Running:
         return [json.loads(line) for line in answer.text.splitlines()]
 
     def pause(self, dag_id: str) -> None:
-        """Lets no run of this DAG begin any more."""
+        """Pause this DAG, so that no further run begins."""
         answer = requests.patch(
             f"{self.stack.airflow_url}/api/v2/dags/{dag_id}",
             json={"is_paused": True},
@@ -53,7 +53,7 @@ class Running:
 
 @contextmanager
 def running(transactions: int) -> Iterator[Running]:
-    """A stack whose organization is connected and loaded, and gets webhooks of every change."""
+    """Yield a stack whose organization is connected and loaded, and gets a webhook for every change."""
     stack = Stack(lasting_directory(), Size(transactions, contacts=100), lambda what: say(f"starting {what}"))
     try:
         stack.start()

@@ -1,4 +1,4 @@
-"""The buffers that a product's statements touch, as PostgreSQL counts them."""
+"""Count the buffers that the product's statements touch, with pg_stat_statements."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Statement:
 
 
 def count_from_now(admin: Database, name: str, database: Database) -> None:
-    """Lets the statements of all later connections to the database of this name be counted.
+    """Count the statements of all later connections to this database.
 
-    The table is vacuumed and analyzed before, as autovacuum would have done since its load.
+    The table is vacuumed and analyzed first, as autovacuum would have done since its load.
     """
     execute(database, "vacuum analyze")
     execute(admin, sql.SQL("alter database {} set pg_stat_statements.track = top").format(sql.Identifier(name)))
@@ -46,8 +46,8 @@ def count_from_now(admin: Database, name: str, database: Database) -> None:
 
 
 def counted(admin: Database, name: str) -> list[Statement]:
-    """What was counted in the database of this name, the dearest statement first.
+    """Return the counted statements of this database, most buffers first.
 
-    Asked for from another database, so these questions are not among it.
+    The query runs in another database, so it is not counted itself.
     """
     return [Statement(**row) for row in rows(admin, COUNTED, name)]

@@ -1,4 +1,4 @@
-"""The first load of an organization's transactions: the sandbox alone, the floor, dlt, the product."""
+"""Measure the first load of an organization's transactions: sandbox alone, minimal load, dlt, product."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .product_process import ORGANIZATION, PAGE, Product, connected, expect
 from .targets import Target
 
 TITLES = {"alone": "sandbox alone", "floor": "floor", "dlt": "dlt", "dlt tuned": "dlt, tuned", "product": "product"}
-PEERS = [program for program in TITLES if program != "product"]
+BASELINES = [program for program in TITLES if program != "product"]
 SETUPS = {"dlt": AS_IT_COMES, "dlt tuned": TUNED}
-# The columns of roi.transactions that a record fills, and where each is in it.
+# The columns of roi.transactions that a record fills, and their paths in the record.
 COLUMNS = {
     "softpro_order_id": "orderId",
     **{column: path for path, column in FIELDS[EntityType.TRANSACTION].items()},
@@ -32,14 +32,14 @@ COLUMNS = {
 
 
 def measure_loads(
-    admin: Database, sandbox: Sandbox, transactions: int, runs: int, peers: Sequence[str]
+    admin: Database, sandbox: Sandbox, transactions: int, runs: int, baselines: Sequence[str]
 ) -> tuple[dict[str, Measured], Product]:
-    """The medians by program, of the product and these others, and the product of the last run. Each program has a turn
-    in each run.
+    """Return the median of each program, and the product of the last run. Every program runs once per run.
 
-    Raises SystemExit where one loaded the wrong number of rows.
+    Raises:
+        SystemExit: A program loaded the wrong number of rows.
     """
-    programs = [*peers, "product"]
+    programs = [*baselines, "product"]
     found: dict[str, list[Measured]] = {program: [] for program in programs}
     for number in range(1, runs + 1):
         product = connected(admin, f"product_{number}", sandbox)
@@ -48,7 +48,7 @@ def measure_loads(
                 measured = product.sync()
                 product.expect(transactions)
             else:
-                measured = _peer(program, product, transactions)
+                measured = _measure_baseline(program, product, transactions)
             found[program].append(measured)
             say(f"run {number} of {runs}, {TITLES[program]}: {measured.work:.2f} s")
         if number < runs:
@@ -56,36 +56,40 @@ def measure_loads(
     return {program: median(each) for program, each in found.items()}, product
 
 
-def _peer(program: str, product: Product, transactions: int) -> Measured:
-    """Measures a program of the other environment, in a fresh database."""
+def _measure_baseline(program: str, product: Product, transactions: int) -> Measured:
+    """Measure a program of the other environment in a fresh database."""
     admin = product.admin
     job: Job = {
-        "api": product.sandbox.told["apiBaseUrl"],
+        "api": product.sandbox.startup_report["apiBaseUrl"],
         "token": product.token,
         "transactions": transactions,
         "page": PAGE,
     }
     if program == "alone":
-        return measure(measurement.PEERS, "baselines.sandbox_only", job)
+        return measure(measurement.BASELINE_PYTHON, "baselines.sandbox_only", job)
     database = postgres_server.fresh(admin, "peer", migrated=program == "floor")
     job["conninfo"] = database.conninfo
     postgres_server.settle(admin)
     if program == "floor":
-        measured = measure(measurement.PEERS, "baselines.minimal_load", {**job, "organization": ORGANIZATION, "columns": COLUMNS})
+        measured = measure(
+            measurement.BASELINE_PYTHON,
+            "baselines.minimal_load",
+            {**job, "organization": ORGANIZATION, "columns": COLUMNS},
+        )
         expect(database, "roi.transactions", transactions, "The floor")
     else:
         setup = SETUPS[program]
         job["file_format"] = setup.file_format
         with tempfile.TemporaryDirectory() as directory:
             own = setup.environment(Path(directory))
-            measured = measure(measurement.PEERS, "baselines.dlt_pipeline", job, {**os.environ, **own})
+            measured = measure(measurement.BASELINE_PYTHON, "baselines.dlt_pipeline", job, {**os.environ, **own})
         expect(database, "softpro.transactions", transactions, "dlt")
     postgres_server.drop(admin, "peer")
     return measured
 
 
 def lines(loads: Mapping[str, Measured], transactions: int, runs: int) -> Iterator[str]:
-    """The figures as lines of a table, and what they come to."""
+    """Yield the figures as a table, and the ratios between the programs."""
     how = f"medians of {runs} runs" if runs > 1 else "one run"
     yield f"First load: {transactions:,} transactions, pages of {PAGE}, {how}, {os.cpu_count()} cores"
     yield f"  {'':16}{'work':>12}{'':>15}{'process':>15}{'':>15}{'CPU':>12}{'memory':>12}"
@@ -107,7 +111,7 @@ def lines(loads: Mapping[str, Measured], transactions: int, runs: int) -> Iterat
 
 
 def targets(loads: Mapping[str, Measured]) -> Iterator[Target]:
-    """The product beside dlt and the floor, without imports and as whole processes."""
+    """Yield the product's targets against dlt and the minimal load, without imports and for the whole process."""
     if "dlt" not in loads:
         return
     product, dlt, floor = loads["product"], loads["dlt"], loads["floor"]

@@ -1,4 +1,4 @@
-"""The product's first load of some times as many transactions: time and memory."""
+"""Measure how time and memory of the product's first load grow with the number of transactions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from .measurement import Measured
 from .targets import Target
 
-# A tenth more than in proportion: the indexes of a larger table are deeper, and fit less well into memory.
+# A tenth above proportional growth: a larger table has deeper indexes that fit less well into memory.
 SLACK = 1.1
 MEMORY = 300e6  # bytes
 
 
 def lines(small: Measured, large: Measured, transactions: int, times: int) -> Iterator[str]:
-    """The figures of both loads."""
+    """Yield the figures of both loads."""
     yield f"Growth: first loads of {transactions:,} and of {transactions * times:,}"
     for size, each in ((transactions, small), (transactions * times, large)):
         yield (
@@ -23,7 +23,7 @@ def lines(small: Measured, large: Measured, transactions: int, times: int) -> It
 
 
 def targets(small: Measured, large: Measured, transactions: int, times: int) -> Iterator[Target]:
-    """Time in proportion, memory under a bound that does not grow."""
+    """Yield the targets: time in proportion, memory below a fixed bound."""
     yield Target(f"growth, time of {times} times as many", large.work / small.work, times * SLACK)
     for size, each in ((transactions, small), (transactions * times, large)):
         yield Target(f"growth, peak memory at {size:,}", each.memory / 1e6, MEMORY / 1e6, "MB")

@@ -1,4 +1,4 @@
-"""What a few changes cost in a large table, and in a small one: the buffers of one sync."""
+"""Measure the buffers that one sync of a few changes touches, in a large and in a small table."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Incremental:
-    """One sync of changes in a table of that many transactions, and the statements it ran."""
+    """One sync of changes in a table with this many transactions, and the statements it ran."""
 
     transactions: int
     sync: Measured
     statements: list[Statement]
 
     def sum(self, figure: str) -> int:
-        """The sum of a figure over all statements."""
+        """Return the sum of a figure over all statements."""
         return sum(getattr(statement, figure) for statement in self.statements)
 
 
 def measure_changes(product: Product, transactions: int, changes: int) -> Incremental:
-    """Lets records change at the vendor and syncs them. Raises SystemExit where not all of them arrived."""
+    """Change records at the vendor and sync them.
+
+    Raises:
+        SystemExit: Not all changes arrived.
+    """
     newest: datetime = one(product.database, "select max(softpro_updated_at) from roi.transactions")
     buffers.count_from_now(product.admin, product.name, product.database)
     changed = set(product.sandbox.change(product.sandbox.organizations[0], count=changes))
@@ -47,7 +51,7 @@ def measure_changes(product: Product, transactions: int, changes: int) -> Increm
 
 
 def lines(small: Incremental, large: Incremental, changes: int, *, verbose: bool) -> Iterator[str]:
-    """The sums of both syncs; all that matters of their statements where it is wanted."""
+    """Yield the sums of both syncs; with `verbose` the most expensive statements too."""
     yield f"Incremental cost: {changes} changed, buffers of 8 KiB"
     yield f"  {'in a table of':>14}{'touched':>12}{'dirtied':>12}{'written':>12}{'statements':>12}{'work':>10}"
     for each in (small, large):
@@ -62,7 +66,7 @@ def lines(small: Incremental, large: Incremental, changes: int, *, verbose: bool
 
 
 def targets(small: Incremental, large: Incremental) -> Iterator[Target]:
-    """The buffers of the large table over those of the small one."""
+    """Yield the target for the buffers of the large table relative to the small one."""
     ratio = large.sum("touched") / small.sum("touched")
     yield Target(f"incremental, buffers at {large.transactions:,} over {small.transactions:,}", ratio, 1.2)
 

@@ -1,4 +1,4 @@
-"""What the outbox's triggers cost the loader, which writes nothing into it."""
+"""Measure what the outbox's triggers cost the loader, which writes nothing into the outbox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 
 from . import postgres_server
-from .measurement import PRODUCTS, measure, say
+from .measurement import PRODUCT_PYTHON, measure, say
 from .product_process import ORGANIZATION, Product
 from .targets import Target
 
@@ -19,7 +19,7 @@ Pair = tuple[float, float]
 
 
 def measure_loading(product: Product, transactions: int) -> dict[bool, list[Pair]]:
-    """Pairs of loads into an empty table, and over rows that all change; who begins a pair alternates."""
+    """Load into an empty table and over changing rows, in pairs with and without triggers, in alternating order."""
     found: dict[bool, list[Pair]] = {update: [] for update in TITLES}
     for number in range(1, PAIRS + 1):
         for update, pairs in found.items():
@@ -32,14 +32,14 @@ def measure_loading(product: Product, transactions: int) -> dict[bool, list[Pair
                     "triggers": triggers,
                     "transactions": transactions,
                 }
-                seconds[triggers] = measure(PRODUCTS, "jobs.loading", job, product.settings).work
+                seconds[triggers] = measure(PRODUCT_PYTHON, "jobs.loading", job, product.settings).work
             pairs.append((seconds[True], seconds[False]))
             say(f"load {number} of {PAIRS}, {TITLES[update]}: {seconds[True]:.2f} s, {seconds[False]:.2f} s without")
     return found
 
 
 def lines(found: Mapping[bool, list[Pair]], transactions: int) -> Iterator[str]:
-    """The figures."""
+    """Yield the figures."""
     yield f"Loading: {transactions:,} staged transactions, {PAIRS} pairs, with the outbox's triggers and without"
     for update, pairs in found.items():
         with_them, without = (median(each) for each in zip(*pairs, strict=True))
@@ -47,11 +47,11 @@ def lines(found: Mapping[bool, list[Pair]], transactions: int) -> Iterator[str]:
 
 
 def targets(found: Mapping[bool, list[Pair]]) -> Iterator[Target]:
-    """The medians of the pairs' ratios."""
+    """Yield the targets for the medians of the pairs' ratios."""
     for update, pairs in found.items():
         yield Target(f"loading {TITLES[update]}, with triggers over without", median_ratio(pairs), LIMIT)
 
 
 def median_ratio(pairs: list[Pair]) -> float:
-    """Of the seconds with the triggers over those without."""
+    """Return the median ratio of the seconds with triggers to the seconds without."""
     return median(with_them / without for with_them, without in pairs)

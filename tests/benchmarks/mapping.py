@@ -1,11 +1,11 @@
-"""Mapping of transactions that are there, beside the whole of the floor: by the default set, and with rules."""
+"""Measure the mapping of landed transactions, by the default set and with rules, relative to the minimal load."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from . import postgres_server
-from .measurement import PRODUCTS, Measured, measure, median, say
+from .measurement import PRODUCT_PYTHON, Measured, measure, median, say
 from .product_process import ORGANIZATION, Product
 from .targets import Target
 
@@ -15,19 +15,19 @@ LIMITS = {"default": 0.4, "rules": 1.2}
 
 
 def measure_mapping(product: Product, transactions: int) -> dict[str, Measured]:
-    """The medians by set, of a product whose transactions are all loaded."""
+    """Return the medians by mapping set. The product's transactions are all loaded."""
     found: dict[str, list[Measured]] = {name: [] for name in TITLES}
     for number in range(1, TIMES + 1):
         for name, each in found.items():
             postgres_server.settle(product.admin)
             job = {"organization": ORGANIZATION, "set": name, "transactions": transactions}
-            each.append(measure(PRODUCTS, "jobs.mapping", job, product.settings))
+            each.append(measure(PRODUCT_PYTHON, "jobs.mapping", job, product.settings))
             say(f"mapping {number} of {TIMES}, {TITLES[name]}: {each[-1].work:.2f} s")
     return {name: median(each) for name, each in found.items()}
 
 
 def lines(found: Mapping[str, Measured], transactions: int) -> Iterator[str]:
-    """The figures."""
+    """Yield the figures."""
     yield f"Mapping: {transactions:,} transactions from raw to staging, medians of {TIMES}"
     for name, each in found.items():
         each_record = each.work / transactions * 1e6
@@ -35,6 +35,6 @@ def lines(found: Mapping[str, Measured], transactions: int) -> Iterator[str]:
 
 
 def targets(found: Mapping[str, Measured], floor: Measured) -> Iterator[Target]:
-    """Time beside what the floor takes for fetching, parsing and loading as many."""
+    """Yield the targets: mapping time relative to fetching, parsing and loading in the minimal load."""
     for name, each in found.items():
         yield Target(f"mapping {TITLES[name]}, over the floor's time", each.work / floor.work, LIMITS[name])

@@ -1,4 +1,4 @@
-"""The inside of a measured process: takes its job, does it, tells what it took. Needs nothing but Python."""
+"""Run a job inside a measured process and print its figures. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Job = dict[str, Any]
 
 
 def run(work: Callable[[Job], float | None]) -> None:
-    """Does the work with the job on standard input, JSON, and prints `seconds` and `memory` as a line of JSON.
+    """Do the work with the job from standard input (JSON) and print `seconds` and `memory` as a line of JSON.
 
-    The seconds are those of the work without what it imports on its way, or those that it returns, where not all of it
-    counts; the memory is this process's peak in bytes.
+    `seconds` excludes the imports during the work. If the work returns a number, that number is printed instead.
+    `memory` is this process's peak in bytes.
     """
     job = json.load(sys.stdin)
     imported = _time_imports()
@@ -30,7 +30,7 @@ def run(work: Callable[[Job], float | None]) -> None:
 
 
 def peak_memory() -> int:
-    """The most memory that this process ever held, in bytes.
+    """Return the most memory that this process ever held, in bytes.
 
     On Linux getrusage also counts what the parent held when it started this process; /proc does not.
     """
@@ -42,9 +42,9 @@ def peak_memory() -> int:
 
 
 def _time_imports() -> Callable[[], float]:
-    """From now on, adds up how long this thread imports. Returns what tells the seconds so far.
+    """Start to add up how long this thread imports, and return a function that returns the seconds so far.
 
-    All programs here import as they go. What matters is when they are at work, whichever way their authors chose.
+    All programs here import during their work. Only the work itself is compared, whichever way their authors chose.
     """
     original, thread = builtins.__import__, threading.get_ident()
     seconds, inside = 0.0, False

@@ -1,4 +1,4 @@
-"""Runs a process and measures it from outside: seconds, CPU, memory."""
+"""Run a process and measure it from outside: seconds, CPU, memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ import psutil
 from .measured_job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCTS = Path(sys.executable)
-PEERS = ROOT / ".venv-bench" / "bin" / "python"
-# A look at all processes takes some milliseconds of a core, and what they hold grows slowly.
+PRODUCT_PYTHON = Path(sys.executable)
+BASELINE_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+# One look at all processes takes milliseconds of a core, and their memory grows slowly.
 LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One process: seconds of its work without imports, from its start to its end, of CPU; peak memory in bytes.
+    """The figures of one process.
 
-    CPU (user and system) and memory include its child processes; the memory is then the sum of all peaks.
+    CPU and memory include the child processes.
+
+    Attributes:
+        work: Seconds of its work, without imports.
+        whole: Seconds from its start to its end.
+        cpu: Seconds of CPU, user and system.
+        memory: Sum of the peaks of all its processes, in bytes.
     """
 
     work: float
@@ -39,7 +45,11 @@ class Measured:
 
 
 def measure(python: Path, module: str, job: Job, environment: Mapping[str, str] | None = None) -> Measured:
-    """Runs a module of this package with a job, and measures it. Raises SystemExit when it fails."""
+    """Run a module of this package with a job and measure it.
+
+    Raises:
+        SystemExit: The module failed.
+    """
     command = [str(python), "-m", f"{__package__}.{module}"]
     cpu, began = _cpu_of_children(), time.perf_counter()
     process = subprocess.Popen(
@@ -53,22 +63,22 @@ def measure(python: Path, module: str, job: Job, environment: Mapping[str, str] 
     watch.join()
     if process.returncode:
         raise SystemExit(f"{module} failed")
-    told = json.loads(out.splitlines()[-1])
-    return Measured(told["seconds"], whole, _cpu_of_children() - cpu, told["memory"] + sum(peaks.values()))
+    reported = json.loads(out.splitlines()[-1])
+    return Measured(reported["seconds"], whole, _cpu_of_children() - cpu, reported["memory"] + sum(peaks.values()))
 
 
 def median(runs: Sequence[Measured]) -> Measured:
-    """The median of each figure."""
+    """Return the median of each figure."""
     return Measured(*map(statistics.median, zip(*map(astuple, runs), strict=True)))
 
 
 def say(what: str) -> None:
-    """Progress, to standard error."""
+    """Print progress to standard error."""
     print(what, file=sys.stderr, flush=True)
 
 
 def _watch(process: subprocess.Popen[str], peaks: dict[int, int]) -> None:
-    """Notes the most memory that each child of the process holds, by process id, until the process ends."""
+    """Record the most memory that each child of the process holds, by process id, until the process ends."""
     while process.poll() is None:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
@@ -77,6 +87,6 @@ def _watch(process: subprocess.Popen[str], peaks: dict[int, int]) -> None:
 
 
 def _cpu_of_children() -> float:
-    """Seconds of CPU of all processes that this one has started and that have ended, and of theirs."""
+    """Return the CPU seconds of all ended child processes, and of their children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,11 +1,11 @@
-"""A sync that finds nothing new: what it asks of the vendor, and what it costs beyond being started."""
+"""Measure a sync that finds nothing new: its requests, and its CPU beyond the imports."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .measurement import PRODUCTS, Measured, measure, median, say
+from .measurement import PRODUCT_PYTHON, Measured, measure, median, say
 from .product_process import Product
 from .targets import Target
 
@@ -14,7 +14,7 @@ TIMES = 3
 
 @dataclass(frozen=True)
 class NoChange:
-    """The medians of the syncs and of processes that only import; the most requests that one sync made."""
+    """The medians of the syncs and of processes that only import, and the most requests of one sync."""
 
     sync: Measured
     imports: Measured
@@ -22,24 +22,24 @@ class NoChange:
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU that a sync takes beyond the imports."""
+        """Return the CPU seconds of a sync beyond the imports."""
         return self.sync.cpu - self.imports.cpu
 
 
 def measure_quiet(product: Product) -> NoChange:
-    """Syncs a product whose transactions are all loaded, in turn with processes that only import."""
+    """Sync a product whose transactions are all loaded, in turn with processes that only import."""
     syncs, imports, requests = [], [], []
     for number in range(1, TIMES + 1):
         before = product.requests()
         syncs.append(product.sync())
         requests.append(product.requests() - before)
-        imports.append(measure(PRODUCTS, "jobs.imports", {}))
+        imports.append(measure(PRODUCT_PYTHON, "jobs.imports", {}))
         say(f"no change {number} of {TIMES}: {syncs[-1].cpu:.2f} s of CPU, imports {imports[-1].cpu:.2f} s")
     return NoChange(median(syncs), median(imports), max(requests))
 
 
 def lines(found: NoChange) -> Iterator[str]:
-    """The figures."""
+    """Yield the figures."""
     yield f"No change: medians of {TIMES}"
     yield f"  requests: {found.requests}"
     yield f"  CPU: {found.sync.cpu:.2f} s, less {found.imports.cpu:.2f} s of a process that only imports"
@@ -47,5 +47,5 @@ def lines(found: NoChange) -> Iterator[str]:
 
 
 def targets(found: NoChange) -> Iterator[Target]:
-    """CPU beyond the imports."""
+    """Yield the target for the CPU beyond the imports."""
     yield Target("no change, CPU beyond the imports", found.cpu, 0.5, "s")

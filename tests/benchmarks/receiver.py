@@ -1,4 +1,4 @@
-"""How long the receiver of webhooks takes to answer, beside an empty route of the same server in the same run."""
+"""Measure the response time of the webhook receiver against an empty route of the same server, in the same run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .targets import Target
 
 RATE, SECONDS, WARM_UP_SECONDS = 200, 30, 3
 SETTLED_SECONDS = 120
-ROUNDS = 30  # short ones: what Airflow does once a minute slows both routes
+ROUNDS = 30  # short, because what Airflow does once a minute slows both routes
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Milliseconds of each answer, in order, and how often each status came."""
+    """The milliseconds of each response, in order, and the count of each status."""
 
     milliseconds: list[float]
     statuses: dict[int, int]
@@ -38,8 +38,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Receiver:
-    """Both routes at the same pace, in turn: once with the DAG at work on what comes in, on the same cores, and once
-    with the DAG paused, so that nothing but the receiver differs from the empty route."""
+    """Both routes at the same rate, in turn.
+
+    They are measured once with the DAG at work on the events, on the same cores. The second time the DAG is paused, so
+    that only the receiver itself differs from the empty route.
+    """
 
     empty: Answers
     receiver: Answers
@@ -48,7 +51,11 @@ class Receiver:
 
 
 def measure_receiver(running: Running) -> Receiver:
-    """Delivers events of records that are there, from a process of its own. Raises SystemExit where one is lost."""
+    """Deliver events of existing records from a separate process.
+
+    Raises:
+        SystemExit: An event was lost.
+    """
     at_work = _deliver(running, "softpro_webhooks works on them")
     _until_settled(running)
     running.pause("softpro_webhooks")
@@ -83,12 +90,12 @@ def _deliver(running: Running, how: str) -> dict[str, Answers]:
     query = "select count(*) from softpro.webhook_events where event_id like %s"
     stored = one(running.stack.database, query, f"evt_{run}_%")
     if answers["receiver"].statuses != {202: RATE * SECONDS} or stored != sent:
-        raise SystemExit(f"{stored} of {sent} events were stored; the answers were {answers['receiver'].statuses}")
+        raise SystemExit(f"{stored} of {sent} events were stored; the responses were {answers['receiver'].statuses}")
     return answers
 
 
 def _until_settled(running: Running) -> None:
-    """Waits until nothing is left to work on, but not for ever: what is left only slows what is measured next."""
+    """Wait until no event is pending, within a limit: a rest only slows what is measured next."""
     query = "select count(*) from softpro.webhook_events where status = 'PENDING'"
     deadline = time.monotonic() + SETTLED_SECONDS
     while one(running.stack.database, query) and time.monotonic() < deadline:
@@ -96,7 +103,7 @@ def _until_settled(running: Running) -> None:
 
 
 def lines(found: Receiver) -> Iterator[str]:
-    """The percentiles of all."""
+    """Yield the percentiles of all four series."""
     yield f"Receiver of webhooks: {RATE} a second for {SECONDS} s, milliseconds"
     yield f"  {'':34}{'p50':>8}{'p95':>8}{'p99':>8}{'most':>8}"
     for name, each in (
@@ -110,7 +117,7 @@ def lines(found: Receiver) -> Iterator[str]:
 
 
 def targets(found: Receiver) -> Iterator[Target]:
-    """The p99, and what it is of the empty route's: with the DAG paused, as what that takes is another figure."""
+    """Yield the targets for the p99 and its ratio to the empty route's; the DAG is paused for both."""
     p99 = found.receiver.percentile(99)
     yield Target("receiver, p99 over that of an empty route, DAG paused", p99 / found.empty.percentile(99), 3)
     yield Target("receiver, p99 at 200 deliveries a second, DAG paused", p99, 50, "ms")

@@ -1,4 +1,4 @@
-"""What the figures should be, and whether they are."""
+"""Compare the figures with their targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """A figure and its limit, which it may not pass: not rise above it, or not fall below."""
+    """A figure and its limit: an upper limit, or a lower one with `at_least`."""
 
     figure: str
     value: float
@@ -22,7 +22,7 @@ class Target:
 
 
 def lines(targets: Iterable[Target]) -> Iterator[str]:
-    """A table of all targets."""
+    """Yield a table of all targets."""
     yield f"{'Target':54}{'measured':>12}{'':4}{'wanted':18}met"
     for target in targets:
         wanted = f"{'at least' if target.at_least else 'at most'} {target.limit:.4g} {target.unit}"

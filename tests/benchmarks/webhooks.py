@@ -1,4 +1,4 @@
-"""How long a change at SoftPro takes into `roi` by webhook, with Airflow running as in `make demo`."""
+"""Measure how long a change at SoftPro takes into `roi` by webhook, with Airflow running as in `make demo`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUSY_PER_SECOND, BUSY_SECONDS = 20, 120
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 120.0
 
-# The rows that were written lately: `updated_at` is when the transaction began, which a later one may have outrun.
+# Recently written rows. `updated_at` is when the transaction began, and a later one may have committed first.
 WRITTEN = """
 select softpro_order_id, softpro_updated_at, updated_at, clock_timestamp() as now
 from roi.transactions
@@ -34,7 +34,7 @@ where updated_at > %s - interval '5 s'
 
 @dataclass(frozen=True)
 class Latency:
-    """Of each webhook the seconds from its receipt to its record's row in `roi`."""
+    """The seconds from each webhook's receipt to its record's row in `roi`."""
 
     seconds: list[float]
 
@@ -49,7 +49,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Seen:
-    """Of each record the versions that were seen in the table, and when each was seen first."""
+    """The versions of each record that were seen in the table, and when each was first seen."""
 
     versions: dict[str, dict[datetime, datetime]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -57,20 +57,24 @@ class Seen:
         self.versions[record].setdefault(version, at)
 
     def when(self, record: str, version: datetime) -> datetime | None:
-        """When this version, or one that replaced it, was there."""
+        """Return when this version, or one that replaced it, was first seen."""
         return min((at for seen, at in self.versions[record].items() if seen >= version), default=None)
 
 
 @dataclass(frozen=True)
 class Webhooks:
-    """Now and then a change, and many a second."""
+    """The latencies at a low and at a high rate of changes."""
 
     calm: Latency
     busy: Latency
 
 
 def measure_webhooks(running: Running) -> Webhooks:
-    """Lets records change at the sandbox. Raises SystemExit where a change does not arrive."""
+    """Change records at the sandbox and measure both rates.
+
+    Raises:
+        SystemExit: A change did not arrive.
+    """
     say(f"a change every {CALM_EVERY:.0f} s for {CALM_SECONDS:.0f} s")
     calm = _measure(running, CALM_EVERY, CALM_SECONDS)
     say(f"{BUSY_PER_SECOND} changes a second for {BUSY_SECONDS} s")
@@ -79,7 +83,7 @@ def measure_webhooks(running: Running) -> Webhooks:
 
 
 def lines(found: Webhooks) -> Iterator[str]:
-    """The medians and the 95th percentiles."""
+    """Yield the medians and the 95th percentiles."""
     yield "A change at SoftPro into roi by webhook, seconds"
     yield f"  {'':28}{'events':>9}{'p50':>8}{'p95':>8}{'most':>8}"
     for name, each in ((f"one every {CALM_EVERY:.0f} s", found.calm), (f"{BUSY_PER_SECOND} a second", found.busy)):
@@ -87,13 +91,13 @@ def lines(found: Webhooks) -> Iterator[str]:
 
 
 def targets(found: Webhooks) -> Iterator[Target]:
-    """The 95th percentiles."""
+    """Yield the targets for the 95th percentiles."""
     yield Target("webhook to roi, one every 10 s, p95", found.calm.p95, 5, "s")
     yield Target("webhook to roi, 20 a second, p95", found.busy.p95, 15, "s")
 
 
 def _measure(running: Running, every: float, seconds: float) -> Latency:
-    """Changes a record every so many seconds, while another thread watches the table."""
+    """Change a record every `every` seconds while another thread watches the table."""
     database = running.stack.database
     since: datetime = one(database, "select clock_timestamp()")
     over, seen = Event(), Seen()
@@ -113,7 +117,11 @@ def _measure(running: Running, every: float, seconds: float) -> Latency:
 
 
 def _judged(database: Database, since: datetime, seen: Seen) -> Latency:
-    """Of each event since then, how long it took. Raises SystemExit where one is not seen in time."""
+    """Return the latency of each event since then.
+
+    Raises:
+        SystemExit: An event was not seen in time.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         events = rows(
@@ -133,7 +141,7 @@ def _judged(database: Database, since: datetime, seen: Seen) -> Latency:
 
 
 def _watch(database: Database, since: datetime, seen: Seen, over: Event) -> None:
-    """Notes which versions are in the table, and since when, until it is over."""
+    """Record which versions are in the table, and since when, until the event `over` is set."""
     with database.connect() as connection:
         while not over.wait(LOOK_SECONDS):
             found = connection.execute(WRITTEN, [since]).fetchall()

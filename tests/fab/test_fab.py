@@ -1,4 +1,4 @@
-"""Who may, under FAB's auth manager: an API server alone, with a user of each of FAB's roles."""
+"""Check the rights under FAB's auth manager: an API server alone, with a user of each of FAB's roles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RIGHTS = {
 }
 ROUTES = {
     "read": ("GET", "/health/detail", 200),
-    "operate": ("POST", "/sync/contacts", 400),  # let in, and told that the body is empty
+    "operate": ("POST", "/sync/contacts", 400),  # allowed, but the body is empty
     "configure": ("PUT", "/access", 400),
 }
 MAKE_USERS = f"""
@@ -48,7 +48,7 @@ START_SECONDS = 120
 
 
 class Server:
-    """Airflow's API server with FAB, and what the tests ask of it."""
+    """Airflow's API server with FAB."""
 
     def __init__(self, home: Path, database: Database, airflow: Database) -> None:
         self.database = database

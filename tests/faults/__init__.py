@@ -1,1 +1,1 @@
-"""Tests that break a promise on purpose: kills."""
+"""Break the product's promises on purpose: kill processes, lose responses, restart servers."""

@@ -1,4 +1,4 @@
-"""What is fetched is applied part by part while more is fetched: exact, and whole however such a run ends."""
+"""Load records in parts while more are fetched: the tables stay exact, however such a run ends."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
 from softpro.runs import background_load
 
-from ..support.database_state import left_over, unsound_logs
+from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import execute, one
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, environment, racer, sync
+from ..support.product import connect_acme, environment, paused_process, sync
 from ..support.sandbox import Sandbox
-from ..support.sync_steps import until
+from ..support.sync_steps import wait_until
 
 RECORDS, PAGE, PART = 600, 20, 40
 SETTINGS = {"SOFTPRO_SYNC_BATCH_SIZE": str(PAGE)}
-# Each part is loaded in a transaction of its own.
+# Each part is loaded in its own transaction.
 PARTS = "select count(distinct created_at) from roi.transactions"
-# So many parts are loaded; the next one waits until nobody holds the lock.
+# After this many parts the next one waits until the lock is free.
 LOCK = 360
 HOLD_AFTER = """
 create function hold() returns trigger language plpgsql as $$
@@ -39,8 +39,8 @@ create trigger hold before insert on roi.transactions for each statement execute
 WAITS = "select exists (select from pg_locks where locktype = 'advisory' and objid = %s and not granted)"
 SYNC = f"""
 import sys
-from softpro import beside
-beside.LEAST_PART = beside.LARGEST_PART = {PART}
+from softpro.runs import background_load
+background_load.MIN_PART = background_load.MAX_PART = {PART}
 from softpro.__main__ import main
 sys.argv = ["softpro", "sync", "acme", "--entity", "transactions"]
 main()
@@ -49,7 +49,7 @@ main()
 
 @pytest.fixture
 def sandbox(start_sandbox: StartSandbox) -> Sandbox:
-    """One with many pages, each of which takes its time, so that parts are applied meanwhile."""
+    """Start a sandbox with many slow pages, so that parts load during the fetch."""
     return start_sandbox(transactions=RECORDS, contacts=1, slow=1, slowSeconds=0.05)
 
 
@@ -62,13 +62,13 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def assert_whole(database: Database, sandbox: Sandbox) -> None:
     expected = expected_rows(sandbox.records(sandbox.organizations[0]))
     assert actual_rows(database, "acme") == expected
-    assert left_over(database) == {}
-    assert unsound_logs(database) == []
+    assert leftovers(database) == {}
+    assert inconsistent_logs(database) == []
 
 
 @pytest.mark.usefixtures("small_parts")
 def test_parts_are_loaded_while_more_is_fetched(database: Database, sandbox: Sandbox) -> None:
-    services, acme = between(database, sandbox, **SETTINGS)
+    services, acme = connect_acme(database, sandbox, **SETTINGS)
     log = sync(services, acme)
     assert (log.status, log.records_fetched, log.records_processed, log.records_inserted) == (
         "COMPLETED",
@@ -86,8 +86,8 @@ def test_parts_are_loaded_while_more_is_fetched(database: Database, sandbox: San
 def test_a_part_that_fails_ends_the_run_with_its_error_and_the_next_run_loads_all(
     database: Database, sandbox: Sandbox
 ) -> None:
-    services, acme = between(database, sandbox, **SETTINGS)
-    sandbox.switch(slowSeconds=0.5)  # there is much to fetch yet
+    services, acme = connect_acme(database, sandbox, **SETTINGS)
+    sandbox.switch(slowSeconds=0.5)  # much is left to fetch
     execute(
         database,
         """
@@ -101,7 +101,7 @@ def test_a_part_that_fails_ends_the_run_with_its_error_and_the_next_run_loads_al
     log = sync(services, acme)
     assert log.status == "FAILED"
     assert "no more today" in (log.error_message or "")
-    assert log.records_fetched < RECORDS  # it did not go on to the end first
+    assert log.records_fetched < RECORDS  # the run stopped before the end of the list
     execute(database, "drop trigger refuse on roi.transactions")
     sandbox.switch(slow=0)
     assert sync(services, acme).status == "COMPLETED"
@@ -110,14 +110,14 @@ def test_a_part_that_fails_ends_the_run_with_its_error_and_the_next_run_loads_al
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_process_killed_between_two_parts_loses_nothing(database: Database, sandbox: Sandbox, parts: int) -> None:
-    services, acme = between(database, sandbox, **SETTINGS)
+    services, acme = connect_acme(database, sandbox, **SETTINGS)
     execute(database, HOLD_AFTER.format(parts=parts, lock=LOCK))
-    with database.connect() as holder, racer(environment(database, sandbox, **SETTINGS), SYNC) as process:
+    with database.connect() as holder, paused_process(environment(database, sandbox, **SETTINGS), SYNC) as process:
         holder.execute("select pg_advisory_lock(%s)", [LOCK])
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        until(process, lambda: one(database, WAITS, LOCK), f"the part after {parts}")
+        wait_until(process, lambda: one(database, WAITS, LOCK), f"the part after {parts}")
         process.kill()
     wait_for_the_lease(database, acme)
     assert one(database, PARTS) == parts

@@ -1,6 +1,6 @@
-"""A batch of which a fifth is bad: all of that is set aside with all its reasons, the rest is loaded (promise 4).
+"""Quarantine the bad fifth of a batch with all its reasons and load the rest (promise 4).
 
-SOFTPRO_TEST_BATCH_RECORDS is how many records there are: 1000, or more.
+SOFTPRO_TEST_BATCH_RECORDS is the number of records, at least 1000.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from softpro.db.database import Database
 from softpro.mapping import repository
 
-from ..support.bad_transactions import Bad, bad_transactions, strict_mappings
-from ..support.database_state import left_over, unsound_logs
+from ..support.bad_transactions import BadTransaction, bad_transactions, strict_mappings
+from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, sync
+from ..support.product import connect_acme, sync
 
 RECORDS = int(os.environ.get("SOFTPRO_TEST_BATCH_RECORDS", "1000"))
 SEED = 360
@@ -30,12 +30,12 @@ BAD = RECORDS // 5
 CASES = "select * from softpro.quarantine where resolved_at is null"
 
 
-def test_the_bad_fifth_of_a_batch_is_set_aside_with_all_reasons_and_loads_once_it_is_mended(
+def test_the_bad_fifth_of_a_batch_is_quarantined_with_all_reasons_and_loads_once_corrected(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(transactions=RECORDS - BAD, contacts=0)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     with database.connect() as connection:
         repository.replace(connection, acme.id, "acme", strict_mappings(), "the test")
     good = sandbox.records(organization)
@@ -52,28 +52,28 @@ def test_the_bad_fifth_of_a_batch_is_set_aside_with_all_reasons_and_loads_once_i
     assert (log.records_inserted, log.records_updated) == (RECORDS - BAD, 0)
     assert actual_rows(database, "acme") == expected_rows(good)
     assert_each_has_its_case(database, bad)
-    assert left_over(database) == {}
+    assert leftovers(database) == {}
 
     for each, record_id in zip(bad, kept_under, strict=True):
         if each.id is None:
             sandbox.delete(organization, record_id)
-        sandbox.put(organization, each.mended(datetime.now(UTC)))
+        sandbox.put(organization, each.corrected(datetime.now(UTC)))
     log = sync(services, acme)
 
-    print(f"mended: {log.status} in {log.duration} ms")
+    print(f"corrected: {log.status} in {log.duration} ms")
     assert (log.status, log.records_processed, log.records_failed) == ("COMPLETED", BAD, 0)
     assert (log.records_inserted, log.records_updated) == (BAD, 0)
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(organization))
-    # Nothing tells which record one without an id became, so such a case stays open.
+    # A corrected record cannot be matched to a case without an id, so such a case stays open.
     nameless = [each.payload for each in bad if each.id is None]
     assert sorted(case["payload"] for case in rows(database, CASES)) == sorted(nameless)
     assert one(database, "select count(*) from softpro.quarantine") == BAD
-    assert left_over(database) == {}
-    assert unsound_logs(database) == []
+    assert leftovers(database) == {}
+    assert inconsistent_logs(database) == []
 
 
-def assert_each_has_its_case(database: Database, bad: list[Bad]) -> None:
-    """Exactly these are in quarantine, each with exactly its reasons, and with what the vendor sent."""
+def assert_each_has_its_case(database: Database, bad: list[BadTransaction]) -> None:
+    """Assert that exactly these records are in quarantine, each with its exact reasons and the vendor's payload."""
     cases = rows(database, CASES)
     by_id = {case["entity_id"]: case for case in cases if case["entity_id"] is not None}
     nameless = {case["payload"]: case for case in cases if case["entity_id"] is None}
@@ -96,5 +96,5 @@ def assert_each_has_its_case(database: Database, bad: list[Bad]) -> None:
 
 
 def exactly(payload: bytes) -> Any:
-    """The JSON with numbers of any length as they are."""
+    """Parse JSON with exact numbers of any length."""
     return json.loads(payload, parse_int=Decimal, parse_float=Decimal)

@@ -1,6 +1,7 @@
-"""Pushes of many records: made once whatever is lost, two requests for each, or one, and none waits for a bad one.
+"""Push many records: each is created once, an edit takes one or two requests, and a bad record delays no other.
 
-SOFTPRO_TEST_PUSH_CREATES and SOFTPRO_TEST_PUSH_EDITS are how many records are made, and edited: 60 and 200, or more.
+SOFTPRO_TEST_PUSH_CREATES and SOFTPRO_TEST_PUSH_EDITS are the numbers of created and edited records, at least 60 and
+200.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from softpro.entities import EntityType
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, sync
-from ..support.writeback import open_edits, pushed, time_passes
+from ..support.product import connect_acme, sync
+from ..support.writeback import make_all_due, open_edits, run_push
 
 CREATES = int(os.environ.get("SOFTPRO_TEST_PUSH_CREATES", "60"))
 EDITS = int(os.environ.get("SOFTPRO_TEST_PUSH_EDITS", "200"))
@@ -24,12 +25,12 @@ LIMIT = 6_000  # a minute
 KIND = EntityType.CONTACT
 
 
-def test_as_many_are_made_as_were_made_here_with_half_the_answers_lost(
+def test_each_new_row_is_created_once_with_half_the_responses_lost(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(transactions=0, contacts=5)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox)
+    services, acme = connect_acme(database, sandbox)
     sync(services, acme, KIND)
     sandbox.switch(lostWrite=0.5, faultSeed=SEED)
     execute(
@@ -42,8 +43,8 @@ def test_as_many_are_made_as_were_made_here_with_half_the_answers_lost(
     )
     began, pushes = time.time(), 0
     while open_edits(database):
-        pushed(services, acme, KIND)
-        time_passes(database)
+        run_push(services, acme, KIND)
+        make_all_due(database)
         pushes += 1
         assert pushes < 30, rows(database, "select error, count(*) from softpro.pushes group by error")
     calls = Counter(call["call"].split()[0] for call in sandbox.calls(began))
@@ -65,21 +66,23 @@ def test_as_many_are_made_as_were_made_here_with_half_the_answers_lost(
     assert (log.records_inserted, one(database, "select count(*) from roi.contacts")) == (0, 5 + CREATES)
 
 
-def test_two_requests_for_each_edited_record_one_where_its_version_is_known_and_a_bad_one_keeps_nobody_waiting(
+def test_each_edit_takes_two_requests_or_one_and_a_bad_record_delays_no_other(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(transactions=0, contacts=EDITS, rateLimit=LIMIT)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox, SOFTPRO_RATE_LIMIT_PER_MIN=str(LIMIT), SOFTPRO_SYNC_BATCH_SIZE="200")
+    services, acme = connect_acme(
+        database, sandbox, SOFTPRO_RATE_LIMIT_PER_MIN=str(LIMIT), SOFTPRO_SYNC_BATCH_SIZE="200"
+    )
     sync(services, acme, KIND)
     for round_, requests in (("first", 2), ("second", 1)):
-        # Twice: the edits of one record are one change.
+        # Edit twice: the edits of one record are one change.
         execute(database, "update roi.contacts set notes = 'before ' || %s", round_)
         execute(database, "update roi.contacts set notes = %s || ' ' || softpro_contact_id", round_)
         bad = one(database, "select min(softpro_contact_id) from roi.contacts") if round_ == "second" else None
         execute(database, "update roi.contacts set contact_type = 'NONE SUCH' where softpro_contact_id = %s", bad)
         began = time.monotonic()
-        log = pushed(services, acme, KIND)
+        log = run_push(services, acme, KIND)
         print(f"{EDITS} {round_}: {log.api_requests} requests, {time.monotonic() - began:.1f} s")
         assert log.api_requests == requests * EDITS, log
         notes = {key: record["notes"] for key, record in sandbox.records(organization, "CONTACT").items()}
@@ -88,6 +91,6 @@ def test_two_requests_for_each_edited_record_one_where_its_version_is_known_and_
     assert one(database, "select count(distinct roi_entity_id) from softpro.outbox where settled_at is null") == 1
     assert "contactType" in one(database, "select error from softpro.pushes")
     execute(database, "update roi.contacts set contact_type = 'COMPANY' where softpro_contact_id = %s", bad)
-    assert pushed(services, acme, KIND).records_failed == 0
+    assert run_push(services, acme, KIND).records_failed == 0
     assert open_edits(database) == 0
     assert sandbox.records(organization, "CONTACT")[bad or ""]["contactType"] == "COMPANY"

@@ -1,6 +1,6 @@
-"""What is made at the vendor is made once (promise 2), although answers are lost, changes surface late, and we die.
+"""Create each record at the vendor once (promise 2), despite lost responses, late changes and killed processes.
 
-SOFTPRO_TEST_CREATES is how many transactions are made: 40, or more.
+SOFTPRO_TEST_CREATES is the number of created transactions, at least 40.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILE
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import begin_connection, environment, finish_connection, racer, services_in
+from ..support.product import begin_connection, build_services, environment, finish_connection, paused_process
 from ..support.sandbox import Sandbox
 
 CREATES = int(os.environ.get("SOFTPRO_TEST_CREATES", "40"))
@@ -45,7 +45,7 @@ def own(start_sandbox: StartSandbox) -> Sandbox:
 
 @pytest.fixture
 def services(database: Database, own: Sandbox) -> Services:
-    return services_in(environment(database, own, SOFTPRO_MAX_RETRIES="8"), database)
+    return build_services(environment(database, own, SOFTPRO_MAX_RETRIES="8"), database)
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def acme(services: Services, own: Sandbox) -> Integration:
     return finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
 
 
-def made(own: Sandbox, entity: str = "TRANSACTION") -> Counter[str]:
-    """How many records carry each of our ids, at the vendor."""
+def count_created(own: Sandbox, entity: str = "TRANSACTION") -> Counter[str]:
+    """Count the vendor's records by our id."""
     records = own.records(own.organizations[0], entity).values()
     ours = (record.get("customFields", {}).get("roiSystemsId") for record in records)
     return Counter(roi_id for roi_id in ours if roi_id)
 
 
-def ask(services: Services, acme: Integration, wanted: CreateSpec) -> str:
+def create_once(services: Services, acme: Integration, wanted: CreateSpec) -> str:
     with services.database.connect() as connection, services.client(acme) as client:
         return create(connection, client, acme.id, wanted)
 
@@ -69,10 +69,10 @@ def sale(roi_id: str) -> CreateSpec:
     return listed(EntityType.TRANSACTION, roi_id, {"orderType": "SALE", "notes": f"for {roi_id}"})
 
 
-def test_as_many_records_are_made_as_were_asked_for_with_half_the_answers_lost(
+def test_each_record_is_created_once_with_half_the_responses_lost(
     services: Services, acme: Integration, own: Sandbox
 ) -> None:
-    """Half are lost on the way there or back; each is asked for by two threads; who is told to wait asks again."""
+    """Half of the requests or responses are lost. Two threads request each record and repeat when they must wait."""
     own.switch(lostWrite=0.5, resetConnection=0.05, error500=0.05, faultSeed=7)
     wanted = [f"roi-{number}" for number in range(CREATES)]
     found: dict[str, set[str]] = {roi_id: set() for roi_id in wanted}
@@ -96,7 +96,7 @@ def test_as_many_records_are_made_as_were_asked_for_with_half_the_answers_lost(
     own.switch(lostWrite=0, resetConnection=0, error500=0)
     print(f"faults: {own.stats()['faults']}")
     assert own.stats()["faults"]["lostWrite"] > CREATES / 4
-    assert made(own) == Counter(wanted)
+    assert count_created(own) == Counter(wanted)
     records = own.records(own.organizations[0])
     assert {roi_id: [records[order]["notes"] for order in orders] for roi_id, orders in found.items()} == {
         roi_id: [f"for {roi_id}"] for roi_id in wanted
@@ -114,12 +114,12 @@ def test_parties_documents_and_contacts_are_made_once_too(services: Services, ac
     own.switch(lostWrite=1)
     for each in wanted:
         with pytest.raises(FateUnknown):
-            ask(services, acme, each)
+            create_once(services, acme, each)
     own.switch(lostWrite=0)
     time.sleep(LAG + 1.5)
-    ids = [ask(services, acme, each) for each in wanted]
-    assert [ask(services, acme, each) for each in wanted] == ids
-    assert made(own, "CONTACT") == {"roi-contact": 1}
+    ids = [create_once(services, acme, each) for each in wanted]
+    assert [create_once(services, acme, each) for each in wanted] == ids
+    assert count_created(own, "CONTACT") == {"roi-contact": 1}
     with services.client(acme) as client:
         ours = [p.fields.party_id for p in client.parties(order) if (p.fields.custom_fields or {}).get("roiSystemsId")]
         assert ours == [ids[1]]
@@ -127,17 +127,17 @@ def test_parties_documents_and_contacts_are_made_once_too(services: Services, ac
         assert deeds == [ids[2]]
 
 
-def test_while_its_fate_is_unknown_nothing_is_asked_before_the_time_that_was_told(
+def test_while_its_fate_is_unknown_nothing_is_requested_before_the_due_time(
     services: Services, acme: Integration, own: Sandbox
 ) -> None:
     own.switch(resetConnection=1)
     with pytest.raises(FateUnknown) as first:
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     own.switch(resetConnection=0)
     assert first.value.due_at - datetime.now(UTC) > timedelta(seconds=LAG)
     asked = own.requests_of(own.organizations[0])
     with pytest.raises(FateUnknown) as early:
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     assert early.value.due_at == first.value.due_at
     assert (due(services, acme), own.requests_of(own.organizations[0])) == ([], asked)
 
@@ -147,29 +147,31 @@ def test_it_is_looked_for_twice_a_lag_apart_before_it_is_sent_again(
 ) -> None:
     own.switch(resetConnection=1)
     with pytest.raises(FateUnknown):
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     own.switch(resetConnection=0)
     now_due(services)
     with pytest.raises(FateUnknown) as looked_once:
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     assert looked_once.value.due_at - datetime.now(UTC) > timedelta(seconds=LAG)
     now_due(services)
     before = own.stats()["requests"]
-    ask(services, acme, sale("roi-1"))
+    create_once(services, acme, sale("roi-1"))
     after = own.stats()["requests"]
     assert after["GET /transactions"] - before["GET /transactions"] == 1
     assert after["POST /transactions"] - before["POST /transactions"] == 1
-    assert made(own) == {"roi-1": 1}
+    assert count_created(own) == {"roi-1": 1}
 
 
-def test_what_the_vendor_refuses_is_forgotten_and_can_be_mended(
+def test_a_refused_create_is_forgotten_and_can_be_corrected(
     services: Services, acme: Integration, own: Sandbox
 ) -> None:
     with pytest.raises(ValidationError):
-        ask(services, acme, listed(EntityType.TRANSACTION, "roi-1", {"orderType": "SALE", "purchasePrice": "a lot"}))
+        create_once(
+            services, acme, listed(EntityType.TRANSACTION, "roi-1", {"orderType": "SALE", "purchasePrice": "a lot"})
+        )
     assert rows(services.database, "select * from softpro.creates") == []
-    ask(services, acme, sale("roi-1"))
-    assert made(own) == {"roi-1": 1}
+    create_once(services, acme, sale("roi-1"))
+    assert count_created(own) == {"roi-1": 1}
 
 
 CREATE = """
@@ -193,7 +195,7 @@ with found.database.connect() as connection:
 def test_a_process_killed_while_it_creates_leaves_one_record(
     services: Services, acme: Integration, own: Sandbox, database: Database, arrived: bool
 ) -> None:
-    """Held while it waits: for the answer, or for the database to let it send."""
+    """The kill comes while the process waits for the response, or for the database before it sends."""
     if arrived:
         own.switch(dripBody=1, dripSeconds=5)
     with ExitStack() as stack:
@@ -202,17 +204,17 @@ def test_a_process_killed_while_it_creates_leaves_one_record(
             stack.enter_context(holder.transaction())
             holder.execute("select from softpro.budgets for update")
         begun = "select count(*) from softpro.creates"
-        create_and_be_killed(acme, own, database, lambda: bool(made(own) if arrived else one(database, begun)))
+        create_and_be_killed(acme, own, database, lambda: bool(count_created(own) if arrived else one(database, begun)))
     own.switch(dripBody=0)
-    assert len(made(own)) == arrived
+    assert len(count_created(own)) == arrived
     with pytest.raises(FateUnknown):
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     time.sleep(LAG if arrived else 0)
     for _ in range(2):
         now_due(services)
         with suppress(FateUnknown):
-            ask(services, acme, sale("roi-1"))
-    assert made(own) == {"roi-1": 1}
+            create_once(services, acme, sale("roi-1"))
+    assert count_created(own) == {"roi-1": 1}
 
 
 def test_a_second_send_of_unknown_fate_is_looked_for_twice_again(
@@ -221,37 +223,37 @@ def test_a_second_send_of_unknown_fate_is_looked_for_twice_again(
     lost_and_looked_for_once(services, acme, own)
     now_due(services)
     own.switch(dripBody=1, dripSeconds=0.02)
-    create_and_be_killed(acme, own, database, lambda: bool(made(own)))
+    create_and_be_killed(acme, own, database, lambda: bool(count_created(own)))
     own.switch(dripBody=0)
     everything = own.records(own.organizations[0]).items()
     (sent,) = (order for order, record in everything if "roiSystemsId" in record.get("customFields", {}))
-    own.delete(own.organizations[0], sent)  # as if it had not arrived
+    own.delete(own.organizations[0], sent)  # as if the request had not arrived
     with pytest.raises(FateUnknown) as held:
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     assert held.value.due_at - datetime.now(UTC) > timedelta(seconds=60 + 45 + 30 + LAG)
     before = own.stats()["requests"]
     now_due(services)
     with pytest.raises(FateUnknown):
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     now_due(services)
-    ask(services, acme, sale("roi-1"))
+    create_once(services, acme, sale("roi-1"))
     after = own.stats()["requests"]
     assert after["GET /transactions"] - before["GET /transactions"] == 2
     assert after["POST /transactions"] - before["POST /transactions"] == 1
-    assert made(own) == {"roi-1": 1}
+    assert count_created(own) == {"roi-1": 1}
 
 
 def completed_by_another(services: Services, acme: Integration) -> str:
-    """Our time is over, and another process looks for the record, or makes it."""
+    """Return the id that another process finds or creates after our time is over."""
     for _ in range(2):
         now_due(services)
         with suppress(FateUnknown):
-            return ask(services, acme, sale("roi-1"))
+            return create_once(services, acme, sale("roi-1"))
     raise AssertionError
 
 
 @pytest.mark.parametrize("end", ["refused", "lost", "made"])
-def test_who_comes_late_changes_nothing_of_what_another_completed(
+def test_a_late_process_does_not_change_a_completed_create(
     services: Services, acme: Integration, own: Sandbox, caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
     first: list[str] = []
@@ -267,35 +269,37 @@ def test_who_comes_late_changes_nothing_of_what_another_completed(
     late = replace(sale("roi-1"), send=send_late)
     if end == "refused":
         with pytest.raises(ValidationError):
-            ask(services, acme, late)
+            create_once(services, acme, late)
     else:
-        assert [ask(services, acme, late)] == first
+        assert [create_once(services, acme, late)] == first
     assert [row["softpro_id"] for row in rows(services.database, "select softpro_id from softpro.creates")] == first
     assert ("created_twice" in caplog.messages) == (end == "made")
 
 
 @pytest.mark.parametrize("end", ["refused", "lost"])
-def test_who_comes_late_changes_nothing_of_what_another_claimed(
+def test_a_late_process_does_not_change_a_claimed_create(
     services: Services, acme: Integration, own: Sandbox, end: str
 ) -> None:
-    stood = "select * from softpro.creates"
+    query = "select * from softpro.creates"
     claimed: list[dict[str, object]] = []
 
     def send_late(client: Client) -> str:
         now_due(services)
         with pytest.raises(FateUnknown):
-            ask(services, acme, sale("roi-1"))
-        claimed.extend(rows(services.database, stood))
+            create_once(services, acme, sale("roi-1"))
+        claimed.extend(rows(services.database, query))
         raise ValidationError("refused") if end == "refused" else NetworkError("lost")
 
     with pytest.raises(ValidationError if end == "refused" else FateUnknown) as failed:
-        ask(services, acme, replace(sale("roi-1"), send=send_late))
-    assert rows(services.database, stood) == claimed
+        create_once(services, acme, replace(sale("roi-1"), send=send_late))
+    assert rows(services.database, query) == claimed
     if isinstance(failed.value, FateUnknown):
         assert failed.value.due_at == claimed[0]["due_at"]
 
 
-def test_who_looked_for_it_too_long_does_not_send_it(services: Services, acme: Integration, own: Sandbox) -> None:
+def test_a_process_whose_look_up_took_too_long_does_not_send(
+    services: Services, acme: Integration, own: Sandbox
+) -> None:
     first: list[str] = []
 
     def find_slowly(client: Client) -> list[str]:
@@ -304,14 +308,14 @@ def test_who_looked_for_it_too_long_does_not_send_it(services: Services, acme: I
 
     lost_and_looked_for_once(services, acme, own)
     now_due(services)
-    assert [ask(services, acme, replace(sale("roi-1"), find=find_slowly))] == first
-    assert made(own) == {"roi-1": 1}
+    assert [create_once(services, acme, replace(sale("roi-1"), find=find_slowly))] == first
+    assert count_created(own) == {"roi-1": 1}
 
 
 def test_a_second_send_has_as_much_time_as_the_first_however_slow_the_look_up(
     services: Services, acme: Integration, own: Sandbox
 ) -> None:
-    """And the claim covers all of it."""
+    """The claim covers all of that time."""
     lost_and_looked_for_once(services, acme, own)
     now_due(services)
     wanted = sale("roi-1")
@@ -328,11 +332,11 @@ def test_a_second_send_has_as_much_time_as_the_first_however_slow_the_look_up(
         assert left > patience + CONNECT_SECONDS + EXCHANGE_SECONDS + SILENCE_SECONDS + LAG
         return wanted.send(client)
 
-    ask(services, acme, replace(wanted, find=find_slowly, send=send))
-    assert made(own) == {"roi-1": 1}
+    create_once(services, acme, replace(wanted, find=find_slowly, send=send))
+    assert count_created(own) == {"roi-1": 1}
 
 
-def test_an_unknown_integration_is_told(services: Services, acme: Integration) -> None:
+def test_an_unknown_integration_is_an_error(services: Services, acme: Integration) -> None:
     with services.database.connect() as connection, services.client(acme) as client, pytest.raises(NotFoundHere):
         create(connection, client, uuid4(), sale("roi-1"))
 
@@ -347,19 +351,19 @@ def test_it_is_found_behind_a_page_of_others_that_match_the_search(
         own.put(own.organizations[0], {**like, "createdAt": other["createdAt"], "updatedAt": other["updatedAt"]})
     own.switch(lostWrite=1)
     with pytest.raises(FateUnknown):
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     own.switch(lostWrite=0)
     now_due(services)
     before = own.stats()["requests"]
-    found = ask(services, acme, sale("roi-1"))
+    found = create_once(services, acme, sale("roi-1"))
     assert own.records(own.organizations[0])[found]["notes"] == "for roi-1"
     assert own.stats()["requests"]["GET /transactions"] - before.get("GET /transactions", 0) == 2
-    assert made(own) == {"roi-1": 1}
+    assert count_created(own) == {"roi-1": 1}
 
 
 def create_and_be_killed(acme: Integration, own: Sandbox, database: Database, when: Callable[[], bool]) -> None:
-    """A process asks for `sale("roi-1")`, and dies then."""
-    process = racer(environment(database, own), CREATE.format(id=acme.id))
+    """Kill a process that creates `sale("roi-1")` as soon as `when` returns True."""
+    process = paused_process(environment(database, own), CREATE.format(id=acme.id))
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -374,14 +378,14 @@ def create_and_be_killed(acme: Integration, own: Sandbox, database: Database, wh
 
 
 def lost_and_looked_for_once(services: Services, acme: Integration, own: Sandbox) -> None:
-    """`sale("roi-1")` did not arrive."""
+    """Lose the create of `sale("roi-1")` and look for it once."""
     own.switch(resetConnection=1)
     with pytest.raises(FateUnknown):
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
     own.switch(resetConnection=0)
     now_due(services)
     with pytest.raises(FateUnknown):
-        ask(services, acme, sale("roi-1"))
+        create_once(services, acme, sale("roi-1"))
 
 
 def due(services: Services, acme: Integration) -> list[create_ledger.Create]:
@@ -390,5 +394,5 @@ def due(services: Services, acme: Integration) -> list[create_ledger.Create]:
 
 
 def now_due(services: Services) -> None:
-    """Time passes."""
+    """Make all creates due."""
     execute(services.database, "update softpro.creates set due_at = now()")

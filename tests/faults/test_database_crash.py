@@ -1,4 +1,4 @@
-"""PostgreSQL is killed: then the vendor's window counts as full, so that its limit is not passed (promise 6)."""
+"""Kill PostgreSQL: the vendor's window then counts as full, so that its limit is kept (promise 6)."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_after_the_server_was_killed_the_window_counts_as_full() -> None:
             budget.take(HOLD, 0)
         budget.take(HOLD, None)
         assert HOLD + WINDOW <= time.monotonic() - began < 2 * (HOLD + WINDOW)
-        budget.take(HOLD, 0)  # and then it is used as ever
+        budget.take(HOLD, 0)  # afterwards the limit is usable as before
 
 
 def kill_server(directory: Path) -> None:
-    """SIGKILL to the server and all its processes, as when its host dies."""
+    """Kill the server and all its processes (SIGKILL), as when its host dies."""
     server = psutil.Process(int((directory / "postmaster.pid").read_text(encoding="utf-8").split()[0]))
     processes = [server, *server.children(recursive=True)]
     for process in processes:
-        with suppress(psutil.NoSuchProcess):  # it ended by itself, or with the server
+        with suppress(psutil.NoSuchProcess):  # it ended already, or with the server
             process.kill()
     psutil.wait_procs(processes, timeout=10)

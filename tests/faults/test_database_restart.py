@@ -1,9 +1,9 @@
-"""PostgreSQL is restarted, or crashes, in the middle of a sync: nothing is lost or doubled (promise 3), and it is told.
+"""Restart or crash PostgreSQL during a sync: nothing is lost or doubled (promise 3), and the error is reported.
 
-The real command is held at a moment of each step in turn, while the server goes away, for a while or for an instant.
+The real command is held at a moment of each step in turn while the server is away, for a while or for an instant.
 
-SOFTPRO_TEST_RESTARTS is how many restarts, and how many crashes, there are: 2, or more. SOFTPRO_TEST_RESTART_RECORDS is
-how many transactions, and how many contacts: 60, or so many that they are applied while others are still fetched.
+SOFTPRO_TEST_RESTARTS is the number of restarts, and of crashes, at least 2. SOFTPRO_TEST_RESTART_RECORDS is the number
+of transactions, and of contacts: 60, or enough for a load during the fetch.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from softpro.errors import DatabaseUnavailable
 from softpro.services import Services
 
 from ..support.bad_transactions import bad_transactions
-from ..support.database_state import contents, left_over, unsound_logs
-from ..support.databases import Server, execute, quick_directory
+from ..support.database_state import contents, inconsistent_logs, leftovers
+from ..support.databases import Server, execute, memory_directory
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, environment, sync
+from ..support.product import connect_acme, environment, sync
 from ..support.sandbox import Sandbox
-from ..support.sync_steps import MOMENTS, held_at
+from ..support.sync_steps import STEPS, hold_at_step
 
 SEED = 360
 RESTARTS = int(os.environ.get("SOFTPRO_TEST_RESTARTS", "2"))
@@ -41,7 +41,7 @@ CHANGED = 12 if RECORDS <= 1000 else RECORDS // 2
 AWAY_SECONDS = (2, 0, 0)
 PATIENCE_SECONDS = 60
 PAGE = {"SOFTPRO_SYNC_BATCH_SIZE": "4" if RECORDS <= 1000 else "200"}
-# The default size goes through the first two; a larger one goes round.
+# The default size uses the first two entries; a larger one repeats the list.
 PLANS = {
     "fast": [
         "waiting for an answer",
@@ -68,8 +68,8 @@ PLANS = {
 
 @pytest.fixture(scope="module")
 def restarted_server() -> Server:
-    """A server that nobody else uses."""
-    return Server(quick_directory() / "data")
+    """Start a server that no other test uses."""
+    return Server(memory_directory() / "data")
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
     rng = random.Random(SEED)
     sandbox = start_sandbox(transactions=RECORDS, contacts=RECORDS)
     (organization,) = sandbox.organizations
-    calm, calm_acme = between(database, sandbox, **PAGE)
-    services, acme = between(restarted, sandbox, **PAGE)
+    calm, calm_acme = connect_acme(database, sandbox, **PAGE)
+    services, acme = connect_acme(restarted, sandbox, **PAGE)
     settings = environment(restarted, sandbox, **PAGE)
 
     hits: Counter[str] = Counter()
@@ -103,21 +103,21 @@ def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
         assert code in (0, 1)
         if "Traceback" in said or (code == 1 and "database" not in said.lower()):
             badly_said.append(f"{moment}: {said}")
-        hits[MOMENTS[moment].step] += 1
+        hits[STEPS[moment].step] += 1
         for each in EntityType:
             complete(restarted, services, acme, each)
             assert sync(calm, calm_acme, each).succeeded
-        assert left_over(restarted) == {}, f"after {mode} restart {number}"
+        assert leftovers(restarted) == {}, f"after {mode} restart {number}"
     print(f"seed {SEED}, {mode}, {RECORDS} of each kind: {dict(hits)}")
 
-    assert unsound_logs(restarted) == []
+    assert inconsistent_logs(restarted) == []
     undisturbed, disturbed = contents(database), contents(restarted)
     for table, lines in undisturbed.items():
         assert disturbed[table] == lines, table
     assert badly_said == []
 
 
-def test_a_statement_that_the_database_refuses_is_not_told_as_its_absence(database: Database) -> None:
+def test_a_refused_statement_is_not_reported_as_an_unavailable_database(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match=r"^The database refuses us: canceling statement"):
         execute(database, "set statement_timeout = 1; select pg_sleep(1)")
 
@@ -132,7 +132,7 @@ def interrupted(
     entity_type: EntityType,
     away: float,
 ) -> tuple[int, str]:
-    """A sync by the command, and the server restarted under it. Its exit code, and what it said on stderr."""
+    """Restart the server during a sync command. Return its exit code and its output on stderr."""
     since = time.time()
     slowly = moment == "waiting for an answer"
     sandbox.switch(slow=int(slowly), slowSeconds=1)
@@ -149,7 +149,7 @@ def interrupted(
     def asked() -> bool:
         return any(call["status"] is None for call in sandbox.calls(since))
 
-    with held_at(database, moment, entity_type, start, asked) as (process, waiting):
+    with hold_at_step(database, moment, entity_type, start, asked) as (process, waiting):
         print(f"{mode}, {moment} ({entity_type.table}), away for {away} s: {waiting[:70]}")
         server.restart(mode, away)
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
@@ -158,7 +158,7 @@ def interrupted(
 
 
 def complete(database: Database, services: Services, acme: Integration, entity_type: EntityType) -> SyncLog:
-    """The next run; after a crash the vendor's window counts as full, so that it has to wait until that is over."""
+    """Run the next sync. After a crash the vendor's window counts as full, so end that wait first."""
     log = sync(services, acme, entity_type)
     if not log.succeeded:
         assert "the next one can be sent in" in (log.error_message or "")

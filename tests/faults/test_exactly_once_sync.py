@@ -1,9 +1,9 @@
-"""Nothing is skipped, doubled or left behind (promises 1, 2 and 3) while all of it happens at once.
+"""Sync under many faults at once: nothing is skipped, doubled or left behind (promises 1, 2 and 3).
 
-Three records change with every page that is served, changes surface up to 5 s late, three records in ten carry one and
-the same `updatedAt`, and a fifth of the calls fail. A run may fail where too many calls in a row do: the next goes on.
+Three records change with every served page, changes surface up to 5 s late, three records in ten share one
+`updatedAt`, and a fifth of the calls fail. A run may fail after too many failed calls in a row; the next one resumes.
 
-SOFTPRO_TEST_EXACT_RECORDS is how many transactions, and how many contacts, there are: 1000, or more.
+SOFTPRO_TEST_EXACT_RECORDS is the number of transactions, and of contacts, at least 1000.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType
 from softpro.services import Services
 
-from ..support.database_state import left_over, unsound_logs
+from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, sync
+from ..support.product import connect_acme, sync
 from ..support.sandbox import Sandbox
 
 RECORDS = int(os.environ.get("SOFTPRO_TEST_EXACT_RECORDS", "1000"))
 SEED = 360
 PAGE, ROUNDS, LAG = 20, 2 if RECORDS <= 1000 else 10, 5
 TIED, TIED_AGO = RECORDS * 3 // 10, 30 * 86_400
-MOST_FAILURES = 30  # in a row, of a stream's runs
-# All that can befall a read, but for what only takes long; a 429 is rare, as each makes everybody wait for a second.
+MOST_FAILURES = 30  # consecutive failed runs of a stream
+# All faults of a read except slow ones. A 429 is rare, because each one makes every caller wait for a second.
 FAULTS = {
     "error500": 0.03,
     "error503": 0.03,
@@ -48,51 +48,51 @@ def test_the_tables_end_equal_to_a_vendor_that_changes_ties_surfaces_late_and_fa
 ) -> None:
     sandbox = start_sandbox(transactions=RECORDS, contacts=RECORDS)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE=str(PAGE), SOFTPRO_MAX_RETRIES="2")
-    tie(sandbox, organization)
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE=str(PAGE), SOFTPRO_MAX_RETRIES="2")
+    tie_timestamps(sandbox, organization)
     asked_before = sandbox.requests_of(organization)
     sandbox.switch(lag=LAG, changeWhilePaging=3, **FAULTS, faultSeed=SEED)
 
     logs: list[SyncLog] = []
     for number in range(1 + ROUNDS):
         for entity_type in EntityType:
-            logs += to_the_end(services, acme, entity_type)
+            logs += run_until_success(services, acme, entity_type)
             if number == 0:
                 sandbox.change(organization, entity_type.value, TIED // 3, sameTimestamp=True)
     sandbox.switch(changeWhilePaging=0)
     time.sleep(LAG + 0.5)
     for entity_type in EntityType:
-        logs += to_the_end(services, acme, entity_type)
+        logs += run_until_success(services, acme, entity_type)
     requests, faults = sandbox.requests_of(organization) - asked_before, sandbox.stats()["faults"]
     report(logs, requests, faults)
 
     for entity_type in EntityType:
-        told = sandbox.records(organization, entity_type.value)
-        assert len(told) == RECORDS
-        assert actual_rows(database, "acme", entity_type.value) == expected_rows(told, entity_type.value)
+        records = sandbox.records(organization, entity_type.value)
+        assert len(records) == RECORDS
+        assert actual_rows(database, "acme", entity_type.value) == expected_rows(records, entity_type.value)
         assert_accounted_for(database, entity_type)
-        assert [log.records_processed for log in to_the_end(services, acme, entity_type)][-1:] == [0]
+        assert [log.records_processed for log in run_until_success(services, acme, entity_type)][-1:] == [0]
     assert one(database, "select count(*) from softpro.quarantine") == 0
-    assert left_over(database) == {}
-    assert unsound_logs(database) == []
+    assert leftovers(database) == {}
+    assert inconsistent_logs(database) == []
     assert sum(log.api_requests for log in logs) == requests
     assert faults.keys() == FAULTS.keys()
     assert requests / 8 < sum(faults.values()) < requests / 3
 
 
-def tie(sandbox: Sandbox, organization: str) -> None:
-    """Records of both kinds change at one moment, a month ago by the vendor's clock."""
+def tie_timestamps(sandbox: Sandbox, organization: str) -> None:
+    """Change records of both entity types at one moment, a month ago by the vendor's clock."""
     sandbox.switch(clockSkewSeconds=-TIED_AGO)
     for entity_type in EntityType:
         sandbox.change(organization, entity_type.value, TIED, sameTimestamp=True)
-        told = sandbox.records(organization, entity_type.value).values()
-        ((_, most),) = Counter(record["updatedAt"] for record in told).most_common(1)
+        records = sandbox.records(organization, entity_type.value).values()
+        ((_, most),) = Counter(record["updatedAt"] for record in records).most_common(1)
         assert most >= TIED
     sandbox.switch(clockSkewSeconds=0)
 
 
-def to_the_end(services: Services, acme: Integration, entity_type: EntityType) -> list[SyncLog]:
-    """Runs until one ends well; the logs of all."""
+def run_until_success(services: Services, acme: Integration, entity_type: EntityType) -> list[SyncLog]:
+    """Run until one run succeeds, and return the logs of all runs."""
     logs = [sync(services, acme, entity_type)]
     while not logs[-1].succeeded:
         assert len(logs) <= MOST_FAILURES, logs[-1].error_message
@@ -101,7 +101,7 @@ def to_the_end(services: Services, acme: Integration, entity_type: EntityType) -
 
 
 def assert_accounted_for(database: Database, entity_type: EntityType) -> None:
-    """Each record was new once, each change of a row is in its history, and nothing was loaded that was not fetched."""
+    """Assert that each record was inserted once, and that history and counts match what was fetched."""
     table = entity_type.table
     (sums,) = rows(
         database,

@@ -1,4 +1,4 @@
-"""Rules that never end, or ask for all memory, are stopped, and whoever asked for them goes on."""
+"""Stop rules that never end or exhaust the memory; their callers continue."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from softpro.mapping.rules.supervisor import LONGEST_WAIT_SECONDS
 from ..support.hostile_rules import DEEP, HOSTILE
 
 RULES = HOSTILE[:: int(os.environ.get("SOFTPRO_TEST_HOSTILE_STEP", "3"))]
-"""Some of each kind, or all: most of them use up the time that is allowed."""
-# One second is what is promised, of a machine that does nothing else meanwhile: of a busy one, the longest wait.
+"""Some rules of each kind, or all. Most of them use up their time limit."""
+# The product promises one second on an idle machine. On a busy one the test allows the longest wait.
 LONGEST_SECONDS = float(os.environ.get("SOFTPRO_TEST_HOSTILE_SECONDS", LONGEST_WAIT_SECONDS + 5))
 MOST_BYTES = 200 * 1024**2
-# In a process of its own, whose only children are the ones that evaluate rules.
+# A separate process whose only children are those that evaluate rules.
 WORKER = """
 import json, resource, sys, time
-from softpro.mapping.rules.messages import Asked, Rule
+from softpro.mapping.rules.messages import Evaluation, Rule
 from softpro.mapping.rules.evaluator import evaluating
 
 def peak(whose):
@@ -41,7 +41,7 @@ def peak(whose):
 for line in sys.stdin:
     before, began = peak(resource.RUSAGE_SELF), time.perf_counter()
     with evaluating([Rule(json.loads(line), 0, 1, {}), Rule("$uppercase($)", 0, None, {})]) as rules:
-        [evaluated] = rules.evaluate([Asked(['"value"', '{"field": "value"}'])])
+        [evaluated] = rules.evaluate([Evaluation(['"value"', '{"field": "value"}'])])
     print(json.dumps({
         "seconds": time.perf_counter() - began,
         "grown": peak(resource.RUSAGE_SELF) - before,
@@ -55,7 +55,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def outcomes() -> list[dict[str, Any]]:
-    """What became of each rule, one after the other in one worker."""
+    """Return the outcome of each rule; one worker evaluates all of them in turn."""
     rules = "".join(json.dumps(rule) + "\n" for rule in RULES)
     ended = subprocess.run(
         [sys.executable, "-c", WORKER], input=rules, capture_output=True, text=True, timeout=300, check=False
@@ -80,13 +80,13 @@ def test_a_hostile_rule_ends_soon_and_small_and_the_others_are_evaluated(
 
 
 def test_all_of_them_are_saved_or_refused_without_harm() -> None:
-    """What does not even compile is told when a set is saved: here all of them in one."""
+    """A rule that does not compile is reported when its set is saved; here one set holds all of them."""
     found = problems(HOSTILE)
     refused = [rule for rule, problem in zip(HOSTILE, found, strict=True) if problem]
-    assert set(DEEP[1:14]) - set(refused) == {DEEP[13]}  # a pattern is not looked into before it is used
+    assert set(DEEP[1:14]) - set(refused) == {DEEP[13]}  # a pattern is not checked before its first use
 
 
-def test_a_rule_that_has_to_be_stopped_again_and_again_is_not_tried_any_more() -> None:
+def test_a_rule_that_is_stopped_repeatedly_is_not_tried_again() -> None:
     with evaluating([Rule("$pad('x', 1e9)", 0, None, {}), Rule("$", 0, None, {})]) as rules:
         evaluated = list(rules.evaluate(Evaluation([str(number)]) for number in range(1000)))
     messages = [each.failures[0] for each in evaluated]
@@ -98,7 +98,7 @@ def test_a_rule_that_is_slow_on_every_record_is_given_up() -> None:
     with evaluating([Rule("($f := function() { $f() }; $f())", 0, None, {}), Rule("$", 0, None, {})]) as rules:
         evaluated = list(rules.evaluate(Evaluation([str(number)]) for number in range(500)))
     tried = [each for each in evaluated if each.failures[0] != NOT_TRIED]
-    assert 10 < len(tried) < 250  # of half a second each, of which a busy machine works on them for less
+    assert 10 < len(tried) < 250  # each takes half a second, of which a busy machine gives it less
     assert [each.results for each in evaluated] == [[None, str(number)] for number in range(500)]
 
 
@@ -119,8 +119,8 @@ def test_results_that_are_too_much_together_or_too_deep_are_failures_of_their_ru
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_process_that_somebody_kills_costs_no_record_anything(seed: int) -> None:
-    """Not its rule's fault, so it is started again and asked again."""
+def test_a_killed_rule_process_loses_no_record(seed: int) -> None:
+    """The rule is not at fault, so the process restarts and evaluates again."""
     rng, killed = random.Random(seed), 0
     with evaluating([Rule("$ & '!'", 0, None, {})]) as rules:
         found = []
@@ -133,8 +133,8 @@ def test_a_process_that_somebody_kills_costs_no_record_anything(seed: int) -> No
     assert not any(each.failures for each in found)
 
 
-def test_a_machine_that_stands_still_is_no_rules_fault() -> None:
-    """The clock on the wall goes on while the process does not."""
+def test_a_paused_machine_is_not_blamed_on_a_rule() -> None:
+    """The wall clock advances while the process is stopped."""
     busy = "$count($filter([1..50000], function($v) { $v % 3 = 0 }))"
     with evaluating([Rule(busy, 0, None, {})]) as rules, ThreadPoolExecutor(1) as other:
         evaluated = other.submit(lambda: list(rules.evaluate(Evaluation([str(number)]) for number in range(40))))
@@ -160,10 +160,10 @@ def test_a_process_that_does_not_stay_alive_ends_the_run() -> None:
 def test_a_process_does_not_outlive_the_one_that_uses_it() -> None:
     code = """
 import sys
-from softpro.mapping.rules.messages import Asked, Rule
+from softpro.mapping.rules.messages import Evaluation, Rule
 from softpro.mapping.rules.evaluator import evaluating
 with evaluating([Rule("$", 0, None, {})]) as rules:
-    next(rules.evaluate(Asked([str(n)]) for n in range(100_000)))
+    next(rules.evaluate(Evaluation([str(n)]) for n in range(100_000)))
     print("ready", flush=True)
     sys.stdin.read()
 """
@@ -181,7 +181,7 @@ with evaluating([Rule("$", 0, None, {})]) as rules:
 
 
 def kill(process: psutil.Process) -> bool:
-    """Kills the process that evaluates rules for this one, if there is one."""
+    """Kill the process that evaluates rules for this one. Return whether one existed."""
     for child in evaluators(process):
         child.kill()
         return True
@@ -189,7 +189,7 @@ def kill(process: psutil.Process) -> bool:
 
 
 def evaluators(process: psutil.Process) -> list[psutil.Process]:
-    """The living processes that evaluate rules for this one."""
+    """Return the living processes that evaluate rules for this one."""
     found = []
     for child in process.children():
         with suppress(psutil.NoSuchProcess):

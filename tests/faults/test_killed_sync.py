@@ -1,11 +1,10 @@
-"""A crash loses nothing (promise 3): killed at any instant and run again, a sync leaves the tables of one never killed,
-history included.
+"""Kill a sync at any instant and run it again: tables and history equal those of one never killed (promise 3).
 
-`python -m softpro sync` is killed (SIGKILL) again and again: at random moments, and at chosen spots, without a hook in
-the product. There the test locks a table that the product is about to write, waits until PostgreSQL shows the process
-waiting in that very statement, and kills it; or it kills as soon as it sees what the step before has committed.
+`python -m softpro sync` is killed (SIGKILL) repeatedly, at random moments and at chosen spots, without a hook in the
+product. At a spot the test locks a table that the product is about to write, waits until PostgreSQL shows the process
+waiting in that statement, and kills it. Some kills come as soon as the previous step has committed instead.
 
-SOFTPRO_TEST_KILLS is the number of kills: 6, or more.
+SOFTPRO_TEST_KILLS is the number of kills, at least 6.
 """
 
 from __future__ import annotations
@@ -38,27 +37,27 @@ from softpro.softpro360.contract import LAG
 
 from ..support.databases import Server, one, rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import begin_connection, command, environment, finish_connection, services_in, sync
+from ..support.product import begin_connection, build_services, command, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
 SEED = 360
-# So that the process that evaluates rules is there as well, and the table of what they come to.
+# Adds a rule, so that the rule process and its results table are in use too.
 RULED = Mapping(EntityType.TRANSACTION, "status", "custom.state", "SOFTPRO_TO_ROI", "$ ? $lowercase($)")
 KILLS = int(os.environ.get("SOFTPRO_TEST_KILLS", "6"))
 ORGANIZATION = "acme"
-RANDOM_SECONDS = (0.3, 3.0)  # after the process was started: from its imports to its checks, which import for seconds
+RANDOM_SECONDS = (0.3, 3.0)  # after the start of the process: from its imports to its checks, which import for seconds
 PATIENCE_SECONDS = 120
-LEASE_SECONDS = 35  # a run that dies after taking its lease, before showing its session, is followed after 30 s
+LEASE_SECONDS = 35  # a run that dies after taking its lease and before showing its session is followed after 30 s
 
 Process = subprocess.Popen[str]
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where to kill: once `ready` (SQL) holds and the process waits in the last of `waits`.
+    """A place to kill at: once `ready` (SQL) holds and the process waits in the last of `waits`.
 
-    Each wait is a table to lock, before the one locked before is let go, and how the statement begins that then waits
-    to write it, as a regular expression. `{staging}` and `{roi}` stand for the tables of the entity type.
+    Each wait names a table to lock and a regular expression for the statement that then waits to write it. The previous
+    lock is released once this one is taken. `{staging}` and `{roi}` are the tables of the entity type.
     """
 
     stage: str
@@ -81,8 +80,7 @@ SPOTS = {
     "loaded, log still open": Spot("finish", STAGED, (("softpro.integrations", "update softpro.integrations"),)),
 }
 RANDOM = "a random moment"
-# The default size goes through the first six; a larger one goes round, and hits each stage in at least a sixth of its
-# kills.
+# The default size uses the first six. A larger one repeats the list, with at least a sixth of its kills in each stage.
 PLAN = [
     "a page half landed",
     RANDOM,
@@ -99,7 +97,7 @@ PLAN = [
 ]
 MUST_BE_HIT = ("extract", "transform", "check", "load")
 
-# What stays wrong for ever: refused when landing (it has no id, jsonb can't hold it), by the mapping, by the check.
+# Records that stay bad: refused when landing (no id, or invalid for jsonb), by the mapping, and by the check.
 BAD: dict[EntityType, list[dict[str, Any]]] = {
     EntityType.TRANSACTION: [
         {"orderId": "bad-{n}", "purchasePrice": "a lot"},
@@ -110,7 +108,7 @@ BAD: dict[EntityType, list[dict[str, Any]]] = {
     EntityType.CONTACT: [{"contactId": "bad-{n}", "notes": "NUL: \x00"}, {"notes": "bad-{n}"}],
 }
 
-# Everything but surrogate ids and the product's own timestamps; as text, so that numbers are compared exactly.
+# All columns except generated ids and the product's timestamps, as text, so that numbers compare exactly.
 HISTORY = """
     select (to_jsonb(h) - array['id', 'created_at', 'updated_at', 'deleted_at', 'valid_from', 'valid_to'])::text
            || (deleted_at is null) || (valid_from < valid_to) as line
@@ -162,14 +160,14 @@ select exists (
     select from pg_stat_activity
     where datname = current_database() and wait_event_type = 'Lock' and ltrim(query, E' \n') ~ ('^' || %(statement)s))
 """
-# What was changed longer than the lag before the test began is never within the lag that holds the cursor back.
+# Changes older than the lag at the start of the test are never within the lag that holds the cursor back.
 CURSOR_FOLLOWED = """
 select coalesce(bool_and(r.softpro_updated_at <= c.updated_from), true)
 from raw.records r
 join softpro.cursors c using (integration_id, entity_type)
 where r.softpro_updated_at < %(began)s::timestamptz - %(lag)s
 """
-# By what it left; a random kill inside the short transaction of load counts as one in check.
+# The stage is inferred from what it left. A random kill in the short load transaction counts as one in check.
 DIED_IN = """
 select case
     when l.id is null then 'between two runs'
@@ -187,9 +185,7 @@ left join softpro.cursors c using (integration_id, entity_type)
 """
 
 
-def test_a_sync_killed_again_and_again_leaves_what_one_never_killed_leaves(
-    server: Server, start_sandbox: StartSandbox
-) -> None:
+def test_a_sync_killed_repeatedly_leaves_the_same_tables(server: Server, start_sandbox: StartSandbox) -> None:
     rng = random.Random(SEED)
     vendor = Vendor(start_sandbox(transactions=150, contacts=60, slow=1, slowSeconds=0.01))
     vendor.add_bad(4)
@@ -205,7 +201,7 @@ def test_a_sync_killed_again_and_again_leaves_what_one_never_killed_leaves(
             hits[stage] += 1
             print(f"seed {SEED}, kill {number} of {KILLS}, {spot}: died in {stage}")
             assert _ask(killed, CURSOR_FOLLOWED, began=began, lag=2 * LAG), (
-                "the cursor stands before what was landed with it"
+                "the cursor is before the records landed with it"
             )
             _wait(lambda: one(killed, LEASES_FREE), "a dead run's lease to be free", LEASE_SECONDS)
             if number == 1:
@@ -225,7 +221,7 @@ def test_a_sync_killed_again_and_again_leaves_what_one_never_killed_leaves(
 
 
 class Vendor:
-    """The organization's office: its people change records, and write some that can't be right."""
+    """The vendor's organization, in which records change and bad records appear."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
@@ -233,13 +229,13 @@ class Vendor:
         self._numbers = itertools.count()
 
     def change(self, rng: random.Random) -> None:
-        """A few records of each kind change, and now and then a bad one of each kind comes."""
+        """Change a few records of each entity type, and sometimes add a bad one of each."""
         for entity_type in EntityType:
             self.sandbox.change(self._organization, entity_type.value, rng.randint(3, 6))
         self.add_bad(rng.randint(0, 1))
 
     def add_bad(self, count: int) -> None:
-        """Adds bad records of both kinds, dated now, so that they stand at the end of the list."""
+        """Add bad records of both entity types, dated now, so that they are at the end of the list."""
         for number, (entity_type, kinds) in itertools.product(itertools.islice(self._numbers, count), BAD.items()):
             moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             record = json.dumps({**kinds[number % len(kinds)], "createdAt": moment, "updatedAt": moment})
@@ -247,20 +243,20 @@ class Vendor:
             self.sandbox.put(self._organization, body, entity_type.value)
 
     def size(self) -> int:
-        """How many records there are, of both kinds."""
+        """Return the number of records of both entity types."""
         return sum(len(self.sandbox.export(self._organization, entity_type.value)) for entity_type in EntityType)
 
     def requests_during(self, act: Callable[[], None]) -> int:
-        """How many API requests the organization's grants make during the act."""
+        """Return how many API requests the organization's grants make during the call of `act`."""
         before = self.sandbox.requests_of(self._organization)
         act()
         return self.sandbox.requests_of(self._organization) - before
 
 
 def _connected(database: Database, sandbox: Sandbox) -> tuple[Services, Integration, Dict[str, str]]:
-    """A product whose pages are small, so that there are many, connected to the first organization."""
+    """Connect a product with small pages, and thus many, to the first organization."""
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="4")
-    services = services_in(settings, database)
+    services = build_services(settings, database)
     address = sandbox.consent(begin_connection(services, ORGANIZATION), sandbox.organizations[0])
     integration = finish_connection(services, address)
     with database.connect() as connection:
@@ -282,7 +278,7 @@ def _sync_by_command(settings: Dict[str, str]) -> None:
 
 
 def _kill(database: Database, settings: Dict[str, str], rng: random.Random, spot: Spot | None) -> str:
-    """Starts a sync and kills it at the spot, or at a random moment. Returns the stage that died."""
+    """Start a sync, kill it at the spot or at a random moment, and return the stage that died."""
     entity_type = rng.choice(list(EntityType))
     began = one(database, "select clock_timestamp()")
     while True:
@@ -290,14 +286,14 @@ def _kill(database: Database, settings: Dict[str, str], rng: random.Random, spot
             if spot:
                 _kill_at(_of(spot, entity_type), database, watcher, process, began)
             elif not _kill_within(rng.uniform(*RANDOM_SECONDS), process):
-                continue  # it was done before that
+                continue  # it had ended before that
             _wait(lambda: _value(watcher, SESSIONS_GONE), "the dead process's sessions to end")
             return spot.stage if spot and spot.waits else str(_value(watcher, DIED_IN, began=began))
 
 
 @contextmanager
 def _syncing(settings: Dict[str, str], entity: str) -> Iterator[Process]:
-    """A sync as a process, which is certainly dead afterwards."""
+    """Yield a sync process, and kill it at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "softpro", "sync", ORGANIZATION, "--entity", entity],
         env=settings,
@@ -313,7 +309,7 @@ def _syncing(settings: Dict[str, str], entity: str) -> Iterator[Process]:
 
 
 def _kill_within(seconds: float, process: Process) -> bool:
-    """Kills the process after that time. Returns False if it had ended, well, by then."""
+    """Kill the process after that time. Return False if it had succeeded before."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -324,7 +320,7 @@ def _kill_within(seconds: float, process: Process) -> bool:
 
 
 def _kill_at(spot: Spot, database: Database, watcher: Connection, process: Process, began: datetime) -> None:
-    """Waits until the process is at the spot, and kills it there."""
+    """Wait until the process is at the spot, and kill it there."""
 
     def reaches(query: str, **parameters: object) -> Callable[[], bool]:
         def look() -> bool:
@@ -336,7 +332,7 @@ def _kill_at(spot: Spot, database: Database, watcher: Connection, process: Proce
     _wait(reaches(spot.ready, began=began), f"{spot} to come")
     with ExitStack() as locks:
         for table, statement in spot.waits:
-            with locks.pop_all():  # lets the lock before go, once this one is taken
+            with locks.pop_all():  # releases the previous lock once this one is taken
                 locks.enter_context(_locked(database, table))
             _wait(reaches(WAITS_IN, statement=statement), f"the sync to wait in {spot}")
         _end(process)
@@ -344,14 +340,14 @@ def _kill_at(spot: Spot, database: Database, watcher: Connection, process: Proce
 
 @contextmanager
 def _locked(database: Database, table: str) -> Iterator[None]:
-    """Everybody may read the table and refer to it meanwhile, nobody write it."""
+    """Lock the table for writes; reads and foreign key checks stay possible."""
     with database.connect() as locker, locker.transaction():
         locker.execute(sql.SQL("lock table {} in share mode").format(sql.Identifier(*table.split("."))))
         yield
 
 
 def _of(spot: Spot, entity_type: EntityType) -> Spot:
-    """The spot with the names of the entity type's tables, `{quoted}` as psycopg quotes that of staging."""
+    """Fill in the names of the entity type's tables; `{quoted}` is the staging table as psycopg quotes it."""
     table = entity_type.table
     names = {"staging": f"staging.{table}", "roi": f"roi.{table}", "quoted": f'"staging"."{table}"'}
     waits = tuple((table.format(**names), statement.format(**names)) for table, statement in spot.waits)

@@ -1,6 +1,6 @@
-"""What a mapping put into quarantine is replayed once the mapping is right: all of it loads, and SoftPro is not asked.
+"""Replay the records that a wrong mapping quarantined: all of them load, without a call to SoftPro.
 
-SOFTPRO_TEST_REPLAY_RECORDS is how many records there are: 200, or more.
+SOFTPRO_TEST_REPLAY_RECORDS is the number of records, at least 200.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.runs import sync as runs_sync
 
-from ..support.database_state import left_over, unsound_logs
+from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import one
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, sync
+from ..support.product import connect_acme, sync
 
 RECORDS = int(os.environ.get("SOFTPRO_TEST_REPLAY_RECORDS", "200"))
 TRANSACTION = EntityType.TRANSACTION
@@ -31,7 +31,7 @@ def test_all_that_a_wrong_mapping_quarantined_loads_by_a_replay_without_a_call(
 ) -> None:
     sandbox = start_sandbox(transactions=RECORDS, contacts=0)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     right = default_mappings(TRANSACTION)
     wrong = [
         replace(mapping, softpro_field="orderName", required=True)
@@ -56,5 +56,5 @@ def test_all_that_a_wrong_mapping_quarantined_loads_by_a_replay_without_a_call(
     assert sandbox.requests_of(organization) == calls
     assert one(database, CASES, "LOADED") == RECORDS
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(organization))
-    assert left_over(database) == {}
-    assert unsound_logs(database) == []
+    assert leftovers(database) == {}
+    assert inconsistent_logs(database) == []

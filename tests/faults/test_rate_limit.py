@@ -1,9 +1,9 @@
-"""The vendor's limit is never passed by all processes together, and nearly all used (promise 6), for minutes on end.
+"""Share the vendor's limit between processes for minutes: it is never passed and nearly all used (promise 6).
 
-Against a sandbox with the contract's limit, where each request takes a random time up to half a second to arrive: the
-vendor counts it then, and no process can know when that was.
+The sandbox has the contract's limit, and each request takes a random time up to half a second to arrive. The vendor
+counts it then, and no process can know when that was.
 
-SOFTPRO_TEST_RATE_SECONDS is how long they ask: 20, in which the first window fills up, or whole minutes.
+SOFTPRO_TEST_RATE_SECONDS is the duration: 20, in which the first window fills up, or whole minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from softpro.db.database import Database
 
 from ..support.fixture_types import StartSandbox
-from ..support.product import begin_connection, environment, finish_connection, racer, services_in
+from ..support.product import begin_connection, build_services, environment, finish_connection, paused_process
 
 SECONDS = int(os.environ.get("SOFTPRO_TEST_RATE_SECONDS", "20"))
 PROCESSES = 8 if SECONDS >= 60 else 3
@@ -72,7 +72,7 @@ TEN_A_MINUTE = """
 
 @dataclass(frozen=True)
 class Case:
-    """The reserve, and who asks: bulk processes, others, and one that asks ten times a minute."""
+    """The reserve and the callers: bulk processes, others, and one that sends ten requests a minute."""
 
     reserve: int
     bulk: int
@@ -98,7 +98,7 @@ def test_the_limit_is_kept_and_used_and_the_reserve_serves_the_others(
         settings = environment(
             database, sandbox, SOFTPRO_RATE_LIMIT_PER_MIN=str(LIMIT), SOFTPRO_RATE_LIMIT_RESERVE=str(case.reserve)
         )
-        services = services_in(settings, database)
+        services = build_services(settings, database)
         address = sandbox.consent(begin_connection(services, name.replace(" ", "-")), organization)
         integration = finish_connection(services, address)
         loops = [(WITHOUT_END, True)] * case.bulk + [(WITHOUT_END, False)] * case.others
@@ -106,7 +106,11 @@ def test_the_limit_is_kept_and_used_and_the_reserve_serves_the_others(
             (TEN_A_MINUTE.format(delay=PRIORITY_DELAY, calls=PRIORITY_CALLS, window=WINDOW), False)
         ] * case.priority
         begun += [
-            (name, bulk, racer(settings, ASK.format(seconds=SECONDS, id=integration.id, bulk=bulk, loop=loop.strip())))
+            (
+                name,
+                bulk,
+                paused_process(settings, ASK.format(seconds=SECONDS, id=integration.id, bulk=bulk, loop=loop.strip())),
+            )
             for loop, bulk in loops
         ]
     started = time.time()
@@ -134,6 +138,6 @@ def test_the_limit_is_kept_and_used_and_the_reserve_serves_the_others(
 
 
 def by_minute(moments: list[float]) -> list[int]:
-    """How many there are in every full minute since the first one; a shorter test counts as one."""
+    """Return the count of each full minute since the first moment; a shorter test counts as one minute."""
     counts = Counter(int((moment - moments[0]) // WINDOW) for moment in moments)
     return [counts[minute] for minute in range(max(1, SECONDS // WINDOW))]

@@ -1,9 +1,9 @@
-"""One refresh per expiry (promise 7), with many processes; and what a crash at the worst moment of a refresh leaves.
+"""Refresh a token once per expiry (promise 7) with many processes, and survive a crash at the worst moment.
 
-That moment is between the vendor's answer, which has ended the old refresh token, and the commit of the new pair. The
-test holds the integration's row, waits until PostgreSQL shows the process waiting to write it, and kills the process.
+The worst moment is between the vendor's response, which ends the old refresh token, and the commit of the new pair. The
+test locks the integration's row, waits until PostgreSQL shows the process waiting to write it, and kills the process.
 
-SOFTPRO_TEST_REFRESH_SECONDS is how long sixteen processes share a grant: 10, or more.
+SOFTPRO_TEST_REFRESH_SECONDS is how long sixteen processes share a grant, at least 10.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from softpro.services import Services
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import begin_connection, command, environment, finish_connection, services_in
+from ..support.product import begin_connection, build_services, command, environment, finish_connection
 from ..support.sandbox import Sandbox
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ IMPORTS = """
 import sys, time
 from softpro.services import services
 from softpro.settings import DatabaseSettings, load
-from softpro.db import grants, integrations
+from softpro.db import integrations, oauth_tokens
 from softpro.db.database import open_database
 from softpro.softpro360 import oauth
 
@@ -72,10 +72,10 @@ GONE = "select not exists (select from pg_stat_activity where pid = %s)"
 
 @pytest.fixture
 def two(start_sandbox: StartSandbox, database: Database) -> tuple[Sandbox, Services, dict[str, str]]:
-    """`acme` and `globex`, connected."""
+    """Connect `acme` and `globex`."""
     sandbox = start_sandbox(organizations=2)
     settings = environment(database, sandbox)
-    services = services_in(settings, database)
+    services = build_services(settings, database)
     for ours, theirs in zip(("acme", "globex"), sandbox.organizations, strict=True):
         connect(services, sandbox, ours, theirs)
     return sandbox, services, settings
@@ -93,7 +93,7 @@ def test_a_crash_between_answer_and_commit_ends_in_expired_and_reconnecting_heal
     with refresh_held(database, settings) as (process, backend):
         process.kill()
         process.wait()
-        # Its host died, so its session ends as well; else PostgreSQL would go on with what it was told last.
+        # Its host died, so its session ends too; otherwise PostgreSQL would complete the last statement.
         execute(database, "select pg_terminate_backend(%s)", backend)
         wait_for(lambda: one(database, GONE, backend), "the dead process's session to end")
     assert status_of(services, "acme").status == "CONNECTED"
@@ -122,7 +122,7 @@ def test_a_crash_between_answer_and_commit_ends_in_expired_and_reconnecting_heal
 def test_a_process_killed_while_its_update_waits_loses_nothing_as_long_as_the_database_lives(
     two: tuple[Sandbox, Services, dict[str, str]],
 ) -> None:
-    """PostgreSQL notices a client's death only when it next speaks to it, and that is after the commit."""
+    """PostgreSQL notices a client's death only on its next message, which comes after the commit."""
     sandbox, services, settings = two
     with refresh_held(services.database, settings) as (process, backend):
         process.kill()
@@ -139,7 +139,7 @@ def test_sixteen_processes_share_each_refresh_and_no_call_fails(
 ) -> None:
     sandbox = start_sandbox(accessTokenLifetime=TOKEN_SECONDS)
     settings = environment(database, sandbox)
-    connect(services_in(settings, database), sandbox, "acme", sandbox.organizations[0])
+    connect(build_services(settings, database), sandbox, "acme", sandbox.organizations[0])
 
     with ExitStack() as stack:
         processes = [stack.enter_context(running(settings, CALLS)) for _ in range(PROCESSES)]
@@ -166,7 +166,9 @@ def test_sixteen_processes_share_each_refresh_and_no_call_fails(
 
 @contextmanager
 def refresh_held(database: Database, settings: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process that has the answer to a refresh, and the database session that waits to store it until this ends."""
+    """Yield a process that has the response to a refresh, and the session id that waits to store it until the context
+    ends.
+    """
     execute(database, "update softpro.integrations set token_expires_at = now() where organization_id = 'acme'")
     with (
         running(settings, REFRESHES) as process,
@@ -180,7 +182,7 @@ def refresh_held(database: Database, settings: Mapping[str, str]) -> Iterator[tu
 
 @contextmanager
 def running(settings: Mapping[str, str], code: str) -> Iterator[subprocess.Popen[str]]:
-    """Code that knows `services_` and the `integration` of acme, in a process that is certainly dead afterwards."""
+    """Yield a process that runs code with `services_` and the `integration` of acme, and kill it at the end."""
     process = subprocess.Popen(
         [sys.executable, "-c", IMPORTS + code],
         env=settings,
@@ -197,7 +199,7 @@ def running(settings: Mapping[str, str], code: str) -> Iterator[subprocess.Popen
 
 
 def waiting(watcher: Connection, process: subprocess.Popen[str]) -> int:
-    """The session that waits to store a pair; 0: none does yet."""
+    """Return the session that waits to store a token pair, or 0."""
     assert process.poll() is None, process.communicate()[1]
     row = watcher.execute(WAITING_PID).fetchone()
     return row["pid"] if row else 0
@@ -209,7 +211,7 @@ def status_of(services: Services, organization: str) -> Integration:
 
 
 def wait_for(ready: Callable[[], T], what: str) -> T:
-    """What it answers, once that is true."""
+    """Return the result of `ready` once it is true."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (answer := ready()):
         assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"

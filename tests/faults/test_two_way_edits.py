@@ -1,11 +1,10 @@
-"""Two sides edited at random come to agree, whatever fails on the way (promises 2, 3 and 9).
+"""Edit both sides at random: they converge, whatever fails on the way (promises 2, 3 and 9).
 
-A model in the sense of hypothesis: people edit records here and at SoftPro, make and delete some, while syncs and
-pushes run, lose answers and are killed; then all is quiet. Every edit writes a value that was never there before, so
-that what stands in the end tells whose it was.
+It is a hypothesis state machine. Users edit, create and delete records in ROI and at SoftPro, while syncs and pushes
+run, lose responses and are killed. Every edit writes a new value, so the final value shows which side wrote it.
 
-SOFTPRO_TEST_BOTH_WAYS_EXAMPLES is how many histories each strategy is put through, SOFTPRO_TEST_BOTH_WAYS_STEPS how
-long one is at most.
+SOFTPRO_TEST_BOTH_WAYS_EXAMPLES is the number of histories for each strategy, SOFTPRO_TEST_BOTH_WAYS_STEPS the maximum
+length of one.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from softpro.writeback.resolve import resolve
 from softpro.writeback.review import Side
 
 from ..support.databases import Server, execute, rows
-from ..support.product import between, sync
-from ..support.sandbox import running
-from ..support.writeback import create_here, dying, edit_here, edit_there, pushed, time_passes
+from ..support.product import connect_acme, sync
+from ..support.sandbox import running_sandbox
+from ..support.writeback import create_in_roi, edit_at_softpro, edit_in_roi, make_all_due, run_push, run_until_killed
 
 EXAMPLES = int(os.environ.get("SOFTPRO_TEST_BOTH_WAYS_EXAMPLES", "1"))
 STEPS = int(os.environ.get("SOFTPRO_TEST_BOTH_WAYS_STEPS", "12"))
 KIND = EntityType.TRANSACTION
 RECORDS = 2
-FIELDS = {  # of ours, and where SoftPro has it
+FIELDS = {  # our fields and their paths at SoftPro
     "notes": ("notes",),
     "property_city": ("propertyAddress", "city"),
     "property_county": ("propertyAddress", "county"),
@@ -61,7 +60,7 @@ deaths = st.none() | st.integers(1, 4)
 
 
 class BothWays(RuleBasedStateMachine):
-    """An office at SoftPro with a few orders, and the product between it and ROI."""
+    """An organization at SoftPro with a few orders, and the product between it and ROI."""
 
     strategy: ClassVar[ConflictStrategy]
     etags: ClassVar[bool]
@@ -71,19 +70,19 @@ class BothWays(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._stack = ExitStack()
-        self.sandbox = self._stack.enter_context(running(organizations=1, transactions=RECORDS, contacts=0))
+        self.sandbox = self._stack.enter_context(running_sandbox(organizations=1, transactions=RECORDS, contacts=0))
         self.sandbox.switch(etags=self.etags)
         (self.organization,) = self.sandbox.organizations
         self.database = self._stack.enter_context(self.server.fresh())
-        self.services, self.acme = between(self.database, self.sandbox, SOFTPRO_MAX_RETRIES="1")
+        self.services, self.acme = connect_acme(self.database, self.sandbox, SOFTPRO_MAX_RETRIES="1")
         with self.database.connect() as connection:
             integration_settings.change(
                 connection, self.acme.id, {"conflict_strategy": self.strategy.value, "push_deletes": True}
             )
         execute(self.database, "update softpro.capabilities set sends_etags = %s", self.etags)
         # By record and field: the last value that each side wrote since both agreed.
-        self.here: dict[tuple[str, str], str] = {}
-        self.there: dict[tuple[str, str], str] = {}
+        self.roi_writes: dict[tuple[str, str], str] = {}
+        self.softpro_writes: dict[tuple[str, str], str] = {}
         self.made_here, self.deleted_here = 0, False
 
     def teardown(self) -> None:
@@ -100,40 +99,40 @@ class BothWays(RuleBasedStateMachine):
 
     @initialize()
     def first_load(self) -> None:
-        """And a little of everything, so that also a short history has it."""
+        """Load the records and do a little of everything, so that even a short history includes it."""
         assert sync(self.services, self.acme, KIND).succeeded
         self.edit(0, "notes", "both", more=True)
         self.edit(1, "property_city", "here", more=False)
         self.edit(1, "custom.alpha", "there", more=False)
-        self.create_here()
+        self.create_in_roi()
         self.push(after=2, seed=None)
         self.push(after=None, seed=self.etags + 1)
 
     @rule(number=numbers, field=fields, sides=sides, more=st.booleans())
     def edit(self, number: int, field: str, sides: str, more: bool) -> None:
-        """One field of a record, by people of one side, or of both at once; `more`: and another one here."""
+        """Edit one field on one side or on both; with `more` also another field in ROI."""
         known = self.known()
         if number >= len(known):
             return
         key = known[number]
         if sides != "here" and key in self.sandbox.records(self.organization):
-            self.write_there(key, field)
+            self.write_at_softpro(key, field)
         if sides != "there":
-            self.write_here(key, field)
+            self.write_in_roi(key, field)
         if more:
-            self.write_here(key, "property_county")
+            self.write_in_roi(key, "property_county")
 
     @precondition(lambda self: self.made_here < 2)
     @rule()
-    def create_here(self) -> None:
+    def create_in_roi(self) -> None:
         self.made_here += 1
-        made = create_here(self.database, KIND, "acme", transaction_type="PURCHASE", notes=next(values))
+        made = create_in_roi(self.database, KIND, "acme", transaction_type="PURCHASE", notes=next(values))
         if self.made_here == 2:
-            edit_here(self.database, KIND, made, notes=next(values))
+            edit_in_roi(self.database, KIND, made, notes=next(values))
 
     @precondition(lambda self: not self.deleted_here)
     @rule(number=numbers)
-    def delete_here(self, number: int) -> None:
+    def delete_in_roi(self, number: int) -> None:
         known = self.known()
         if number < len(known):
             self.deleted_here = True
@@ -146,24 +145,26 @@ class BothWays(RuleBasedStateMachine):
 
     @rule(after=deaths, seed=st.none() | st.integers(1, 1000))
     def push(self, after: int | None, seed: int | None) -> None:
-        """With a seed, answers are lost."""
-        time_passes(self.database)
+        """Push; with a seed, responses are lost."""
+        make_all_due(self.database)
         self.sandbox.switch(**FAULTS if seed else dict.fromkeys(FAULTS, 0), faultSeed=seed or 1)
-        self.run(pushed, after)
+        self.run(run_push, after)
         self.sandbox.switch(**dict.fromkeys(FAULTS, 0))
 
     def run(self, act: Callable[..., SyncLog], after: int | None) -> None:
-        """`after`: the process dies with the answer to that request."""
+        """Run a sync or push. With `after`, the process is killed when the response to that request arrives."""
         if after is None:
             act(self.services, self.acme, KIND)
             return
-        self.happened["deaths"] += dying(lambda: act(self.services, self.acme, KIND), after)
+        self.happened["deaths"] += run_until_killed(lambda: act(self.services, self.acme, KIND), after)
         self.wait_for_the_dead()
 
     @rule()
     def quiet(self) -> None:
-        """After enough syncs and pushes both sides agree, and then nothing is written any more; also not after a person
-        has decided about what was in review."""
+        """Assert that both sides agree after enough syncs and pushes, and that nothing is written afterwards.
+
+        The same holds after a user has resolved the conflicts in review.
+        """
         self.settle_down()
         self.compare()
         looks = 0
@@ -174,11 +175,11 @@ class BothWays(RuleBasedStateMachine):
                 self.decide(row["id"], "ROI" if number % 2 else "SOFTPRO")
             self.settle_down()
             self.compare()
-        self.here.clear()
-        self.there.clear()
+        self.roi_writes.clear()
+        self.softpro_writes.clear()
 
     def decide(self, conflict_id: UUID, winner: Side) -> None:
-        """Or is told that the record has changed since: then it is loaded, and looked at again."""
+        """Resolve a conflict, unless the record has changed since. Then it is loaded and reviewed again."""
         with self.database.connect() as connection:
             try:
                 resolve(connection, self.acme.id, conflict_id, winner, by="ann")
@@ -189,8 +190,8 @@ class BothWays(RuleBasedStateMachine):
 
     def settle_down(self) -> None:
         for _ in range(ROUNDS):
-            time_passes(self.database)
-            pushed(self.services, self.acme, KIND)
+            make_all_due(self.database)
+            run_push(self.services, self.acme, KIND)
             assert sync(self.services, self.acme, KIND).succeeded
             if not self.waits():
                 break
@@ -198,12 +199,12 @@ class BothWays(RuleBasedStateMachine):
         began = time.time()
         log = sync(self.services, self.acme, KIND)
         assert (log.records_inserted, log.records_updated) == (0, 0)
-        pushed(self.services, self.acme, KIND)
+        run_push(self.services, self.acme, KIND)
         written = [call for call in self.sandbox.calls(began) if call["call"].split()[0] in WRITES]
         assert written == []
 
     def compare(self) -> None:
-        """Both sides hold the same; of a field that one side alone wrote, what it wrote."""
+        """Assert that both sides are equal, and that a field that one side alone wrote has that value."""
         in_review = {
             row["entity_id"] for row in rows(self.database, "select * from softpro.conflicts where status = 'OPEN'")
         }
@@ -218,18 +219,18 @@ class BothWays(RuleBasedStateMachine):
             for field, path in FIELDS.items():
                 ours, theirs = ours_of(here[key], field), theirs_of(there[key], path)
                 assert ours == theirs, (key, field)
-                wrote = {side[key, field] for side in (self.here, self.there) if (key, field) in side}
+                wrote = {side[key, field] for side in (self.roi_writes, self.softpro_writes) if (key, field) in side}
                 assert not wrote or ours in wrote, (key, field, ours, wrote)
 
-    def write_there(self, key: str, field: str) -> None:
-        value = self.there[key, field] = next(values)
+    def write_at_softpro(self, key: str, field: str) -> None:
+        value = self.softpro_writes[key, field] = next(values)
         outer, *inner = FIELDS[field]
-        edit_there(self.sandbox, self.organization, KIND, key, **{outer: {inner[0]: value} if inner else value})
+        edit_at_softpro(self.sandbox, self.organization, KIND, key, **{outer: {inner[0]: value} if inner else value})
 
-    def write_here(self, key: str, field: str) -> None:
-        value = self.here[key, field] = next(values)
+    def write_in_roi(self, key: str, field: str) -> None:
+        value = self.roi_writes[key, field] = next(values)
         if not field.startswith("custom."):
-            edit_here(self.database, KIND, key, **{field: value})
+            edit_in_roi(self.database, KIND, key, **{field: value})
             return
         execute(
             self.database,
@@ -243,7 +244,7 @@ class BothWays(RuleBasedStateMachine):
         )
 
     def known(self) -> list[str]:
-        """SoftPro's ids of the rows that are there."""
+        """Return SoftPro's ids of the existing rows."""
         query = """
             select softpro_order_id as key from roi.transactions
             where softpro_order_id is not null and deleted_at is null
@@ -252,12 +253,12 @@ class BothWays(RuleBasedStateMachine):
         return [row["key"] for row in rows(self.database, query)]
 
     def forget(self, key: str) -> None:
-        for side in (self.here, self.there):
+        for side in (self.roi_writes, self.softpro_writes):
             for name in [each for each in side if each[0] == key]:
                 del side[name]
 
     def waits(self) -> bool:
-        """Whether there are open edits of records that nobody has to decide about."""
+        """Return whether open edits exist for records without an open conflict."""
         query = """
             select count(*) as n from softpro.outbox o
             where settled_at is null and not exists (
@@ -266,7 +267,7 @@ class BothWays(RuleBasedStateMachine):
         return bool(rows(self.database, query)[0]["n"])
 
     def wait_for_the_dead(self) -> None:
-        """Until PostgreSQL has noticed that the process is gone, and the lease it had is free."""
+        """Wait until PostgreSQL has noticed that the process is gone, and its lease is free."""
         query = """
             select not exists (select from softpro.leases l where not softpro.is_free(l)) as free
         """
@@ -292,10 +293,10 @@ def theirs_of(record: dict[str, Any], path: tuple[str, ...]) -> Any:
 @pytest.mark.parametrize(
     ("strategy", "etags"), [(each, True) for each in ConflictStrategy] + [(ConflictStrategy.MERGE, False)]
 )
-def test_both_sides_come_to_agree_and_nothing_goes_back_and_forth(
+def test_both_sides_converge_and_nothing_is_sent_back_and_forth(
     server: Server, strategy: ConflictStrategy, etags: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOFTPRO_DELETE_LIMIT_PERCENT", "100")  # of three records one is many
+    monkeypatch.setenv("SOFTPRO_DELETE_LIMIT_PERCENT", "100")  # one of three records is already many
     happened: Counter[str] = Counter()
     known = {"strategy": strategy, "etags": etags, "server": server, "happened": happened}
     machine = type("Machine", (BothWays,), known)
@@ -307,7 +308,9 @@ def test_both_sides_come_to_agree_and_nothing_goes_back_and_forth(
             deadline=None,
             derandomize=True,
             database=None,
-            phases=[Phase.generate],  # what a history means depends on all that came before: a shorter one says less
+            phases=[
+                Phase.generate
+            ],  # no shrinking: a step depends on all steps before it, so a shorter history says less
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -1,6 +1,6 @@
-"""Three answers in ten go wrong, in every way the vendor's contract names: each call ends in the right result or error.
+"""Fail three responses in ten in every way the contract names: each call ends in the right result or error.
 
-SOFTPRO_TEST_CALLS is how many rounds of calls are made: 8, or more.
+SOFTPRO_TEST_CALLS is the number of rounds of calls, at least 8.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from softpro.softpro360.client import holds
 from softpro.softpro360.records import Record
 
 from ..support.fixture_types import StartSandbox
-from ..support.product import between
+from ..support.product import connect_acme
 
 ROUNDS = int(os.environ.get("SOFTPRO_TEST_CALLS", "8"))
 SEED = 360
@@ -43,7 +43,7 @@ def test_every_call_ends_in_the_right_result_or_the_right_error(
 ) -> None:
     own = start_sandbox(transactions=ROUNDS, contacts=3)
     organization = own.organizations[0]
-    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="8")
+    services, acme = connect_acme(database, own, SOFTPRO_MAX_RETRIES="8")
     truth, draws = own.records(organization), random.Random(SEED)
     orders = list(truth)
     transaction = EntityType.TRANSACTION

@@ -1,8 +1,9 @@
-"""Webhooks lose nothing (promises 3, 6, 11): deliveries repeated, shuffled, forged and stale, while the receiver and
-the process that works them off are killed, and PostgreSQL is restarted.
+"""Lose no webhook (promises 3, 6, 11) while processes are killed and PostgreSQL restarts.
 
-SOFTPRO_TEST_DELIVERIES is about how many deliveries there are: 600, or more. All of them are to be settled within three
-minutes, with 100 requests a minute.
+Deliveries are repeated, shuffled, forged and stale. The receiver and the worker are killed.
+
+SOFTPRO_TEST_DELIVERIES is the approximate number of deliveries, at least 600. All of them must be settled within three
+minutes, at 100 requests a minute.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from softpro.entities import EntityType
 
 from ..support.databases import Server, execute, lasting_directory, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
-from ..support.product import between, environment, sync
-from ..support.sandbox import Sandbox, running
+from ..support.product import connect_acme, environment, sync
+from ..support.sandbox import Sandbox, running_sandbox
 from ..support.webhook_receiver import SECRET, receiver, signed
 
 SEED = 360
@@ -58,7 +59,7 @@ _MINIMAL = {
     "createdAt": "2025-01-01T00:00:00.000Z",
     "updatedAt": "2025-01-01T00:00:00.000Z",
 }
-# Each time that an event becomes settled is noted.
+# Records each time that an event becomes settled.
 COUNTED = """
 create table public.settlements (event_id text);
 create function public.note() returns trigger language plpgsql as $$
@@ -79,7 +80,7 @@ def test_every_true_event_is_settled_once_no_other_is_stored_and_both_sides_agre
     sizes = {"transactions": max(60, DELIVERIES // 5), "contacts": max(30, DELIVERIES // 10)}
     with (
         server.fresh() as database,
-        running(
+        running_sandbox(
             organizations=1,
             **sizes,
             webhookDuplicates=REPEATED,
@@ -88,7 +89,7 @@ def test_every_true_event_is_settled_once_no_other_is_stored_and_both_sides_agre
             rateLimit=LIMIT,
         ) as sandbox,
     ):
-        services, acme = between(
+        services, acme = connect_acme(
             database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200", SOFTPRO_RATE_LIMIT_PER_MIN=str(LIMIT)
         )
         for entity_type in EntityType:
@@ -123,11 +124,11 @@ def test_events_of_ids_alone_of_changes_that_surface_late_lead_to_what_is_true(s
     rng = random.Random(SEED)
     with (
         server.fresh() as database,
-        running(
+        running_sandbox(
             organizations=1, transactions=60, contacts=20, webhookRecord="false", webhookShuffle=2, lag=4
         ) as sandbox,
     ):
-        services, acme = between(database, sandbox)
+        services, acme = connect_acme(database, sandbox)
         assert sync(services, acme).status == "COMPLETED"
         execute(database, "update softpro.integrations set webhooks_enabled = true, sync_contacts = false")
         execute(database, COUNTED)
@@ -165,8 +166,11 @@ def _deliver(
     acme: Integration,
     database: Database,
 ) -> tuple[int, list[str]]:
-    """Has records change, and everything go wrong meanwhile, until all is settled. Returns how many stale events were
-    sent, and what was killed or restarted."""
+    """Change records under faults until all events are settled.
+
+    Returns:
+        The number of stale events that were sent, and what was killed or restarted.
+    """
     organization, port, stale, done = sandbox.organizations[0], _free_port(), 0, []
     address = f"http://127.0.0.1:{port}/webhooks/{acme.id}"
     mishaps = dict(zip(("receiver", "worker", "database", "receiver "), (0.2, 0.4, 0.6, 0.8), strict=True))
@@ -211,7 +215,7 @@ def _worker(settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _send_stale(rng: random.Random, address: str, organization: str, number: int) -> int:
-    """An event signed with the right secret that is too old, or not from now. Returns how many were sent."""
+    """Send a correctly signed event that is too old or from the future, or none. Return how many were sent."""
     if rng.random() > STALE * EVENTS / 60:
         return 0
     minutes = rng.choice([-60, -6, 6])

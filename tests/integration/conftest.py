@@ -1,4 +1,4 @@
-"""Fixtures that several files here share; a file that needs another organization has its own."""
+"""Define the fixtures that several files here share. A file that needs another organization defines its own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.services import Services
 
-from ..support.conflict_review import TRANSACTION, Both
+from ..support.conflict_review import TRANSACTION, ConflictScenario
 from ..support.databases import execute, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import between, sync
+from ..support.product import connect_acme, sync
 from ..support.quarantine_cases import as_bytes
 from ..support.sandbox import Sandbox
-from ..support.writeback import Office
+from ..support.writeback import BothSides
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def acme(connected: Connected) -> Integration:
 
 @pytest.fixture
 def put(sandbox: Sandbox, vendor_organization: str) -> Callable[[object], str]:
-    """Puts a record into the vendor's list."""
+    """Return a function that stores a record in the vendor's list and returns its id."""
 
     def into(record: object) -> str:
         return sandbox.put(vendor_organization, record if isinstance(record, bytes) else as_bytes(record))
@@ -37,20 +37,20 @@ def put(sandbox: Sandbox, vendor_organization: str) -> Callable[[object], str]:
 
 @pytest.fixture
 def loaded(start_sandbox: StartSandbox, database: Database) -> tuple[Services, Integration, Sandbox]:
-    """150 contacts, loaded once."""
+    """Return an organization with 150 contacts, loaded once."""
     sandbox = start_sandbox(transactions=0, contacts=150)
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     assert sync(services, acme, EntityType.CONTACT).records_inserted == 150
     return services, acme, sandbox
 
 
 @pytest.fixture
-def office(services: Services, acme: Integration, sandbox: Sandbox, vendor_organization: str) -> Office:
-    return Office(services, acme, sandbox, vendor_organization)
+def sides(services: Services, acme: Integration, sandbox: Sandbox, vendor_organization: str) -> BothSides:
+    return BothSides(services, acme, sandbox, vendor_organization)
 
 
 @pytest.fixture
-def both(services: Services, connected: Connected, sandbox: Sandbox, vendor_organization: str) -> Both:
+def scenario(services: Services, connected: Connected, sandbox: Sandbox, vendor_organization: str) -> ConflictScenario:
     acme = connected("acme")
     sync(services, acme, TRANSACTION)
     execute(
@@ -59,16 +59,16 @@ def both(services: Services, connected: Connected, sandbox: Sandbox, vendor_orga
     [first] = rows(
         services.database, "select id, softpro_order_id from roi.transactions order by softpro_order_id limit 1"
     )
-    made = Both(services, acme, sandbox, vendor_organization, first["id"], first["softpro_order_id"])
-    made.change(notes="as it was", purchasePrice=400_000, loanAmount=200_000)
+    made = ConflictScenario(services, acme, sandbox, vendor_organization, first["id"], first["softpro_order_id"])
+    made.change_at_softpro(notes="as it was", purchasePrice=400_000, loanAmount=200_000)
     made.sync()
     return made
 
 
 @pytest.fixture
-def in_review(both: Both) -> Both:
-    """Both changed `notes`; ROI the price, too, and SoftPro the loan."""
-    both.edit(notes="ours", purchase_price=500_000)
-    both.change(notes="theirs", loanAmount=300_000)
-    both.sync()
-    return both
+def in_review(scenario: ConflictScenario) -> ConflictScenario:
+    """Return a conflict: both sides changed `notes`, ROI also the price and SoftPro also the loan."""
+    scenario.edit(notes="ours", purchase_price=500_000)
+    scenario.change_at_softpro(notes="theirs", loanAmount=300_000)
+    scenario.sync()
+    return scenario

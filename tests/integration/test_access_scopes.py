@@ -1,4 +1,4 @@
-"""Who is confined to which organizations: decided by command line or HTTP, and what becomes of everything else."""
+"""Confine users and teams to organizations by the command line, and hide everything else from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def seen(database: Database, user: str, *teams: str) -> set[str] | None:
     return None if found is None else set(found)
 
 
-def test_who_is_named_nowhere_sees_all_and_who_is_named_sees_what_any_of_his_names_may(
+def test_an_unconfined_user_sees_all_and_a_confined_one_sees_the_union_of_his_scopes(
     database: Database, confine: Confine
 ) -> None:
     confine(Kind.USER, "bob", "acme")
@@ -48,7 +48,7 @@ def test_who_is_named_nowhere_sees_all_and_who_is_named_sees_what_any_of_his_nam
     assert seen(database, "bob") == {"acme"}
     assert seen(database, "bob", "west") == {"acme", "globex", "initech"}
     assert seen(database, "carol", "east", "west") == {"globex", "initech"}
-    assert seen(database, "west", "bob") is None, "a user is no team of that name"
+    assert seen(database, "west", "bob") is None, "a user is not the team with that name"
 
 
 def test_a_confinement_is_replaced_as_a_whole_and_ended_by_naming_nothing(confine: Confine) -> None:
@@ -57,18 +57,20 @@ def test_a_confinement_is_replaced_as_a_whole_and_ended_by_naming_nothing(confin
     assert confine(Kind.USER, "bob") == []
 
 
-def test_who_is_confined_changes_nothing_outside_his_own_organizations(confine: Confine) -> None:
+def test_a_confined_user_changes_nothing_outside_his_organizations(confine: Confine) -> None:
     mine = {"acme", "globex"}
     confine(Kind.USER, "bob", "acme", "initech")
 
     assert confine(Kind.USER, "bob", "globex", within=mine) == ["globex", "initech"]
     with pytest.raises(Forbidden, match="only somebody who is not"):
-        confine(Kind.USER, "bob", within=mine)  # might be the last one, which would let him see all
+        confine(Kind.USER, "bob", within=mine)  # might be the last one, and bob would then see all
     with pytest.raises(Forbidden, match="only somebody who is not"):
-        confine(Kind.USER, "carol", "acme", within=mine)  # would take from her what he does not see
+        confine(Kind.USER, "carol", "acme", within=mine)  # would take away an organization that the caller does not see
 
 
-def test_what_lies_outside_answers_as_what_does_not_exist(database: Database, connected: Connected) -> None:
+def test_organizations_outside_the_scope_answer_as_if_they_did_not_exist(
+    database: Database, connected: Connected
+) -> None:
     integration = connected("acme")
     execute(
         database,

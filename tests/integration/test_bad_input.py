@@ -1,4 +1,4 @@
-"""What goes wrong from outside: one clear sentence, the right exit code, and nothing half done."""
+"""Report bad input from outside in one clear sentence, with the right exit code and without partial effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from softpro.services import Services
 from ..support.databases import dump, execute, one, rows
 from ..support.fixture_types import Connected
 from ..support.product import (
-    Answer,
+    CommandResult,
     begin,
     begin_connection,
     command,
@@ -30,8 +30,8 @@ from ..support.product import (
 from ..support.sandbox import Sandbox
 
 
-def sentence(answer: Answer) -> str:
-    """The one line that was said."""
+def sentence(answer: CommandResult) -> str:
+    """Return the single line that was printed on stderr."""
     assert answer.out == ""
     (line,) = answer.err.splitlines()
     return line.removeprefix("softpro: ")
@@ -71,7 +71,7 @@ def test_an_unreachable_database_is_exit_1(settings: dict[str, str]) -> None:
         assert "zq-password" not in answer.err
 
 
-def test_an_address_that_is_none_is_wrong_use(settings: dict[str, str]) -> None:
+def test_an_invalid_address_is_wrong_use(settings: dict[str, str]) -> None:
     answer = command({**settings, "SOFTPRO_DATABASE_URL": "zq-password@@nowhere//"}, "status")
     assert answer.code == 2
     assert sentence(answer) == (
@@ -113,8 +113,8 @@ def test_the_wrong_key_opens_nothing_and_loads_nothing(
     assert "was encrypted with a key that INTEGRATION_ENCRYPTION_KEY does not hold" in answer.err
     assert "Traceback" not in answer.err
     after = dump(database)
-    told = ("softpro.sync_logs", "softpro.integrations", "softpro.leases", "softpro.cursors")
-    assert without(after, *told) == without(before, *told)
+    changing = ("softpro.sync_logs", "softpro.integrations", "softpro.leases", "softpro.cursors")
+    assert without(after, *changing) == without(before, *changing)
     assert one(database, "select updated_from from softpro.cursors") is None
     assert one(database, "select status from softpro.sync_logs") == "FAILED"
     assert one(database, "select log_id from softpro.leases") is None
@@ -134,7 +134,7 @@ def test_refused_consent_says_so_and_a_second_try_may_succeed(
     assert command(settings, "callback", sandbox.consent(url, vendor_organization)).code == 0
 
 
-def test_refused_consent_leaves_a_connection_that_stood(
+def test_refused_consent_leaves_an_existing_connection(
     services: Services, connected: Connected, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     integration = connected("acme")
@@ -192,7 +192,7 @@ def test_an_old_and_an_unknown_state_are_refused_alike(
     assert dump(services.database) == before
 
 
-def test_a_code_that_is_none_leaves_nothing_connected(services: Services, sandbox: Sandbox) -> None:
+def test_an_invalid_code_leaves_nothing_connected(services: Services, sandbox: Sandbox) -> None:
     state = begin_connection(services, "acme").partition("&state=")[2].partition("&")[0]
     with pytest.raises(ConsentRefused, match="SoftPro refused the authorization"):
         finish_connection(services, f"http://localhost/cb?code=made-up&state={state}")
@@ -205,12 +205,12 @@ def test_consent_for_another_organization_of_the_vendors_is_refused_and_its_gran
     services: Services, connected: Connected, sandbox: Sandbox
 ) -> None:
     integration = connected("acme")
-    other = sandbox.untouched()
+    other = sandbox.unused_organization()
     before = dump(services.database)
     with pytest.raises(UsageError, match=f"the consent was given for '{other}': choose "):
         connected("acme", at=other)
-    told = ("softpro.integrations", "softpro.oauth_states")
-    assert without(dump(services.database), *told) == without(before, *told)
+    changing = ("softpro.integrations", "softpro.oauth_states")
+    assert without(dump(services.database), *changing) == without(before, *changing)
     assert sync(services, integration, EntityType.CONTACT).status == "COMPLETED"
 
 

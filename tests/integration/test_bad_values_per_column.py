@@ -1,4 +1,4 @@
-"""A bad value in every column of every entity, one at a time and all together (promise 4)."""
+"""Reject a bad value in every column of every entity, one at a time and all together (promise 4)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.columns import COLUMNS
 
-from ..support.bad_transactions import written
-from ..support.bad_values import all_together, good, mappings, one_at_a_time
-from ..support.database_state import left_over, unsound_logs
+from ..support.bad_transactions import to_json
+from ..support.bad_values import all_together, good_record, mappings, one_at_a_time
+from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import one, rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, sync
+from ..support.product import connect_acme, sync
 
 GOOD = 120
-"""As many as a batch needs for being judged as a whole."""
+"""Enough records for the checks of a whole batch."""
 
 
 @pytest.mark.parametrize("entity", EntityType)
-def test_each_bad_value_has_the_right_reason_and_holds_nothing_else_up(
+def test_each_bad_value_has_the_right_reason_and_blocks_no_other_record(
     start_sandbox: StartSandbox, database: Database, entity: EntityType
 ) -> None:
     sandbox = start_sandbox(transactions=0, contacts=0)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     with database.connect() as connection:
         repository.replace(connection, acme.id, "acme", mappings(entity), "the test")
     bad = [*one_at_a_time(entity), *all_together(entity)]
@@ -39,7 +39,7 @@ def test_each_bad_value_has_the_right_reason_and_holds_nothing_else_up(
     for each in bad:
         sandbox.put(organization, each.payload, entity.value)
     for number in range(GOOD):
-        sandbox.put(organization, written(good(entity, f"good {number}")).encode(), entity.value)
+        sandbox.put(organization, to_json(good_record(entity, f"good {number}")).encode(), entity.value)
 
     log = sync(services, acme, entity)
 
@@ -62,11 +62,11 @@ def test_each_bad_value_has_the_right_reason_and_holds_nothing_else_up(
     assert {row["id"] for row in loaded} == {f"good {number}" for number in range(GOOD)}
     assert one(database, f"select min(custom ->> 'word') from roi.{entity.table}") == "Yes"
     assert rows(database, "select from softpro.holds") == []
-    assert left_over(database) == {}
-    assert unsound_logs(database) == []
+    assert leftovers(database) == {}
+    assert inconsistent_logs(database) == []
     print(f"{entity.table}: {len(bad)} bad records with {sum(len(each.reasons) for each in bad)} reasons")
 
 
 def exactly(payload: bytes) -> Any:
-    """The JSON with numbers of any length as they are."""
+    """Parse JSON with exact numbers of any length."""
     return json.loads(payload, parse_int=Decimal, parse_float=Decimal)

@@ -1,4 +1,4 @@
-"""The shared rate limit: what no window may hold too much of, who goes first, and what happens when things break."""
+"""Share the rate limit: bounds of every window, priorities, and behavior on errors."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ..support.sandbox import Sandbox
 
 WINDOW = 0.5
 HOLD = 5.0
-LATE = 3.0  # a busy machine wakes a sleeper late, but not as late as who waits for HOLD
+LATE = 3.0  # a busy machine wakes a sleeper late, but earlier than a wait for HOLD ends
 
 
 def integration_of(services: Services, organization: str) -> UUID:
-    """An integration that never asked for anything."""
+    """Create an integration without requests and return its id."""
     with services.database.connect() as connection:
         return integrations.ensure(
             connection,
@@ -47,7 +47,10 @@ def integration_id(services: Services) -> UUID:
 
 @pytest.fixture
 def budget(services: Services, integration_id: UUID) -> Iterator[Callable[..., Budget]]:
-    """Budgets of that integration, each as of a process of its own; windows of half a second unless told."""
+    """Return a function that creates budgets of that integration, each as in its own process.
+
+    The window is half a second by default.
+    """
     with ExitStack() as stack:
 
         def make(
@@ -59,13 +62,13 @@ def budget(services: Services, integration_id: UUID) -> Iterator[Callable[..., B
         yield make
 
 
-def told(limit: int, remaining: int) -> dict[str, str]:
-    """The headers of an answer."""
+def limit_headers(limit: int, remaining: int) -> dict[str, str]:
+    """Return the rate limit headers of a response."""
     return {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(remaining)}
 
 
 def free_now(budget: Budget) -> int:
-    """How many requests could be sent at once; they are given back."""
+    """Return how many requests could be sent now. Their slots are given back."""
     slots: list[Slot] = []
     try:
         while True:
@@ -99,7 +102,7 @@ def test_a_request_without_an_answer_keeps_its_slot_until_none_can_come(budget: 
 
 
 @pytest.mark.parametrize(("limit", "workers"), [(1, 3), (3, 8), (10, 14)])
-def test_more_who_wait_than_there_are_slots_still_use_nearly_all_of_it(
+def test_more_waiting_callers_than_slots_still_use_nearly_all_of_the_limit(
     budget: Callable[..., Budget], limit: int, workers: int
 ) -> None:
     seconds, sent = 2.5, []
@@ -109,11 +112,11 @@ def test_more_who_wait_than_there_are_slots_still_use_nearly_all_of_it(
         while True:
             slot = ours.take(HOLD, None)
             if time.monotonic() >= end:
-                ours.give_back(slot)  # the others would wait for it until no answer can come any more
+                ours.give_back(slot)  # the others would otherwise wait until no response can arrive any more
                 return
             sent.append(time.monotonic())
             time.sleep(0.02)
-            ours.settle(slot, told(limit, 0), None)
+            ours.settle(slot, limit_headers(limit, 0), None)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, [budget(limit) for _ in range(workers)]))
@@ -122,7 +125,7 @@ def test_more_who_wait_than_there_are_slots_still_use_nearly_all_of_it(
     assert len(sent) >= limit * seconds / WINDOW * 0.6
 
 
-def test_who_waits_for_long_is_not_overtaken_by_its_like(budget: Callable[..., Budget]) -> None:
+def test_a_waiting_caller_is_not_overtaken_within_its_class(budget: Callable[..., Budget]) -> None:
     ours, first, second = budget(1), budget(1), budget(1)
     ours.settle(ours.take(HOLD, 0), {}, None)
     order: list[str] = []
@@ -139,14 +142,14 @@ def test_who_waits_for_long_is_not_overtaken_by_its_like(budget: Callable[..., B
     assert order == ["first", "second"]
 
 
-def test_retry_after_and_a_moving_limit_under_load_lock_nobody_out(budget: Callable[..., Budget]) -> None:
+def test_retry_after_and_a_moving_limit_under_load_starve_no_caller(budget: Callable[..., Budget]) -> None:
     end = time.monotonic() + 3
 
     def work(ours: Budget) -> int:
         rounds = 0
         while time.monotonic() < end:
             slot = ours.take(HOLD, None)
-            ours.settle(slot, told(1 + rounds % 3, 0), 0.001)
+            ours.settle(slot, limit_headers(1 + rounds % 3, 0), 0.001)
             rounds += 1
         return rounds
 
@@ -159,7 +162,7 @@ def test_a_reserve_is_never_rounded_to_nothing(budget: Callable[..., Budget], li
     assert free_now(budget(limit, window=60, reserve=0.1, bulk=True)) == bulk
 
 
-def test_what_was_not_sent_is_given_back(budget: Callable[..., Budget]) -> None:
+def test_an_unsent_request_returns_its_slot(budget: Callable[..., Budget]) -> None:
     ours = budget(2)
     ours.give_back(ours.take(HOLD, 0))
     assert free_now(ours) == 2
@@ -167,7 +170,7 @@ def test_what_was_not_sent_is_given_back(budget: Callable[..., Budget]) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_window_of_the_vendors_holds_more_than_the_limit(budget: Callable[..., Budget], seed: int) -> None:
-    """The vendor counts a request at any moment between its sending and the arrival of its answer."""
+    """The vendor counts a request at any moment between its sending and the arrival of its response."""
     limit, seconds, draws = 12, 2.5, random.Random(seed)
     counted: list[float] = []
     budgets = [budget(limit) for _ in range(6)]
@@ -186,10 +189,10 @@ def test_no_window_of_the_vendors_holds_more_than_the_limit(budget: Callable[...
     counted.sort()
     windows = zip(counted, counted[limit:], strict=False)
     assert min(later - earlier for earlier, later in windows) > WINDOW
-    assert len(counted) >= limit * seconds / WINDOW / 2  # how near it comes to all of it: tests/faults
+    assert len(counted) >= limit * seconds / WINDOW / 2  # tests/faults measures how much of the limit is used
 
 
-def test_bulk_work_leaves_the_reserve_to_everybody_else(budget: Callable[..., Budget]) -> None:
+def test_bulk_work_leaves_the_reserve_to_other_calls(budget: Callable[..., Budget]) -> None:
     bulk, others = budget(10, reserve=0.2, bulk=True), budget(10, reserve=0.2)
     for _ in range(8):
         bulk.take(HOLD, 0)
@@ -202,7 +205,7 @@ def test_bulk_work_leaves_the_reserve_to_everybody_else(budget: Callable[..., Bu
         others.take(HOLD, 0)
 
 
-def test_what_others_use_beyond_the_reserve_does_not_shrink_it_for_them(budget: Callable[..., Budget]) -> None:
+def test_usage_by_others_beyond_the_reserve_does_not_shrink_it(budget: Callable[..., Budget]) -> None:
     bulk, others = budget(10, reserve=0.2, bulk=True), budget(10, reserve=0.2)
     for _ in range(5):
         others.take(HOLD, 0)
@@ -212,7 +215,7 @@ def test_what_others_use_beyond_the_reserve_does_not_shrink_it_for_them(budget: 
     assert free_now(bulk) == 0
 
 
-def test_retry_after_holds_for_everyone_and_also_for_who_sleeps_already(budget: Callable[..., Budget]) -> None:
+def test_retry_after_also_applies_to_callers_that_already_wait(budget: Callable[..., Budget]) -> None:
     ours, sleeper, other = budget(2), budget(2), budget(2)
     first = ours.take(HOLD, 0)
     ours.settle(ours.take(HOLD, 0), {}, None)
@@ -246,26 +249,26 @@ def test_a_lower_limit_of_the_vendor_is_kept_and_a_higher_one_is_not_ours_to_use
     budget: Callable[..., Budget],
 ) -> None:
     ours = budget(8, window=60)
-    ours.settle(ours.take(HOLD, 0), told(3, 2), None)
+    ours.settle(ours.take(HOLD, 0), limit_headers(3, 2), None)
     assert free_now(ours) == 2
-    ours.settle(ours.take(HOLD, 0), told(500, 498), None)
+    ours.settle(ours.take(HOLD, 0), limit_headers(500, 498), None)
     assert free_now(ours) == 6
 
 
 def test_fewer_remaining_than_we_believe_means_that_others_use_the_grant(budget: Callable[..., Budget]) -> None:
     ours = budget(10, window=60)
-    ours.settle(ours.take(HOLD, 0), told(10, 4), None)
+    ours.settle(ours.take(HOLD, 0), limit_headers(10, 4), None)
     assert free_now(ours) == 4
-    ours.settle(ours.take(HOLD, 0), told(10, 0), None)
+    ours.settle(ours.take(HOLD, 0), limit_headers(10, 0), None)
     assert free_now(ours) == 0
 
 
-def test_requests_on_their_way_are_not_taken_for_somebody_elses(budget: Callable[..., Budget]) -> None:
+def test_requests_in_flight_are_not_counted_as_foreign_usage(budget: Callable[..., Budget]) -> None:
     ours, other = budget(10, window=60), budget(10, window=60)
     slot = ours.take(HOLD, 0)
     for _ in range(3):
         other.take(HOLD, 0)
-    ours.settle(slot, told(10, 6), None)
+    ours.settle(slot, limit_headers(10, 6), None)
     assert free_now(ours) == 6
 
 
@@ -291,7 +294,7 @@ def test_a_limit_below_one_a_minute_is_one_in_a_longer_window(services: Services
 
 
 def test_after_a_crash_of_the_database_the_window_counts_as_full(budget: Callable[..., Budget]) -> None:
-    """A crash empties unlogged tables; `tests/faults` crashes a server for it."""
+    """A crash empties unlogged tables; here the table is truncated, and `tests/faults` crashes a server."""
     ours = budget(5)
     ours.settle(ours.take(HOLD, 0), {}, None)
     execute_now(ours, "truncate softpro.budget_requests")
@@ -300,7 +303,7 @@ def test_after_a_crash_of_the_database_the_window_counts_as_full(budget: Callabl
     assert full.value.retry_after == pytest.approx(HOLD + WINDOW, abs=LATE)
 
 
-def test_a_crash_while_one_waits_makes_it_wait_anew(budget: Callable[..., Budget]) -> None:
+def test_a_crash_restarts_the_wait_of_a_caller(budget: Callable[..., Budget]) -> None:
     ours, sleeper = budget(1), budget(1)
     ours.settle(ours.take(0.2, 0), {}, None)
     began = time.monotonic()

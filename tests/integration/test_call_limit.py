@@ -1,4 +1,4 @@
-"""How often a person may start runs: counted for all API servers together."""
+"""Limit how often a user may start runs, counted for all API servers together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def called(database: Database, user: str, limit: int) -> bool:
     return True
 
 
-def test_many_at_once_get_as_many_through_as_are_allowed(database: Database) -> None:
+def test_concurrent_calls_get_through_up_to_the_limit(database: Database) -> None:
     with ThreadPoolExecutor(8) as pool:
         let_in = list(pool.map(lambda _: called(database, "bob", 5), range(16)))
 

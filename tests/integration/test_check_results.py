@@ -1,4 +1,4 @@
-"""What the checks found is kept, each batch once, however a run goes."""
+"""Store the results of the checks, once for each batch, however a run proceeds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from softpro.quality import results
 from softpro.runs import pipeline
 from softpro.services import Services
 
-from ..support.database_state import left_over
+from ..support.database_state import leftovers
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import begin, between, sync
+from ..support.product import begin, connect_acme, sync
 from ..support.sandbox import Sandbox
 
 STATUS = "status", "expect_column_values_to_be_in_set"
@@ -33,7 +33,7 @@ group by 1, 2
 
 
 def found(database: Database) -> dict[tuple[str, str], tuple[int, int, bool, int]]:
-    """By column and expectation: records, unexpected, success, rows."""
+    """Return records, unexpected, success and rows by column and expectation."""
     return {
         (row["column_name"], row["expectation"]): (row["records"], row["unexpected"], row["success"], row["rows"])
         for row in rows(database, FOUND)
@@ -42,7 +42,7 @@ def found(database: Database) -> dict[tuple[str, str], tuple[int, int, bool, int
 
 @pytest.fixture
 def acme(connected: Connected, sandbox: Sandbox, vendor_organization: str) -> Integration:
-    """Connected to 45 good transactions, one with a negative price and two with a status that nobody knows."""
+    """Connect to 45 good transactions, one with a negative price and two with an unknown status."""
     head = {"orderType": "SALE", "createdAt": "2025-06-01T00:00:00.000Z", "updatedAt": "2025-06-01T00:00:00.000Z"}
     sandbox.put(vendor_organization, {"orderId": "negative", **head, "purchasePrice": -1})
     for number in range(2):
@@ -52,7 +52,7 @@ def acme(connected: Connected, sandbox: Sandbox, vendor_organization: str) -> In
 
 @pytest.fixture
 def odd(acme: Integration, sandbox: Sandbox, vendor_organization: str) -> int:
-    """How many have a status that nobody knows."""
+    """Return the number of transactions with an unknown status."""
     return unknown_statuses(sandbox, vendor_organization)
 
 
@@ -68,7 +68,7 @@ def staged(services: Services, integration: Integration) -> Run:
     return run
 
 
-def test_a_run_keeps_what_each_expectation_came_to(services: Services, acme: Integration, odd: int) -> None:
+def test_a_run_stores_the_result_of_each_expectation(services: Services, acme: Integration, odd: int) -> None:
     log = sync(services, acme)
     database = services.database
     assert log.warnings["status be_in_set"] == odd
@@ -125,17 +125,17 @@ def test_a_run_that_is_killed_between_check_and_load_counts_nothing_and_the_next
     assert found(database)[STATUS] == (48, odd, False, 1)
     assert log.warnings["status be_in_set"] == odd
     assert rows(database, "select distinct log_id from softpro.check_results") == [{"log_id": log.id}]
-    assert left_over(database) == {}
+    assert leftovers(database) == {}
 
 
 def test_the_parts_of_a_run_are_added_up(start_sandbox: StartSandbox, database: Database) -> None:
     sandbox = start_sandbox(transactions=700, contacts=0)
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="100")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="100")
     run = begin(services, acme)
     for first in (True, False, False):
         pipeline.extract(services, run, seconds=0, first_slice=first)
         pipeline.apply(database, run)
-    assert found(database)[STATUS][0] == 300 - 2  # a page overlaps the one before
+    assert found(database)[STATUS][0] == 300 - 2  # a page overlaps the previous one
     pipeline.extract(services, run, first_slice=False)
     pipeline.apply(database, run)
     pipeline.finish(database, run)
@@ -143,14 +143,14 @@ def test_the_parts_of_a_run_are_added_up(start_sandbox: StartSandbox, database: 
     assert found(database)[STATUS] == (700, odd, not odd, 1)
 
 
-def test_what_holds_a_batch_is_kept_as_well_and_once(services: Services, acme: Integration, odd: int) -> None:
+def test_the_findings_that_hold_a_batch_are_stored_once(services: Services, acme: Integration, odd: int) -> None:
     run = staged(services, acme)
     database = services.database
     execute(
         database,
         "insert into staging.transactions select * from staging.transactions where softpro_order_id = 'negative'",
     )
-    for _ in range(2):  # as a task that is tried again
+    for _ in range(2):  # as a task that is retried
         with pytest.raises(BatchHeld):
             pipeline.check(database, run)
         assert found(database)["softpro_order_id", "expect_column_values_to_be_unique"] == (49, 2, False, 1)

@@ -1,4 +1,4 @@
-"""The circuit breaker: a vendor that is down is left alone for a while, and asked again by one call at a time."""
+"""Open the circuit breaker while the vendor is down, and let one call at a time test it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from softpro.softpro360.client import Client
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import begin_connection, command, environment, finish_connection, services_in, sync
+from ..support.product import begin_connection, build_services, command, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
 
@@ -29,7 +29,7 @@ def own(start_sandbox: StartSandbox) -> Sandbox:
 
 @pytest.fixture
 def services(database: Database, own: Sandbox) -> Services:
-    return services_in(environment(database, own, SOFTPRO_MAX_RETRIES="1"), database)
+    return build_services(environment(database, own, SOFTPRO_MAX_RETRIES="1"), database)
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def fail(client: Client, times: int) -> None:
             client.profile()
 
 
-def cool_down(services: Services) -> None:
-    """Time passes."""
+def end_cool_down(services: Services) -> None:
+    """End the cool-down now."""
     execute(services.database, "update softpro.breakers set next_try_at = now()")
 
 
@@ -71,7 +71,7 @@ def test_one_call_in_between_that_was_answered_starts_the_count_again(client: Cl
     own.switch(error503=1)
     fail(client, OPENS_AFTER - 1)
     own.switch(error503=0)
-    with pytest.raises(RecordNotFound):  # a refusal is an answer
+    with pytest.raises(RecordNotFound):  # a refusal is a response
         client.record(EntityType.TRANSACTION, "nobody")
     own.switch(error503=1)
     fail(client, OPENS_AFTER - 1)
@@ -98,7 +98,7 @@ def test_after_the_cool_down_one_call_tries_once_and_the_next_cool_down_is_twice
 ) -> None:
     own.switch(error500=1)
     fail(client, OPENS_AFTER)
-    cool_down(services)
+    end_cool_down(services)
     asked = own.requests_of(own.organizations[0])
     fail(client, 1)
     assert own.requests_of(own.organizations[0]) - asked == 1
@@ -111,10 +111,10 @@ def test_after_the_cool_down_one_call_tries_once_and_the_next_cool_down_is_twice
         client.profile()
 
 
-def test_one_that_tries_and_is_told_to_slow_down_was_answered(client: Client, own: Sandbox, services: Services) -> None:
+def test_a_429_to_the_trial_call_counts_as_answered(client: Client, own: Sandbox, services: Services) -> None:
     own.switch(error500=1)
     fail(client, OPENS_AFTER)
-    cool_down(services)
+    end_cool_down(services)
     own.switch(error500=0, error429=1)
     with pytest.raises(RateLimitError):
         client.profile()
@@ -122,13 +122,13 @@ def test_one_that_tries_and_is_told_to_slow_down_was_answered(client: Client, ow
     client.profile()
 
 
-def test_one_that_tries_and_may_not_ask_leaves_the_try_to_the_next(
+def test_a_trial_call_without_a_slot_leaves_the_trial_to_the_next(
     client: Client, own: Sandbox, services: Services
 ) -> None:
     own.switch(error500=1)
     fail(client, OPENS_AFTER)
     own.switch(error500=0)
-    cool_down(services)
+    end_cool_down(services)
     execute(services.database, "update softpro.budgets set not_before = now() + interval '1 hour'")
     client.deadline = time.monotonic() + 1
     with pytest.raises(BudgetExhausted):
@@ -141,7 +141,7 @@ def test_one_that_tries_and_may_not_ask_leaves_the_try_to_the_next(
 def test_while_one_call_tries_the_others_wait(client: Client, own: Sandbox, services: Services) -> None:
     own.switch(error500=1)
     fail(client, OPENS_AFTER)
-    cool_down(services)
+    end_cool_down(services)
     assert client.breaker.admit().trial
     with pytest.raises(CircuitOpen):
         client.profile()
@@ -151,7 +151,7 @@ def test_it_closes_as_soon_as_the_vendor_answers(client: Client, own: Sandbox, s
     own.switch(error500=1)
     fail(client, OPENS_AFTER)
     own.switch(error500=0)
-    cool_down(services)
+    end_cool_down(services)
     client.profile()
     client.profile()
     assert rows(services.database, "select failures, opened_at, openings from softpro.breakers") == [

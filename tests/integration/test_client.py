@@ -1,4 +1,4 @@
-"""Every call of the vendor's API, over HTTP, against the sandbox."""
+"""Call every operation of the vendor's API over HTTP, against the sandbox."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from softpro.softpro360.transport import exchange
 
 from ..support.databases import execute
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import between
+from ..support.product import connect_acme
 from ..support.sandbox import Json, Sandbox
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
@@ -46,7 +46,7 @@ def client(services: Services, acme: Integration) -> Iterator[Client]:
 
 @pytest.fixture
 def order(sandbox: Sandbox, vendor_organization: str) -> str:
-    """A transaction at the vendor."""
+    """Return the id of a transaction at the vendor."""
     return next(iter(sandbox.records(vendor_organization)))
 
 
@@ -56,7 +56,7 @@ def payload(record: Record | Unreadable) -> Json:
     return decoded
 
 
-def test_the_profile_says_whose_grant_it_is(client: Client, vendor_organization: str) -> None:
+def test_the_profile_names_the_owner_of_the_grant(client: Client, vendor_organization: str) -> None:
     profile = client.profile()
     assert profile.organization_id == vendor_organization
     assert "@" in profile.email
@@ -97,7 +97,7 @@ def test_a_change_touches_only_what_is_sent_and_null_clears(client: Client, orde
     }
 
 
-def test_a_change_of_another_version_is_a_conflict_that_tells_the_current_one(client: Client, order: str) -> None:
+def test_a_change_of_an_outdated_version_is_a_conflict_with_the_current_version(client: Client, order: str) -> None:
     seen = client.record(TRANSACTION, order)
     assert isinstance(seen, Record)
     client.change(TRANSACTION, order, {"notes": "somebody was faster"}, seen.etag)
@@ -199,7 +199,7 @@ def test_a_document_cut_short_is_fetched_again_from_its_beginning(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0)
-    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
+    services, acme = connect_acme(database, own, SOFTPRO_MAX_RETRIES="12")
     (order,) = own.records(own.organizations[0])
     with services.client(acme) as client:
         made = client.upload(order, io.BytesIO(b"0123456789" * 500), "a.txt", "text/plain", {})
@@ -215,7 +215,7 @@ def test_an_upload_that_is_sent_again_is_sent_from_its_beginning(
     database: Database, start_sandbox: StartSandbox, hindrance: str
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0)
-    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
+    services, acme = connect_acme(database, own, SOFTPRO_MAX_RETRIES="12")
     (order,) = own.records(own.organizations[0])
     content = os.urandom(200_000)
     with services.client(acme) as client:
@@ -243,7 +243,7 @@ def test_a_vendor_without_etags_is_sent_no_if_match_and_a_write_once(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0, etags="false")
-    services, acme = between(database, own)
+    services, acme = connect_acme(database, own)
     (order,) = own.records(own.organizations[0])
     with database.connect() as connection:
         capabilities.note(connection, acme.id, sends_etags=False)
@@ -270,7 +270,7 @@ def test_unknown_fields_and_enum_values_are_let_through(
 
 def test_a_deleted_record_whose_answer_was_lost_is_no_error(database: Database, start_sandbox: StartSandbox) -> None:
     own = start_sandbox(transactions=20, contacts=0)
-    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
+    services, acme = connect_acme(database, own, SOFTPRO_MAX_RETRIES="12")
     own.switch(lostWrite=0.5)
     with services.client(acme) as client:
         for order in own.records(own.organizations[0]):
@@ -283,7 +283,7 @@ def test_a_change_with_an_etag_whose_answer_was_lost_is_done_once_and_is_no_conf
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=20, contacts=0)
-    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="12")
+    services, acme = connect_acme(database, own, SOFTPRO_MAX_RETRIES="12")
     fields = {
         "notes": "done",
         "purchasePrice": Decimal("1.10"),
@@ -304,7 +304,7 @@ def test_a_write_without_an_etag_is_not_sent_again_when_its_answer_is_lost(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=1, contacts=0)
-    services, acme = between(database, own)
+    services, acme = connect_acme(database, own)
     (order,) = own.records(own.organizations[0])
     own.switch(lostWrite=1)
     with services.client(acme) as client:
@@ -329,7 +329,7 @@ def test_a_dripping_answer_ends(client: Client, sandbox: Sandbox) -> None:
         sandbox.switch(dripBody=0.0)
 
 
-def test_every_attempt_leaves_an_event_that_names_nobody(
+def test_every_attempt_logs_an_event_without_personal_data(
     client: Client, order: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="softpro"):
@@ -360,11 +360,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("switch", WRONG.values(), ids=WRONG)
-def test_what_is_no_answer_is_an_error_of_the_server_for_every_call(
+def test_an_unusable_response_is_a_server_error_for_every_call(
     database: Database, start_sandbox: StartSandbox, switch: str
 ) -> None:
     own = start_sandbox(transactions=1, contacts=1)
-    services, acme = between(database, own, SOFTPRO_MAX_RETRIES="0")
+    services, acme = connect_acme(database, own, SOFTPRO_MAX_RETRIES="0")
     (order,) = own.records(own.organizations[0])
     with services.client(acme) as client:
         (document, *_) = client.documents(order)

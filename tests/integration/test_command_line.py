@@ -1,4 +1,4 @@
-"""The whole way on the command line: from an empty database to tables that equal the vendor's records."""
+"""Use the command line from an empty database to tables that equal the vendor's records."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from softpro.db.database import Database
 
 from ..support.databases import Server, rows
 from ..support.expected_rows import actual_rows, expected_rows
-from ..support.product import Answer, command, environment, fresh_command
+from ..support.product import CommandResult, command, environment, fresh_command
 from ..support.sandbox import Sandbox
 
-# Whatever JSON allows in a text or a number; served byte for byte.
+# Unusual texts and numbers that JSON allows; served byte for byte.
 ODD = (
     '{"orderId": "ord-odd ✓/é", "orderType": "SALE", "createdAt": "2025-01-01T00:00:00.001Z", '
     '"updatedAt": "2025-06-01T00:00:00.999Z", "purchasePrice": 999999999999.99, "loanAmount": 0.10, "downPayment": 0, '
@@ -29,21 +29,21 @@ ODD = (
 
 @dataclass
 class Story:
-    """What each command answered, and where it led."""
+    """The result of each command in order."""
 
     database: Database
     vendor_organization: str
-    migrated: Answer
-    connect: Answer
-    callback: Answer
-    synced: Answer
-    status: Answer
-    again: Answer
+    migrated: CommandResult
+    connect: CommandResult
+    callback: CommandResult
+    synced: CommandResult
+    status: CommandResult
+    again: CommandResult
 
 
 @pytest.fixture(scope="module")
 def story(server: Server, sandbox: Sandbox) -> Iterator[Story]:
-    vendor_organization = sandbox.untouched()
+    vendor_organization = sandbox.unused_organization()
     sandbox.put(vendor_organization, ODD)
     with server.fresh("template0") as database:
         settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")
@@ -69,16 +69,16 @@ def test_every_step_ends_well_and_says_nothing_on_stderr(story: Story) -> None:
 
 def test_connect_prints_the_address_alone_on_one_line(story: Story, sandbox: Sandbox) -> None:
     (line,) = story.connect.out.splitlines()
-    assert line.startswith(f"{sandbox.told['authorizeUrl']}?response_type=code&client_id=sandbox-client&")
+    assert line.startswith(f"{sandbox.startup_report['authorizeUrl']}?response_type=code&client_id=sandbox-client&")
     assert all(f"&{name}=" in line for name in ("redirect_uri", "scope", "state", "code_challenge"))
 
 
-def test_callback_says_who_is_connected_to_whom(story: Story) -> None:
+def test_callback_names_both_organizations(story: Story) -> None:
     assert story.callback.out == f"acme is connected to SoftPro's {story.vendor_organization}\n"
 
 
 @pytest.mark.parametrize("entity", ["TRANSACTION", "CONTACT"])
-def test_every_record_stands_in_its_table_column_for_column(story: Story, sandbox: Sandbox, entity: str) -> None:
+def test_every_record_is_in_its_table_column_for_column(story: Story, sandbox: Sandbox, entity: str) -> None:
     records = sandbox.records(story.vendor_organization, entity)
     assert len(records) == {"TRANSACTION": 46, "CONTACT": 12}[entity]
     assert actual_rows(story.database, "acme", entity) == expected_rows(records, entity)

@@ -1,6 +1,6 @@
-"""What SoftPro has no more is deleted, softly, and only when that is certain (promise 8).
+"""Soft-delete records that are missing at SoftPro, and only once that is confirmed (promise 8).
 
-Where a test has no need to wait for the lag, it lets the first 404 be some seconds older than it is.
+Where a test need not wait for the lag, it backdates the first 404 by some seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..support.databases import dump, execute, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import (
-    between,
+    connect_acme,
     sync,
 )
 from ..support.reconcile_steps import (
@@ -32,14 +32,14 @@ from ..support.reconcile_steps import (
     IN_RAW,
     LIMIT,
     MANUAL,
-    bodies,
     confirm,
     confirm_again,
     delete,
     differences,
-    found,
     ids,
+    nonzero_counts,
     reconcile,
+    records_as_bytes,
     sweep,
 )
 from ..support.sandbox import Sandbox
@@ -47,13 +47,13 @@ from ..support.sandbox import Sandbox
 
 @pytest.fixture
 def acme(connected: Connected, services: Services) -> Integration:
-    """Connected, and its 45 transactions loaded."""
+    """Connect and load 45 transactions."""
     integration = connected("acme")
     assert sync(services, integration).status == "COMPLETED"
     return integration
 
 
-def test_what_softpro_has_no_more_is_deleted_softly_and_a_second_reconcile_is_quiet(
+def test_records_missing_at_softpro_are_soft_deleted_and_a_second_reconcile_changes_nothing(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     database, gone = services.database, sorted(sandbox.records(vendor_organization))[:2]
@@ -66,7 +66,7 @@ def test_what_softpro_has_no_more_is_deleted_softly_and_a_second_reconcile_is_qu
         services, acme, EntityType.TRANSACTION, limit=LIMIT, sync_type=MANUAL, run_id="cli__first"
     )
 
-    assert (audit.status, found(audit)) == ("COMPLETED", {"missing_there": 2, "deleted": 2})
+    assert (audit.status, nonzero_counts(audit)) == ("COMPLETED", {"missing_there": 2, "deleted": 2})
     assert (audit.vendor_count, audit.our_count_before, audit.our_count_after) == (43, 45, 43)
     assert audit.converged
     assert audit.our_hash_before != audit.vendor_hash
@@ -88,33 +88,33 @@ def test_what_softpro_has_no_more_is_deleted_softly_and_a_second_reconcile_is_qu
 
     untouched = dump(database, versions=True)
     again = reconcile(services, acme)
-    assert (again.status, found(again), again.converged) == ("COMPLETED", {}, True)
+    assert (again.status, nonzero_counts(again), again.converged) == ("COMPLETED", {}, True)
     after = dump(database, versions=True)
     assert [name for name in after if name.startswith(("roi.", "raw.")) and after[name] != untouched[name]] == []
     assert one(database, "select count(*) from softpro.audit_seen") == 0
 
 
-def test_what_answers_again_is_not_deleted_and_a_list_that_lost_a_record_is_healed(
+def test_a_record_that_answers_again_is_not_deleted_and_a_lost_list_entry_is_repaired(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    """One is back after its first 404; two, one of them changed, had only been missing in the list; one is gone."""
-    kept = bodies(sandbox, vendor_organization)
+    """One returns after its first 404, two were only missing in the list (one of them changed), one is deleted."""
+    kept = records_as_bytes(sandbox, vendor_organization)
     back, unlisted, changed, gone = sorted(kept)[:4]
     for order_id in (back, unlisted, changed, gone):
         sandbox.delete(vendor_organization, order_id)
     audit = sweep(services, acme)
-    assert found(audit) == {"missing_there": 4}
+    assert nonzero_counts(audit) == {"missing_there": 4}
     sandbox.put(vendor_organization, kept[unlisted])
     sandbox.put(vendor_organization, {**json.loads(kept[changed]), "notes": "was there all the time"})
 
     unasked = "select count(*) from softpro.audit_differences where outcome = 'OPEN' and missing_at is null"
-    while one(services.database, unasked):  # a busy machine may not come to all of them at once
+    while one(services.database, unasked):  # a busy machine may not reach all of them at once
         audit = runs_reconcile.confirm(services, audit, LIMIT, sync_type=MANUAL, seconds=0.2)
         assert audit.status == "CONFIRMING"
     sandbox.put(vendor_organization, kept[back])
     audit = delete(services, confirm_again(services, audit))
 
-    assert (audit.status, found(audit)) == ("COMPLETED", {"missing_there": 4, "found": 3, "deleted": 1})
+    assert (audit.status, nonzero_counts(audit)) == ("COMPLETED", {"missing_there": 4, "found": 3, "deleted": 1})
     assert audit.converged
     assert differences(services.database) == {
         back: ("MISSING_THERE", "FOUND"),
@@ -128,11 +128,11 @@ def test_what_answers_again_is_not_deleted_and_a_list_that_lost_a_record_is_heal
     assert living == expected_rows(sandbox.records(vendor_organization))
 
 
-def test_a_sweep_that_fails_believes_nothing_and_the_next_run_goes_on_from_there(
+def test_a_failed_sweep_deletes_nothing_and_the_next_run_resumes_it(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     sandbox = start_sandbox()
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")
     sync(services, acme)
     vendor = sandbox.organizations[0]
     gone = min(sandbox.records(vendor))
@@ -151,7 +151,7 @@ def test_a_sweep_that_fails_believes_nothing_and_the_next_run_goes_on_from_there
     audit = sweep(services, acme, "second")
     assert sandbox.requests_of(vendor) - asked == 2  # of three pages
     assert audit.run_id == "second"
-    assert found(delete(services, confirm(services, audit))) == {"missing_there": 1, "deleted": 1}
+    assert nonzero_counts(delete(services, confirm(services, audit))) == {"missing_there": 1, "deleted": 1}
 
 
 def test_a_sync_that_takes_over_an_unfinished_sweep_notes_what_it_sees(
@@ -163,10 +163,10 @@ def test_a_sync_that_takes_over_an_unfinished_sweep_notes_what_it_sees(
     assert sync(services, acme).records_fetched == 24
     assert one(services.database, "select status from softpro.audits") == "SWEPT"
     audit = delete(services, confirm(services, sweep(services, acme)))
-    assert (found(audit), audit.converged) == ({"missing_there": 1, "deleted": 1}, True)
+    assert (nonzero_counts(audit), audit.converged) == ({"missing_there": 1, "deleted": 1}, True)
 
 
-def test_what_a_sweep_saw_is_not_believed_after_the_database_lost_it(
+def test_lost_sweep_sightings_are_not_used(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     assert sweep(services, acme, seconds=0).status == "SWEEPING"
@@ -178,21 +178,21 @@ def test_what_a_sweep_saw_is_not_believed_after_the_database_lost_it(
 
 
 @pytest.mark.parametrize("decision", [Decision.REJECTED, Decision.NO_ANSWER])
-def test_above_the_limit_nothing_is_deleted_unless_a_person_approves(
+def test_above_the_limit_nothing_is_deleted_unless_a_user_approves(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str, decision: Decision
 ) -> None:
     for order_id in sorted(sandbox.records(vendor_organization))[:3]:
         sandbox.delete(vendor_organization, order_id)
     audit = confirm(services, sweep(services, acme))
     assert (audit.status, audit.our_count_after) == ("WAITING", 45)
-    assert found(audit) == {"missing_there": 3, "waiting": 3}
+    assert nonzero_counts(audit) == {"missing_there": 3, "waiting": 3}
     assert one(services.database, "select count(*) from softpro.leases where log_id is not null") == 0
     assert sync(services, acme).status == "COMPLETED"
 
     audit = runs_reconcile.decide(services.database, audit, decision, "somebody")
 
     assert (audit.status, audit.decision, audit.decided_by) == ("COMPLETED", decision, "somebody")
-    assert found(audit) == {"missing_there": 3}
+    assert nonzero_counts(audit) == {"missing_there": 3}
     assert ids(services.database, DELETED) == []
     assert set(differences(services.database).values()) == {("MISSING_THERE", "SPARED")}
 
@@ -200,7 +200,7 @@ def test_above_the_limit_nothing_is_deleted_unless_a_person_approves(
 def test_approved_after_an_hour_each_record_is_asked_for_once_more(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    database, kept = services.database, bodies(sandbox, vendor_organization)
+    database, kept = services.database, records_as_bytes(sandbox, vendor_organization)
     back, relisted, *gone = sorted(kept)[:5]
     for order_id in (back, relisted, *gone):
         sandbox.delete(vendor_organization, order_id)
@@ -209,13 +209,13 @@ def test_approved_after_an_hour_each_record_is_asked_for_once_more(
     execute(database, "update softpro.audit_differences set confirmed_at = confirmed_at - interval '61 minutes'")
     sandbox.put(vendor_organization, kept[back])
     sandbox.put(vendor_organization, kept[relisted])
-    assert sync(services, acme, mode=Mode.DELTA).records_processed == 0  # it lists both, as they were
+    assert sync(services, acme, mode=Mode.DELTA).records_processed == 0  # lists both, unchanged
     sandbox.delete(vendor_organization, relisted)
     began = time.time()
 
     audit = delete(services, runs_reconcile.decide(database, audit, Decision.APPROVED, "somebody"))
 
-    assert (audit.status, found(audit)) == ("COMPLETED", {"missing_there": 5, "found": 2, "deleted": 3})
+    assert (audit.status, nonzero_counts(audit)) == ("COMPLETED", {"missing_there": 5, "found": 2, "deleted": 3})
     assert len([call for call in sandbox.calls(began) if call["call"].startswith("GET /transactions/")]) == 5
     assert ids(database, DELETED) == gone
 
@@ -233,20 +233,20 @@ def test_a_later_audit_takes_the_place_of_one_that_waits(
     approved = sweep(services, acme, "third", approving=True)
     assert (approved.id, approved.run_id) == (later.id, "third")
     audit = delete(services, runs_reconcile.decide(services.database, approved, Decision.APPROVED, "somebody"))
-    assert found(audit) == {"missing_there": 3, "deleted": 3}
+    assert nonzero_counts(audit) == {"missing_there": 3, "deleted": 3}
 
 
 @pytest.mark.parametrize(
     ("count", "live", "passed"), [(5, 100, False), (6, 100, True), (500, 10_000, False), (501, 1_000_000, True)]
 )
-def test_the_limit_is_passed_by_whichever_comes_first(count: int, live: int, passed: bool) -> None:
+def test_the_limit_applies_to_the_share_and_to_the_number(count: int, live: int, passed: bool) -> None:
     assert LIMIT.is_exceeded_by(count, live) is passed
 
 
 def test_a_deleted_record_comes_back_only_when_softpro_sends_it_again(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    database, kept = services.database, bodies(sandbox, vendor_organization)
+    database, kept = services.database, records_as_bytes(sandbox, vendor_organization)
     changed, same = sorted(kept)[:2]
     for order_id in (changed, same):
         sandbox.delete(vendor_organization, order_id)
@@ -261,9 +261,9 @@ def test_a_deleted_record_comes_back_only_when_softpro_sends_it_again(
     assert sync(services, acme).records_updated == 1
     assert ids(database, DELETED) == ids(database, IN_RAW) == [same]
 
-    sandbox.put(vendor_organization, kept[same])  # as it was, and of the same age
+    sandbox.put(vendor_organization, kept[same])  # unchanged, and of the same age
     audit = reconcile(services, acme)
-    assert (found(audit), audit.converged) == ({"missing_here": 1}, True)
+    assert (nonzero_counts(audit), audit.converged) == ({"missing_here": 1}, True)
     assert ids(database, DELETED) == ids(database, IN_RAW) == []
     versions = rows(
         database,

@@ -1,4 +1,4 @@
-"""`conflicts` on the command line: a person sees both sides, decides, and takes that back."""
+"""Show, resolve and reverse conflicts with `python -m softpro conflicts`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected
 from ..support.product import command, sync
 from ..support.sandbox import Sandbox
-from ..support.writeback import pushed
+from ..support.writeback import run_push
 
 CONTACT = EntityType.CONTACT
 EMAIL = "select email from roi.contacts where id = %s"
@@ -23,7 +23,7 @@ EMAIL = "select email from roi.contacts where id = %s"
 
 @pytest.fixture
 def acme(services: Services, connected: Connected) -> Integration:
-    """With 12 contacts, loaded; a person decides about conflicts."""
+    """Connect and load 12 contacts, with conflicts resolved by review."""
     integration = connected("acme")
     assert sync(services, integration, CONTACT).status == "COMPLETED"
     execute(services.database, "update softpro.integrations set conflict_strategy = 'MANUAL_REVIEW'")
@@ -32,7 +32,7 @@ def acme(services: Services, connected: Connected) -> Integration:
 
 @pytest.fixture
 def contact(services: Services, acme: Integration, sandbox: Sandbox, vendor_organization: str) -> dict[str, Any]:
-    """Whose e-mail both sides have changed."""
+    """Return a contact whose e-mail both sides have changed."""
     [row] = rows(services.database, "select id, softpro_contact_id as key from roi.contacts order by id limit 1")
     execute(services.database, "update roi.contacts set email = 'ours@example.com' where id = %s", row["id"])
     record = sandbox.records(vendor_organization, "CONTACT")[row["key"]]
@@ -76,7 +76,7 @@ def test_both_sides_are_shown_and_a_side_wins_and_that_is_taken_back(
 
     assert "reversed by" in command(settings, "conflicts", "reverse", "acme", conflict["id"]).out
     assert one(services.database, EMAIL, contact["id"]) == "ours@example.com"
-    pushed(services, acme)
+    run_push(services, acme)
     assert sandbox.records(vendor_organization, "CONTACT")[contact["key"]]["email"] == "ours@example.com"
 
 
@@ -86,7 +86,7 @@ def test_a_field_gets_another_value(
     [conflict] = listed(settings)
     set_email = 'email="both@example.com"'
     assert command(settings, "conflicts", "resolve", "acme", conflict["id"], "--set", set_email).code == 0
-    pushed(services, acme)
+    run_push(services, acme)
     assert one(services.database, EMAIL, contact["id"]) == "both@example.com"
     [again] = listed(settings, "--status", "resolved")
     assert again["result"] == {"email": "both@example.com"}
@@ -105,7 +105,9 @@ def test_a_field_gets_another_value(
         (["--field", "phone=roi"], "Not in conflict: phone"),
     ],
 )
-def test_wrong_use_is_told(settings: dict[str, str], contact: dict[str, Any], arguments: list[str], said: str) -> None:
+def test_wrong_use_is_reported(
+    settings: dict[str, str], contact: dict[str, Any], arguments: list[str], said: str
+) -> None:
     [conflict] = listed(settings)
     refused = command(settings, "conflicts", "resolve", "acme", conflict["id"], *arguments)
     assert refused.code == 2

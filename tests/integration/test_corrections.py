@@ -1,4 +1,4 @@
-"""What people correct in quarantine: when it is loaded, what refuses it, and how its case closes."""
+"""Correct quarantined records: when a correction loads, why it is refused, and how its case closes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.sync import replay as replaying
 
-from ..support.database_state import left_over, unsound_logs
+from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import dump, one
-from ..support.product import begin, racer, sync
+from ..support.product import begin, paused_process, sync
 from ..support.quarantine_cases import (
     JULY,
     JUNE,
@@ -27,11 +27,11 @@ from ..support.quarantine_cases import (
     UNREADABLE,
     as_bytes,
     correct,
+    find_case,
     order,
     outcome,
     remap,
     replay,
-    the_case,
 )
 
 
@@ -40,7 +40,7 @@ def test_a_case_that_softpro_corrects_is_closed_as_loaded(acme: Integration, ser
     sync(services, acme)
     put(order("o", 1, LATEST))
     sync(services, acme)
-    case = the_case(services)
+    case = find_case(services)
     assert (case.resolution, case.resolved_by) == ("LOADED", None)
 
 
@@ -49,7 +49,7 @@ def test_an_edited_record_is_loaded_and_closes_its_case_as_edited(
 ) -> None:
     put(order("o", -1))
     sync(services, acme)
-    before = the_case(services)
+    before = find_case(services)
 
     edited = correct(services, before, order("o", 1))
 
@@ -57,11 +57,11 @@ def test_an_edited_record_is_loaded_and_closes_its_case_as_edited(
     log = replay(services, acme, before.id)
     assert outcome(log) == ("COMPLETED", 1, 0)
     assert (log.mode, log.reason) == ("replay", "maps again 1 records that are in quarantine")
-    case = the_case(services)
+    case = find_case(services)
     assert (case.resolution, case.resolved_by, case.payload_hash) == ("EDITED", "ann", before.payload_hash)
     assert [(each["decision"], each["by"]) for each in case.decisions] == [("EDIT", "ann")]
     assert one(services.database, PRICE, "o") == 1
-    assert left_over(services.database) == {}
+    assert leftovers(services.database) == {}
 
 
 @pytest.mark.parametrize("at", [JUNE, LATEST])
@@ -71,23 +71,23 @@ def test_the_version_that_was_corrected_does_not_come_back_in_any_run(
 ) -> None:
     put(order("o", -1, at))
     sync(services, acme)
-    correct(services, the_case(services), order("o", 1, at))
+    correct(services, find_case(services), order("o", 1, at))
     replay(services, acme)
 
     for _ in range(2):
         assert sync(services, acme, mode=mode).records_failed == 0
     assert remap(services, acme).records_failed == 0
 
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
     assert one(services.database, PRICE, "o") == 1
 
 
-def test_a_run_that_changes_nothing_rewrites_no_row_beside_a_corrected_one(
+def test_a_run_without_changes_rewrites_no_row_when_another_is_corrected(
     acme: Integration, services: Services, put: Any
 ) -> None:
     put(order("o", -1, LATEST))
     sync(services, acme)
-    correct(services, the_case(services), order("o", 1, LATEST))
+    correct(services, find_case(services), order("o", 1, LATEST))
     sync(services, acme)
     before = dump(services.database, versions=True)
     sync(services, acme)
@@ -99,17 +99,17 @@ def test_a_run_that_changes_nothing_rewrites_no_row_beside_a_corrected_one(
 def test_softpros_next_version_replaces_the_edit(acme: Integration, services: Services, put: Any) -> None:
     put(order("o", -1))
     sync(services, acme)
-    correct(services, the_case(services), order("o", 1))
+    correct(services, find_case(services), order("o", 1))
     replay(services, acme)
 
     put(order("o", 2, LATEST))
     sync(services, acme)
     assert one(services.database, PRICE, "o") == 2
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
 
     put(order("o", -3, "2030-01-02T00:00:00.000Z"))
     assert sync(services, acme).records_failed == 1
-    case = the_case(services)
+    case = find_case(services)
     assert (case.resolution, case.resolved_by, case.edited_by) == (None, None, None)
     assert [each["decision"] for each in case.decisions] == ["EDIT"]
 
@@ -119,12 +119,12 @@ def test_an_edit_that_fails_leaves_the_case_open_with_its_reasons_and_softpros_p
 ) -> None:
     put(order("o", -1))
     sync(services, acme)
-    before = the_case(services)
+    before = find_case(services)
     correct(services, before, order("o", "a lot"))
 
     assert outcome(replay(services, acme, before.id)) == ("PARTIAL_SUCCESS", 1, 1)
 
-    case = the_case(services)
+    case = find_case(services)
     assert (case.resolution, case.payload_hash, case.edited_by) == (None, before.payload_hash, "ann")
     assert [(reason["column"], reason["rule"]) for reason in case.reasons] == [("purchase_price", "type")]
     with services.database.connect() as connection:
@@ -133,7 +133,7 @@ def test_an_edit_that_fails_leaves_the_case_open_with_its_reasons_and_softpros_p
     assert both.edited_payload == as_bytes(order("o", "a lot"))
     correct(services, case, order("o", 3))
     assert outcome(sync(services, acme)) == ("COMPLETED", 1, 0)
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
 
 
 @pytest.mark.parametrize("payload", UNREADABLE.values(), ids=UNREADABLE)
@@ -142,22 +142,22 @@ def test_a_record_that_could_not_land_is_corrected_and_stays_so_when_it_comes_ag
 ) -> None:
     put(payload)
     sync(services, acme)
-    assert the_case(services).entity_id == "o"
+    assert find_case(services).entity_id == "o"
     assert outcome(replay(services, acme)) == ("COMPLETED", 0, 0)
     with services.database.connect() as connection:
-        assert replaying.count_unreplayable(connection, acme.id, EntityType.TRANSACTION) == 1
+        assert replaying.count_unreplayable(connection, acme.stream(EntityType.TRANSACTION)) == 1
 
-    correct(services, the_case(services), order("o", 5))
+    correct(services, find_case(services), order("o", 5))
 
     assert outcome(replay(services, acme)) == ("COMPLETED", 1, 0)
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
     assert one(services.database, PRICE, "o") == 5
-    # A full sync lists it again: it fails as it did, which is counted, and the case stays closed.
+    # A full sync lists it again. It fails as before and is counted, and the case stays closed.
     for mode, failed in ((Mode.FULL, 1), (Mode.INCREMENTAL, 0)):
         assert sync(services, acme, mode=mode).records_failed == failed
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
     assert one(services.database, PRICE, "o") == 5
-    assert unsound_logs(services.database) == []
+    assert inconsistent_logs(services.database) == []
 
 
 def test_an_edit_gives_a_record_its_id_and_the_case_without_one_follows_it(
@@ -167,20 +167,20 @@ def test_an_edit_gives_a_record_its_id_and_the_case_without_one_follows_it(
     del nameless["orderId"]
     put(nameless)
     sync(services, acme)
-    before = the_case(services)
+    before = find_case(services)
     assert before.entity_id is None
 
     correct(services, before, order("found", "a lot"))
     assert replay(services, acme, before.id).records_failed == 1
 
-    case = the_case(services)  # the only one still
+    case = find_case(services)  # still the only one
     assert (case.record_key, case.entity_id, case.resolution) == (before.record_key, "found", None)
     assert case.reasons[0]["column"] == "purchase_price"
     with pytest.raises(UsageError, match="this case is that of found"):
         correct(services, case, order("another", 1))
     correct(services, case, order("found", 1))
     assert replay(services, acme, before.id).records_failed == 0
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
     assert one(services.database, PRICE, "found") == 1
 
 
@@ -205,7 +205,7 @@ def test_an_edit_that_is_no_correction_is_refused_and_changes_nothing(
     sync(services, acme)
     before = dump(services.database, versions=True)
     with pytest.raises(UsageError, match=message):
-        correct(services, the_case(services), record)
+        correct(services, find_case(services), record)
     assert dump(services.database, versions=True) == before
 
 
@@ -215,7 +215,7 @@ def test_an_edit_of_a_record_without_a_date_is_not_dated_in_the_future(
     put(UNREADABLE["undated"])
     sync(services, acme)
     with pytest.raises(UsageError, match="in the future"):
-        correct(services, the_case(services), order("o", 1, "2999-01-01T00:00:00.000Z"))
+        correct(services, find_case(services), order("o", 1, "2999-01-01T00:00:00.000Z"))
 
 
 def test_an_edit_is_refused_once_softpro_has_sent_a_newer_version(
@@ -228,13 +228,13 @@ def test_an_edit_is_refused_once_softpro_has_sent_a_newer_version(
     pipeline.extract(services, run)
 
     with pytest.raises(OutOfDate, match="A newer version of o is there"):
-        correct(services, the_case(services), order("o", 1))
+        correct(services, find_case(services), order("o", 1))
 
     pipeline.apply(services.database, run)
     pipeline.finish(services.database, run)
-    assert the_case(services).resolution == "LOADED"
+    assert find_case(services).resolution == "LOADED"
     with pytest.raises(OutOfDate, match="is closed: LOADED"):
-        correct(services, the_case(services), order("o", 1))
+        correct(services, find_case(services), order("o", 1))
 
 
 def test_an_edit_that_lands_while_a_run_is_about_to_settle_the_old_version_wins(
@@ -254,30 +254,31 @@ def test_an_edit_that_lands_while_a_run_is_about_to_settle_the_old_version_wins(
     pipeline.transform(services.database, run)
     pipeline.check(services.database, run)
 
-    correct(services, the_case(services), order("o", 1))
+    correct(services, find_case(services), order("o", 1))
     loaded = pipeline.load(services.database, run)
     pipeline.finish(services.database, run)
 
     assert (loaded.loaded, loaded.quarantined) == (0, 0)
     assert outcome(sync(services, acme)) == ("COMPLETED", 1, 0)
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
 
 
-def test_of_two_edits_at_once_one_wins_as_a_whole(
+def test_one_of_two_concurrent_corrections_wins_as_a_whole(
     acme: Integration, services: Services, put: Any, settings: dict[str, str]
 ) -> None:
     put(order("o", -1))
     sync(services, acme)
-    case = the_case(services)
+    case = find_case(services)
     code = (
-        "import os, sys, json; from uuid import UUID; from softpro.sync.corrections import edit; "
+        "import os, sys, json; from uuid import UUID; from softpro.sync.corrections import correct; "
         "from softpro.db.database import database_at; "
         "database = database_at(os.environ['SOFTPRO_DATABASE_URL'])\n"
         "with database.connect() as connection: "
-        "edit(connection, UUID('{id}'), json.dumps({record}).encode(), '{by}')"
+        "correct(connection, UUID('{id}'), json.dumps({record}).encode(), '{by}')"
     )
     both = [
-        racer(settings, code.format(id=case.id, record=order("o", price), by=f"person {price}")) for price in (1, 2)
+        paused_process(settings, code.format(id=case.id, record=order("o", price), by=f"person {price}"))
+        for price in (1, 2)
     ]
     for process in both:
         assert process.stdin is not None
@@ -290,7 +291,7 @@ def test_of_two_edits_at_once_one_wins_as_a_whole(
 
     assert outcome(sync(services, acme)) == ("COMPLETED", 1, 0)
 
-    case = the_case(services)
+    case = find_case(services)
     with services.database.connect() as connection:
         edited = json.loads(quarantine_cases.payloads(connection, case).edited_payload or b"")
     assert case.resolved_by == f"person {edited['purchasePrice']}"
@@ -303,19 +304,19 @@ def test_a_process_that_dies_between_the_edit_and_its_replay_leaves_it_to_the_ne
     put(order("o", -1))
     sync(services, acme)
     code = (
-        "import os, signal; from uuid import UUID; from softpro.sync.corrections import edit; "
+        "import os, signal; from uuid import UUID; from softpro.sync.corrections import correct; "
         "from softpro.db.database import database_at; "
         "database = database_at(os.environ['SOFTPRO_DATABASE_URL'])\n"
-        "with database.connect() as connection: edit(connection, UUID('{id}'), {payload!r}, 'ann'); "
+        "with database.connect() as connection: correct(connection, UUID('{id}'), {payload!r}, 'ann'); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    process: subprocess.Popen[str] = racer(
-        settings, code.format(id=the_case(services).id, payload=as_bytes(order("o", 1)))
+    process: subprocess.Popen[str] = paused_process(
+        settings, code.format(id=find_case(services).id, payload=as_bytes(order("o", 1)))
     )
     process.communicate("go\n", timeout=60)
     assert process.returncode == -9
-    assert the_case(services).resolution is None
+    assert find_case(services).resolution is None
 
     assert outcome(sync(services, acme)) == ("COMPLETED", 1, 0)
 
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"

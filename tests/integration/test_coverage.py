@@ -1,4 +1,4 @@
-"""Fields that nobody reads, fields that are gone, and what is new, per organization."""
+"""Report unmapped, missing and new fields per organization."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Put = Callable[..., str]
 
 @pytest.fixture
 def acme(connected: Connected, services: Services) -> Integration:
-    """Connected, its 12 contacts loaded, and the baseline taken."""
+    """Connect, load 12 contacts and take the baseline."""
     integration = connected("acme")
     sync(services, integration, CONTACT)
     observed(services, integration)
@@ -42,7 +42,7 @@ def acme(connected: Connected, services: Services) -> Integration:
 
 @pytest.fixture
 def put(sandbox: Sandbox, vendor_organization: str) -> Put:
-    """Puts a contact into the vendor's list."""
+    """Return a function that stores a contact in the vendor's list."""
 
     def contact(contact_id: str = "new", at: str = AT, **fields: Any) -> str:
         record = {"contactId": contact_id, "contactType": "BUYER", "createdAt": AT, "updatedAt": at, **fields}
@@ -52,7 +52,7 @@ def put(sandbox: Sandbox, vendor_organization: str) -> Put:
 
 
 def observed(services: Services, integration: Integration) -> dict[str, Any]:
-    """The contacts' coverage after a refresh, as it is answered."""
+    """Return the contacts' coverage after a refresh, as JSON."""
     with services.database.connect() as connection:
         refresh(connection, integration, CONTACT, only_if_old=False)
         return coverage(connection, integration, CONTACT).as_json()
@@ -62,8 +62,8 @@ def paths(fields: list[dict[str, Any]]) -> list[str]:
     return [field["path"] for field in fields]
 
 
-def give(services: Services, integration: Integration, **changes: object) -> None:
-    """The default set, with the mapping to `notes` changed so."""
+def map_notes(services: Services, integration: Integration, **changes: object) -> None:
+    """Set the default mappings with changes in the mapping to `notes`."""
     mappings = [
         replace(each, direction="SOFTPRO_TO_ROI", **changes) if each.roi_systems_field == "notes" else each  # type: ignore[arg-type]
         for each in default_mappings(CONTACT)
@@ -152,17 +152,17 @@ def test_a_field_that_was_renamed_is_missed_and_its_new_name_is_new(
 
 
 def test_a_mapped_path_that_no_record_ever_held_is_missing(acme: Integration, services: Services) -> None:
-    give(services, acme, softpro_field="remarks[0].text")
+    map_notes(services, acme, softpro_field="remarks[0].text")
     assert {"path": "remarks[].text", "lastSeenAt": None} in observed(services, acme)["missing"]
 
 
-def test_what_a_rule_may_read_is_said_to_be_uncertain(acme: Integration, services: Services, put: Put) -> None:
+def test_fields_that_a_rule_may_read_are_reported_as_uncertain(acme: Integration, services: Services, put: Put) -> None:
     put(pets=["Rex"], nick="Bo")
     sync(services, acme, CONTACT)
-    give(services, acme, transformation_rule="$record.nick")
+    map_notes(services, acme, transformation_rule="$record.nick")
     assert "pets[]" in paths(observed(services, acme)["unread"])
     assert "nick" not in paths(observed(services, acme)["unread"])
-    give(services, acme, transformation_rule="$string($record)")
+    map_notes(services, acme, transformation_rule="$string($record)")
     found = observed(services, acme)
     uncertain = [field["path"] for field in found["unread"] if field["read"] == "MAYBE"]
     assert {"nick", "pets[]"} <= set(uncertain)
@@ -186,7 +186,7 @@ def test_names_that_are_no_identifiers_are_not_kept_and_fields_are_limited(
 def test_another_organizations_fields_are_its_own_and_a_correction_is_not_softpros(
     acme: Integration, services: Services, sandbox: Sandbox, connected: Connected, put: Put
 ) -> None:
-    there = sandbox.untouched()
+    there = sandbox.unused_organization()
     globex = connected("globex", there)
     sandbox.put(there, {"contactId": "x", "createdAt": AT, "updatedAt": AT, "planet": "MARS"}, "CONTACT")
     sync(services, globex, CONTACT)
@@ -203,7 +203,7 @@ def test_another_organizations_fields_are_its_own_and_a_correction_is_not_softpr
     assert "correctedField" not in shown
 
 
-def test_while_the_first_load_goes_on_there_is_no_baseline(connected: Connected, services: Services) -> None:
+def test_during_the_first_load_there_is_no_baseline(connected: Connected, services: Services) -> None:
     integration = connected("acme")
     sync(services, integration, CONTACT)
     execute(services.database, "update softpro.cursors set last_synced_at = null")
@@ -212,7 +212,7 @@ def test_while_the_first_load_goes_on_there_is_no_baseline(connected: Connected,
     assert observed(services, integration)["newFields"] == []
 
 
-def test_a_record_that_is_landing_meanwhile_is_waited_for(acme: Integration, services: Services) -> None:
+def test_a_record_that_is_landing_is_waited_for(acme: Integration, services: Services) -> None:
     with services.database.connect() as connection, ThreadPoolExecutor(1) as pool:
         with connection.transaction():
             connection.execute(

@@ -1,4 +1,4 @@
-"""Grants that no sync uses: refreshed before their 30 days are over, and only those."""
+"""Refresh unused grants before their 30 days are over, and only those."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from softpro.softpro360.keepalive import KeptAlive, keep_alive
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import begin_connection, command, environment, finish_connection, services_in, sync
+from ..support.product import begin_connection, build_services, command, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
 
 def connect(services: Services, sandbox: Sandbox, *organizations: str) -> list[Integration]:
-    """Each organization of ours, connected to one of the vendor's."""
+    """Connect each of our organizations to one of the vendor's."""
     return [
         finish_connection(services, sandbox.consent(begin_connection(services, ours), theirs))
         for ours, theirs in zip(organizations, sandbox.organizations, strict=False)
     ]
 
 
-def age(database: Database, organization: str, days: float) -> None:
-    """As if nobody had used the grant for so long."""
+def backdate_grant(database: Database, organization: str, days: float) -> None:
+    """Backdate the grant's last use by this many days."""
     execute(
         database,
         """
@@ -56,7 +56,7 @@ def versions(database: Database) -> dict[str, int]:
 
 
 def refresh_token_age(database: Database, organization: str) -> float:
-    """In days."""
+    """Return the age of the refresh token in days."""
     query = """
         select extract(epoch from now() - refresh_token_issued_at)::float8 / 86400
         from softpro.integrations
@@ -68,11 +68,11 @@ def refresh_token_age(database: Database, organization: str) -> float:
 
 def test_exactly_the_old_grants_are_refreshed(start_sandbox: StartSandbox, database: Database) -> None:
     sandbox = start_sandbox(organizations=6)
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     *_, left = connect(services, sandbox, "new", "six", "eight", "off", "gone")
-    age(database, "six", 6.9)
+    backdate_grant(database, "six", 6.9)
     for organization in ("eight", "off", "gone"):
-        age(database, organization, 8)
+        backdate_grant(database, organization, 8)
     execute(database, "update softpro.integrations set sync_enabled = false where organization_id = 'off'")
     with database.connect() as connection:
         oauth_tokens.erase(connection, left.id)
@@ -94,10 +94,10 @@ def test_one_refused_tenant_becomes_expired_and_the_others_are_done(
 ) -> None:
     caplog.set_level(logging.INFO)
     sandbox = start_sandbox(organizations=4)
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     connect(services, sandbox, "a-good", "b-refused", "c-unreadable", "d-good")
     for number, organization in enumerate(versions(database)):
-        age(database, organization, 9 + number)
+        backdate_grant(database, organization, 9 + number)
     sandbox.revoke(sandbox.organizations[1])
     execute(
         database,
@@ -124,13 +124,13 @@ def test_where_refresh_tokens_do_not_rotate_a_grant_is_refreshed_once_a_day(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(rotateRefresh="false")
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     connect(services, sandbox, "acme")
-    age(database, "acme", 10)
+    backdate_grant(database, "acme", 10)
 
     assert [run(services).refreshed for _ in range(3)] == [1, 0, 0]
     assert 9.9 < refresh_token_age(database, "acme") < 10.1
-    age(database, "acme", 1.1)
+    backdate_grant(database, "acme", 1.1)
     assert [run(services).refreshed for _ in range(3)] == [1, 0, 0]
     assert 11 < refresh_token_age(database, "acme") < 11.2
     assert sandbox.stats()["refreshes"] == 2
@@ -140,17 +140,17 @@ def test_a_refresh_whose_answer_was_lost_waits_until_the_access_token_has_ended(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(organizations=2)
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     acme, _ = connect(services, sandbox, "acme", "other")
-    age(database, "acme", 8)
-    age(database, "other", 8)
+    backdate_grant(database, "acme", 8)
+    backdate_grant(database, "other", 8)
     sandbox.switch(tokenFaults=1)
     assert list(run(services).failed) == ["acme", "other"]
     sandbox.switch(tokenFaults=0)
     execute(database, "update softpro.integrations set token_expires_at = now() + interval '1 hour'")
 
     assert run(services) == KeptAlive()
-    with database.connect() as connection:  # also where it was asked for before the answer was lost
+    with database.connect() as connection:  # also where a refresh was requested before the response was lost
         grant = oauth_tokens.read(connection, services.vault, acme.id)
         assert oauth.refresh_access_token(connection, services.vault, services.oauth, grant).version == grant.version
     execute(database, "update softpro.integrations set token_expires_at = now() where organization_id = 'acme'")
@@ -162,14 +162,14 @@ def test_a_sync_moves_the_end_of_the_grant_only_where_the_refresh_token_rotates(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox()
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     (integration,) = connect(services, sandbox, "acme")
-    age(database, "acme", 2)
+    backdate_grant(database, "acme", 2)
     assert sync(services, integration).status == "COMPLETED"
     assert refresh_token_age(database, "acme") < 0.1
 
     sandbox.switch(rotateRefresh=False)
-    age(database, "acme", 2)
+    backdate_grant(database, "acme", 2)
     assert sync(services, integration).status == "COMPLETED"
     assert 1.9 < refresh_token_age(database, "acme") < 2.1
 

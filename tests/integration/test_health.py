@@ -1,4 +1,4 @@
-"""What an alarm is made of: the revision, and what waits, failed or is overdue, of those one may see."""
+"""Report health: the schema revision, and pending, failed and overdue work within the caller's scope."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def test_a_connection_that_just_synced_is_healthy(services: Services, connected:
     assert found["webhookEvents"] == {"waiting": 0, "oldestSeconds": None, "failed": 0}
 
 
-def test_each_thing_that_went_wrong_is_told_to_whoever_may_see_the_organization(
+def test_each_problem_is_shown_to_users_who_may_see_the_organization(
     database: Database, connected: Connected, sandbox: Sandbox
 ) -> None:
-    acme, other = connected("acme"), connected("globex", at=sandbox.untouched())
+    acme, other = connected("acme"), connected("globex", at=sandbox.unused_organization())
     execute(database, "update softpro.integrations set token_issued_at = now() - interval '1 hour'")
     execute(database, "update softpro.integrations set status = 'EXPIRED' where id = %s", other.id)
     event = """
@@ -65,7 +65,7 @@ def test_each_thing_that_went_wrong_is_told_to_whoever_may_see_the_organization(
     assert seen(database, "nobody")["status"] == "HEALTHY"
 
 
-def test_a_schema_that_lacks_migrations_is_told(database: Database) -> None:
+def test_a_schema_that_lacks_migrations_is_reported(database: Database) -> None:
     execute(database, "update softpro.schema_version set version_num = '0011'")
 
     found = seen(database)

@@ -1,4 +1,4 @@
-"""A batch that is wrong as a whole is held: nothing of it is loaded until a person decides."""
+"""Hold a batch that is wrong as a whole: nothing of it loads before a decision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from softpro.runs import pipeline
 from softpro.services import Services
 from softpro.sync.corrections import correct
 
-from ..support.database_state import left_over
+from ..support.database_state import leftovers
 from ..support.databases import dump, execute, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.held_batches import (
@@ -28,10 +28,10 @@ from ..support.held_batches import (
     NULL,
     OPEN_CASES,
     PENDING,
-    Held,
-    all_holds,
+    Interrupted,
     approve,
-    give,
+    list_holds,
+    map_contacts,
     reject,
     remap,
     replay,
@@ -47,11 +47,11 @@ def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_n
     database = services.database
     before = dump(database)["roi.contacts"]
     having = one(database, "select count(email) from roi.contacts")
-    give(services, acme, email="nowhere.to.be.found")
+    map_contacts(services, acme, email="nowhere.to.be.found")
 
     log = remap(services, acme)
 
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     message = f"email is null in all 150 records, and {having} of the 150 rows they replace have it"
     assert hold.findings == [{"column": "email", "rule": NULL, "message": message}]
     assert (hold.status, hold.records, hold.log_id, hold.entity_type) == ("WAITING", 150, log.id, "CONTACT")
@@ -66,7 +66,7 @@ def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_n
 
     again = sync(services, acme, CONTACT)
     assert (again.status, again.next_retry_at is not None) == ("FAILED", True)
-    (waiting,) = all_holds(services, acme)
+    (waiting,) = list_holds(services, acme)
     assert (waiting.id, waiting.status, waiting.log_id) == (hold.id, "WAITING", again.id)
     due = "select next_attempt_at <= now() as due from softpro.cursors"
     assert not one(database, due)
@@ -82,25 +82,25 @@ def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_n
 
     assert (log.status, log.records_updated) == ("COMPLETED", having)
     assert one(database, "select count(email) from roi.contacts") == 0
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert (hold.status, hold.decided_by, hold.reason) == ("LOADED", "Ann", "we no longer keep them")
-    assert left_over(database) == {}
-    # From now on the column is empty, and nobody is asked any more.
+    assert leftovers(database) == {}
+    # The column is empty from now on, and no further approval is needed.
     assert remap(services, acme).status == "COMPLETED"
 
 
-def test_what_is_mended_clears_the_hold_by_itself(loaded: tuple[Services, Integration, Sandbox]) -> None:
+def test_a_corrected_batch_clears_its_hold(loaded: tuple[Services, Integration, Sandbox]) -> None:
     services, acme, sandbox = loaded
-    give(services, acme, email="nowhere", phone="neither.here")
+    map_contacts(services, acme, email="nowhere", phone="neither.here")
     assert remap(services, acme).status == "FAILED"
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert [finding["column"] for finding in hold.findings] == ["email", "phone"]
 
-    give(services, acme)
+    map_contacts(services, acme)
     log = sync(services, acme, CONTACT)
 
     assert (log.status, log.records_processed, log.records_updated) == ("COMPLETED", 150, 0)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert (hold.status, hold.decided_by) == ("CLEARED", None)
     (organization,) = sandbox.organizations
     assert actual_rows(services.database, "acme", "CONTACT") == expected_rows(
@@ -108,22 +108,22 @@ def test_what_is_mended_clears_the_hold_by_itself(loaded: tuple[Services, Integr
     )
 
 
-def test_what_is_rejected_is_in_quarantine_until_softpro_changes_it_or_it_is_replayed(
+def test_rejected_records_are_quarantined_until_softpro_changes_them_or_a_replay(
     loaded: tuple[Services, Integration, Sandbox],
 ) -> None:
     services, acme, sandbox = loaded
     database = services.database
     before = dump(database)["roi.contacts"], dump(database)["raw.records"]
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     log = remap(services, acme)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
 
     rejected = reject(services, acme, hold, "a typing error")
 
     assert (rejected.status, rejected.decided_by, rejected.reason) == ("REJECTED", "Ann", "a typing error")
     assert one(database, PENDING) == 0
     assert (dump(database)["roi.contacts"], dump(database)["raw.records"]) == before
-    told = {"column": None, "rule": "held", "message": f"rejected by Ann: a typing error; {hold.told}"}
+    reason = {"column": None, "rule": "held", "message": f"rejected by Ann: a typing error; {hold.told}"}
     quarantine_cases = rows(
         database,
         """
@@ -134,10 +134,10 @@ def test_what_is_rejected_is_in_quarantine_until_softpro_changes_it_or_it_is_rep
     )
     assert len(quarantine_cases) == 150
     for case in quarantine_cases:
-        assert (case["reasons"], case["log_id"], case["resolution"], case["same"]) == ([told], log.id, None, True)
+        assert (case["reasons"], case["log_id"], case["resolution"], case["same"]) == ([reason], log.id, None, True)
         assert case["mapping_version"] == log.mapping_version == 2
 
-    give(services, acme)
+    map_contacts(services, acme)
     assert sync(services, acme, CONTACT).records_processed == 0
     (organization,) = sandbox.organizations
     changed = set(sandbox.change(organization, "CONTACT", 3))
@@ -149,20 +149,20 @@ def test_what_is_rejected_is_in_quarantine_until_softpro_changes_it_or_it_is_rep
     assert remap(services, acme).records_processed == 150
 
 
-def test_what_landed_after_the_batch_was_found_is_not_rejected_with_it(
+def test_records_landed_after_the_hold_are_not_rejected_with_it(
     loaded: tuple[Services, Integration, Sandbox],
 ) -> None:
     services, acme, sandbox = loaded
     database = services.database
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     remap(services, acme)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     (organization,) = sandbox.organizations
     sandbox.put(organization, json.dumps({"contactId": "new", "updatedAt": LATEST}).encode(), "CONTACT")
     changed = set(sandbox.change(organization, "CONTACT", 3))
     run = begin(services, acme, CONTACT)
     assert pipeline.extract(services, run).fetched == len(changed) + 1
-    pipeline.fail(database, run, Held())
+    pipeline.fail(database, run, Interrupted())
 
     reject(services, acme, hold, "not seen")
 
@@ -172,7 +172,7 @@ def test_what_landed_after_the_batch_was_found_is_not_rejected_with_it(
     assert sync(services, acme, CONTACT).records_processed == len(changed) + 1
 
 
-def test_a_rejected_batch_opens_no_case_that_a_person_has_discarded_and_keeps_a_correction_beside_its_record(
+def test_a_rejected_batch_reopens_no_discarded_case_and_keeps_a_correction(
     loaded: tuple[Services, Integration, Sandbox],
 ) -> None:
     services, acme, sandbox = loaded
@@ -185,12 +185,12 @@ def test_a_rejected_batch_opens_no_case_that_a_person_has_discarded_and_keeps_a_
     ids = {row["entity_id"]: row["id"] for row in rows(database, "select id, entity_id from softpro.quarantine")}
     with database.connect() as connection:
         quarantine_cases.discard(connection, ids["discarded"], "a test", "ben")
-    mended = {"contactId": "corrected", "updatedAt": LATEST}
+    corrected = {"contactId": "corrected", "updatedAt": LATEST}
     with database.connect() as connection:
-        correct(connection, ids["corrected"], json.dumps(mended).encode(), "ann")
-    give(services, acme, email="nowhere")
+        correct(connection, ids["corrected"], json.dumps(corrected).encode(), "ann")
+    map_contacts(services, acme, email="nowhere")
     remap(services, acme)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
 
     reject(services, acme, hold)
 
@@ -200,34 +200,34 @@ def test_a_rejected_batch_opens_no_case_that_a_person_has_discarded_and_keeps_a_
     assert (found["corrected"]["resolution"], found["corrected"]["edited_by"]) == (None, "ann")
     assert found["corrected"]["payload_hash"] != found["corrected"]["edited_hash"]
     assert found["corrected"]["reasons"][0]["message"] == f"rejected by Ann; {hold.told}"
-    give(services, acme)
+    map_contacts(services, acme)
     replay(services, acme)
     assert one(database, OPEN_CASES) == 0
     assert one(database, "select resolution from softpro.quarantine where entity_id = 'corrected'") == "EDITED"
 
 
-def test_other_findings_are_another_hold_so_that_nobody_approves_what_he_has_not_seen(
+def test_other_findings_are_another_hold(
     loaded: tuple[Services, Integration, Sandbox],
 ) -> None:
     services, acme, _ = loaded
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     remap(services, acme)
-    (first,) = all_holds(services, acme)
+    (first,) = list_holds(services, acme)
     approve(services, acme, first)
-    give(services, acme, email="nowhere", phone="neither.here")
+    map_contacts(services, acme, email="nowhere", phone="neither.here")
 
     assert sync(services, acme, CONTACT).status == "FAILED"
 
-    second, was = all_holds(services, acme)
+    second, was = list_holds(services, acme)
     assert (was.id, was.status, was.decided_by) == (first.id, "CLEARED", "Ann")
     assert (second.status, {finding["column"] for finding in second.findings}) == ("WAITING", {"email", "phone"})
     with pytest.raises(DecidedAlready, match=r"is CLEARED by Ann: there is nothing to decide any more"):
         approve(services, acme, first)
-    # Fewer than were approved need no other approval.
+    # Fewer records than approved need no new approval.
     approve(services, acme, second)
-    give(services, acme, phone="nowhere")
+    map_contacts(services, acme, phone="nowhere")
     assert sync(services, acme, CONTACT).status == "COMPLETED"
-    assert all_holds(services, acme)[0].status == "LOADED"
+    assert list_holds(services, acme)[0].status == "LOADED"
 
 
 @pytest.mark.parametrize(("more", "status"), [(250, "LOADED"), (251, "WAITING")])
@@ -235,9 +235,9 @@ def test_a_batch_that_is_much_larger_than_the_one_that_was_approved_is_another_h
     loaded: tuple[Services, Integration, Sandbox], more: int, status: str
 ) -> None:
     services, acme, sandbox = loaded
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     remap(services, acme)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     approve(services, acme, hold)
     for number in range(more):
         new = {"contactId": f"new-{number}", "updatedAt": LATEST}
@@ -245,7 +245,7 @@ def test_a_batch_that_is_much_larger_than_the_one_that_was_approved_is_another_h
 
     sync(services, acme, CONTACT)
 
-    newest, *older = all_holds(services, acme)
+    newest, *older = list_holds(services, acme)
     assert newest.status == status
     if status == "WAITING":
         assert (newest.records, newest.about) == (401, hold.about)
@@ -266,7 +266,7 @@ def test_a_custom_field_that_is_suddenly_null_is_found_too(
 
     assert remap(services, acme).status == "FAILED"
 
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert hold.about == {("custom.the {kind}", NULL)}
 
 
@@ -275,7 +275,7 @@ def test_neither_a_small_batch_nor_one_whose_records_are_rejected_is_held(
 ) -> None:
     services, acme, sandbox = loaded
     (organization,) = sandbox.organizations
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     changed = sandbox.change(organization, "CONTACT", 99)
     assert sync(services, acme, CONTACT).records_processed == len(set(changed))
     with services.database.connect() as connection:  # a column is null where its rule fails
@@ -284,10 +284,10 @@ def test_neither_a_small_batch_nor_one_whose_records_are_rejected_is_held(
         repository.replace(connection, acme.id, "acme", [*others, ruled], "the test")
     log = remap(services, acme)
     assert (log.status, log.records_failed) == ("PARTIAL_SUCCESS", 150)
-    assert all_holds(services, acme) == []
+    assert list_holds(services, acme) == []
 
 
-def test_keys_that_are_there_twice_hold_the_batch(loaded: tuple[Services, Integration, Sandbox]) -> None:
+def test_duplicate_keys_hold_the_batch(loaded: tuple[Services, Integration, Sandbox]) -> None:
     services, acme, _ = loaded
     database = services.database
     run = begin(services, acme, CONTACT, Mode.REMAP)
@@ -298,35 +298,35 @@ def test_keys_that_are_there_twice_hold_the_batch(loaded: tuple[Services, Integr
     with pytest.raises(BatchHeld, match="softpro_contact_id: 4 of 152 records share theirs with another one"):
         pipeline.check(database, run)
 
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert hold.about == {("softpro_contact_id", "expect_column_values_to_be_unique")}
-    pipeline.fail(database, run, Held())
+    pipeline.fail(database, run, Interrupted())
     assert sync(services, acme, CONTACT).status == "COMPLETED"
-    assert all_holds(services, acme)[0].status == "CLEARED"
+    assert list_holds(services, acme)[0].status == "CLEARED"
 
 
-def test_what_a_run_has_in_its_hands_can_not_be_rejected(loaded: tuple[Services, Integration, Sandbox]) -> None:
+def test_a_batch_that_a_run_is_loading_can_not_be_rejected(loaded: tuple[Services, Integration, Sandbox]) -> None:
     services, acme, _ = loaded
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     remap(services, acme)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     run = begin(services, acme, CONTACT)
     with pytest.raises(LeaseHeld):
         reject(services, acme, hold)
-    assert all_holds(services, acme) == [hold]
-    pipeline.fail(services.database, run, Held())
+    assert list_holds(services, acme) == [hold]
+    pipeline.fail(services.database, run, Interrupted())
     assert reject(services, acme, hold).status == "REJECTED"
 
 
 def test_a_hold_is_its_own_integrations_alone(loaded: tuple[Services, Integration, Sandbox]) -> None:
     services, acme, _ = loaded
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     remap(services, acme)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     for decide in (holds.approve, holds.reject):
         with services.database.connect() as connection, pytest.raises(NotFoundHere):
             decide(connection, UUID(int=1), hold.id, "Eve", None)
-    assert all_holds(services, acme) == [hold]
+    assert list_holds(services, acme) == [hold]
 
 
 def test_many_new_records_may_lack_what_the_older_ones_have(loaded: tuple[Services, Integration, Sandbox]) -> None:
@@ -336,4 +336,4 @@ def test_many_new_records_may_lack_what_the_older_ones_have(loaded: tuple[Servic
         sandbox.put(sandbox.organizations[0], json.dumps(new).encode(), "CONTACT")
     log = sync(services, acme, CONTACT)
     assert (log.status, log.records_inserted) == ("COMPLETED", 120)
-    assert all_holds(services, acme) == []
+    assert list_holds(services, acme) == []

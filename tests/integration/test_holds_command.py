@@ -1,4 +1,4 @@
-"""`python -m softpro holds`: what a person at the command line sees, and what becomes of it."""
+"""List, approve and reject held batches with `python -m softpro holds`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.services import Services
 
-from ..support.held_batches import all_holds, give
+from ..support.held_batches import list_holds, map_contacts
 from ..support.product import command, environment
 from ..support.sandbox import Sandbox
 
@@ -25,10 +25,10 @@ def test_the_command_line_lists_approves_and_rejects(
         return command(settings, "holds", *arguments)
 
     assert (holds_("list", "acme").out, holds_("list", "acme").err) == ("", "Nothing is held\n")
-    give(services, acme, email="nowhere")
+    map_contacts(services, acme, email="nowhere")
     failed = command(settings, "remap", "acme", "--entity", "contacts")
     assert failed.code == 1
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert f"holds approve acme {hold.id}" in failed.err
     (listed,) = holds_("list", "acme", "--json").out.splitlines()
     assert json.loads(listed) == hold.as_json()
@@ -50,8 +50,8 @@ def test_the_command_line_lists_approves_and_rejects(
     assert "LOADED by " in holds_("list", "acme", "--status", "LOADED").out
     assert "--status is one of" in holds_("list", "acme", "--status", "OPEN").err
 
-    give(services, acme, phone="nowhere")
+    map_contacts(services, acme, phone="nowhere")
     command(settings, "remap", "acme", "--entity", "contacts")
-    newest = all_holds(services, acme)[0]
+    newest = list_holds(services, acme)[0]
     rejected = holds_("reject", "acme", str(newest.id), "--reason", "a mistake")
     assert (rejected.code, "REJECTED" in rejected.out, "(a mistake)" in rejected.out) == (0, True, True)

@@ -1,4 +1,4 @@
-"""Webhook events that are stored: how people find them, and what they do with them."""
+"""Find stored webhook events, retry them and delete old ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from softpro.webhooks import events
 from softpro.webhooks.events import EventFilter
 
 from ..support.databases import execute, one, rows
-from ..support.webhook_deliveries import arrival, integration, store
+from ..support.webhook_deliveries import create_integration, delivery, store_deliveries
 
 
 def some_events(database: Database) -> UUID:
-    """An integration with five events: pending, retrying, failed (two, one about a contact), processed."""
-    acme = integration(database)
-    store(database, *[arrival(acme, f"evt-{n}") for n in range(5)])
+    """Create an integration with five events: pending, retrying, two failed (one about a contact) and processed."""
+    acme = create_integration(database)
+    store_deliveries(database, *[delivery(acme, f"evt-{n}") for n in range(5)])
     execute(
         database,
         """
@@ -47,7 +47,7 @@ def row_id(database: Database, event_id: str) -> UUID:
     return found
 
 
-def test_a_failed_event_is_retried_at_once_from_the_start_and_who_did_it_is_kept(database: Database) -> None:
+def test_a_failed_event_is_retried_at_once_and_the_user_is_recorded(database: Database) -> None:
     acme = some_events(database)
     with database.connect() as connection:
         connection.execute(f"listen {inbox.CHANNEL}")
@@ -69,8 +69,8 @@ def test_an_event_that_needs_no_retry_is_left_alone(database: Database, event: s
         events.retry(connection, acme, row_id(database, event), "ana")
 
 
-def test_another_integrations_events_are_not_there(database: Database) -> None:
-    acme, other = some_events(database), integration(database, "other")
+def test_another_integrations_events_are_hidden(database: Database) -> None:
+    acme, other = some_events(database), create_integration(database, "other")
     failed = row_id(database, "evt-2")
     with database.connect() as connection:
         with pytest.raises(NotFoundHere):
@@ -90,7 +90,7 @@ def test_some_or_all_failed_events_are_retried(database: Database) -> None:
         assert events.retry_failed(connection, acme, "CONTACT", "ana") == 1
         assert statuses(database)["evt-2"] == "FAILED"
         assert events.retry_failed(connection, acme, None, "ana") == 1
-        assert events.retry_some(connection, acme, everything, "ana") == 1, "the one that was to be tried again later"
+        assert events.retry_some(connection, acme, everything, "ana") == 1, "the event that waited for its retry"
     assert statuses(database) == {**{f"evt-{n}": "PENDING" for n in range(4)}, "evt-4": "PROCESSED"}
 
 
@@ -116,8 +116,8 @@ def test_events_are_listed_newest_first_and_narrowed(database: Database) -> None
 
 
 def test_all_of_an_event_is_shown_digit_for_digit(database: Database) -> None:
-    acme = integration(database)
-    store(database, arrival(acme, payload='{"id": "evt-1", "data": {"price": 1.10}}'))
+    acme = create_integration(database)
+    store_deliveries(database, delivery(acme, payload='{"id": "evt-1", "data": {"price": 1.10}}'))
     with database.connect() as connection:
         event = events.get(connection, acme, row_id(database, "evt-1"))
         shown = events.shown(connection, event)
@@ -125,9 +125,9 @@ def test_all_of_an_event_is_shown_digit_for_digit(database: Database) -> None:
     assert json.loads(shown)["headers"] == {"user-agent": "SoftPro"}
 
 
-def test_stats_count_and_tell_how_long_it_takes(database: Database) -> None:
+def test_stats_count_and_report_the_latency(database: Database) -> None:
     acme = some_events(database)
-    store(database, arrival(acme, "evt-0"))
+    store_deliveries(database, delivery(acme, "evt-0"))
     execute(
         database,
         """
@@ -138,7 +138,7 @@ def test_stats_count_and_tell_how_long_it_takes(database: Database) -> None:
     )
     with database.connect() as connection:
         found = events.stats(connection, acme).as_json()
-        nothing = events.stats(connection, integration(database, "other")).as_json()
+        nothing = events.stats(connection, create_integration(database, "other")).as_json()
 
     assert found["byStatus"] == {"PENDING": 1, "RETRYING": 1, "PROCESSED": 1, "FAILED": 2}
     assert found["byType"] == {"TRANSACTION_UPDATED": 5}

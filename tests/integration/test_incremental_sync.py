@@ -1,4 +1,4 @@
-"""What a further run does: it brings what changed, and touches nothing else (promises 1 and 2)."""
+"""Sync again: changes arrive, and nothing else is touched (promises 1 and 2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..support.sandbox import Sandbox
 
 @pytest.fixture
 def acme(connected: Connected, services: Services) -> Integration:
-    """Connected and loaded once."""
+    """Connect and load once."""
     integration = connected("acme")
     assert sync(services, integration).status == "COMPLETED"
     return integration
@@ -34,9 +34,9 @@ def test_a_run_without_changes_asks_once_and_rewrites_nothing(
 ) -> None:
     before, asked = dump(services.database, versions=True), sandbox.requests_of(vendor_organization)
     position = "select updated_from, page_offset, last_updated_at, last_id, backlog from softpro.cursors"
-    stood = rows(services.database, position)
+    position_before = rows(services.database, position)
     log = sync(services, acme)
-    assert rows(services.database, position) == stood
+    assert rows(services.database, position) == position_before
     assert (log.status, log.records_fetched, log.records_processed) == ("COMPLETED", 0, 0)
     assert (log.api_requests, sandbox.requests_of(vendor_organization) - asked) == (1, 1)
     after = dump(services.database, versions=True)
@@ -100,14 +100,14 @@ def test_delta_finds_what_changed_without_its_timestamp_and_full_maps_everything
         repository.replace(connection, acme.id, "acme", notes_from_number, "me")
     assert sync(services, acme, mode=Mode.DELTA).records_processed == 0
     full = sync(services, acme, mode=Mode.FULL)
-    told = sandbox.records(vendor_organization).values()
-    differing = sum(each.get("notes") != each.get("orderNumber") for each in told)
+    records = sandbox.records(vendor_organization).values()
+    differing = sum(each.get("notes") != each.get("orderNumber") for each in records)
     assert (full.records_fetched, full.records_processed, full.records_updated) == (45, 45, differing)
     query = "select bool_and(notes is not distinct from transaction_number) from roi.transactions"
     assert one(services.database, query)
 
 
-def test_a_full_sweep_that_was_interrupted_goes_on_where_it_stood(
+def test_an_interrupted_full_sweep_resumes_where_it_stopped(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     run = begin(services, acme, mode=Mode.FULL)
@@ -116,7 +116,7 @@ def test_a_full_sweep_that_was_interrupted_goes_on_where_it_stood(
     pipeline.fail(services.database, run, RuntimeError("interrupted"))
     log = sync(services, acme)
     assert log.status == "COMPLETED"
-    assert log.records_processed == 45  # the whole list is mapped again, as the sweep began to
+    assert log.records_processed == 45  # the whole list is mapped again, as the sweep's first run intended
     assert log.records_fetched == 25
     assert one(services.database, "select sweep_mode from softpro.cursors") is None
 
@@ -153,7 +153,7 @@ def test_every_step_can_be_run_again(
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(vendor_organization))
 
 
-def test_a_record_that_is_named_is_fetched_and_loaded_changed_or_not_beside_a_run_that_holds_the_stream(
+def test_a_named_record_is_loaded_even_while_a_run_holds_the_stream(
     connected: Connected, services: Services, settings: dict[str, str], sandbox: Sandbox, vendor_organization: str
 ) -> None:
     integration = connected("acme")

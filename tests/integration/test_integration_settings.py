@@ -1,4 +1,4 @@
-"""What an organization chose: the client and environment that its next connection asks consent for."""
+"""Choose the client and environment of an organization's next connection."""
 
 from __future__ import annotations
 

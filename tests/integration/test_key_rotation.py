@@ -1,4 +1,4 @@
-"""Another encryption key, while work goes on: `rotate-keys` leaves nothing under the old one and loses no token."""
+"""Rotate the encryption key during other work: `rotate-keys` re-encrypts every secret and loses no token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from softpro.services import Services
 from ..support.databases import dump, execute, one, rows
 from ..support.fixture_types import Connected, StartSandbox
 from ..support.forked_process import forked
-from ..support.product import KEY, begin_connection, command, environment, finish_connection, services_in
+from ..support.product import KEY, begin_connection, build_services, command, environment, finish_connection
 from ..support.sandbox import CLIENT_SECRET, Sandbox
 
 NEW_KEY = "another encryption key, also 32!"
@@ -31,8 +31,8 @@ WAITING = "select exists (select from pg_stat_activity where wait_event_type = '
 
 @pytest.fixture
 def integration(services: Services, connected: Connected, sandbox: Sandbox) -> Integration:
-    """Two connected organizations and three authorizations, one of them under way: twelve sealed cells."""
-    connected("globex", at=sandbox.untouched())
+    """Create two connections and three authorizations, one of them pending: twelve sealed cells."""
+    connected("globex", at=sandbox.unused_organization())
     begin_connection(services, "acme")
     return connected("acme")
 
@@ -82,11 +82,11 @@ def test_a_second_run_writes_nothing(services: Services, settings: dict[str, str
 
 def test_a_token_stored_between_read_and_write_stays(services: Services, integration: Integration) -> None:
     """The rotation has read the row, and waits for its lock while a refresh stores a new pair under the old key."""
-    came: list[Rotation] = []
+    rotations: list[Rotation] = []
     with services.database.connect() as refresher, services.database.connect() as watcher:
         with refresher.transaction():
             oauth_tokens.store(refresher, services.vault, integration.id, Tokens("new access", "new refresh", 3600))
-            rotation = threading.Thread(target=lambda: came.append(rotated(services.database)))
+            rotation = threading.Thread(target=lambda: rotations.append(rotated(services.database)))
             rotation.start()
             deadline = time.monotonic() + 60
             while watcher.execute(WAITING).fetchone() != {"exists": True}:
@@ -95,7 +95,7 @@ def test_a_token_stored_between_read_and_write_stays(services: Services, integra
         rotation.join()
 
     assert refresh_token(services, NEW, integration) == "new refresh"
-    assert [(each.reencrypted, each.total, each.remaining) for each in came] == [(12, 12, 0)]
+    assert [(each.reencrypted, each.total, each.remaining) for each in rotations] == [(12, 12, 0)]
 
 
 def test_tokens_refreshed_all_the_while_are_never_overwritten_by_older_ones(
@@ -181,23 +181,23 @@ def test_more_rows_than_a_batch_are_all_done(services: Services, monkeypatch: py
     assert (rotation.reencrypted, rotation.total, rotation.remaining) == (30, 30, 0)
 
 
-def test_a_process_that_still_encrypts_with_the_old_key_is_told_of(
+def test_a_process_that_still_encrypts_with_the_old_key_is_reported(
     services: Services, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, integration: Integration
 ) -> None:
-    def stored_meanwhile(done: int, total: int) -> None:
+    def store_between(done: int, total: int) -> None:
         if done == total:
             with services.database.connect() as connection:
                 oauth_tokens.store(connection, services.vault, integration.id, Tokens("late", "late", 3600))
 
     with services.database.connect() as connection:
-        rotation = rotate(connection, ROTATING, stored_meanwhile)
+        rotation = rotate(connection, ROTATING, store_between)
 
     assert (rotation.reencrypted, rotation.remaining, rotation.unopenable) == (12, 2, [])
 
 
 @pytest.fixture
 def slow_vendor(start_sandbox: StartSandbox) -> Sandbox:
-    """A sandbox that takes its time, so that a sync lasts for seconds and refreshes its token several times."""
+    """Start a slow sandbox, so that a sync lasts for seconds and refreshes its token several times."""
     return start_sandbox(accessTokenLifetime=2, slow=1, slowSeconds=0.15)
 
 
@@ -207,9 +207,9 @@ def test_keys_rotated_in_the_middle_of_a_sync_disturb_no_call(
 ) -> None:
     settings = environment(database, slow_vendor, SOFTPRO_SYNC_BATCH_SIZE="3", SOFTPRO_RATE_LIMIT_PER_MIN="100000")
     address = slow_vendor.consent(
-        begin_connection(services_in(settings, database), "acme"), slow_vendor.organizations[0]
+        begin_connection(build_services(settings, database), "acme"), slow_vendor.organizations[0]
     )
-    finish_connection(services_in(settings, database), address)
+    finish_connection(build_services(settings, database), address)
 
     syncing = {**settings, "INTEGRATION_ENCRYPTION_KEY": held}
     with forked("softpro", "sync", "acme", "--entity", "transactions", environment=syncing) as (process, _, _):
@@ -228,6 +228,6 @@ def test_keys_rotated_in_the_middle_of_a_sync_disturb_no_call(
     assert (stats["unauthenticated"], stats["deadRefreshTokens"]) == (0, 0)
     assert stats["refreshes"] >= 2
     assert rotated(database).remaining == 0
-    assert services_in({**settings, "INTEGRATION_ENCRYPTION_KEY": NEW_KEY}, database).vault == NEW
+    assert build_services({**settings, "INTEGRATION_ENCRYPTION_KEY": NEW_KEY}, database).vault == NEW
     with database.connect() as connection:
         assert oauth_tokens.read(connection, NEW, one(database, "select id from softpro.integrations")).refresh_token

@@ -1,4 +1,4 @@
-"""One run at a time moves a stream; a dead one is followed at once, a slow one can't overwrite its successor."""
+"""Let one run at a time move a stream. A dead run is succeeded at once, a slow one cannot overwrite its successor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from softpro.services import Services
 from ..support.databases import dump, execute, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import begin, begin_connection, command, environment, finish_connection, services_in, sync
+from ..support.product import begin, begin_connection, build_services, command, environment, finish_connection, sync
 
 
 def test_a_live_lease_is_refused_and_the_refusal_leaves_no_trace(
@@ -43,23 +43,22 @@ def test_a_live_lease_is_refused_and_the_refusal_leaves_no_trace(
 
 
 def announced(services: Services, integration: Integration, run_id: str, barrier: Barrier | None = None) -> UUID:
-    """The log of a run that somebody announced, perhaps at the same moment as others."""
+    """Announce a run, possibly at the same moment as others, and return its log id."""
     if barrier is not None:
         barrier.wait()
     with services.database.connect() as connection, connection.transaction():
-        lock_announcements(connection, integration.id, EntityType.TRANSACTION)
-        time.sleep(0.1)  # so that all of them are there
+        lock_announcements(connection, integration.stream(EntityType.TRANSACTION))
+        time.sleep(0.1)  # so that all of them have arrived
         return sync_logs.announce(
             connection,
-            integration,
-            EntityType.TRANSACTION,
+            integration.stream(EntityType.TRANSACTION),
             run_id=run_id,
             mode=Mode.FULL,
             sync_type=SyncType.MANUAL,
         )
 
 
-def test_of_runs_that_are_announced_at_once_one_is_taken_and_the_others_are_told_its_log(
+def test_one_of_several_concurrent_runs_is_accepted_and_the_others_get_its_log(
     connected: Connected, services: Services
 ) -> None:
     integration, barrier = connected("acme"), Barrier(4)
@@ -71,13 +70,13 @@ def test_of_runs_that_are_announced_at_once_one_is_taken_and_the_others_are_told
             return held
 
     with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(announce, range(4)))
+        results = list(pool.map(announce, range(4)))
 
-    [taken] = [each for each in told if isinstance(each, UUID)]
-    assert [each.log_id for each in told if isinstance(each, LeaseHeld)] == [taken] * 3
+    [taken] = [each for each in results if isinstance(each, UUID)]
+    assert [each.log_id for each in results if isinstance(each, LeaseHeld)] == [taken] * 3
 
 
-def test_a_run_that_was_announced_and_did_not_begin_stands_in_the_way_for_two_minutes(
+def test_a_run_that_was_announced_and_did_not_begin_blocks_for_two_minutes(
     connected: Connected, services: Services
 ) -> None:
     integration = connected("acme")
@@ -86,7 +85,7 @@ def test_a_run_that_was_announced_and_did_not_begin_stands_in_the_way_for_two_mi
         announced(services, integration, "test__second")
 
     execute(services.database, "update softpro.sync_logs set mode = 'records'")
-    assert announced(services, integration, "test__second"), "one over a single record stands in nobody's way"
+    assert announced(services, integration, "test__second"), "a run over a single record blocks no other"
 
     execute(services.database, "update softpro.sync_logs set started_at = started_at - interval '121 s'")
     assert announced(services, integration, "test__third")
@@ -104,7 +103,7 @@ def test_a_killed_run_is_followed_at_once_and_its_log_is_failed(
 ) -> None:
     sandbox = start_sandbox(transactions=40, slow=1, slowSeconds=0.25)
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="3")
-    services = services_in(settings, database)
+    services = build_services(settings, database)
     address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
     integration = finish_connection(services, address)
     slow = subprocess.Popen(
@@ -122,7 +121,7 @@ def test_a_killed_run_is_followed_at_once_and_its_log_is_failed(
     assert 7 <= landed < 40
     sandbox.switch(slow=0)
     began = time.monotonic()
-    while True:  # the server needs a moment to notice that the session's client is gone
+    while True:  # the server takes a moment to notice that the session's client is gone
         try:
             log = sync(services, integration)
             break

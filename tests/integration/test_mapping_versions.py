@@ -1,4 +1,4 @@
-"""Every set that ever stood is kept, and every row, log and case names the one that made it."""
+"""Keep every mapping set, and name in every row, log and case the set that produced it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def give(services: Services, integration: Integration, mappings: Sequence[Mappin
 
 def restore(services: Services, integration: Integration, number: int) -> Replaced:
     with services.database.connect() as connection:
-        return repository.restore(connection, integration.id, integration.organization_id, CONTACT, number, "bob")
+        return repository.restore(connection, integration.stream(CONTACT), number, "bob")
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
@@ -58,7 +58,7 @@ def remap(services: Services, integration: Integration, run_id: str = "remap") -
 def listed(
     connection: Connection, integration: Integration, limit: int = 50, offset: int = 0
 ) -> list[tuple[object, ...]]:
-    found, _ = repository.versions(connection, integration.id, CONTACT, limit, offset)
+    found, _ = repository.versions(connection, integration.stream(CONTACT), limit, offset)
     return [(each.version, each.author, each.restores, each.size) for each in found]
 
 
@@ -76,15 +76,15 @@ def test_each_change_makes_a_version_with_its_author_and_the_earlier_ones_stay(
     with services.database.connect() as connection:
         assert listed(connection, acme) == [(3, "bob", None, 5), (2, "ann", None, 3), (1, "softpro", None, 20)]
         assert listed(connection, acme, limit=1, offset=1) == [(2, "ann", None, 3)]
-        assert repository.versions(connection, acme.id, CONTACT, 1, 5) == ([], 3)
-        assert [repository.version(connection, acme.id, CONTACT, n)[1] for n in (1, 2, 3)] == [
+        assert repository.versions(connection, acme.stream(CONTACT), 1, 5) == ([], 3)
+        assert [repository.version(connection, acme.stream(CONTACT), n)[1] for n in (1, 2, 3)] == [
             DEFAULTS,
             DEFAULTS[:3],
             DEFAULTS[:5],
         ]
-        assert repository.current(connection, acme.id, CONTACT) == repository.MappingSet(3, DEFAULTS[:5])
-        assert repository.current(connection, other.id, CONTACT).version == 1
-        assert repository.current(connection, acme.id, TRANSACTION).version == 1
+        assert repository.current(connection, acme.stream(CONTACT)) == repository.MappingSet(3, DEFAULTS[:5])
+        assert repository.current(connection, other.stream(CONTACT)).version == 1
+        assert repository.current(connection, acme.stream(TRANSACTION)).version == 1
 
 
 def test_the_set_in_force_given_again_changes_nothing_another_order_does(
@@ -122,7 +122,7 @@ def test_a_rollback_is_a_new_version_that_names_the_one_it_copies(services: Serv
 
     with services.database.connect() as connection:
         assert listed(connection, acme)[0] == (3, "bob", 1, 20)
-        assert repository.current(connection, acme.id, CONTACT) == repository.MappingSet(3, DEFAULTS)
+        assert repository.current(connection, acme.stream(CONTACT)) == repository.MappingSet(3, DEFAULTS)
         with pytest.raises(NotFoundHere, match="have no version 9"):
             restore(services, acme, 9)
 
@@ -144,10 +144,10 @@ def test_a_rollback_to_what_would_be_refused_today_is_refused_with_all_problems(
         restore(services, acme, 1)
     assert [problem[:10] for problem in refused.value.problems] == ["mapping 1:", "mapping 3:"]
     with services.database.connect() as connection:
-        assert repository.current(connection, acme.id, CONTACT).version == 2
+        assert repository.current(connection, acme.stream(CONTACT)).version == 2
 
 
-def test_who_changed_the_set_meanwhile_is_not_overwritten(services: Services, connected: Connected) -> None:
+def test_a_concurrent_change_of_the_set_is_not_overwritten(services: Services, connected: Connected) -> None:
     acme = connected("acme")
     give(services, acme, DEFAULTS[:3])
 
@@ -163,7 +163,7 @@ def test_who_changed_the_set_meanwhile_is_not_overwritten(services: Services, co
         put(CONTACT=2, TRANSACTION=0)
     put(CONTACT=2, TRANSACTION=1)
     with services.database.connect() as connection:
-        assert repository.current(connection, acme.id, CONTACT).version == 3
+        assert repository.current(connection, acme.stream(CONTACT)).version == 3
 
 
 # Rows, logs and cases
@@ -215,7 +215,7 @@ def test_a_case_names_the_version_that_its_record_failed_by(services: Services, 
 def test_a_row_names_the_set_that_mapped_it_although_another_is_in_force_when_it_loads(
     services: Services, connected: Connected
 ) -> None:
-    """The set is replaced in the middle of transform, which has read the old one and waits for its staging table."""
+    """The set is replaced during transform, which has read the old one and waits for its staging table."""
     acme, database = connected("acme"), services.database
     run = begin(services, acme, CONTACT)
     pipeline.extract(services, run)
@@ -240,7 +240,7 @@ def test_a_row_names_the_set_that_mapped_it_although_another_is_in_force_when_it
     assert rows(database, made) == [{"by": 2, "new": True}]
 
 
-def test_of_a_run_in_parts_each_row_names_the_set_of_its_part_and_the_log_the_last_one(
+def test_in_a_background_load_each_row_names_the_set_of_its_part_and_the_log_the_last_one(
     services: Services, connected: Connected
 ) -> None:
     acme, database = connected("acme"), services.database

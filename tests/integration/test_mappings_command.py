@@ -1,4 +1,4 @@
-"""`python -m softpro mappings`: what a person types, and what is printed."""
+"""Show, change, preview and roll back mappings with `python -m softpro mappings`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from softpro.services import Services
 
 from ..support.databases import dump, one
 from ..support.fixture_types import Connected
-from ..support.product import Answer, command, sync
+from ..support.product import CommandResult, command, sync
 
 
 @pytest.fixture
 def acme(services: Services, connected: Connected) -> str:
-    """An organization with 45 transactions and no contact."""
+    """Return an organization with 45 transactions and no contact."""
     sync(services, connected("acme"))
     return "acme"
 
 
-def run(settings: dict[str, str], *arguments: str) -> Answer:
+def run(settings: dict[str, str], *arguments: str) -> CommandResult:
     return command(settings, "mappings", *arguments)
 
 
@@ -45,7 +45,7 @@ def loud(mappings: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
     return [{**each, **rule} if each["roiSystemsField"] == column else each for each in mappings]
 
 
-def test_what_show_prints_can_be_changed_put_compared_and_rolled_back(
+def test_the_output_of_show_can_be_edited_set_compared_and_rolled_back(
     services: Services, settings: dict[str, str], acme: str, tmp_path: Path
 ) -> None:
     before = entries(settings)

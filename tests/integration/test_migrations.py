@@ -1,4 +1,4 @@
-"""The schema: brought up to date by whoever comes first, and in step with what the mappings fill."""
+"""Migrate the schema, from several processes at once too, and compare it with the mapped columns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROI_TYPES = {
     Type.TIMESTAMP: "timestamp with time zone",
     Type.JSON: "jsonb",
 }
-STAGING_TYPES = ROI_TYPES | {Type.MONEY: "numeric"}  # the checks judge what does not fit, so staging must hold it
+STAGING_TYPES = ROI_TYPES | {Type.MONEY: "numeric"}  # the checks reject values out of range, so staging must hold them
 
 
 def columns_of(database: Database, schema: str, table: str) -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_migrating_twice_does_nothing_the_second_time(bare_database: Database) -
     assert migrate(bare_database) == []
 
 
-def test_what_was_granted_on_a_view_that_is_made_anew_stays(
+def test_grants_on_a_recreated_view_are_kept(
     bare_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     until = tmp_path / "sql"
@@ -122,7 +122,7 @@ def test_only_keys_and_the_products_own_timestamps_are_not_mapped(database: Data
     assert columns_of(database, "roi", entity.table).keys() - COLUMNS[entity].keys() == own
 
 
-def test_every_row_of_every_table_says_whose_it_is(database: Database) -> None:
+def test_every_table_names_the_organization_of_its_rows(database: Database) -> None:
     without = rows(
         database,
         """
@@ -134,7 +134,7 @@ def test_every_row_of_every_table_says_whose_it_is(database: Database) -> None:
               where a.attrelid = c.oid and a.attname = 'organization_id' and a.attnotnull and not a.attisdropped)
         """,
     )
-    # The second holds people's calls, of whichever organization.
+    # The second table holds users' calls, of any organization.
     assert sorted(row["name"] for row in without) == ["softpro.schema_version", "softpro.sync_calls"]
 
 

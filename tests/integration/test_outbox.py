@@ -1,4 +1,4 @@
-"""The outbox: what people change in `roi` is kept, what the loader writes is not."""
+"""Record users' edits of `roi` in the outbox, and none of the loader's writes."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.runs import pipeline
 
 from ..support.databases import execute, load, one, rows
-from ..support.writeback import Office, edit_here, pushed
+from ..support.writeback import BothSides, edit_in_roi, run_push
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
 WAITS = "select exists (select from pg_locks where not granted)"
 OUTCOMES = "select field, outcome from softpro.outbox order by id"
 
 
-def test_who_changed_what_is_kept_with_the_version_before(office: Office) -> None:
-    with office.database.connect() as connection, connection.transaction():
+def test_the_author_of_an_edit_and_the_previous_version_are_kept(sides: BothSides) -> None:
+    with sides.database.connect() as connection, connection.transaction():
         connection.execute("select set_config('softpro.user', 'ann', true)")
         connection.execute(
-            "update roi.contacts set notes = 'one', fax = '1' where softpro_contact_id = %s", [office.key]
+            "update roi.contacts set notes = 'one', fax = '1' where softpro_contact_id = %s", [sides.key]
         )
-    office.edit_here(notes="two")
+    sides.edit_in_roi(notes="two")
     edits = "select field, new_value, changed_by from softpro.outbox order by id"
-    user = one(office.database, "select session_user::text")
-    assert [tuple(row.values()) for row in rows(office.database, edits)] == [
+    user = one(sides.database, "select session_user::text")
+    assert [tuple(row.values()) for row in rows(sides.database, edits)] == [
         ("fax", "1", "ann"),
         ("notes", "one", "ann"),
         ("notes", "two", user),
     ]
     versions = "select notes from roi.contacts_versions where softpro_contact_id = %s order by valid_from"
-    assert [row["notes"] for row in rows(office.database, versions, office.key)][-2:] == ["one", "two"]
+    assert [row["notes"] for row in rows(sides.database, versions, sides.key)][-2:] == ["one", "two"]
 
 
-def test_what_the_loader_writes_is_no_edit(office: Office) -> None:
-    office.edit_there(notes="theirs")
-    office.sync()
-    office.sync(mode=Mode.FULL)
-    load(office.database, "update roi.contacts set notes = 'by the loader'")
-    assert rows(office.database, OUTCOMES) == []
+def test_rows_written_by_the_loader_are_no_edits(sides: BothSides) -> None:
+    sides.edit_at_softpro(notes="theirs")
+    sides.sync()
+    sides.sync(mode=Mode.FULL)
+    load(sides.database, "update roi.contacts set notes = 'by the loader'")
+    assert rows(sides.database, OUTCOMES) == []
 
 
 @pytest.mark.parametrize(
@@ -53,34 +53,34 @@ def test_what_the_loader_writes_is_no_edit(office: Office) -> None:
         "insert into roi.contacts (organization_id, softpro_contact_id) values ('acme', 'con-mine')",
     ],
 )
-def test_which_record_a_row_is_can_not_be_changed(office: Office, statement: str) -> None:
+def test_the_softpro_id_of_a_row_can_not_be_changed(sides: BothSides, statement: str) -> None:
     with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
-        execute(office.database, statement)
+        execute(sides.database, statement)
 
 
-def test_an_edit_made_while_its_row_is_loaded_is_not_lost(office: Office) -> None:
-    """It is not in what the load has looked at, and the row it was made in is overwritten by it."""
-    office.edit_there(company="Theirs")
+def test_an_edit_made_while_its_row_is_loaded_is_not_lost(sides: BothSides) -> None:
+    """The load has not read the edit, and overwrites the edited row."""
+    sides.edit_at_softpro(company="Theirs")
     run = pipeline.begin(
-        office.database, office.integration, CONTACT, mode=Mode.INCREMENTAL, sync_type=SyncType.MANUAL, run_id="race"
+        sides.database, sides.integration, CONTACT, mode=Mode.INCREMENTAL, sync_type=SyncType.MANUAL, run_id="race"
     )
-    pipeline.extract(office.services, run)
-    pipeline.transform(office.database, run)
-    pipeline.check(office.database, run)
-    with office.database.connect() as person:
+    pipeline.extract(sides.services, run)
+    pipeline.transform(sides.database, run)
+    pipeline.check(sides.database, run)
+    with sides.database.connect() as person:
         with person.transaction():
-            person.execute("update roi.contacts set notes = 'ours' where softpro_contact_id = %s", [office.key])
-            loading = Thread(target=pipeline.load, args=[office.database, run])
+            person.execute("update roi.contacts set notes = 'ours' where softpro_contact_id = %s", [sides.key])
+            loading = Thread(target=pipeline.load, args=[sides.database, run])
             loading.start()
             deadline = time.monotonic() + 60
-            while not one(office.database, WAITS):
+            while not one(sides.database, WAITS):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
         loading.join()
-    pipeline.finish(office.database, run)
-    assert office.here("notes", "company") == ("ours", "Theirs")
-    pushed(office.services, office.integration)
-    assert office.there()[office.key]["notes"] == "ours"
+    pipeline.finish(sides.database, run)
+    assert sides.roi_values("notes", "company") == ("ours", "Theirs")
+    run_push(sides.services, sides.integration)
+    assert sides.softpro_records()[sides.key]["notes"] == "ours"
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_an_edit_made_while_its_row_is_loaded_is_not_lost(office: Office) -> Non
         "custom = jsonb_build_object('a', (repeat('[', 1500) || repeat(']', 1500))::jsonb)",
     ],
 )
-def test_what_can_not_be_sent_is_refused_where_it_is_written(office: Office, change: str) -> None:
-    office.sync(TRANSACTION)
+def test_a_value_that_can_not_be_sent_is_refused_on_write(sides: BothSides, change: str) -> None:
+    sides.sync(TRANSACTION)
     with pytest.raises(psycopg.DataError):
-        execute(office.database, f"update roi.transactions set {change}")
+        execute(sides.database, f"update roi.transactions set {change}")
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ def test_what_can_not_be_sent_is_refused_where_it_is_written(office: Office, cha
         "notes = repeat('x', 10000000)",
     ],
 )
-def test_an_odd_row_keeps_no_other_record_waiting(office: Office, change: str) -> None:
-    office.sync(TRANSACTION)
+def test_an_odd_row_keeps_no_other_record_waiting(sides: BothSides, change: str) -> None:
+    sides.sync(TRANSACTION)
     keys = "select softpro_order_id as key from roi.transactions order by 1 limit 2"
-    odd, good = (row["key"] for row in rows(office.database, keys))
-    with office.database.connect() as connection:
+    odd, good = (row["key"] for row in rows(sides.database, keys))
+    with sides.database.connect() as connection:
         connection.execute(f"update roi.transactions set {change} where softpro_order_id = '{odd}'")
-    edit_here(office.database, TRANSACTION, good, notes="ours")
-    pushed(office.services, office.integration, TRANSACTION)
-    assert office.there(TRANSACTION)[good]["notes"] == "ours"
+    edit_in_roi(sides.database, TRANSACTION, good, notes="ours")
+    run_push(sides.services, sides.integration, TRANSACTION)
+    assert sides.softpro_records(TRANSACTION)[good]["notes"] == "ours"

@@ -1,4 +1,4 @@
-"""What a proposed set would do is shown on real records, as a run would do it, and nothing is written."""
+"""Preview a proposed mapping set on real records, as a run would apply it, without writing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEFAULTS = default_mappings(TRANSACTION)
 
 @pytest.fixture
 def acme(services: Services, connected: Connected) -> Integration:
-    """An organization with 45 transactions."""
+    """Connect and load 45 transactions."""
     integration = connected("acme")
     assert sync(services, integration).status == "COMPLETED"
     return integration
@@ -64,7 +64,7 @@ def of(effect: Effect, target: str) -> tuple[Any, Any, str | None]:
     return field.before, field.after, field.error
 
 
-def test_the_set_in_force_shows_each_record_as_it_stands_and_no_change(services: Services, acme: Integration) -> None:
+def test_the_set_in_force_shows_each_record_unchanged(services: Services, acme: Integration) -> None:
     stored = {
         row["softpro_order_id"]: row
         for row in rows(services.database, "select * from roi.transactions order by softpro_order_id")
@@ -210,7 +210,7 @@ def test_the_preview_and_the_remap_that_follows_say_the_same(services: Services,
         ),
     ],
 )
-def test_a_pasted_record_that_could_not_land_is_mapped_all_the_same_and_says_so(
+def test_a_pasted_record_that_could_not_land_is_still_mapped_and_says_so(
     services: Services, acme: Integration, record: str, message: str
 ) -> None:
     effect = pasted(services, acme, ruled("status", "$lowercase($)"), record)
@@ -255,7 +255,7 @@ def test_previews_of_one_stream_and_of_others_at_once_do_not_mix(
     assert dump(services.database, versions=True) == before
 
 
-def test_what_a_preview_that_was_killed_left_is_cleared_by_the_next_one(
+def test_the_next_preview_clears_the_leftovers_of_a_killed_one(
     services: Services, acme: Integration, settings: dict[str, str]
 ) -> None:
     before = dump(services.database, versions=True)

@@ -1,4 +1,4 @@
-"""The probe: what an account answers by reads, what of it differs from the contract, and that it tells of nobody."""
+"""Probe an account with reads: its differences from the contract, without personal data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
+from softpro.db import queries
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.services import Services
 from softpro.softpro360 import capabilities
-from softpro.softpro360 import probe as probing
 from softpro.softpro360.capabilities import Capabilities
 from softpro.softpro360.client import Client, Page
 from softpro.softpro360.probe import Finding, probe
 
 from ..support.databases import one
 from ..support.fixture_types import StartSandbox
-from ..support.product import between, command, environment
+from ..support.product import command, connect_acme, environment
 from ..support.sandbox import Json
 
 SORTED, FILTERED = "Can lists be sorted by updatedAt?", "Does updatedFrom filter lists?"
@@ -43,9 +43,9 @@ def known(services: Services, acme: Integration) -> Capabilities:
 
 
 def test_an_account_as_the_contract_says_differs_in_nothing(database: Database, start_sandbox: StartSandbox) -> None:
-    services, acme = between(database, start_sandbox(transactions=260, contacts=40, rateLimit=100))
+    services, acme = connect_acme(database, start_sandbox(transactions=260, contacts=40, rateLimit=100))
     findings = asked(services, acme)
-    # The sandbox keeps a few fields and codes that its contract does not name: those can come at any time.
+    # The sandbox has a few fields and codes that its contract does not name, as they can appear at any time.
     assert {finding.question for finding in findings.values() if finding.differs} <= {FIELDS, CODES}
     assert {findings[question].answer for question in (SORTED, FILTERED, ETAGS)} == {"yes"}
     assert (findings[LONGEST].answer, findings[LIMIT].answer) == ("200", "100 a minute")
@@ -67,19 +67,19 @@ def test_an_account_as_the_contract_says_differs_in_nothing(database: Database, 
         ({"clockSkewSeconds": -7}, SKEW, "-", {}),
     ],
 )
-def test_what_differs_is_said_and_kept(
+def test_differences_are_reported_and_stored(
     database: Database, start_sandbox: StartSandbox, switches: Json, question: str, answer: str, learned: Json
 ) -> None:
-    services, acme = between(database, start_sandbox(transactions=260, contacts=5, **switches))
+    services, acme = connect_acme(database, start_sandbox(transactions=260, contacts=5, **switches))
     finding = asked(services, acme)[question]
     assert finding.answer.startswith(answer)
     assert finding.differs is (answer != "200")
     assert known(services, acme) == Capabilities(**learned)
 
 
-def test_the_two_answers_about_lists_are_told_apart(database: Database, start_sandbox: StartSandbox) -> None:
+def test_the_two_answers_about_lists_are_distinguished(database: Database, start_sandbox: StartSandbox) -> None:
     own = start_sandbox(transactions=60, contacts=5, honourSort="false", honourUpdatedFrom="false")
-    services, acme = between(database, own)
+    services, acme = connect_acme(database, own)
     assert known(services, acme) == Capabilities()
     asked(services, acme)
     assert known(services, acme) == Capabilities(sorts_by_updated_at=False, filters_updated_from=False)
@@ -92,7 +92,7 @@ def test_fields_and_codes_outside_the_contract_are_named_and_no_value_is(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     own = start_sandbox(transactions=5, contacts=5)
-    services, acme = between(database, own)
+    services, acme = connect_acme(database, own)
     own.put(
         own.organizations[0],
         {
@@ -126,8 +126,10 @@ def test_fields_and_codes_outside_the_contract_are_named_and_no_value_is(
     assert "Secret" not in one(database, "select report::text from softpro.capabilities")
 
 
-def test_an_empty_account_cannot_tell_and_nothing_is_noted(database: Database, start_sandbox: StartSandbox) -> None:
-    services, acme = between(database, start_sandbox(transactions=0, contacts=0))
+def test_an_empty_account_is_inconclusive_and_nothing_is_stored(
+    database: Database, start_sandbox: StartSandbox
+) -> None:
+    services, acme = connect_acme(database, start_sandbox(transactions=0, contacts=0))
     findings = asked(services, acme)
     assert {findings[question].answer[:10] for question in (SORTED, FILTERED, ETAGS, LONGEST)} == {"can't tell"}
     assert known(services, acme) == Capabilities()
@@ -136,7 +138,7 @@ def test_an_empty_account_cannot_tell_and_nothing_is_noted(database: Database, s
 def test_an_empty_answer_does_not_say_that_lists_are_filtered(
     database: Database, start_sandbox: StartSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services, acme = between(database, start_sandbox(transactions=30, contacts=5))
+    services, acme = connect_acme(database, start_sandbox(transactions=30, contacts=5))
     select = Client.select
 
     def nothing_since(client: Client, entity_type: Any, parameters: Any) -> Page:
@@ -148,22 +150,22 @@ def test_an_empty_answer_does_not_say_that_lists_are_filtered(
     assert one(database, "select filters_updated_from is null from softpro.capabilities")
 
 
-def test_a_call_that_took_long_tells_nothing_of_the_clocks(
+def test_a_slow_call_says_nothing_about_the_clocks(
     database: Database, start_sandbox: StartSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services, acme = between(database, start_sandbox(transactions=3, contacts=3))
+    services, acme = connect_acme(database, start_sandbox(transactions=3, contacts=3))
     with services.database.connect() as connection:
-        moment = probing._now(connection)
+        moment = queries.now(connection)
     moments = iter([moment, moment + timedelta(seconds=40)])
-    monkeypatch.setattr(probing, "_now", lambda connection: next(moments))
+    monkeypatch.setattr(queries, "now", lambda connection: next(moments))
     finding = asked(services, acme)[SKEW]
     assert finding.answer == "can't tell: the call took 40.0 s"
     assert not finding.differs
 
 
-def test_the_command_prints_a_report_a_person_can_send(database: Database, start_sandbox: StartSandbox) -> None:
+def test_the_command_prints_a_report_without_personal_data(database: Database, start_sandbox: StartSandbox) -> None:
     own = start_sandbox(transactions=30, contacts=5, honourSort="false")
-    between(database, own)
+    connect_acme(database, own)
     settings = environment(database, own)
     text = command(settings, "probe", "acme")
     assert (text.code, text.err) == (0, "")

@@ -1,4 +1,4 @@
-"""`push` on the command line: what was sent, what waits and why, and what `status` tells of it."""
+"""Push with `python -m softpro push`: sent and waiting edits, their reasons, and their `status`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTACT = EntityType.CONTACT
 
 @pytest.fixture
 def acme(services: Services, connected: Connected) -> Integration:
-    """With 12 contacts, loaded."""
+    """Connect and load 12 contacts."""
     integration = connected("acme")
     assert sync(services, integration, CONTACT).status == "COMPLETED"
     return integration
@@ -49,7 +49,7 @@ def test_edits_are_sent_and_each_entity_is_one_line(
     assert (state["entityType"], state["editsWaiting"], state["openConflicts"]) == ("TRANSACTION", 0, 0)
 
 
-def test_what_can_not_be_sent_is_told_with_why_and_the_rest_goes(
+def test_records_that_can_not_be_sent_are_reported_and_the_rest_is_sent(
     services: Services, settings: dict[str, str], acme: Integration
 ) -> None:
     [bad, *_] = rows(services.database, "select id from roi.contacts order by id")
@@ -64,7 +64,7 @@ def test_what_can_not_be_sent_is_told_with_why_and_the_rest_goes(
     assert why.startswith(f"  {bad['id']} failed, and is sent once it is edited again: ")
 
 
-def test_one_record_goes_alone_and_json_is_a_sync_result_a_line(
+def test_a_single_record_is_sent_and_json_is_a_sync_result_a_line(
     services: Services, settings: dict[str, str], acme: Integration
 ) -> None:
     [first, *_] = rows(services.database, "select id from roi.contacts order by id")
@@ -107,10 +107,10 @@ def test_a_dry_run_shows_what_would_be_sent_of_each_record_and_sends_nothing(
         "  no mapping sends what was changed",
     ]
     assert sandbox.requests_of(vendor_organization) == asked
-    told = command(
+    result = command(
         settings, "push", "acme", "--dry-run", "--json", "--entity", "contacts", "--record", str(first["id"])
     )
-    [record] = map(json.loads, told.out.splitlines())
+    [record] = map(json.loads, result.out.splitlines())
     assert (record["roiEntityId"], record["state"]) == (str(first["id"]), "SEND")
     assert record["fields"] == [{"softproField": "email", "from": first["email"], "to": "new@example.com"}]
 
@@ -123,7 +123,7 @@ def test_a_dry_run_shows_what_would_be_sent_of_each_record_and_sends_nothing(
         (["--entity", "contacts", "--record", "con-1"], "Invalid value for '--record'"),
     ],
 )
-def test_wrong_use_is_told(settings: dict[str, str], acme: Integration, arguments: list[str], said: str) -> None:
+def test_wrong_use_is_reported(settings: dict[str, str], acme: Integration, arguments: list[str], said: str) -> None:
     refused = command(settings, "push", "acme", *arguments)
     assert refused.code == 2
     assert said in refused.err

@@ -1,4 +1,4 @@
-"""A dry run says what a push would send, and why, or why not; the push then sends just that."""
+"""Show in a dry run what a push would send and why; the push then sends exactly that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..support.databases import execute, rows
 from ..support.fixture_types import Connected
 from ..support.product import sync
 from ..support.sandbox import Sandbox
-from ..support.writeback import pushed
+from ..support.writeback import run_push
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
 
@@ -22,8 +22,7 @@ def shown(
     with services.database.connect() as connection:
         found, total = dry_run(
             connection,
-            integration.id,
-            integration.organization_id,
+            integration,
             [entity_type],
             limit=50,
             **wanted,  # type: ignore[arg-type]
@@ -59,12 +58,12 @@ def test_it_shows_what_the_push_then_sends(
         "changedBy": None,
     }
     assert [edit["field"] for edit in found.as_json()["edits"]] == ["email"]
-    assert pushed(services, acme).records_failed == 0
+    assert run_push(services, acme).records_failed == 0
     assert sandbox.records(vendor_organization, "CONTACT")[contact["softpro_contact_id"]]["email"] == "new@example.com"
     assert shown(services, acme) == []
 
 
-def test_what_softpro_holds_again_is_nothing_to_send(services: Services, connected: Connected) -> None:
+def test_a_value_that_softpro_already_has_is_not_sent(services: Services, connected: Connected) -> None:
     acme, database = connected("acme"), services.database
     sync(services, acme, CONTACT)
     [contact] = rows(database, "select id, email from roi.contacts order by id limit 1")

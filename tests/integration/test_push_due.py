@@ -1,4 +1,4 @@
-"""What is due is sent, of all organizations side by side; and what is settled is forgotten in time."""
+"""Push the due edits of all organizations concurrently, and delete settled edits in time."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TURNED = "update roi.contacts set email = 'new@example.com' where organization_i
 
 @pytest.fixture
 def two(services: Services, connected: Connected, sandbox: Sandbox) -> tuple[Integration, Integration]:
-    """Two organizations with 12 contacts each, loaded."""
-    acme, other = connected("acme"), connected("other", sandbox.untouched())
+    """Connect two organizations with 12 loaded contacts each."""
+    acme, other = connected("acme"), connected("other", sandbox.unused_organization())
     for integration in (acme, other):
         assert sync(services, integration, CONTACT).status == "COMPLETED"
     return acme, other
 
 
 def send_due(services: Services) -> list[dict[str, Any]]:
-    """The logs of the run, by organization."""
+    """Push all due edits and return the logs of the run, by organization."""
     run_id = f"test__{uuid4()}"
     push_due(services, run_id=run_id, seconds=30)
     return rows(
@@ -49,7 +49,7 @@ def send_due(services: Services) -> list[dict[str, Any]]:
     )
 
 
-def test_what_is_due_is_sent_of_all_and_a_stream_without_edits_has_no_run(
+def test_all_due_edits_are_sent_and_a_stream_without_edits_has_no_run(
     services: Services, two: tuple[Integration, Integration]
 ) -> None:
     for integration in two:
@@ -62,7 +62,7 @@ def test_what_is_due_is_sent_of_all_and_a_stream_without_edits_has_no_run(
     assert send_due(services) == []
 
 
-def test_one_that_can_not_be_sent_keeps_nobody_else_waiting(
+def test_a_failing_organization_does_not_delay_the_others(
     services: Services, two: tuple[Integration, Integration], sandbox: Sandbox
 ) -> None:
     assert two[0].softpro_organization_id is not None
@@ -73,11 +73,11 @@ def test_one_that_can_not_be_sent_keeps_nobody_else_waiting(
     assert [(log["organization_id"], log["status"]) for log in logs] == [("acme", "FAILED"), ("other", "COMPLETED")]
     assert (one(services.database, OPEN, "acme"), one(services.database, OPEN, "other")) == (12, 0)
     assert one(services.database, "select status from softpro.integrations where organization_id = 'acme'") == "EXPIRED"
-    assert send_due(services) == [], "it waits for a person to connect it again"
+    assert send_due(services) == [], "it waits until a user reconnects it"
 
 
 @pytest.mark.parametrize("off", ["sync_enabled", "sync_contacts"])
-def test_edits_of_what_is_switched_off_wait(services: Services, two: tuple[Integration, Integration], off: str) -> None:
+def test_edits_of_disabled_streams_wait(services: Services, two: tuple[Integration, Integration], off: str) -> None:
     execute(services.database, f"update softpro.integrations set {off} = false where organization_id = 'acme'")
     for integration in two:
         execute(services.database, TURNED, integration.organization_id)
@@ -95,7 +95,7 @@ def test_an_edit_of_a_field_that_no_mapping_sends_is_not_due(
     assert one(services.database, OPEN, "acme") == 12
 
 
-def test_whoever_works_on_the_outbox_is_seen(services: Services) -> None:
+def test_running_pushes_are_visible(services: Services) -> None:
     with services.database.connect() as one_session, services.database.connect() as another:
         assert locks.try_acquire(one_session, Queue.OUTBOX)
         assert not locks.try_acquire(another, Queue.OUTBOX)

@@ -1,4 +1,4 @@
-"""One bad record stops nobody (promise 4)."""
+"""Quarantine bad records without blocking the others (promise 4)."""
 
 from __future__ import annotations
 
@@ -106,14 +106,14 @@ def test_a_record_that_becomes_good_closes_its_case(
     integration = connected("acme")
     sandbox.put(vendor_organization, record("mended", was))
     assert sync(services, integration).records_failed == 1
-    mended = record("mended", '"purchasePrice": 1').replace(b'"updatedAt": "2025-06', b'"updatedAt": "2030-06')
-    sandbox.put(vendor_organization, mended)
+    corrected = record("mended", '"purchasePrice": 1').replace(b'"updatedAt": "2025-06', b'"updatedAt": "2030-06')
+    sandbox.put(vendor_organization, corrected)
     log = sync(services, integration)
     assert (log.records_processed, log.records_failed, log.records_inserted) == (1, 0, 1)
     assert one(services.database, "select count(*) from softpro.quarantine where resolved_at is null") == 0
 
 
-def test_a_good_version_stands_while_a_bad_one_waits_in_quarantine(
+def test_a_good_version_is_kept_while_a_bad_one_is_in_quarantine(
     connected: Connected, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     integration = connected("acme")

@@ -1,4 +1,4 @@
-"""What people do with the quarantine: look and replay; and what later runs and reconciles make of its cases."""
+"""List and replay quarantine cases, and follow them through later runs and reconciles."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from ..support.quarantine_cases import (
     as_bytes,
     correct,
     discard,
-    give_strict_mappings,
+    find_case,
     order,
     outcome,
     remap,
     replay,
-    the_case,
+    set_strict_mappings,
 )
 from ..support.reconcile_steps import confirm, differences, reconcile, sweep
 from ..support.sandbox import Sandbox
 
 
-def test_an_edited_record_that_fails_by_a_later_mapping_opens_its_case_anew(
+def test_an_edited_record_that_fails_by_a_later_mapping_reopens_its_case(
     acme: Integration, services: Services, put: Any
 ) -> None:
     put(order("o", -1))
     sync(services, acme)
-    correct(services, the_case(services), {**order("o", 1), "orderType": None})
+    correct(services, find_case(services), {**order("o", 1), "orderType": None})
     replay(services, acme)
-    assert the_case(services).resolution == "EDITED"
-    give_strict_mappings(services, acme)  # demands the order type
+    assert find_case(services).resolution == "EDITED"
+    set_strict_mappings(services, acme)  # requires the order type
     remap(services, acme)
-    case = the_case(services)
+    case = find_case(services)
     assert (case.resolution, case.edited_by, case.reasons[0]["rule"]) == (None, "ann", "required")
 
 
@@ -66,13 +66,13 @@ def test_an_older_version_that_is_mapped_again_does_not_close_the_case_of_one_th
     assert one(services.database, OPEN) == 1
     put(order("o", 3, LATEST))
     sync(services, acme)
-    assert the_case(services).resolution == "LOADED"
+    assert find_case(services).resolution == "LOADED"
 
 
 def test_a_corrected_record_is_no_difference_to_a_reconcile(acme: Integration, services: Services, put: Any) -> None:
     put(order("o", -1))
     sync(services, acme)
-    correct(services, the_case(services), order("o", 1))
+    correct(services, find_case(services), order("o", 1))
     sync(services, acme)
     audit = reconcile(services, acme)
     assert (audit.status, audit.differing, audit.converged) == ("COMPLETED", 0, True)
@@ -86,9 +86,9 @@ def test_a_correction_that_gave_a_record_its_id_and_failed_is_in_quarantine_to_e
     del nameless["orderId"]
     put(nameless)
     sync(services, acme)
-    correct(services, the_case(services), order("found", "a lot"))
+    correct(services, find_case(services), order("found", "a lot"))
     assert replay(services, acme).records_failed == 1
-    put(order("found", "a lot"))  # SoftPro gives it the id, too, and the same wrong price
+    put(order("found", "a lot"))  # SoftPro assigns the id too, with the same wrong price
     for _ in range(2):
         audit = reconcile(services, acme)
         assert (audit.status, audit.not_loaded, audit.differing) == ("COMPLETED", 0, 1)
@@ -96,7 +96,7 @@ def test_a_correction_that_gave_a_record_its_id_and_failed_is_in_quarantine_to_e
         assert one(services.database, "select count(*) from raw.pending") == 0
 
 
-def test_a_correction_that_came_and_failed_while_a_sweep_went_on_is_not_pending_again(
+def test_a_correction_that_failed_during_a_sweep_is_not_pending_again(
     acme: Integration, services: Services, put: Any
 ) -> None:
     nameless = order("o", 1)
@@ -104,7 +104,7 @@ def test_a_correction_that_came_and_failed_while_a_sweep_went_on_is_not_pending_
     put(nameless)
     sync(services, acme)
     audit = sweep(services, acme, seconds=0)
-    correct(services, the_case(services), order("found", "a lot"))
+    correct(services, find_case(services), order("found", "a lot"))
     assert sync(services, acme).records_failed == 1
     audit = confirm(services, sweep(services, acme, audit.run_id))
     assert (audit.not_loaded, one(services.database, "select count(*) from raw.pending")) == (0, 0)
@@ -113,7 +113,7 @@ def test_a_correction_that_came_and_failed_while_a_sweep_went_on_is_not_pending_
 def test_a_replay_takes_all_cases_or_those_that_are_named_and_leaves_other_organizations_alone(
     acme: Integration, services: Services, sandbox: Sandbox, connected: Connected, put: Any
 ) -> None:
-    globex_at = sandbox.untouched()
+    globex_at = sandbox.unused_organization()
     globex = connected("globex", globex_at)
     for organization in (None, globex_at):
         for number in range(3):
@@ -124,12 +124,10 @@ def test_a_replay_takes_all_cases_or_those_that_are_named_and_leaves_other_organ
             else:
                 sandbox.put(organization, record)
     for integration in (acme, globex):
-        give_strict_mappings(services, integration)
+        set_strict_mappings(services, integration)
         assert sync(services, integration).records_failed == 3
         with services.database.connect() as connection:
-            repository.restore(
-                connection, integration.id, integration.organization_id, EntityType.TRANSACTION, 1, "a test"
-            )
+            repository.restore(connection, integration.stream(EntityType.TRANSACTION), 1, "a test")
 
     with services.database.connect() as connection:
         listed, total = quarantine_cases.page(connection, acme.id, CaseFilter(), 200, 0)
@@ -145,12 +143,12 @@ def test_a_replay_waits_for_the_lease_and_an_edit_does_not(acme: Integration, se
     put(order("o", -1))
     sync(services, acme)
     run = begin(services, acme)
-    correct(services, the_case(services), order("o", 1))
+    correct(services, find_case(services), order("o", 1))
     with pytest.raises(LeaseHeld):
         replay(services, acme)
     pipeline.apply(services.database, run)
     pipeline.finish(services.database, run)
-    assert the_case(services).resolution == "EDITED"
+    assert find_case(services).resolution == "EDITED"
 
 
 def test_cases_are_listed_by_type_column_rule_and_resolution_newest_first(
@@ -161,7 +159,7 @@ def test_cases_are_listed_by_type_column_rule_and_resolution_newest_first(
     put(order("wordy", "a lot", LATEST))
     put(order("nul", 1, LATEST, notes="\x00"))
     sync(services, acme)
-    discard(services, the_case(services, "nul"))
+    discard(services, find_case(services, "nul"))
 
     def listed(limit: int = 50, offset: int = 0, **wanted: Any) -> list[str | None]:
         with services.database.connect() as connection:
@@ -197,16 +195,16 @@ def test_a_case_shows_its_payload_as_it_was_sent(
 ) -> None:
     put(payload)
     sync(services, acme)
-    case = the_case(services)
+    case = find_case(services)
     with services.database.connect() as connection:
         both = quarantine_cases.payloads(connection, case)
     shown = quarantine_cases.shown(case, both)
     assert b"\n" not in shown
-    told = json.loads(shown, parse_int=str, parse_float=str)
-    assert told["payloadEncoding"] == "json"
-    assert told["payload"] == json.loads(both.payload, parse_int=str, parse_float=str)
+    decoded = json.loads(shown, parse_int=str, parse_float=str)
+    assert decoded["payloadEncoding"] == "json"
+    assert decoded["payload"] == json.loads(both.payload, parse_int=str, parse_float=str)
     assert both.payload == payload or case.mapping_version == 1
-    assert told["reasons"][0]["message"]
+    assert decoded["reasons"][0]["message"]
 
 
 @pytest.mark.parametrize("payload", [b'{"notes": "\xff"}', b'{"price": NaN}', b"[" * 100_000, b""])
@@ -215,5 +213,5 @@ def test_a_payload_that_is_no_json_is_shown_as_base64(
 ) -> None:
     put(order("o", -1))
     sync(services, acme)
-    told = json.loads(quarantine_cases.shown(the_case(services), Payloads(payload, None)))
-    assert (told["payloadEncoding"], b64decode(told["payload"])) == ("base64", payload)
+    decoded = json.loads(quarantine_cases.shown(find_case(services), Payloads(payload, None)))
+    assert (decoded["payloadEncoding"], b64decode(decoded["payload"])) == ("base64", payload)

@@ -1,4 +1,4 @@
-"""`python -m softpro quarantine`: what a person at the command line sees, and what becomes of it."""
+"""List, correct, replay and discard cases with `python -m softpro quarantine`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from softpro.services import Services
 
 from ..support.databases import one
 from ..support.fixture_types import Connected
-from ..support.product import Answer, begin, command, sync
+from ..support.product import CommandResult, begin, command, sync
 from ..support.sandbox import Sandbox
 
 HEAD = {"orderType": "SALE", "createdAt": "2025-06-01T00:00:00.000Z", "updatedAt": "2025-06-01T00:00:00.000Z"}
@@ -19,7 +19,7 @@ OPEN = "select count(*) from softpro.quarantine where resolved_at is null"
 SOME_ID = "00000000-0000-0000-0000-000000000001"
 
 
-def listed(answer: Answer) -> list[str]:
+def listed(answer: CommandResult) -> list[str]:
     assert answer.code == 0, answer.err
     return [json.loads(line)["entityId"] for line in answer.out.splitlines()]
 
@@ -41,14 +41,14 @@ def test_cases_are_listed_shown_corrected_replayed_and_discarded(
         sandbox.put(vendor_organization, {"orderId": order_id, **HEAD, field: value})
     sync(services, acme)
 
-    def quarantine(*arguments: str) -> Answer:
+    def quarantine(*arguments: str) -> CommandResult:
         return command(settings, "quarantine", *arguments)
 
     assert sorted(listed(quarantine("list", "acme", "--json"))) == ["negative", "nul", "wordy"]
     assert listed(quarantine("list", "acme", "--column", "loan_amount", "--rule", "type", "--json")) == ["wordy"]
     assert listed(quarantine("list", "acme", "--entity", "contacts", "--json")) == []
-    told = quarantine("list", "acme", "--limit", "1")
-    assert (len(told.out.splitlines()), told.err.strip()) == (1, "1 of 3")
+    first_page = quarantine("list", "acme", "--limit", "1")
+    assert (len(first_page.out.splitlines()), first_page.err.strip()) == (1, "1 of 3")
 
     ids = {
         case["entityId"]: case["id"] for case in map(json.loads, quarantine("list", "acme", "--json").out.splitlines())
@@ -93,7 +93,7 @@ def test_cases_are_listed_shown_corrected_replayed_and_discarded(
     assert sorted(listed(everything)) == ["nul", "wordy"]
 
 
-def test_wrong_use_ends_with_2_and_what_can_not_be_now_with_1(
+def test_wrong_use_exits_2_and_an_impossible_action_exits_1(
     connected: Connected, services: Services, settings: dict[str, str], sandbox: Sandbox, vendor_organization: str
 ) -> None:
     acme = connected("acme")

@@ -1,6 +1,6 @@
-"""A reconcile compares both sides, heals what differs, and ends well however it is disturbed.
+"""Compare both sides in a reconcile and repair differences, despite disturbances.
 
-Where a test has no need to wait for the lag, it lets the first 404 be some seconds older than it is.
+Where a test need not wait for the lag, it backdates the first 404 by some seconds.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ..support.fixture_types import Connected, StartSandbox
 from ..support.forked_process import forked
 from ..support.product import (
     begin_connection,
-    between,
+    build_services,
     command,
+    connect_acme,
     environment,
     finish_connection,
-    services_in,
     sync,
 )
 from ..support.reconcile_steps import (
@@ -41,8 +41,8 @@ from ..support.reconcile_steps import (
     confirm,
     delete,
     differences,
-    found,
     ids,
+    nonzero_counts,
     reconcile,
     sweep,
 )
@@ -51,7 +51,7 @@ from ..support.sandbox import Sandbox
 
 @pytest.fixture
 def acme(connected: Connected, services: Services) -> Integration:
-    """Connected, and its 45 transactions loaded."""
+    """Connect and load 45 transactions."""
     integration = connected("acme")
     assert sync(services, integration).status == "COMPLETED"
     return integration
@@ -61,7 +61,7 @@ def test_changes_during_the_sweep_and_before_the_next_sync_are_no_differences(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     sandbox = start_sandbox(changeWhilePaging=3)
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="10")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="10")
     sync(services, acme)
     vendor = sandbox.organizations[0]
     execute(database, "update softpro.cursors set updated_from = '2025-11-15', last_updated_at = null, last_id = null")
@@ -70,11 +70,11 @@ def test_changes_during_the_sweep_and_before_the_next_sync_are_no_differences(
     assert audit.status == "COMPLETED"
     assert audit.converged
     assert audit.in_flux > 0
-    assert set(found(audit)) == {"in_flux"}
+    assert set(nonzero_counts(audit)) == {"in_flux"}
     assert differences(database) == {}
 
 
-def test_a_record_that_can_not_be_read_or_loaded_is_there_and_not_missing(
+def test_an_unreadable_or_rejected_record_is_not_missing(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     first, second = sorted(sandbox.records(vendor_organization))[:2]
@@ -89,7 +89,7 @@ def test_a_record_that_can_not_be_read_or_loaded_is_there_and_not_missing(
         assert audit.status == "COMPLETED"
         assert audit.unreadable == 3
         assert (audit.missing_there, audit.deleted, audit.converged) == (0, 0, True)
-    assert found(audit) == {"unreadable": 3}
+    assert nonzero_counts(audit) == {"unreadable": 3}
 
 
 def test_a_record_in_quarantine_that_is_deleted_closes_its_case(
@@ -99,12 +99,12 @@ def test_a_record_in_quarantine_that_is_deleted_closes_its_case(
     assert sync(services, acme).records_failed == 1
     execute(services.database, "update raw.records set softpro_updated_at = '2025-01-01' where entity_id = 'bad'")
     sandbox.delete(vendor_organization, "bad")
-    assert found(reconcile(services, acme)) == {"missing_there": 1, "deleted": 1}
+    assert nonzero_counts(reconcile(services, acme)) == {"missing_there": 1, "deleted": 1}
     assert one(services.database, "select count(*) from softpro.quarantine where resolved_at is null") == 0
     assert ids(services.database, IN_RAW) == ["bad"]
 
 
-def test_what_was_damaged_by_hand_is_listed_and_healed(
+def test_manual_damage_is_listed_and_repaired(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     database = services.database
@@ -122,7 +122,7 @@ def test_what_was_damaged_by_hand_is_listed_and_healed(
 
     audit = reconcile(services, acme)
 
-    assert found(audit) == {"missing_here": 2, "differing": 1, "not_loaded": 2}
+    assert nonzero_counts(audit) == {"missing_here": 2, "differing": 1, "not_loaded": 2}
     assert (audit.vendor_count, audit.our_count_before, audit.our_count_after) == (45, 43, 45)
     assert audit.converged
     assert differences(database) == {
@@ -135,7 +135,7 @@ def test_what_was_damaged_by_hand_is_listed_and_healed(
     assert actual_rows(database, "acme") == truth
     assert ids(database, DELETED) == []
     untouched = dump(database, versions=True)["roi.transactions"]
-    assert found(reconcile(services, acme)) == {}
+    assert nonzero_counts(reconcile(services, acme)) == {}
     assert dump(database, versions=True)["roi.transactions"] == untouched
 
 
@@ -143,40 +143,40 @@ def test_an_error_about_one_record_leaves_it_for_the_next_reconcile(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     sandbox = start_sandbox()
-    services, acme = between(database, sandbox, SOFTPRO_MAX_RETRIES="1")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_MAX_RETRIES="1")
     sync(services, acme)
     vendor = sandbox.organizations[0]
     sandbox.delete(vendor, min(sandbox.records(vendor)))
     audit = sweep(services, acme)
     sandbox.switch(proxyHtml=1)
     audit = confirm(services, audit)
-    assert (audit.status, found(audit)) == ("COMPLETED", {"missing_there": 1, "unanswered": 1})
+    assert (audit.status, nonzero_counts(audit)) == ("COMPLETED", {"missing_there": 1, "unanswered": 1})
     assert not audit.converged
     assert "the next reconcile asks for them again" in audit.problems()[0]
     assert one(database, "select error_message from softpro.audit_differences")
     sandbox.switch(proxyHtml=0)
-    assert found(reconcile(services, acme)) == {"missing_there": 1, "deleted": 1}
+    assert nonzero_counts(reconcile(services, acme)) == {"missing_there": 1, "deleted": 1}
 
 
 def test_a_404_that_softpro_did_not_say_confirms_nothing(database: Database, sandbox: Sandbox) -> None:
-    vendor = sandbox.untouched()
-    services = services_in(environment(database, sandbox, SOFTPRO_MAX_RETRIES="0"), database)
+    vendor = sandbox.unused_organization()
+    services = build_services(environment(database, sandbox, SOFTPRO_MAX_RETRIES="0"), database)
     acme = finish_connection(services, sandbox.consent(begin_connection(services, "acme"), vendor))
     sync(services, acme)
     sandbox.delete(vendor, min(sandbox.records(vendor)))
     audit = sweep(services, acme)
     with lost_proxy() as address:
         elsewhere = environment(database, sandbox, SOFTPRO_SANDBOX_BASE_URL=address)
-        audit = confirm(services_in(elsewhere, database), audit)
-    assert (audit.status, found(audit)) == ("COMPLETED", {"missing_there": 1, "unanswered": 1})
+        audit = confirm(build_services(elsewhere, database), audit)
+    assert (audit.status, nonzero_counts(audit)) == ("COMPLETED", {"missing_there": 1, "unanswered": 1})
     assert ids(database, DELETED) == []
 
 
-def test_where_softpro_is_down_confirming_fails_and_goes_on_later(
+def test_while_softpro_is_down_confirming_fails_and_resumes_later(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     sandbox = start_sandbox()
-    services, acme = between(database, sandbox, SOFTPRO_MAX_RETRIES="0")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_MAX_RETRIES="0")
     sync(services, acme)
     vendor = sandbox.organizations[0]
     for order_id in sorted(sandbox.records(vendor))[:8]:
@@ -190,14 +190,14 @@ def test_where_softpro_is_down_confirming_fails_and_goes_on_later(
     sandbox.switch(error503=0)
     execute(database, "delete from softpro.breakers")
     audit = confirm(services, sweep(services, acme, "second"))
-    assert (audit.run_id, found(audit)) == ("second", {"missing_there": 8, "unanswered": 5, "waiting": 3})
+    assert (audit.run_id, nonzero_counts(audit)) == ("second", {"missing_there": 8, "unanswered": 5, "waiting": 3})
 
 
-def test_lists_that_are_not_sorted_or_filtered_are_compared_all_the_same(
+def test_lists_that_are_not_sorted_or_filtered_are_compared_too(
     database: Database, start_sandbox: StartSandbox
 ) -> None:
     sandbox = start_sandbox(honourSort=False, honourUpdatedFrom=False, changeWhilePaging=1)
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="10")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="10")
     sync(services, acme)
     vendor = sandbox.organizations[0]
     gone = sorted(sandbox.records(vendor))[10:12]
@@ -214,10 +214,10 @@ def test_lists_that_are_not_sorted_or_filtered_are_compared_all_the_same(
 def test_other_organizations_are_left_alone(
     acme: Integration, connected: Connected, services: Services, sandbox: Sandbox
 ) -> None:
-    other = sandbox.untouched()
+    other = sandbox.unused_organization()
     sync(services, connected("other", other))
     sandbox.delete(other, min(sandbox.records(other)))
-    assert found(reconcile(services, acme)) == {}
+    assert nonzero_counts(reconcile(services, acme)) == {}
     assert ids(services.database, DELETED) == []
 
 
@@ -237,20 +237,20 @@ def test_the_command_says_what_it_found_and_leaves_a_mass_delete_undone_without_
 
     approved = command(settings, "reconcile", "acme", "--entity", "transactions", "--yes", "--json")
     assert approved.code == 0, approved.err
-    told = json.loads(approved.out)
-    assert (told["status"], told["deleted"], told["converged"]) == ("COMPLETED", 3, True)
-    assert (told["vendor"], told["after"]["records"]) == (told["after"], 42)
-    assert "command line" in told["decidedBy"]
+    report = json.loads(approved.out)
+    assert (report["status"], report["deleted"], report["converged"]) == ("COMPLETED", 3, True)
+    assert (report["vendor"], report["after"]["records"]) == (report["after"], 42)
+    assert "command line" in report["decidedBy"]
     assert ids(services.database, DELETED) == gone
 
 
-def test_killed_at_any_step_and_run_again_it_leaves_what_one_never_killed_leaves(
+def test_a_reconcile_killed_at_any_step_and_repeated_leaves_the_same_tables(
     server: Server, start_sandbox: StartSandbox
 ) -> None:
     sandbox = start_sandbox(transactions=40, slow=1, slowSeconds=0.02)
     vendor = sandbox.organizations[0]
     with server.fresh() as untouched, server.fresh() as killed:
-        products = {database: between(database, sandbox) for database in (untouched, killed)}
+        products = {database: connect_acme(database, sandbox) for database in (untouched, killed)}
         for services, integration in products.values():
             sync(services, integration)
         for order_id in sorted(sandbox.records(vendor))[:15]:
@@ -265,7 +265,7 @@ def test_killed_at_any_step_and_run_again_it_leaves_what_one_never_killed_leaves
         services, integration = products[untouched]
         assert reconcile(services, integration, limit=DeleteLimit(100, 100)).deleted == 15
 
-        assert timeless(killed) == timeless(untouched)
+        assert contents_without_times(killed) == contents_without_times(untouched)
         assert ids(killed, IN_RAW) == ids(untouched, IN_RAW)
         assert one(killed, "select count(*) from softpro.audits where status <> 'COMPLETED'") == 0
         assert one(killed, "select count(*) from softpro.leases where log_id is not null") == 0
@@ -273,14 +273,14 @@ def test_killed_at_any_step_and_run_again_it_leaves_what_one_never_killed_leaves
 
 @contextmanager
 def lost_proxy() -> Iterator[str]:
-    """A web server that knows no page. Its address, as one of the API."""
+    """Start a web server that responds with 404 to everything, and yield its address as that of the API."""
 
     class Lost(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(404)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Says nothing."""
+            """Suppress the log."""
 
     with HTTPServer(("127.0.0.1", 0), Lost) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -293,7 +293,7 @@ def lost_proxy() -> Iterator[str]:
 
 
 def kill(settings: dict[str, str], database: Database, status: str) -> None:
-    """Kills a reconcile as soon as its audit has that status."""
+    """Kill a reconcile as soon as its audit has that status."""
     arguments = ["reconcile", "acme", "--entity", "transactions", "--yes"]
     with forked("softpro", *arguments, environment=settings) as (process, _, _):
         while process.is_alive() and status not in ids(database, "select status as id from softpro.audits"):
@@ -301,8 +301,8 @@ def kill(settings: dict[str, str], database: Database, status: str) -> None:
         process.kill()
 
 
-def timeless(database: Database) -> dict[str, list[str]]:
-    """What the tables hold; of a delete that it was, not when."""
+def contents_without_times(database: Database) -> dict[str, list[str]]:
+    """Return the contents of the tables with the times of deletes removed."""
     return {
         table: [re.sub(r'"deleted_at": "[^"]+"', '"deleted_at": true', line) for line in lines]
         for table, lines in contents(database).items()

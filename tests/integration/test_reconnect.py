@@ -1,4 +1,4 @@
-"""Coming back: a lost key, another organization at the vendor, a person who is faster than a refresh."""
+"""Reconnect after a lost key, to another organization at the vendor, and during a refresh."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from softpro.softpro360 import oauth
 
 from ..support.databases import execute, rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import begin_connection, environment, finish_connection, services_in, sync
+from ..support.product import begin_connection, build_services, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
 OTHER_KEY = Vault((b"k" * 32,))
@@ -52,27 +52,27 @@ def test_when_the_key_is_lost_disconnecting_still_erases_the_tokens(
 ) -> None:
     integration = connected("acme")
 
-    told = oauth_flow.disconnect(replace(services, vault=OTHER_KEY), integration.id)
+    revoked = oauth_flow.disconnect(replace(services, vault=OTHER_KEY), integration.id)
 
-    assert told is False
+    assert revoked is False
     assert now(services, integration).status == "DISCONNECTED"
     with services.database.connect() as connection, pytest.raises(NotConnected):
         oauth_tokens.read(connection, services.vault, integration.id)
 
 
-def test_another_organization_at_the_vendor_is_refused_and_the_old_connection_stands(
+def test_another_organization_at_the_vendor_is_refused_and_the_old_connection_is_kept(
     services: Services, sandbox: Sandbox, connected: Callable[[str], Integration]
 ) -> None:
     integration = connected("acme")
 
     with pytest.raises(UsageError, match="holds the data of SoftPro's organization"):
-        finish_connection(services, sandbox.consent(begin_connection(services, "acme"), sandbox.untouched()))
+        finish_connection(services, sandbox.consent(begin_connection(services, "acme"), sandbox.unused_organization()))
 
     assert now(services, integration).status == "CONNECTED"
     assert sync(services, integration).status == "COMPLETED"
 
 
-def test_a_refused_refresh_does_not_expire_a_connection_that_was_renewed_meanwhile(
+def test_a_refused_refresh_does_not_expire_a_renewed_connection(
     services: Services, connected: Callable[[str], Integration]
 ) -> None:
     integration = connected("acme")
@@ -95,13 +95,13 @@ def grant_of(services: Services, integration: Integration) -> Grant:
         return oauth_tokens.read(connection, services.vault, integration.id)
 
 
-def away(services: Services) -> OAuthSettings:
-    """The settings where nobody answers a revocation."""
+def without_revocation(services: Services) -> OAuthSettings:
+    """Return settings whose revocation endpoint does not respond."""
     return services.oauth.model_copy(update={"revoke_url": "http://127.0.0.1:1/revoke"})
 
 
-def dead_at_the_vendor(services: Services, former: Grant) -> bool:
-    """Whether the vendor refuses a refresh of that grant."""
+def is_refused_by_vendor(services: Services, former: Grant) -> bool:
+    """Return whether the vendor refuses a refresh of that grant."""
     assert former.refresh_token
     form = {"grant_type": "refresh_token", "refresh_token": former.refresh_token}
     client = {"client_id": former.credentials.client_id, "client_secret": former.credentials.client_secret}
@@ -117,13 +117,13 @@ def test_connecting_again_ends_the_former_grant_at_the_vendor_and_the_new_one_wo
 
     finish_connection(services, sandbox.consent(begin_connection(services, "acme"), vendor_organization))
 
-    assert dead_at_the_vendor(services, former)
+    assert is_refused_by_vendor(services, former)
     assert sync(services, integration).status == "COMPLETED"
     execute(services.database, "update softpro.integrations set token_expires_at = now()")
     assert sync(services, integration).status == "COMPLETED"
 
 
-def test_a_former_grant_that_the_vendor_can_not_be_told_of_is_no_obstacle(
+def test_a_former_grant_that_can_not_be_revoked_is_no_obstacle(
     services: Services,
     sandbox: Sandbox,
     vendor_organization: str,
@@ -133,7 +133,7 @@ def test_a_former_grant_that_the_vendor_can_not_be_told_of_is_no_obstacle(
     integration = connected("acme")
 
     address = sandbox.consent(begin_connection(services, "acme"), vendor_organization)
-    finish_connection(replace(services, oauth=away(services)), address)
+    finish_connection(replace(services, oauth=without_revocation(services)), address)
 
     assert "revoke_failed" in caplog.messages
     assert now(services, integration).status == "CONNECTED"
@@ -147,40 +147,40 @@ def test_a_consent_that_fails_leaves_the_former_grant_as_it_was(
     former = grant_of(services, integration)
 
     with pytest.raises(UsageError, match="holds the data of"):
-        finish_connection(services, sandbox.consent(begin_connection(services, "acme"), sandbox.untouched()))
+        finish_connection(services, sandbox.consent(begin_connection(services, "acme"), sandbox.unused_organization()))
 
     assert grant_of(services, integration) == replace(former, due_in=ANY)
-    assert not dead_at_the_vendor(services, former)
+    assert not is_refused_by_vendor(services, former)
 
 
-def test_a_pair_refreshed_while_a_person_reconnects_is_not_left_standing(
+def test_a_pair_refreshed_during_a_reconnect_is_revoked(
     services: Services,
     sandbox: Sandbox,
     vendor_organization: str,
     connected: Callable[[str], Integration],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The answer to a refresh comes when the new grant is stored already: nobody would ever use that pair."""
+    """The response to a refresh arrives after the new grant is stored, so that pair would never be used."""
     integration = connected("acme")
     former = grant_of(services, integration)
     address = sandbox.consent(begin_connection(services, "acme"), vendor_organization)
     refreshed: list[Tokens] = []
     ask = oauth._token_request
 
-    def reconnected_meanwhile(settings: OAuthSettings, client: Credentials, form: dict[str, str]) -> Tokens:
+    def reconnect_first(settings: OAuthSettings, client: Credentials, form: dict[str, str]) -> Tokens:
         tokens = ask(settings, client, form)
         if form["grant_type"] == "refresh_token":
             refreshed.append(tokens)
-            finish_connection(replace(services, oauth=away(services)), address)
+            finish_connection(replace(services, oauth=without_revocation(services)), address)
         return tokens
 
     with monkeypatch.context() as patched, services.database.connect() as connection:
-        patched.setattr(oauth, "_token_request", reconnected_meanwhile)
+        patched.setattr(oauth, "_token_request", reconnect_first)
         used = oauth.refresh_access_token(connection, services.vault, services.oauth, former)
 
     (orphan,) = refreshed
     assert used.access_token not in (former.access_token, orphan.access_token)
-    assert dead_at_the_vendor(services, replace(former, refresh_token=orphan.refresh_token))
+    assert is_refused_by_vendor(services, replace(former, refresh_token=orphan.refresh_token))
     assert sync(services, integration).status == "COMPLETED"
 
 
@@ -202,7 +202,7 @@ def test_a_lost_refresh_answer_is_not_asked_for_again_while_the_token_is_good(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(accessTokenLifetime=60)
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
     integration = finish_connection(services, address)
     execute(database, "update softpro.integrations set token_issued_at = token_issued_at - interval '10 minutes'")
@@ -219,7 +219,7 @@ def test_after_a_lost_refresh_answer_expired_says_so_when_the_token_has_ended(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox()
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
     integration = finish_connection(services, address)
     execute(database, "update softpro.integrations set token_expires_at = now()")

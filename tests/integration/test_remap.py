@@ -1,4 +1,4 @@
-"""Changed mappings are applied to everything that was ever fetched, without a call."""
+"""Apply changed mappings to all landed records without a call to SoftPro."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_where_nothing_changed_it_writes_no_row_and_the_stream_keeps_its_clock(
     assert rows(services.database, clock) == synced
 
 
-def test_what_a_mapping_makes_bad_goes_to_quarantine_and_comes_back(services: Services, connected: Connected) -> None:
+def test_records_that_a_mapping_breaks_go_to_quarantine_and_return(services: Services, connected: Connected) -> None:
     acme = connected("acme")
     sync(services, acme, CONTACT)
     bad = [

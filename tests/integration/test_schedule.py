@@ -1,4 +1,4 @@
-"""Each stream has a clock of its own, and no tenant waits for another's vendor (promise 5)."""
+"""Schedule each stream separately, so that no tenant waits for another's vendor (promise 5)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from softpro.db import schedule
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
-from softpro.db.schedule import Lane, Stream, shards
-from softpro.entities import EntityType
+from softpro.db.schedule import Lane, shards
+from softpro.entities import EntityType, Stream
 from softpro.errors import RateLimitError
 from softpro.runs import pipeline
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import begin, begin_connection, environment, finish_connection, services_in, sync
+from ..support.product import begin, begin_connection, build_services, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
 
@@ -81,7 +81,7 @@ def test_a_backlog_is_due_at_once_in_its_own_lane(connected: Connected, services
     assert due(services, Lane.BACKLOG) == {"TRANSACTION"}
 
 
-def test_what_a_person_announced_is_left_alone_by_the_schedule(connected: Connected, services: Services) -> None:
+def test_the_schedule_skips_a_run_that_a_user_requested(connected: Connected, services: Services) -> None:
     integration = connected("acme")
     execute(
         services.database,
@@ -109,7 +109,7 @@ def test_a_limit_that_is_used_up_for_the_moment_is_no_failure_and_the_rest_is_a_
     execute(database, "update softpro.cursors set backlog = false")
     second = pipeline.extract(services, run, seconds=0, first_slice=False)
 
-    assert time.monotonic() - began < 20, "the limit frees after 60 s; nobody slept that long"
+    assert time.monotonic() - began < 20, "the limit frees after 60 s; no caller slept that long"
     assert first.backlog
     assert (second.fetched, second.requests, second.backlog) == (0, 0, True)
     assert one(database, "select api_requests from softpro.sync_logs") == 1, "the next was not even sent"
@@ -129,7 +129,7 @@ def test_a_vendor_that_says_come_back_tomorrow_is_not_waited_for(
     assert one(database, "select next_attempt_at > now() + interval '23 hours' from softpro.integrations")
 
 
-def test_a_limit_reached_in_a_slice_ends_the_slice_and_keeps_what_came(
+def test_a_limit_reached_in_a_slice_ends_the_slice_and_keeps_its_pages(
     start_sandbox: StartSandbox, database: Database
 ) -> None:
     sandbox = start_sandbox(transactions=45, rateLimit=3)
@@ -146,7 +146,7 @@ def test_a_limit_reached_in_a_slice_ends_the_slice_and_keeps_what_came(
 def test_shards_keep_an_integrations_streams_together_and_are_few() -> None:
     from uuid import UUID
 
-    streams = [Stream(UUID(int=n), f"org-{n}", kind) for n in range(20) for kind in ("CONTACT", "TRANSACTION")]
+    streams = [Stream(UUID(int=n), f"org-{n}", kind) for n in range(20) for kind in EntityType]
 
     dealt = shards(streams, most=4, least_streams=8)
 
@@ -158,9 +158,9 @@ def test_shards_keep_an_integrations_streams_together_and_are_few() -> None:
 
 
 def _patient(database: Database, sandbox: Sandbox) -> tuple[Services, Integration]:
-    """The product as it is, with its real waits."""
+    """Connect the product with its real waits."""
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")
-    hurried = services_in(settings, database)
+    hurried = build_services(settings, database)
     services = Services(hurried.database, hurried.vault, hurried.oauth, hurried.vendor, hurried.sync)
     address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
     return services, finish_connection(services, address)

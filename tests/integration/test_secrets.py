@@ -1,4 +1,4 @@
-"""Secrets stay secret (promise 10): in no table, no log, no output, in whatever spelling."""
+"""Keep secrets out of tables, logs and output in every spelling (promise 10)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..support.sandbox import CLIENT_SECRET, Sandbox
 
 
 def spellings(secret: str) -> set[str]:
-    """Plain, hex, and base64 in both alphabets, without padding."""
+    """Return the secret as plain text, as hex, and as base64 in both alphabets, without padding."""
     plain = secret.encode()
     both = {base64.b64encode(plain).decode(), base64.urlsafe_b64encode(plain).decode()}
     return {secret, plain.hex(), plain.hex().upper(), *(text.rstrip("=") for text in both)}
@@ -40,7 +40,7 @@ def code_verifiers(services: Services) -> set[str]:
     }
 
 
-def test_no_secret_stands_anywhere_after_all_that_can_happen(
+def test_no_secret_is_stored_or_logged_anywhere(
     connected: Connected,
     services: Services,
     settings: dict[str, str],
@@ -58,7 +58,7 @@ def test_no_secret_stands_anywhere_after_all_that_can_happen(
     outputs = [command(settings, "sync", "acme", "--entity", "contacts")]
     secrets |= tokens(services, integration)
     assert len(secrets) == 6
-    # Failures of several kinds: the token endpoint away, another key, refused consent, a revoked grant.
+    # Failures of several kinds: unreachable token endpoint, another key, refused consent, revoked grant.
     execute(services.database, "update softpro.integrations set token_expires_at = now()")
     away = {**settings, "SOFTPRO_OAUTH_TOKEN_URL": "http://127.0.0.1:1/token", "SOFTPRO_MAX_RETRIES": "0"}
     outputs.append(command(away, "sync", "acme", "--entity", "contacts"))
@@ -87,7 +87,7 @@ def test_a_token_copied_to_another_organizations_row_does_not_open(
     connected: Connected, services: Services, sandbox: Sandbox
 ) -> None:
     mine = connected("acme")
-    connected("globex", at=sandbox.untouched())
+    connected("globex", at=sandbox.unused_organization())
     execute(
         services.database,
         """

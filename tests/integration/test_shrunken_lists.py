@@ -1,4 +1,4 @@
-"""A list of SoftPro's that is much shorter than the table holds the batch until a person decides."""
+"""Hold the batch when SoftPro's list is much shorter than the table, until a user decides."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from softpro.services import Services
 
 from ..support.databases import one, rows
 from ..support.fixture_types import StartSandbox
-from ..support.held_batches import CONTACT, PENDING, ROW_COUNT, SWEEP_TOTAL, Held, all_holds, approve, reject
-from ..support.product import begin, between, sync
+from ..support.held_batches import CONTACT, PENDING, ROW_COUNT, SWEEP_TOTAL, Interrupted, approve, list_holds, reject
+from ..support.product import begin, connect_acme, sync
 from ..support.sandbox import Sandbox
 
 
 @pytest.fixture
 def many(start_sandbox: StartSandbox, database: Database) -> tuple[Services, Integration, Sandbox]:
-    """1,200 transactions, loaded once."""
+    """Return an organization with 1,200 transactions, loaded once."""
     sandbox = start_sandbox(transactions=1_200, contacts=0)
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     assert sync(services, acme).records_inserted == 1_200
     return services, acme, sandbox
 
 
-def lose(sandbox: Sandbox, count: int) -> None:
+def delete_at_vendor(sandbox: Sandbox, count: int) -> None:
     (organization,) = sandbox.organizations
     for record_id in sorted(sandbox.records(organization))[:count]:
         sandbox.delete(organization, record_id)
 
 
-def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_person_approves(
+def test_a_full_sync_of_a_list_that_shrank_by_more_than_the_share_is_held_until_a_user_approves(
     many: tuple[Services, Integration, Sandbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services, acme, sandbox = many
     database = services.database
-    lose(sandbox, 241)
+    delete_at_vendor(sandbox, 241)
 
     log = sync(services, acme, mode=Mode.FULL)
 
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     message = "SoftPro's list holds 959 transactions and 1200 stand here: that is more than 20 % fewer"
     finding = {"column": None, "rule": ROW_COUNT, "message": message}
     assert hold.findings == [{**finding, "rows": 1_200, "fallen": 241}]
@@ -54,7 +54,7 @@ def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_
     log = sync(services, acme)
 
     assert (log.status, log.records_processed) == ("COMPLETED", 959)
-    assert all_holds(services, acme)[0].status == "LOADED"
+    assert list_holds(services, acme)[0].status == "LOADED"
     assert one(database, SWEEP_TOTAL) is None
     assert one(database, "select count(*) from roi.transactions where deleted_at is null") == 1_200
     monkeypatch.setenv("SOFTPRO_ROW_COUNT_FALL_PERCENT", "25")
@@ -63,32 +63,32 @@ def test_a_full_sync_of_a_list_that_fell_by_more_than_the_share_is_held_until_a_
 
 
 @pytest.mark.parametrize(("more", "status"), [(120, "LOADED"), (121, "WAITING")])
-def test_a_list_that_falls_much_further_than_was_approved_is_another_hold(
+def test_a_list_that_shrinks_much_further_than_approved_is_another_hold(
     many: tuple[Services, Integration, Sandbox], more: int, status: str
 ) -> None:
     services, acme, sandbox = many
-    lose(sandbox, 241)
+    delete_at_vendor(sandbox, 241)
     sync(services, acme, mode=Mode.FULL)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     approve(services, acme, hold)
-    lose(sandbox, more)
+    delete_at_vendor(sandbox, more)
 
     log = sync(services, acme, mode=Mode.FULL)
 
-    newest, *older = all_holds(services, acme)
+    newest, *older = list_holds(services, acme)
     assert newest.status == status
     if status == "WAITING":
         assert (log.status, [each.status for each in older]) == ("FAILED", ["CLEARED"])
         approve(services, acme, newest)
         assert sync(services, acme).status == "COMPLETED"
-        assert all_holds(services, acme)[0].status == "LOADED"
+        assert list_holds(services, acme)[0].status == "LOADED"
 
 
-def test_a_list_that_fell_by_no_more_than_the_share_is_loaded(many: tuple[Services, Integration, Sandbox]) -> None:
+def test_a_list_that_shrank_by_no_more_than_the_share_is_loaded(many: tuple[Services, Integration, Sandbox]) -> None:
     services, acme, sandbox = many
-    lose(sandbox, 240)
+    delete_at_vendor(sandbox, 240)
     assert sync(services, acme, mode=Mode.FULL).status == "COMPLETED"
-    assert all_holds(services, acme) == []
+    assert list_holds(services, acme) == []
     assert rows(
         services.database,
         "select records, unexpected, success, level, column_name from softpro.check_results where expectation = %s",
@@ -96,26 +96,26 @@ def test_a_list_that_fell_by_no_more_than_the_share_is_loaded(many: tuple[Servic
     ) == [{"records": 1_200, "unexpected": 0, "success": True, "level": "batch", "column_name": None}]
 
 
-def test_the_length_of_the_list_is_the_one_of_its_first_page_whichever_run_goes_on_with_the_sweep(
+def test_the_list_length_is_that_of_the_first_page_of_the_sweep(
     many: tuple[Services, Integration, Sandbox],
 ) -> None:
     services, acme, sandbox = many
     database = services.database
-    lose(sandbox, 241)
+    delete_at_vendor(sandbox, 241)
     run = begin(services, acme, mode=Mode.FULL)
     assert pipeline.extract(services, run, seconds=0).backlog
     assert one(database, SWEEP_TOTAL) == 959
-    pipeline.fail(database, run, Held())
-    lose(sandbox, 1)
+    pipeline.fail(database, run, Interrupted())
+    delete_at_vendor(sandbox, 1)
 
     assert sync(services, acme).status == "FAILED"
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert "list holds 959 transactions" in hold.told
     reject(services, acme, hold)
 
     assert (one(database, PENDING), one(database, SWEEP_TOTAL)) == (0, None)
     assert sync(services, acme).status == "COMPLETED"
-    assert [hold.status for hold in all_holds(services, acme)] == ["REJECTED"]
+    assert [hold.status for hold in list_holds(services, acme)] == ["REJECTED"]
 
 
 def test_a_full_sync_that_is_applied_in_parts_is_held_at_the_first_of_them(
@@ -123,26 +123,26 @@ def test_a_full_sync_that_is_applied_in_parts_is_held_at_the_first_of_them(
 ) -> None:
     services, acme, sandbox = many
     monkeypatch.setattr("softpro.runs.background_load.MIN_PART", 100)
-    lose(sandbox, 300)
+    delete_at_vendor(sandbox, 300)
     log = sync(services, acme, mode=Mode.FULL)
     assert (log.status, log.records_processed) == ("FAILED", 0)
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     approve(services, acme, hold)
     log = sync(services, acme)
     assert log.status == "COMPLETED"
     assert one(services.database, PENDING) == 0
-    assert all_holds(services, acme)[0].status == "LOADED"
+    assert list_holds(services, acme)[0].status == "LOADED"
 
 
 def test_a_list_that_is_empty_is_held_although_it_brings_no_batch(many: tuple[Services, Integration, Sandbox]) -> None:
     services, acme, sandbox = many
-    lose(sandbox, 1_200)
+    delete_at_vendor(sandbox, 1_200)
     assert sync(services, acme, mode=Mode.FULL).status == "FAILED"
-    (hold,) = all_holds(services, acme)
+    (hold,) = list_holds(services, acme)
     assert (hold.records, hold.about) == (0, {(None, ROW_COUNT)})
     approve(services, acme, hold)
     assert sync(services, acme).status == "COMPLETED"
-    assert all_holds(services, acme)[0].status == "LOADED"
+    assert list_holds(services, acme)[0].status == "LOADED"
     assert one(services.database, SWEEP_TOTAL) is None
 
 

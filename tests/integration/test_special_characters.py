@@ -1,4 +1,4 @@
-"""Whatever characters a customer's validationRules and targets hold: they are compared, never run."""
+"""Compare special characters in customers' validationRules and targets, and never execute them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from softpro.services import Services
 
 from ..support.databases import one, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import between, sync
+from ..support.product import connect_acme, sync
 
 TRANSACTION = EntityType.TRANSACTION
 HEAD = {"orderType": "SALE", "createdAt": "2025-06-01T00:00:00.000Z", "updatedAt": "2025-06-01T00:00:00.000Z"}
 ODD = ["'", '"', "\\", "%", "%s", "{", "}", "{batch}", ":a", "$", ";", "--", "/*", "\n"]
 TEXTS = [column for column, kind in COLUMNS[TRANSACTION].items() if kind is Type.TEXT]
-# Out of a literal as Python quotes it, and, where Great Expectations cuts it, out of its brackets.
+# Breaks out of a literal as Python quotes it, and out of its brackets where Great Expectations cuts it.
 PAYLOAD = "(((('))) bad); create table public.pwned as select 1 as owned; --\""
 CUSTOM_RULES: dict[str, tuple[Any, Any, Any]] = {
     "type": ("string", "x", 1),
@@ -36,20 +36,20 @@ CUSTOM_RULES: dict[str, tuple[Any, Any, Any]] = {
 
 
 def rules_of(odd: str) -> dict[str, tuple[Any, Any, Any]]:
-    """An enum and a pattern that hold the text."""
+    """Return an enum and a pattern that contain the text."""
     return {
         "enum": ([f"a{odd}b", "Prince George's"], f"a{odd}b", f"a{odd}{odd}b"),
         "pattern": (f"^a{re.escape(odd)}b$", f"a{odd}b", f"a{odd}{odd}b"),
     }
 
 
-def judged(
+def assert_verdicts(
     start_sandbox: StartSandbox, database: Database, demands: list[tuple[str, str, tuple[Any, Any, Any]]]
 ) -> None:
-    """Loads, for each target and rule, a record that keeps it and one that breaks it, and expects just that."""
+    """Load, for each target and rule, a record that keeps it and one that breaks it. Assert the verdicts."""
     sandbox = start_sandbox(transactions=0, contacts=0)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
+    services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     mappings = [
         Mapping(TRANSACTION, f"f{number}'%{{}}:$;\"", target, validation_rules={rule: wanted})
         for number, (target, rule, (wanted, _, _)) in enumerate(demands)
@@ -77,12 +77,10 @@ def judged(
 
 
 @pytest.mark.parametrize("rule", ["enum", "pattern"])
-def test_a_rule_on_a_text_compares_whatever_characters_it_holds(
-    start_sandbox: StartSandbox, database: Database, rule: str
-) -> None:
+def test_a_rule_on_a_text_compares_all_characters(start_sandbox: StartSandbox, database: Database, rule: str) -> None:
     assert len(TEXTS) >= len(ODD)
     demands = [(target, rule, rules_of(odd)[rule]) for target, odd in zip(TEXTS, ODD, strict=False)]
-    judged(start_sandbox, database, demands)
+    assert_verdicts(start_sandbox, database, demands)
 
 
 def test_a_rule_on_a_custom_field_may_hold_them_and_its_name_too(
@@ -93,10 +91,10 @@ def test_a_rule_on_a_custom_field_may_hold_them_and_its_name_too(
         for odd in ODD
         for rule, values in {**CUSTOM_RULES, **rules_of(odd)}.items()
     ]
-    judged(start_sandbox, database, demands)
+    assert_verdicts(start_sandbox, database, demands)
 
 
-def test_what_would_be_a_statement_is_only_text(start_sandbox: StartSandbox, database: Database) -> None:
+def test_sql_in_a_value_is_only_text(start_sandbox: StartSandbox, database: Database) -> None:
     enum, pattern = ([PAYLOAD, "no"], PAYLOAD, "x"), (f"^[{PAYLOAD}]+$", PAYLOAD[:9], "x=")
     demands = [
         ("status", "enum", enum),
@@ -107,7 +105,7 @@ def test_what_would_be_a_statement_is_only_text(start_sandbox: StartSandbox, dat
         (f"custom.{PAYLOAD} p", "pattern", pattern),
         *((f"custom.{PAYLOAD} {rule}", rule, values) for rule, values in CUSTOM_RULES.items()),
     ]
-    judged(start_sandbox, database, demands)
+    assert_verdicts(start_sandbox, database, demands)
 
 
 @pytest.mark.parametrize("target", ["notes", "custom.a", "custom.a\x00"])

@@ -1,4 +1,4 @@
-"""What PostgreSQL makes of a record by a mapping set is what Python makes of it; what is odd is left to Python."""
+"""Compare the mapping in PostgreSQL with the one in Python: equal results, and odd values are left to Python."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ leaves = (
 
 @pytest.fixture(scope="module")
 def database(server: Server) -> Iterator[Database]:
-    """One for all of these tests: they write nothing."""
+    """Yield one database for all of these tests, which write nothing."""
     with server.fresh() as fresh:
         yield fresh
 
@@ -118,19 +118,23 @@ exact = partial(json.loads, parse_float=Decimal)
 
 
 def comparable(value: Any, kind: Type) -> Any:
-    """A value of Python's as psycopg reads PostgreSQL's."""
+    """Return Python's value as psycopg reads PostgreSQL's."""
     return exact(value) if kind is Type.JSON and value is not None else value
 
 
 def written(value: Any) -> str:
-    """With the scale of a number, which does not count where numbers are compared."""
+    """Return the value as text with the scale of a number, which a comparison of numbers ignores."""
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def check(database: Database, compiled: Compiled, payloads: list[str], *ruled: Sequence[str | None]) -> list[bool]:
-    """Asserts that both ways agree on all records that SQL decides. Returns which it leaves to Python.
+    """Assert that both ways agree on all records that SQL decides, and return which records it leaves to Python.
 
-    `ruled`: of each rule the results, one for each payload.
+    Args:
+        database: The database that maps.
+        compiled: The mapping set.
+        payloads: The records as JSON.
+        ruled: The results of each rule, one for each payload.
     """
     columns_of_rules = [sql.SQL("u.{}::jsonb").format(sql.Identifier(result(rule))) for rule in range(len(ruled))]
     names = [sql.Identifier(name) for name in ("payload", *map(result, range(len(ruled))), "place")]
@@ -172,7 +176,7 @@ def test_both_ways_agree_on_every_value_in_every_kind_of_column(
     payloads = [f'{{"field": {value}}}' for value in DECIDED_BY_SQL + ODD] + ["{}"]
     odd = check(database, to(OF_TYPE[kind], **how), payloads)
     assert not all(odd)
-    assert odd[0] == odd[-1] == how.get("required", False)  # nothing is odd only where something is required
+    assert odd[0] == odd[-1] == how.get("required", False)  # a missing value is odd only where one is required
 
 
 @settings(max_examples=60, deadline=None)
@@ -192,7 +196,7 @@ def test_both_ways_agree_on_random_records(database: Database, records: list[lis
     check(database, compiled, payloads)
 
 
-def test_what_the_vendor_usually_sends_is_decided_by_sql(database: Database) -> None:
+def test_usual_records_are_mapped_by_sql(database: Database) -> None:
     usual = {
         Type.TEXT: '"a text"',
         Type.MONEY: "450000.50",
@@ -210,7 +214,7 @@ def test_something_else_than_an_object_on_the_way_is_nothing_to_both(database: D
     assert check(database, compiled, [f'{{"a": {on_the_way}}}']) == [False]
 
 
-def test_names_and_defaults_stand_in_the_statement_as_they_are(database: Database) -> None:
+def test_names_and_defaults_are_literal_in_the_statement(database: Database) -> None:
     for odd_name in ("it's", "100%", "%s", "$1", "{field}", "Straße"):
         compiled = to("notes", odd_name, default_value="100% of 'it' {value} %(x)s")
         assert check(database, compiled, [json.dumps({odd_name: "x"}), "{}"]) == [False, False]
@@ -218,7 +222,7 @@ def test_names_and_defaults_stand_in_the_statement_as_they_are(database: Databas
 
 @pytest.mark.parametrize("kind", list(Type))
 @pytest.mark.parametrize("how", [{}, {"required": True}, {"default_value": "2025-03-01T17:04:05.123Z"}])
-def test_both_ways_agree_on_whatever_a_rule_comes_to(database: Database, kind: Type, how: dict[str, Any]) -> None:
+def test_both_ways_agree_on_every_rule_result(database: Database, kind: Type, how: dict[str, Any]) -> None:
     if "default_value" in how and kind in (Type.MONEY, Type.NUMBER):
         how = {"default_value": "12.5"}
     compiled = to(OF_TYPE[kind], transformation_rule="$", direction="SOFTPRO_TO_ROI", **how)
@@ -252,7 +256,7 @@ def test_both_ways_agree_on_names_in_custom(database: Database, how: dict[str, A
 
 
 def results(compiled: Compiled, payloads: list[str]) -> Iterator[str | None]:
-    """What the one rule of a set comes to."""
+    """Yield the result of the set's only rule for each payload."""
     asked = (compiled.asking.of(exact(payload), payload.encode()) for payload in payloads)
     with evaluating(compiled.asking.rules) as rules:
         for evaluated in rules.evaluate(asked):
@@ -260,7 +264,7 @@ def results(compiled: Compiled, payloads: list[str]) -> Iterator[str | None]:
             yield evaluated.results[0]
 
 
-def test_what_only_a_patient_reader_takes_is_left_to_python() -> None:
+def test_lenient_json_is_left_to_python() -> None:
     assert expressible(compile_mappings(TRANSACTION, default_mappings(TRANSACTION)))
     assert expressible(to("notes", "buyer[0].notes", transformation_rule="$"))
     assert expressible(to("custom.x"))

@@ -1,4 +1,4 @@
-"""No tenant sees another, and one in trouble stops nobody (promises 5 and 11)."""
+"""Isolate tenants: none sees another, and a failing one blocks no other (promises 5 and 11)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..support.sandbox import Sandbox
 
 
 def test_two_organizations_each_hold_only_their_own(connected: Connected, services: Services, sandbox: Sandbox) -> None:
-    at = {"acme": sandbox.untouched(), "globex": sandbox.untouched()}
-    # The same order id at both: an id is only good within its organization.
+    at = {"acme": sandbox.unused_organization(), "globex": sandbox.unused_organization()}
+    # Both have the same order id: an id is unique only within its organization.
     shared = b'{"orderId": "shared", "orderType": "SALE", "updatedAt": "2025-06-01T00:00:00.000Z", "notes": "%s"}'
     bad = b'{"orderId": "bad", "orderType": "SALE", "updatedAt": "2025-06-01T00:00:00.000Z", "purchasePrice": -1}'
     sandbox.put(at["acme"], shared % b"acme's")
@@ -46,7 +46,7 @@ def test_two_organizations_each_hold_only_their_own(connected: Connected, servic
 def test_a_failing_organization_leaves_the_others_alone(
     connected: Connected, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    acme, globex = connected("acme"), connected("globex", at=sandbox.untouched())
+    acme, globex = connected("acme"), connected("globex", at=sandbox.unused_organization())
     sandbox.revoke(vendor_organization)
     assert sync(services, acme).status == "FAILED"
     assert sync(services, globex).status == "COMPLETED"

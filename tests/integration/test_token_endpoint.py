@@ -1,4 +1,4 @@
-"""What a token endpoint may answer: nothing unusable is stored, nothing usable is thrown away, nothing left alive."""
+"""Handle every response of the token endpoint: store only usable tokens, discard none, and leave none active."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOOD = {"access_token": "spa_A-b.c~d+e/f==", "refresh_token": "spr_1 2", "expire
 
 
 def tokens_of(monkeypatch: pytest.MonkeyPatch, body: str, status: int = 200) -> Tokens:
-    """What becomes of this answer of the token endpoint."""
+    """Return the tokens that this response of the token endpoint yields."""
     answer = ApiResponse(status, "", CaseInsensitiveDict({"Content-Type": "application/json"}), body.encode())
     monkeypatch.setattr(oauth, "_post", lambda url, form: answer)
     return oauth.exchange_code_for_tokens(SETTINGS, CLIENT, "code", "verifier")
@@ -71,18 +71,18 @@ def test_a_token_that_no_header_or_form_can_carry_is_a_server_error_that_does_no
         *((absurd, 3600) for absurd in ("true", "{}", "[60]")),
     ],
 )
-def test_for_the_sake_of_its_life_no_pair_is_thrown_away(
+def test_an_odd_lifetime_discards_no_token_pair(
     monkeypatch: pytest.MonkeyPatch, expires_in: str, seconds: float
 ) -> None:
     body = f'{{"access_token": "a", "expires_in": {expires_in}, "refresh_token": "r"}}'
     assert tokens_of(monkeypatch, body) == Tokens("a", "r", seconds)
 
 
-def test_a_missing_life_is_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_lifetime_is_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tokens_of(monkeypatch, '{"access_token": "a", "refresh_token": "r"}') == Tokens("a", "r", 3600)
 
 
-def test_what_the_token_endpoint_says_is_kept_as_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_the_token_endpoint_is_kept_as_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"error": "invalid\x00_grant", "error_description": "dead\x1b[2J\n" + "!" * 9000}
     with pytest.raises(AuthenticationError) as refused:
         tokens_of(monkeypatch, json.dumps(said), 400)
@@ -92,7 +92,7 @@ def test_what_the_token_endpoint_says_is_kept_as_one_short_line(monkeypatch: pyt
     assert len(str(refused.value)) < 700
 
 
-def test_asking_whose_a_token_is_leaves_no_connection_open(
+def test_reading_the_profile_leaves_no_connection_open(
     services: Services, connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     integration = connected("acme")
@@ -112,17 +112,17 @@ def test_asking_whose_a_token_is_leaves_no_connection_open(
     assert not client.session.get_adapter(client.base_url).poolmanager.pools  # type: ignore[attr-defined]
 
 
-def test_a_pair_that_is_being_stored_while_a_person_disconnects_is_the_one_that_ends(
+def test_a_pair_stored_during_a_disconnect_is_revoked(
     services: Services, connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     integration = connected("acme")
     ended: list[str] = []
 
-    def told_of(settings: OAuthSettings, client: Credentials, token: str) -> bool:
+    def revoke(settings: OAuthSettings, client: Credentials, token: str) -> bool:
         ended.append(token)
         return True
 
-    monkeypatch.setattr(oauth, "revoke_token", told_of)
+    monkeypatch.setattr(oauth, "revoke_token", revoke)
 
     def disconnect() -> bool:
         with services.database.connect() as connection:
@@ -132,12 +132,12 @@ def test_a_pair_that_is_being_stored_while_a_person_disconnects_is_the_one_that_
     with ThreadPoolExecutor(1) as pool, services.database.connect() as refreshing:
         with refreshing.transaction():
             oauth_tokens.store(refreshing, services.vault, integration.id, Tokens("newer", "newer too", 3600))
-            told = pool.submit(disconnect)
+            disconnected = pool.submit(disconnect)
             deadline = time.monotonic() + 60
             while not one(services.database, waiting):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-        assert told.result(20)
+        assert disconnected.result(20)
 
     assert ended == ["newer too"]
     assert one(services.database, "select status from softpro.integrations") == "DISCONNECTED"

@@ -1,4 +1,4 @@
-"""Transform on its own: however it ends, it ends."""
+"""Run transform alone: it ends on errors and with several sessions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
     monkeypatch: pytest.MonkeyPatch,
     error: type[BaseException],
 ) -> None:
-    """The records still stream in when it comes: a stream that is left open keeps its connection locked for ever."""
+    """The records still stream when the error comes. An open stream would keep its connection locked for ever."""
     integration, ended = connected("acme"), []
     with services.database.connect() as connection:
         for_python_alone = [Mapping(EntityType.TRANSACTION, 'no"tes', "notes")]

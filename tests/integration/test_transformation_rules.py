@@ -1,4 +1,4 @@
-"""Rules in a sync: what they come to stands in the rows, what they fail on goes to quarantine, and nobody waits."""
+"""Apply rules in a sync: results are in the rows, failures go to quarantine, and no record is delayed."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def give(services: Services, integration: Integration, mappings: list[Mapping]) 
         repository.replace(connection, integration.id, integration.organization_id, mappings, "a test")
 
 
-def written(value: str | None) -> str:
-    """As `&` writes it."""
+def as_text(value: str | None) -> str:
+    """Return the text as the operator `&` writes it."""
     return "null" if value is None else value
 
 
-def by_hand(record: dict[str, Any]) -> dict[str, Any]:
-    """What RULES and MORE make of a record."""
+def expected_results(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the expected results of RULES and MORE for a record."""
     status, price, officer = (
         record.get("status"),
         record.get("purchasePrice"),
@@ -70,18 +70,18 @@ def by_hand(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status and {"OPENED": "open"}.get(status, status.lower()),
         "property_zip": ((record.get("propertyAddress") or {}).get("zipCode") or "")[:5] or None,
-        "notes": f"{written(record.get('orderNumber', ''))}: {record.get('notes') or 'no notes'}",
+        "notes": f"{as_text(record.get('orderNumber', ''))}: {record.get('notes') or 'no notes'}",
         "purchase_price": None if not price else pytest.approx(float(price) * 1.1, abs=0.0051),
         "escrow_officer_id": officer and officer.upper(),
         "custom": {
             **(record.get("customFields") or {}),
             **first_buyer,
-            "buyers": 1 if record.get("buyer", []) is None else len(buyers),  # a null is one thing
+            "buyers": 1 if record.get("buyer", []) is None else len(buyers),  # a null counts as one
         },
     }
 
 
-def test_what_rules_and_names_in_custom_come_to_stands_in_the_rows(
+def test_results_of_rules_and_custom_names_are_in_the_rows(
     connected: Connected, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     acme = connected("acme")
@@ -91,7 +91,7 @@ def test_what_rules_and_names_in_custom_come_to_stands_in_the_rows(
     found = rows(services.database, f"select {columns} from roi.transactions order by softpro_order_id")
     assert len(found) == 45
     raw = rows(services.database, "select entity_id, payload from raw.records where entity_type = 'TRANSACTION'")
-    expected = {row["entity_id"]: by_hand(row["payload"]) for row in raw}
+    expected = {row["entity_id"]: expected_results(row["payload"]) for row in raw}
     for row in found:
         assert {**row, "purchase_price": _float(row)} == {
             "softpro_order_id": row["softpro_order_id"],

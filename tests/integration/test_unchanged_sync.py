@@ -1,6 +1,6 @@
-"""A run that finds nothing new asks once, rewrites no row, and does not even import what judges rows (promise 2).
+"""Sync without changes: one request, no rewritten row, and no import of the checks (promise 2).
 
-SOFTPRO_TEST_NO_CHANGE_RECORDS is how many transactions, and how many contacts, there are: 300, or more.
+SOFTPRO_TEST_NO_CHANGE_RECORDS is the number of transactions, and of contacts, at least 300.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections import Counter
 from softpro.db.database import Database
 from softpro.entities import EntityType
 
-from ..support.database_state import left_over
+from ..support.database_state import leftovers
 from ..support.databases import dump, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import Answer, between, environment, fresh_command
+from ..support.product import CommandResult, connect_acme, environment, fresh_command
 
 RECORDS = int(os.environ.get("SOFTPRO_TEST_NO_CHANGE_RECORDS", "300"))
 PAGE = 20 if RECORDS <= 1000 else 200
 LAG_SECONDS = 5
-# Python itself tells on stderr what is imported, and by how long that took.
-TOLD_IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
+# Python reports on stderr what it imports and how long that takes.
+PROFILE_IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
 HEAVY = {"great_expectations", "pandas", "alembic", "scipy"}
 CONTROL = {"softpro.cursors", "softpro.integrations", "softpro.leases", "softpro.sync_logs"}
 NEWEST_LOGS = """
@@ -37,20 +37,20 @@ def test_a_run_without_changes_asks_once_and_rewrites_and_imports_nothing(
 ) -> None:
     sandbox = start_sandbox(transactions=RECORDS, contacts=RECORDS)
     (organization,) = sandbox.organizations
-    between(database, sandbox)
-    settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE=str(PAGE)) | TOLD_IMPORTS
-    # The newest contacts changed one by one; of transactions, two pages of them did at one moment.
+    connect_acme(database, sandbox)
+    settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE=str(PAGE)) | PROFILE_IMPORTS
+    # The newest contacts changed one by one. Two pages of transactions changed at one moment.
     sandbox.change(organization, "CONTACT", 7)
     sandbox.change(organization, "TRANSACTION", 2 * PAGE, sameTimestamp=True)
     changed_at = time.monotonic()
     first = fresh_command(settings, "sync", "acme", timeout=600)
     assert first.code == 0, first.err
-    # Until then changes may surface that carry the time of these, so that the cursor stays before them.
+    # Changes with these timestamps may still surface until then, so the cursor stays before them.
     time.sleep(max(0, changed_at + LAG_SECONDS + 1.5 - time.monotonic()))
     assert fresh_command(settings, "sync", "acme").code == 0
     for entity_type in EntityType:
-        told = sandbox.records(organization, entity_type.value)
-        assert actual_rows(database, "acme", entity_type.value) == expected_rows(told, entity_type.value)
+        records = sandbox.records(organization, entity_type.value)
+        assert actual_rows(database, "acme", entity_type.value) == expected_rows(records, entity_type.value)
 
     before, since = dump(database, versions=True), time.time()
     again = fresh_command(settings, "sync", "acme")
@@ -61,10 +61,10 @@ def test_a_run_without_changes_asks_once_and_rewrites_and_imports_nothing(
     print(f"{RECORDS} of each kind: {dict(calls)} in {seconds:.1f} s; {len(names)} packages imported, {again.out}")
     assert again.code == 0, again.err
     assert {name for name in after if after[name] != before[name]} == CONTROL
-    assert left_over(database) == {}
+    assert leftovers(database) == {}
     assert calls.keys() == {"GET /contacts", "GET /transactions"}
     assert calls["GET /contacts"] == 1
-    assert calls["GET /transactions"] <= 2  # two where a page ends within one moment
+    assert calls["GET /transactions"] <= 2  # two if a page ends within one moment
     assert rows(database, NEWEST_LOGS) == [
         {
             "entity_type": entity_type,
@@ -75,11 +75,11 @@ def test_a_run_without_changes_asks_once_and_rewrites_and_imports_nothing(
         }
         for entity_type in sorted(EntityType)
     ]
-    assert "great_expectations" in imported(first)  # so that is how it would show
+    assert "great_expectations" in imported(first)  # proves that an import would be visible
     assert names & HEAVY == set()
 
 
-def imported(answer: Answer) -> set[str]:
-    """The packages that a command imported, as its own Python told."""
-    told = [line.split("|") for line in answer.err.splitlines() if line.startswith("import time:")]
-    return {name.strip().partition(".")[0] for _, _, name in told[1:]}
+def imported(answer: CommandResult) -> set[str]:
+    """Return the packages that a command imported, as its Python reported."""
+    records = [line.split("|") for line in answer.err.splitlines() if line.startswith("import time:")]
+    return {name.strip().partition(".")[0] for _, _, name in records[1:]}

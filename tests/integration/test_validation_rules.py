@@ -1,4 +1,4 @@
-"""A mapping's validationRules, each kind on each kind of column: what keeps them loads, what breaks them says so."""
+"""Check each kind of validationRules on each kind of column: good values load, violations have a reason."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from softpro.services import Services
 
 from ..support.databases import one, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import begin, between, sync
+from ..support.product import begin, connect_acme, sync
 from ..support.sandbox import Sandbox
 
 TRANSACTION = EntityType.TRANSACTION
-# What would go wrong on its way through Great Expectations, SQLAlchemy or psycopg, were it not looked after.
+# Characters that Great Expectations, SQLAlchemy or psycopg would misread without escaping.
 ODD_PATTERN = r"^(100% \{a\}\\d'x:y\?|:b [[:alpha:]]{2}|%s)$"
 
 
 class Case(NamedTuple):
-    """A target, one of its rules, values that keep it and values that break it, and what the reason says."""
+    """A target, one of its rules, values that keep it, values that break it, and the text of the reason."""
 
     target: str
     rule: str
@@ -96,12 +96,12 @@ def give(services: Services, integration: Integration, wanted: list[Mapping]) ->
         repository.replace(connection, integration.id, integration.organization_id, wanted, "a test")
 
 
-def test_each_rule_keeps_out_what_breaks_it_with_a_reason_that_a_person_understands(
+def test_each_rule_rejects_violations_with_a_readable_reason(
     start_sandbox: StartSandbox, services: Services, database: Any
 ) -> None:
     sandbox = start_sandbox(transactions=0, contacts=0)
     (organization,) = sandbox.organizations
-    services, acme = between(database, sandbox)
+    services, acme = connect_acme(database, sandbox)
     give(services, acme, mappings())
     head = {"orderType": "SALE", "createdAt": "2025-06-01T00:00:00.000Z", "updatedAt": "2025-06-01T00:00:00.000Z"}
     bad: dict[str, tuple[Case, Any]] = {}
@@ -131,7 +131,7 @@ def test_each_rule_keeps_out_what_breaks_it_with_a_reason_that_a_person_understa
         assert ", found " in reason["message"]
 
 
-def test_the_results_tell_which_rule_was_broken_how_often(
+def test_the_results_count_violations_by_rule(
     connected: Connected, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     acme = connected("acme")

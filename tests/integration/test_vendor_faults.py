@@ -1,4 +1,4 @@
-"""A vendor in bad health, and tokens that end: the sync ends equal all the same, or says what to do."""
+"""Sync despite vendor faults and ending tokens: the tables end equal, or the error says what to do."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import (
     begin_connection,
+    build_services,
     command,
     environment,
     finish_connection,
-    racer,
-    services_in,
+    paused_process,
     sync,
 )
 from ..support.sandbox import Sandbox
@@ -51,12 +51,12 @@ def test_a_fifth_of_mixed_faults_while_records_change_and_surface_late_loses_not
     sandbox = start_sandbox(transactions=150, lag=lag)
     (organization,) = sandbox.organizations
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="5", SOFTPRO_MAX_RETRIES="15")
-    services = services_in(settings, database)
+    services = build_services(settings, database)
     integration = finish_connection(services, sandbox.consent(begin_connection(services, "acme"), organization))
     sandbox.switch(**FAULTS, changeWhilePaging=2)
     assert sync(services, integration).status == "COMPLETED"
     sandbox.switch(changeWhilePaging=0)
-    time.sleep(lag)  # until then the last changes may surface
+    time.sleep(lag)  # the last changes may surface until then
     assert sync(services, integration).status == "COMPLETED"
     assert sum(sandbox.stats()["faults"].values()) > 5
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(organization))
@@ -103,7 +103,7 @@ def test_two_processes_that_need_a_token_at_once_refresh_it_once(
     sandbox.expire(vendor_organization)
     execute(services.database, "update softpro.integrations set token_expires_at = now()")
     before = sandbox.stats()
-    racers = [racer(settings, ASK_FOR_A_TOKEN.format(id=integration.id)) for _ in range(2)]
+    racers = [paused_process(settings, ASK_FOR_A_TOKEN.format(id=integration.id)) for _ in range(2)]
     ended = [process.communicate("go\n", timeout=30) for process in racers]
     assert [process.returncode for process in racers] == [0, 0], ended
     assert len({out for out, _ in ended}) == 1
@@ -117,7 +117,7 @@ def test_a_lost_refresh_answer_is_not_the_end_of_a_grant_that_does_not_rotate(
 ) -> None:
     sandbox = start_sandbox(rotateRefresh=False)
     (organization,) = sandbox.organizations
-    services = services_in(environment(database, sandbox), database)
+    services = build_services(environment(database, sandbox), database)
     integration = finish_connection(services, sandbox.consent(begin_connection(services, "acme"), organization))
     sandbox.expire(organization)
     sandbox.switch(tokenFaults=1)

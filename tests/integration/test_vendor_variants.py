@@ -1,4 +1,4 @@
-"""What is not known of the vendor: the sync stays correct whichever way each question is answered (slower is fine)."""
+"""Sync correctly for every possible behavior of the vendor that the contract leaves open; slower is fine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from softpro.softpro360.capabilities import Capabilities
 from ..support.databases import one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import begin, begin_connection, environment, finish_connection, services_in, sync
+from ..support.product import begin, begin_connection, build_services, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
 UNFILTERED, UNSORTED = {"honourUpdatedFrom": False}, {"honourSort": False}
@@ -33,18 +33,18 @@ UNKNOWNS["all of it"] = {switch: value for each in UNKNOWNS.values() for switch,
 
 
 class Pair:
-    """A sandbox of the test's own and an organization of ours connected to it; pages of 10."""
+    """A sandbox of the test's own and an organization of ours connected to it, with pages of 10."""
 
     def __init__(self, sandbox: Sandbox, database: Database) -> None:
         (self.organization,) = sandbox.organizations
         self.sandbox, self.database = sandbox, database
         settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="10")
-        self.services: Services = services_in(settings, database)
+        self.services: Services = build_services(settings, database)
         address = sandbox.consent(begin_connection(self.services, "acme"), self.organization)
         self.integration: Integration = finish_connection(self.services, address)
 
     def sync(self, entity_type: EntityType = EntityType.TRANSACTION, mode: Mode = Mode.INCREMENTAL) -> int:
-        """Returns how many records were fetched."""
+        """Sync a stream and return how many records were fetched."""
         log = sync(self.services, self.integration, entity_type, mode)
         assert log.status == "COMPLETED", log.error_message
         return log.records_fetched
@@ -53,20 +53,20 @@ class Pair:
         self.sandbox.change(self.organization, entity_type.value, count, **how)
 
     def note(self, **facts: object) -> None:
-        """As a probe does."""
+        """Store capabilities, as a probe does."""
         with self.database.connect() as connection:
             capabilities.note(connection, self.integration.id, **facts)
 
     def requests(self) -> int:
-        """How many calls were made so far."""
+        """Return how many calls were made so far."""
         return self.sandbox.requests_of(self.organization)
 
     def assert_equal(self) -> None:
         for entity_type in EntityType:
             actual = actual_rows(self.database, "acme", entity_type.value)
             if actual:  # else it was never synced
-                told = self.sandbox.records(self.organization, entity_type.value)
-                assert actual == expected_rows(told, entity_type.value)
+                records = self.sandbox.records(self.organization, entity_type.value)
+                assert actual == expected_rows(records, entity_type.value)
 
 
 @pytest.mark.parametrize("switches", UNKNOWNS.values(), ids=UNKNOWNS.keys())
@@ -85,7 +85,7 @@ def test_full_and_incremental_syncs_end_equal_to_the_vendor(
         pair.sync(entity_type)
     pair.sandbox.expire(pair.organization)
     pair.sandbox.switch(lag=0, changeWhilePaging=0)
-    time.sleep(0.5)  # until all has surfaced
+    time.sleep(0.5)  # until all changes have surfaced
     for entity_type in EntityType:
         pair.change(3, entity_type)
         pair.sync(entity_type)
@@ -100,7 +100,7 @@ def test_full_and_incremental_syncs_end_equal_to_the_vendor(
         (UNFILTERED | UNSORTED, {"filters_updated_from": False, "sorts_by_updated_at": False}),
     ],
 )
-def test_what_the_vendor_lacks_is_noted_by_the_sync_and_not_tried_again(
+def test_missing_vendor_capabilities_are_stored_and_not_tried_again(
     switches: dict[str, bool],
     lacking: dict[str, bool | None],
     start_sandbox: StartSandbox,
@@ -137,7 +137,7 @@ def test_a_list_that_is_filtered_is_swept_only_as_far_as_it_changed_and_each_rec
     pair.assert_equal()
 
 
-def test_a_sweep_goes_on_where_a_crashed_run_had_landed_it(start_sandbox: StartSandbox, database: Database) -> None:
+def test_a_sweep_resumes_after_the_last_landed_page(start_sandbox: StartSandbox, database: Database) -> None:
     pair = Pair(start_sandbox(transactions=60, contacts=0, **UNFILTERED, **UNSORTED), database)
     pair.note(sorts_by_updated_at=False, filters_updated_from=False)
     run = begin(pair.services, pair.integration, mode=Mode.FULL)
@@ -168,7 +168,7 @@ def test_a_vendor_that_changes_its_ways_in_the_middle_of_a_run_and_back_costs_no
     pair.sync()
     pair.assert_equal()
 
-    # And back, as a probe finds in the middle of a sweep.
+    # And back, as a probe finds during a sweep.
     run = begin(pair.services, pair.integration, mode=Mode.DELTA)
     assert pipeline.extract(pair.services, run, seconds=0).backlog
     pair.sandbox.switch(**dict.fromkeys(ignored, True))
@@ -203,9 +203,7 @@ def test_no_page_is_longer_than_the_vendor_gives(start_sandbox: StartSandbox, da
     pair.assert_equal()
 
 
-def test_capabilities_that_nobody_knows_are_those_of_the_contract(
-    start_sandbox: StartSandbox, database: Database
-) -> None:
+def test_unknown_capabilities_default_to_the_contract(start_sandbox: StartSandbox, database: Database) -> None:
     pair = Pair(start_sandbox(transactions=1, contacts=0), database)
     with database.connect() as connection:
         assert capabilities.read(connection, pair.integration.id) == Capabilities()

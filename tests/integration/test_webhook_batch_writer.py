@@ -1,4 +1,4 @@
-"""Webhook events as they are stored, by whoever signed them."""
+"""Store webhook deliveries in batches: once each, and independent of other deliveries."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from softpro.webhooks.batch_writer import COMMIT_TIMEOUT_SECONDS, SETTINGS, Writ
 from softpro.webhooks.deliveries import STORE_DELIVERIES, Verdict, parameters
 
 from ..support.databases import Server, execute, one, rows
-from ..support.webhook_deliveries import arrival, integration, put_all, store
+from ..support.webhook_deliveries import create_integration, delivery, put_concurrently, store_deliveries
 
 STORED, KNOWN, STALE, REFUSED = Verdict.STORED, Verdict.KNOWN, Verdict.STALE, Verdict.REFUSED
 
 
-def test_an_event_is_stored_once_however_often_it_comes_and_who_listens_is_told_once(database: Database) -> None:
-    acme = integration(database)
+def test_an_event_is_stored_and_notified_once(database: Database) -> None:
+    acme = create_integration(database)
     with database.connect() as listener:
         listener.execute(f"listen {inbox.CHANNEL}")
 
-        assert store(database, *[arrival(acme)] * 3) == [STORED, KNOWN, KNOWN]
-        assert store(database, arrival(acme, timely=False)) == [KNOWN], "a redelivery may be old"
-        assert store(database, arrival(acme)) == [KNOWN]
+        assert store_deliveries(database, *[delivery(acme)] * 3) == [STORED, KNOWN, KNOWN]
+        assert store_deliveries(database, delivery(acme, timely=False)) == [KNOWN], "a redelivery may be old"
+        assert store_deliveries(database, delivery(acme)) == [KNOWN]
 
         assert len(list(listener.notifies(timeout=0.2))) == 1
     assert rows(
@@ -58,39 +58,41 @@ def test_an_event_is_stored_once_however_often_it_comes_and_who_listens_is_told_
 
 
 def test_another_integrations_ids_never_matter(database: Database) -> None:
-    acme, other = integration(database), integration(database, "other")
+    acme, other = create_integration(database), create_integration(database, "other")
 
-    assert store(database, arrival(acme), arrival(other, organization="at-other")) == [STORED, STORED]
+    assert store_deliveries(database, delivery(acme), delivery(other, organization="at-other")) == [STORED, STORED]
 
 
-def test_what_may_not_come_is_not_stored(database: Database) -> None:
-    acme = integration(database)
-    gone = integration(database, "gone", status="DISCONNECTED")
-    deleted = integration(database, "deleted", deleted_at="2025-01-01")
-    off = integration(database, "off", webhooks_enabled=False)
-    expired = integration(database, "expired", status="EXPIRED")
+def test_deliveries_that_are_not_allowed_are_not_stored(database: Database) -> None:
+    acme = create_integration(database)
+    gone = create_integration(database, "gone", status="DISCONNECTED")
+    deleted = create_integration(database, "deleted", deleted_at="2025-01-01")
+    off = create_integration(database, "off", webhooks_enabled=False)
+    expired = create_integration(database, "expired", status="EXPIRED")
 
-    told = store(
+    results = store_deliveries(
         database,
-        arrival(uuid4()),
-        arrival(gone, organization="at-gone"),
-        arrival(deleted, organization="at-deleted"),
-        arrival(off, organization="at-off"),
-        arrival(acme, organization="at-other"),
-        arrival(acme, "evt-2", timely=False),
-        arrival(acme, timely=False),
-        arrival(expired, organization="at-expired"),
+        delivery(uuid4()),
+        delivery(gone, organization="at-gone"),
+        delivery(deleted, organization="at-deleted"),
+        delivery(off, organization="at-off"),
+        delivery(acme, organization="at-other"),
+        delivery(acme, "evt-2", timely=False),
+        delivery(acme, timely=False),
+        delivery(expired, organization="at-expired"),
     )
 
-    assert told == [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, STALE, STALE, STORED]
+    assert results == [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED, STALE, STALE, STORED]
     assert one(database, "select organization_id from softpro.webhook_events") == "expired"
 
 
 @pytest.mark.parametrize("data", [r'"\u0000"', r'"\ud800"', "1e999999"])
-def test_data_that_jsonb_refuses_is_left_out_and_fails_nobody(database: Database, data: str) -> None:
-    acme = integration(database)
+def test_data_that_jsonb_refuses_is_left_out_and_fails_no_other_delivery(database: Database, data: str) -> None:
+    acme = create_integration(database)
 
-    assert store(database, arrival(acme, "bad", payload=f'{{"id": "bad", "data": {data}}}'), arrival(acme)) == [
+    assert store_deliveries(
+        database, delivery(acme, "bad", payload=f'{{"id": "bad", "data": {data}}}'), delivery(acme)
+    ) == [
         STORED,
         STORED,
     ]
@@ -98,32 +100,36 @@ def test_data_that_jsonb_refuses_is_left_out_and_fails_nobody(database: Database
 
 
 def test_a_delivery_that_can_not_be_stored_fails_alone(database: Database) -> None:
-    acme = integration(database)
-    deep = "[" * 100_000 + "]" * 100_000  # more than PostgreSQL's stack holds: an error that can't be asked for before
+    acme = create_integration(database)
+    deep = (
+        "[" * 100_000 + "]" * 100_000
+    )  # deeper than PostgreSQL's stack; the database cannot be asked about it in advance
 
-    failed, stored, also = store(database, arrival(acme, "deep", payload=deep), arrival(acme), arrival(acme, "evt-2"))
+    failed, stored, also = store_deliveries(
+        database, delivery(acme, "deep", payload=deep), delivery(acme), delivery(acme, "evt-2")
+    )
 
     assert isinstance(failed, psycopg.errors.StatementTooComplex)
     assert (stored, also) == (STORED, STORED)
 
 
 def test_two_servers_that_take_the_same_events_at_once_store_each_once(database: Database) -> None:
-    acme = integration(database)
+    acme = create_integration(database)
 
     async def both() -> list[Verdict | BaseException]:
         writers = [Writer(lambda: database), Writer(lambda: database)]
         try:
-            told = await asyncio.gather(
-                *(put_all(writer, [arrival(acme, f"evt-{n}") for n in range(300)]) for writer in writers)
+            results = await asyncio.gather(
+                *(put_concurrently(writer, [delivery(acme, f"evt-{n}") for n in range(300)]) for writer in writers)
             )
         finally:
             for writer in writers:
                 await writer.close()
-        return [verdict for verdicts in told for verdict in verdicts]
+        return [verdict for verdicts in results for verdict in verdicts]
 
-    told = asyncio.run(both())
+    results = asyncio.run(both())
 
-    assert (told.count(STORED), told.count(KNOWN)) == (300, 300)
+    assert (results.count(STORED), results.count(KNOWN)) == (300, 300)
     assert one(database, "select count(*) from softpro.webhook_events where deliveries in (1, 2)") == 300
 
 
@@ -131,9 +137,9 @@ def test_two_servers_that_take_the_same_events_at_once_store_each_once(database:
 def test_a_plan_made_while_there_are_few_events_reads_no_more_of_them_when_there_are_many(
     database: Database, stored: int
 ) -> None:
-    acme = integration(database)
+    acme = create_integration(database)
     if stored:
-        store(database, arrival(acme))
+        store_deliveries(database, delivery(acme))
         execute(database, "analyze softpro.webhook_events")
     query = STORE_DELIVERIES
     for number, name in enumerate(parameters({}), 1):
@@ -149,37 +155,39 @@ def test_a_plan_made_while_there_are_few_events_reads_no_more_of_them_when_there
         assert re.search(r"Index Cond: .*\b(id = |event_id >= )", plan[number + 1])
 
 
-def test_who_comes_again_while_the_event_is_being_settled_waits_for_nobody(database: Database) -> None:
-    acme, other = integration(database), integration(database, "other")
-    store(database, arrival(acme))
+def test_a_repeated_delivery_does_not_wait_for_the_settling_run(database: Database) -> None:
+    acme, other = create_integration(database), create_integration(database, "other")
+    store_deliveries(database, delivery(acme))
     with database.connect() as drain, drain.transaction():
         drain.execute("update softpro.webhook_events set next_retry_at = clock_timestamp()")
-        told = store(
+        results = store_deliveries(
             database,
-            arrival(acme),
-            arrival(acme, timely=False),
-            arrival(acme, "evt-2"),
-            arrival(other, organization="at-other"),
+            delivery(acme),
+            delivery(acme, timely=False),
+            delivery(acme, "evt-2"),
+            delivery(other, organization="at-other"),
         )
 
-        assert told == [KNOWN, KNOWN, STORED, STORED]
-    assert store(database, arrival(acme)) == [KNOWN]
+        assert results == [KNOWN, KNOWN, STORED, STORED]
+    assert store_deliveries(database, delivery(acme)) == [KNOWN]
     counted = "select deliveries from softpro.webhook_events where event_id = 'evt-1' and integration_id = %s"
-    assert one(database, counted, acme) == 2, "what came while it was locked is not counted"
+    assert one(database, counted, acme) == 2, "deliveries during the lock are not counted"
 
 
-def test_what_stands_in_one_deliverys_way_stands_in_nobody_elses(database: Database) -> None:
-    acme, other = integration(database), integration(database, "other")
+def test_a_blocked_delivery_does_not_block_others(database: Database) -> None:
+    acme, other = create_integration(database), create_integration(database, "other")
     with database.connect() as server, server.transaction():
-        server.execute(STORE_DELIVERIES, parameters({arrival(acme): 1}))  # not committed yet
+        server.execute(STORE_DELIVERIES, parameters({delivery(acme): 1}))  # not committed yet
 
         async def work() -> list[Verdict | BaseException]:
             writer = Writer(lambda: database)
             first = asyncio.create_task(
-                put_all(writer, [arrival(acme), arrival(acme, "evt-2"), arrival(other, organization="at-other")])
+                put_concurrently(
+                    writer, [delivery(acme), delivery(acme, "evt-2"), delivery(other, organization="at-other")]
+                )
             )
             await asyncio.sleep(0.2)
-            late = await put_all(writer, [arrival(other, "evt-2", organization="at-other")])
+            late = await put_concurrently(writer, [delivery(other, "evt-2", organization="at-other")])
             try:
                 return [*await first, *late]
             finally:
@@ -190,41 +198,41 @@ def test_what_stands_in_one_deliverys_way_stands_in_nobody_elses(database: Datab
         assert isinstance(blocked, DatabaseUnavailable)
         assert isinstance(beside, DatabaseUnavailable), "they are sent again, and others wait"
         assert (stored, late) == (STORED, STORED)
-    assert store(database, arrival(acme), arrival(acme, "evt-2")) == [KNOWN, STORED]
+    assert store_deliveries(database, delivery(acme), delivery(acme, "evt-2")) == [KNOWN, STORED]
 
 
 def test_large_deliveries_go_in_several_statements(database: Database) -> None:
-    acme = integration(database)
+    acme = create_integration(database)
     large = json.dumps({"data": "x" * 900_000})
     with database.connect() as listener:
         listener.execute(f"listen {inbox.CHANNEL}")
 
-        told = store(database, *[arrival(acme, f"evt-{n}", payload=large) for n in range(9)])
+        results = store_deliveries(database, *[delivery(acme, f"evt-{n}", payload=large) for n in range(9)])
 
-        assert told == [STORED] * 9
+        assert results == [STORED] * 9
         assert len(list(listener.notifies(timeout=0.2))) == 3, "one of each statement"
 
 
 def test_each_event_loop_has_a_writer_of_its_own(database: Database) -> None:
-    acme, writers = integration(database), Writers(lambda: database)
+    acme, writers = create_integration(database), Writers(lambda: database)
 
     async def put(event_id: str) -> Verdict:
         assert writers.here() is writers.here()
         try:
-            return await writers.here().put(arrival(acme, event_id))
+            return await writers.here().put(delivery(acme, event_id))
         finally:
             await writers.close_here()
 
     assert [asyncio.run(put(f"evt-{n}")) for n in range(3)] == [STORED] * 3
 
 
-def test_a_request_that_is_cancelled_stops_nobody(database: Database) -> None:
-    acme = integration(database)
+def test_a_cancelled_request_stops_no_other(database: Database) -> None:
+    acme = create_integration(database)
 
     async def work() -> list[Verdict | BaseException]:
         writer = Writer(lambda: database)
-        leaving = [asyncio.create_task(writer.put(arrival(acme, f"leaving-{n}"))) for n in range(10)]
-        staying = asyncio.create_task(put_all(writer, [arrival(acme, f"staying-{n}") for n in range(10)]))
+        leaving = [asyncio.create_task(writer.put(delivery(acme, f"leaving-{n}"))) for n in range(10)]
+        staying = asyncio.create_task(put_concurrently(writer, [delivery(acme, f"staying-{n}") for n in range(10)]))
         await asyncio.sleep(0)
         for task in leaving:
             task.cancel()
@@ -237,24 +245,24 @@ def test_a_request_that_is_cancelled_stops_nobody(database: Database) -> None:
 
 
 def test_while_the_server_restarts_deliveries_wait_and_then_are_stored(database: Database, server: Server) -> None:
-    acme = integration(database)
+    acme = create_integration(database)
 
     async def work() -> list[Verdict | BaseException]:
         writer = Writer(lambda: database)
         try:
-            before = await put_all(writer, [arrival(acme, "before")])
+            before = await put_concurrently(writer, [delivery(acme, "before")])
             restart = asyncio.create_task(asyncio.to_thread(server.restart, "immediate", 0.5))
             await asyncio.sleep(0.2)
-            meanwhile = await put_all(writer, [arrival(acme, f"evt-{n}") for n in range(5)])
+            during = await put_concurrently(writer, [delivery(acme, f"evt-{n}") for n in range(5)])
             await restart
-            return [*before, *meanwhile]
+            return [*before, *during]
         finally:
             await writer.close()
 
-    told = asyncio.run(work())
+    results = asyncio.run(work())
 
-    assert told[0] == STORED
-    assert all(verdict in (STORED, KNOWN) for verdict in told)
+    assert results[0] == STORED
+    assert all(verdict in (STORED, KNOWN) for verdict in results)
     assert one(database, "select count(*) from softpro.webhook_events") == 6
 
 
@@ -263,7 +271,7 @@ def test_a_database_that_is_away_is_one_clear_error_in_time() -> None:
 
     async def timed() -> float:
         began = asyncio.get_running_loop().time()
-        failed, *_ = await put_all(Writer(lambda: nowhere), [arrival(uuid4())])
+        failed, *_ = await put_concurrently(Writer(lambda: nowhere), [delivery(uuid4())])
         assert isinstance(failed, DatabaseUnavailable)
         return asyncio.get_running_loop().time() - began
 
@@ -271,5 +279,5 @@ def test_a_database_that_is_away_is_one_clear_error_in_time() -> None:
 
 
 def test_a_database_without_the_tables_says_so(bare_database: Database) -> None:
-    [failed] = store(bare_database, arrival(uuid4()))
+    [failed] = store_deliveries(bare_database, delivery(uuid4()))
     assert isinstance(failed, SchemaError)

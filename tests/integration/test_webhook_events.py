@@ -1,4 +1,4 @@
-"""A webhook event is a hint: it is settled by a fetch that began after its receipt and returned its record."""
+"""Treat a webhook event as a hint: only a fetch that began after its receipt and returned its record settles it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected
 from ..support.product import sync
 from ..support.sandbox import Sandbox
-from ..support.webhook_events import age, events, outcomes, put
+from ..support.webhook_events import add_event, backdate, events, outcomes
 
 LAG = 5.1
 
 
 @pytest.fixture
 def acme(connected: Connected, services: Services) -> Integration:
-    """Connected, and its 45 transactions loaded."""
+    """Connect and load 45 transactions."""
     integration = connected("acme")
     assert sync(services, integration).status == "COMPLETED"
     return integration
 
 
-def work_off(services: Services, organization: str | None = None) -> Drained:
+def process_events(services: Services, organization: str | None = None) -> Drained:
     return drain(services, run_id=f"test__{uuid4()}", seconds=30, organization=organization)
 
 
@@ -52,10 +52,10 @@ def test_an_event_that_carries_its_record_is_settled_by_one_request(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
-    event = put(services.database, acme, order_id, carries=updated_at(sandbox, vendor_organization, order_id))
+    event = add_event(services.database, acme, order_id, carries=updated_at(sandbox, vendor_organization, order_id))
     before = sandbox.requests_of(vendor_organization)
 
-    drained = work_off(services)
+    drained = process_events(services)
 
     assert drained == Drained(settled=1, left=0, failed=0, requests=1)
     assert sandbox.requests_of(vendor_organization) == before + 1
@@ -75,13 +75,13 @@ def test_an_event_of_ids_alone_is_seen_at_once_and_settled_after_the_lag(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
-    event = put(services.database, acme, order_id)
+    event = add_event(services.database, acme, order_id)
 
-    assert work_off(services).left == 1
+    assert process_events(services).left == 1
     assert agree(services.database, sandbox, vendor_organization)
-    age(services.database, LAG)
+    backdate(services.database, LAG)
 
-    assert work_off(services) == Drained(settled=1, left=0, failed=0, requests=1)
+    assert process_events(services) == Drained(settled=1, left=0, failed=0, requests=1)
     assert outcomes(services.database) == {event: "FETCHED"}
 
 
@@ -90,9 +90,9 @@ def test_an_event_of_a_version_that_is_here_costs_nothing(
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
     sync(services, acme)
-    event = put(services.database, acme, order_id, carries=updated_at(sandbox, vendor_organization, order_id))
+    event = add_event(services.database, acme, order_id, carries=updated_at(sandbox, vendor_organization, order_id))
 
-    assert work_off(services).requests == 0
+    assert process_events(services).requests == 0
     assert outcomes(services.database) == {event: "FETCHED"}
 
 
@@ -101,9 +101,9 @@ def test_events_of_one_record_are_settled_together(
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
     for _ in range(30):
-        put(services.database, acme, order_id, seconds_ago=LAG)
+        add_event(services.database, acme, order_id, seconds_ago=LAG)
 
-    assert work_off(services) == Drained(settled=30, left=0, failed=0, requests=1)
+    assert process_events(services) == Drained(settled=30, left=0, failed=0, requests=1)
 
 
 def test_many_records_are_settled_by_one_list_and_only_what_it_lacks_is_fetched_singly(
@@ -112,10 +112,10 @@ def test_many_records_are_settled_by_one_list_and_only_what_it_lacks_is_fetched_
     changed = sandbox.change(vendor_organization, count=25)
     unchanged = sorted(sandbox.records(vendor_organization).keys() - set(changed))[:3]
     for order_id in [*changed, *unchanged]:
-        put(services.database, acme, order_id, seconds_ago=LAG)
+        add_event(services.database, acme, order_id, seconds_ago=LAG)
     before = sandbox.requests_of(vendor_organization)
 
-    drained = work_off(services)
+    drained = process_events(services)
 
     assert (drained.settled, drained.left) == (28, 0)
     assert sandbox.requests_of(vendor_organization) - before == 1 + 3
@@ -131,8 +131,8 @@ def test_a_scheduled_sync_settles_what_it_lists(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
-    carrying = put(services.database, acme, order_id, carries=updated_at(sandbox, vendor_organization, order_id))
-    plain = put(services.database, acme, order_id)
+    carrying = add_event(services.database, acme, order_id, carries=updated_at(sandbox, vendor_organization, order_id))
+    plain = add_event(services.database, acme, order_id)
 
     sync(services, acme)
 
@@ -144,12 +144,12 @@ def test_a_404_is_believed_when_repeated_after_the_lag_and_the_row_is_deleted_so
 ) -> None:
     order_id = sorted(sandbox.records(vendor_organization))[0]
     sandbox.delete(vendor_organization, order_id)
-    event = put(services.database, acme, order_id, "TRANSACTION_DELETED")
+    event = add_event(services.database, acme, order_id, "TRANSACTION_DELETED")
 
-    assert work_off(services).left == 1
+    assert process_events(services).left == 1
     assert one(services.database, "select count(*) from roi.transactions where deleted_at is not null") == 0
-    age(services.database, LAG)
-    assert work_off(services) == Drained(settled=1, left=0, failed=0, requests=1)
+    backdate(services.database, LAG)
+    assert process_events(services) == Drained(settled=1, left=0, failed=0, requests=1)
 
     assert outcomes(services.database) == {event: "DELETED"}
     gone = rows(services.database, "select softpro_order_id from roi.transactions where deleted_at is not null")
@@ -158,53 +158,53 @@ def test_a_404_is_believed_when_repeated_after_the_lag_and_the_row_is_deleted_so
     assert sync(services, acme).records_processed == 0
 
 
-def test_a_record_that_comes_into_being_only_seemed_to_be_gone(
+def test_a_new_record_whose_first_fetch_was_a_404_is_not_deleted(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    event = put(services.database, acme, "ord-new", "TRANSACTION_CREATED")
-    assert work_off(services).left == 1
+    event = add_event(services.database, acme, "ord-new", "TRANSACTION_CREATED")
+    assert process_events(services).left == 1
     assert events(services.database)[event]["missing_at"] is not None
 
     sandbox.put(vendor_organization, record("ord-new", "2026-01-01T00:00:00.000Z"))
-    age(services.database, LAG)
-    work_off(services)
+    backdate(services.database, LAG)
+    process_events(services)
 
     assert outcomes(services.database) == {event: "FETCHED"}
     assert one(services.database, "select count(*) from roi.transactions where softpro_order_id = 'ord-new'") == 1
 
 
-def test_what_neither_side_has_is_settled_as_gone(acme: Integration, services: Services) -> None:
-    event = put(services.database, acme, "ord-none", seconds_ago=LAG)
-    work_off(services)
-    age(services.database, LAG)
+def test_events_of_records_that_neither_side_has_are_settled_as_gone(acme: Integration, services: Services) -> None:
+    event = add_event(services.database, acme, "ord-none", seconds_ago=LAG)
+    process_events(services)
+    backdate(services.database, LAG)
 
-    assert work_off(services).settled == 1
+    assert process_events(services).settled == 1
     assert outcomes(services.database) == {event: "GONE"}
 
 
-def test_a_mass_delete_waits_for_a_person(
+def test_a_mass_delete_waits_for_a_user(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     doomed = sorted(sandbox.records(vendor_organization))[:21]
     for order_id in doomed:
         sandbox.delete(vendor_organization, order_id)
-        put(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=LAG)
+        add_event(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=LAG)
     execute(services.database, "update softpro.webhook_events set missing_at = received_at")
     execute(services.database, "update raw.records set last_seen_at = last_seen_at - interval '1 hour'")
 
-    assert work_off(services) == Drained(settled=0, left=0, failed=21, requests=22)
+    assert process_events(services) == Drained(settled=0, left=0, failed=21, requests=22)
 
     assert one(services.database, "select count(*) from roi.transactions where deleted_at is not null") == 0
     [why] = {event["processing_error"] for event in events(services.database).values()}
     assert why.endswith("a reconcile asks a person (python -m softpro reconcile acme)")
 
 
-def test_events_of_what_is_not_synced_are_settled_and_say_why(acme: Integration, services: Services) -> None:
-    document = put(services.database, acme, "doc-1", "DOCUMENT_UPLOADED", entity_type="DOCUMENT")
+def test_events_of_unsynced_entities_are_settled_with_a_reason(acme: Integration, services: Services) -> None:
+    document = add_event(services.database, acme, "doc-1", "DOCUMENT_UPLOADED", entity_type="DOCUMENT")
     execute(services.database, "update softpro.integrations set sync_contacts = false")
-    contact = put(services.database, acme, "con-1", "CONTACT_UPDATED", entity_type="CONTACT")
+    contact = add_event(services.database, acme, "con-1", "CONTACT_UPDATED", entity_type="CONTACT")
 
-    assert work_off(services).requests == 0
+    assert process_events(services).requests == 0
 
     said = {event_id: (row["outcome"], row["processing_error"]) for event_id, row in events(services.database).items()}
     assert said == {
@@ -213,19 +213,19 @@ def test_events_of_what_is_not_synced_are_settled_and_say_why(acme: Integration,
     }
 
 
-def test_an_error_is_tried_again_later_and_later_and_at_last_failed_and_a_list_settles_it_all_the_same(
+def test_an_error_is_retried_with_backoff_then_failed_and_a_later_list_still_settles_it(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     broken, good = sorted(sandbox.records(vendor_organization))[:2]
     execute(services.database, "update softpro.webhook_events set max_attempts = 5")
-    bad = put(services.database, acme, "..", seconds_ago=LAG)  # an id that is none: it can't be asked for
-    fine = put(services.database, acme, good, seconds_ago=LAG)
+    bad = add_event(services.database, acme, "..", seconds_ago=LAG)  # an invalid id that cannot be requested
+    fine = add_event(services.database, acme, good, seconds_ago=LAG)
     waits = []
     for _ in range(5):
-        work_off(services)
+        process_events(services)
         row = events(services.database)[bad]
         waits.append((row["status"], row["attempts"], row["next_retry_at"] is not None))
-        age(services.database, 3600)
+        backdate(services.database, 3600)
 
     assert waits == [("RETRYING", n, True) for n in range(1, 5)] + [("FAILED", 5, False)]
     assert "can't be an id" in events(services.database)[bad]["processing_error"]
@@ -236,25 +236,25 @@ def test_an_error_is_tried_again_later_and_later_and_at_last_failed_and_a_list_s
     assert outcomes(services.database)[bad] == "FETCHED"
 
 
-def test_a_tenant_that_is_not_connected_waits_and_stops_nobody(
+def test_a_tenant_that_is_not_connected_waits_and_blocks_no_other(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str, connected: Connected
 ) -> None:
-    other = connected("other", sandbox.untouched())
+    other = connected("other", sandbox.unused_organization())
     sync(services, other)
     [order_id] = sandbox.change(vendor_organization)
-    mine = put(services.database, acme, order_id, seconds_ago=LAG)
-    theirs = put(services.database, other, order_id, seconds_ago=LAG)
+    mine = add_event(services.database, acme, order_id, seconds_ago=LAG)
+    theirs = add_event(services.database, other, order_id, seconds_ago=LAG)
     execute(services.database, "update softpro.integrations set status = 'EXPIRED' where organization_id = 'other'")
 
-    work_off(services)
+    process_events(services)
 
     assert outcomes(services.database) == {mine: "FETCHED", theirs: None}
     assert events(services.database)[theirs]["attempts"] == 0
     execute(services.database, "update softpro.integrations set status = 'CONNECTED' where organization_id = 'other'")
-    age(services.database, LAG)
-    work_off(services)
-    age(services.database, LAG)
-    work_off(services)
+    backdate(services.database, LAG)
+    process_events(services)
+    backdate(services.database, LAG)
+    process_events(services)
     assert outcomes(services.database) == {mine: "FETCHED", theirs: "FETCHED"}
 
 
@@ -269,9 +269,9 @@ def test_a_held_batch_keeps_what_webhooks_fetch_pending(
         """,
     )
     [order_id] = sandbox.change(vendor_organization)
-    put(services.database, acme, order_id, seconds_ago=LAG)
+    add_event(services.database, acme, order_id, seconds_ago=LAG)
 
-    assert work_off(services).settled == 1
+    assert process_events(services).settled == 1
 
     assert one(services.database, "select entity_id from raw.pending") == order_id
     [log] = rows(services.database, "select * from softpro.sync_logs where sync_type = 'WEBHOOK'")
@@ -282,8 +282,8 @@ def test_a_held_batch_keeps_what_webhooks_fetch_pending(
 def test_one_drain_at_a_time(acme: Integration, services: Services) -> None:
     with services.database.connect() as session:
         assert locks.try_acquire(session, Queue.INBOX)
-        assert work_off(services) == Drained(busy=True)
-    assert work_off(services) == Drained()
+        assert process_events(services) == Drained(busy=True)
+    assert process_events(services) == Drained()
 
 
 def test_a_drain_that_died_is_closed_by_the_next_which_loads_what_it_had_landed(
@@ -293,7 +293,7 @@ def test_a_drain_that_died_is_closed_by_the_next_which_loads_what_it_had_landed(
     from softpro.runs import pipeline
 
     [order_id] = sandbox.change(vendor_organization)
-    put(services.database, acme, order_id, seconds_ago=LAG)
+    add_event(services.database, acme, order_id, seconds_ago=LAG)
     with services.database.connect() as connection:
         current = integrations.get(connection, acme.id)
     died = pipeline.begin(
@@ -307,9 +307,9 @@ def test_a_drain_that_died_is_closed_by_the_next_which_loads_what_it_had_landed(
     )
     pipeline.fetch(services, died)
     [other] = sandbox.change(vendor_organization)
-    put(services.database, acme, other, seconds_ago=LAG)
+    add_event(services.database, acme, other, seconds_ago=LAG)
 
-    work_off(services)
+    process_events(services)
 
     assert one(services.database, "select status from softpro.sync_logs where id = %s", died.log_id) == "FAILED"
     assert one(services.database, "select count(*) from raw.pending") == 0

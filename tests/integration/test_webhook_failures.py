@@ -1,4 +1,4 @@
-"""Webhook events beside other runs, and where something goes wrong: no change is lost, and none comes back."""
+"""Process webhook events during other runs and after failures: no change is lost, none is reverted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected
 from ..support.product import begin, sync
 from ..support.sandbox import Sandbox
-from ..support.webhook_events import age, events, outcomes, put
+from ..support.webhook_events import add_event, backdate, events, outcomes
 
 LAG = 5.1
 TRANSACTION = EntityType.TRANSACTION
@@ -34,18 +34,18 @@ TRANSACTION = EntityType.TRANSACTION
 
 @pytest.fixture
 def acme(connected: Connected, services: Services) -> Integration:
-    """Connected, and its 45 transactions loaded."""
+    """Connect and load 45 transactions."""
     integration = connected("acme")
     assert sync(services, integration).status == "COMPLETED"
     return integration
 
 
-def work_off(services: Services, seconds: float = 30) -> Drained:
+def process_events(services: Services, seconds: float = 30) -> Drained:
     return drain(services, run_id=f"test__{uuid4()}", seconds=seconds)
 
 
 def begin_records(services: Services, integration: Integration, ids: list[str], sync_type: SyncType) -> Run:
-    """A run over these records that has only begun."""
+    """Begin a run over these records and stop there."""
     with services.database.connect() as connection:
         current = integrations.get(connection, integration.id)
     run_id = f"test__{uuid4()}"
@@ -65,19 +65,19 @@ def deleted(database: Database, order_id: str) -> bool:
     return bool(one(database, query, order_id))
 
 
-def load_now(database: Database) -> None:
-    """Lets what is owed be due."""
+def make_load_due(database: Database) -> None:
+    """Make the pending load due."""
     execute(database, "update softpro.cursors set load_due_at = now() where load_due_at is not null")
 
 
 def delete_by_webhook(services: Services, acme: Integration, order_id: str) -> None:
-    put(services.database, acme, order_id, "TRANSACTION_DELETED")
-    work_off(services)
-    age(services.database, LAG)
-    assert work_off(services).settled == 1
+    add_event(services.database, acme, order_id, "TRANSACTION_DELETED")
+    process_events(services)
+    backdate(services.database, LAG)
+    assert process_events(services).settled == 1
 
 
-def test_what_was_staged_before_it_was_deleted_does_not_come_back(
+def test_a_record_staged_before_its_delete_does_not_come_back(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
@@ -95,7 +95,7 @@ def test_what_was_staged_before_it_was_deleted_does_not_come_back(
     assert deleted(services.database, order_id)
 
 
-def test_what_a_run_over_records_staged_does_not_replace_what_newer_mappings_made(
+def test_a_run_over_records_does_not_replace_rows_of_newer_mappings(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
@@ -118,10 +118,10 @@ def test_what_a_run_over_records_staged_does_not_replace_what_newer_mappings_mad
     )
 
 
-def test_a_request_is_never_said_to_have_gone_later_than_it_did(
+def test_a_request_is_never_dated_later_than_its_sending(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
-    """An event that came after it, or the lag before it, would be settled by what it can't know."""
+    """Otherwise it would settle a later event, or one within the lag, that it cannot know."""
     order_id, held = min(sandbox.records(vendor_organization)), threading.Event()
 
     def hold_the_budget() -> None:
@@ -147,11 +147,11 @@ def test_a_drain_that_died_after_the_last_event_was_settled_leaves_nothing_unloa
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
-    put(services.database, acme, order_id, seconds_ago=LAG)
+    add_event(services.database, acme, order_id, seconds_ago=LAG)
     died = begin_records(services, acme, [order_id], SyncType.WEBHOOK)
     pipeline.fetch(services, died)
 
-    assert work_off(services).requests == 0
+    assert process_events(services).requests == 0
 
     assert one(services.database, "select count(*) from raw.pending") == 0
     assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
@@ -159,37 +159,37 @@ def test_a_drain_that_died_after_the_last_event_was_settled_leaves_nothing_unloa
     assert one(services.database, "select count(*) from softpro.cursors where load_due_at is not null") == 0
 
 
-def test_what_could_not_be_loaded_is_loaded_later_without_another_event(
+def test_a_failed_load_is_repeated_later_without_another_event(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     [order_id] = sandbox.change(vendor_organization)
-    put(services.database, acme, order_id, seconds_ago=LAG)
+    add_event(services.database, acme, order_id, seconds_ago=LAG)
     execute(services.database, "alter table roi.transactions add constraint full_disk check (false) not valid")
-    assert work_off(services, 3).settled == 1
+    assert process_events(services, 3).settled == 1
     assert one(services.database, "select count(*) from raw.pending") == 1
     assert one(services.database, "select count(*) from softpro.sync_logs where sync_type = 'WEBHOOK'") == 1
 
     execute(services.database, "alter table roi.transactions drop constraint full_disk")
-    load_now(services.database)
-    work_off(services)
+    make_load_due(services.database)
+    process_events(services)
 
     assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
 
 
-def test_a_late_event_of_a_record_that_seems_gone_is_asked_about_once_more_and_not_again_and_again(
+def test_a_late_event_of_a_missing_record_causes_one_more_request(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     order_id = min(sandbox.records(vendor_organization))
     sandbox.delete(vendor_organization, order_id)
-    put(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=20)
+    add_event(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=20)
     execute(services.database, "update softpro.webhook_events set missing_at = received_at + interval '10 s'")
     execute(services.database, "update raw.records set last_seen_at = last_seen_at - interval '1 day'")
-    put(services.database, acme, order_id, "PARTY_REMOVED")
+    add_event(services.database, acme, order_id, "PARTY_REMOVED")
 
-    assert work_off(services, 2).requests == 1
+    assert process_events(services, 2).requests == 1
 
-    age(services.database, LAG)
-    assert work_off(services) == Drained(settled=2, requests=1)
+    backdate(services.database, LAG)
+    assert process_events(services) == Drained(settled=2, requests=1)
 
 
 def test_a_404_of_long_ago_and_one_of_now_are_no_two(
@@ -197,19 +197,19 @@ def test_a_404_of_long_ago_and_one_of_now_are_no_two(
 ) -> None:
     order_id = min(sandbox.records(vendor_organization))
     sandbox.delete(vendor_organization, order_id)
-    event = put(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=9000)
+    event = add_event(services.database, acme, order_id, "TRANSACTION_DELETED", seconds_ago=9000)
     execute(services.database, "update softpro.webhook_events set missing_at = received_at, attempts = 5")
     execute(services.database, "update raw.records set last_seen_at = last_seen_at - interval '1 day'")
     with services.database.connect() as connection:
         stored.retry(connection, acme.id, events(services.database)[event]["id"], "a person")
 
-    work_off(services)
+    process_events(services)
 
     assert outcomes(services.database) == {event: None}
     assert not deleted(services.database, order_id)
 
 
-def test_while_a_batch_is_held_its_events_go_on_and_the_schedule_is_left_alone(
+def test_while_a_batch_is_held_its_events_are_processed_and_the_schedule_is_unchanged(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     execute(
@@ -221,16 +221,16 @@ def test_while_a_batch_is_held_its_events_go_on_and_the_schedule_is_left_alone(
     )
     before = rows(services.database, "select failures, next_attempt_at, last_synced_at from softpro.cursors")
     for order_id in sorted(sandbox.records(vendor_organization))[:30]:
-        put(services.database, acme, order_id, seconds_ago=LAG)
+        add_event(services.database, acme, order_id, seconds_ago=LAG)
 
-    assert work_off(services).settled == 30
+    assert process_events(services).settled == 30
 
     assert rows(services.database, "select failures, next_attempt_at, last_synced_at from softpro.cursors") == before
     ended = rows(services.database, "select distinct status from softpro.sync_logs where sync_type = 'WEBHOOK'")
     assert ended == [{"status": "COMPLETED"}]
 
 
-def test_records_that_the_time_was_too_short_for_are_told(
+def test_records_skipped_for_lack_of_time_are_reported(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     changed = sandbox.change(vendor_organization, count=3)
@@ -248,7 +248,7 @@ def test_records_that_the_time_was_too_short_for_are_told(
     assert log.error_message.endswith("first: the time was over")
 
 
-def test_a_run_over_records_that_a_person_began_and_that_died_is_closed(
+def test_a_killed_run_over_records_is_closed(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str
 ) -> None:
     from softpro.db import sync_logs
@@ -258,7 +258,7 @@ def test_a_run_over_records_that_a_person_began_and_that_died_is_closed(
     pipeline.fetch(services, died)
     execute(services.database, "update softpro.sync_logs set started_at = started_at - interval '2 hours'")
 
-    work_off(services)
+    process_events(services)
     with services.database.connect() as connection:
         sync_logs.cancel_stale(connection)
 
@@ -266,20 +266,20 @@ def test_a_run_over_records_that_a_person_began_and_that_died_is_closed(
     assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
 
 
-def test_a_slow_organization_keeps_nobody_waiting_also_once_the_time_is_over(
+def test_a_slow_organization_does_not_delay_the_others_after_the_time_limit(
     acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str, connected: Connected
 ) -> None:
-    other_at = sandbox.untouched()
+    other_at = sandbox.unused_organization()
     other = connected("other", other_at)
     sync(services, other)
     slow, quick = min(sandbox.records(vendor_organization)), min(sandbox.records(other_at))
-    waits = put(services.database, acme, slow, seconds_ago=LAG)
+    waits = add_event(services.database, acme, slow, seconds_ago=LAG)
     with services.database.connect() as held, held.transaction():
         held.execute("select from softpro.budgets where integration_id = %s for update", [acme.id])
-        draining = threading.Thread(target=work_off, args=(services, 0.5))
+        draining = threading.Thread(target=process_events, args=(services, 0.5))
         draining.start()
         time.sleep(1.5)
-        event = put(services.database, other, quick, seconds_ago=LAG)
+        event = add_event(services.database, other, quick, seconds_ago=LAG)
         deadline = time.monotonic() + 60
         while not outcomes(services.database)[event] and time.monotonic() < deadline:
             time.sleep(0.1)

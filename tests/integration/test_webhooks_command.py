@@ -1,4 +1,4 @@
-"""`python -m softpro webhooks`: what a person at the command line sees of the events, and does about them."""
+"""List, show, retry and process events with `python -m softpro webhooks`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from softpro.services import Services
 from ..support.databases import execute, one
 from ..support.fixture_types import Connected
 from ..support.product import command
-from ..support.webhook_events import outcomes, put
+from ..support.webhook_events import add_event, outcomes
 
 
 def test_the_command_line_lists_shows_retries_counts_and_processes(
     connected: Connected, services: Services, database: Database, settings: dict[str, str]
 ) -> None:
     acme = connected("acme")
-    first = put(database, acme, "doc-1", "DOCUMENT_UPLOADED", entity_type="DOCUMENT")
-    second = put(database, acme, "doc-2", "ORDER_CLOSED", entity_type="DOCUMENT")
+    first = add_event(database, acme, "doc-1", "DOCUMENT_UPLOADED", entity_type="DOCUMENT")
+    second = add_event(database, acme, "doc-2", "ORDER_CLOSED", entity_type="DOCUMENT")
     execute(
         database,
         "update softpro.webhook_events set attempts = 5, processing_error = 'SoftPro is away' where event_id = %s",

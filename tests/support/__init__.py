@@ -1,1 +1,1 @@
-"""What several folders of tests share: a database server, the sandbox as a process, the product around both."""
+"""Share helpers between the test folders: a database server, the sandbox as a process, the product between both."""

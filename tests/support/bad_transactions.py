@@ -1,4 +1,4 @@
-"""Transactions that may not be loaded, in every way there is, each with the reasons it must be given."""
+"""Generate transactions that may not be loaded, each with the reasons that its quarantine case must name."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 
 Tree = dict[str, "Tree | str"]
-"""A record: objects, and in them JSON texts, so that it can say what no encoder would."""
+"""A record: nested objects whose leaves are JSON texts. It can hold text that no encoder would produce."""
 
 Reason = tuple[str, str | None]
 """Rule and column."""
 
-Wrong = tuple[str, str, Reason]
-"""Where, what stands there, and the reason."""
+BadValue = tuple[str, str, Reason]
+"""Path, value as JSON, and the reason for the rejection."""
 
 BETWEEN = "expect_column_values_to_be_between"
 
-UNMAPPABLE: list[Wrong] = [
+UNMAPPABLE: list[BadValue] = [
     ("orderNumber", "[7]", ("type", "transaction_number")),
     ("orderType", "null", ("required", "transaction_type")),
     ("status", '{"code": "OPENED"}', ("type", "status")),
@@ -41,7 +41,7 @@ UNMAPPABLE: list[Wrong] = [
     ("notes", '["a", "b"]', ("type", "notes")),
     ("createdAt", '"soon"', ("type", "softpro_created_at")),
 ]
-IMPOSSIBLE: list[Wrong] = [
+IMPOSSIBLE: list[BadValue] = [
     (field, amount, (BETWEEN, column))
     for field, column in (
         ("purchasePrice", "purchase_price"),
@@ -51,18 +51,23 @@ IMPOSSIBLE: list[Wrong] = [
     )
     for amount in ("-0.01", "1000000000000", "123456789012345678901234567890.5")
 ]
-# Refused by jsonb: a NUL character, half a surrogate pair, a number beyond what it holds.
+# Values that jsonb rejects: a NUL character, half a surrogate pair, a number out of range.
 UNSTORABLE = [("notes", '"a\\u0000b"'), ("notes", '"half \\ud83c"'), ("customFields.n", "1e200000")]
-TOO_LONG_A_NUMBER = [("customFields.n", "1e5000")]  # jsonb holds it, and writes all its digits
+TOO_LONG_A_NUMBER = [("customFields.n", "1e5000")]  # jsonb stores it and writes all its digits
 UNDATED = [("updatedAt", "null"), ("updatedAt", '"yesterday"'), ("updatedAt", "17")]
 NAMELESS = [("orderId", "null"), ("orderId", '""'), ("orderId", "7")]
 
 
 @dataclass(frozen=True)
-class Bad:
-    """A record that may not be loaded. `id` is None where none can be told, `name` the id it should have.
+class BadTransaction:
+    """A record that may not be loaded.
 
-    `landed`: it was stored in `raw` before it was refused, so that its payload is known as jsonb writes it.
+    Attributes:
+        name: The id that the record should have.
+        tree: The record itself.
+        reasons: The rules and columns that its quarantine case must name.
+        landed: True if `raw` stored it before the rejection, so that its payload is as jsonb writes it.
+        id: The id that can be read from the record, or None.
     """
 
     name: str
@@ -73,15 +78,15 @@ class Bad:
 
     @property
     def payload(self) -> bytes:
-        return written(self.tree).encode()
+        return to_json(self.tree).encode()
 
-    def mended(self, now: datetime) -> bytes:
-        """The record as it should have been, changed now."""
-        return written(good(self.name, now)).encode()
+    def corrected(self, now: datetime) -> bytes:
+        """Return the correct version of the record, changed at `now`."""
+        return to_json(good_transaction(self.name, now)).encode()
 
 
 def strict_mappings() -> list[Mapping]:
-    """The default set of transactions; the order type is demanded, and a rule minds what the county is."""
+    """Return the default set of transactions with a required order type and a rule that needs the county to be text."""
 
     def stricter(mapping: Mapping) -> Mapping:
         if mapping.roi_systems_field == "transaction_type":
@@ -93,17 +98,17 @@ def strict_mappings() -> list[Mapping]:
     return [stricter(mapping) for mapping in default_mappings(EntityType.TRANSACTION)]
 
 
-def bad_transactions(count: int, rng: random.Random) -> list[Bad]:
-    """So many, of all kinds in turn, with one, two or three reasons at once where a kind can have them.
+def bad_transactions(count: int, rng: random.Random) -> list[BadTransaction]:
+    """Return `count` records of all kinds in turn, with one to three reasons where a kind allows several.
 
-    What can't be read or stored is not mapped: so one kind has more wrong with it than its reasons say.
+    An unreadable or unstorable record is not mapped, so one kind has more errors than its reasons name.
     """
     return [_bad(number, rng) for number in range(count)]
 
 
-def _bad(number: int, rng: random.Random) -> Bad:
+def _bad(number: int, rng: random.Random) -> BadTransaction:
     name = f"bad-{number:06d}"
-    tree = good(name, datetime.fromtimestamp(rng.uniform(1_700_000_000, 1_760_000_000), UTC))
+    tree = good_transaction(name, datetime.fromtimestamp(rng.uniform(1_700_000_000, 1_760_000_000), UTC))
     turn, kind = divmod(number, len(KINDS))
     reasons: list[Reason] = []
     for what in KINDS[kind]:
@@ -111,7 +116,7 @@ def _bad(number: int, rng: random.Random) -> Bad:
         columns = {column for _, column in more}
         reasons = more if None in columns else [*(was for was in reasons if was[1] not in columns), *more]
     last = KINDS[kind][-1]
-    return Bad(
+    return BadTransaction(
         name,
         tree,
         reasons,
@@ -120,8 +125,8 @@ def _bad(number: int, rng: random.Random) -> Bad:
     )
 
 
-def good(order_id: str, updated_at: datetime) -> Tree:
-    """A record that is loaded, and has all that most others have."""
+def good_transaction(order_id: str, updated_at: datetime) -> Tree:
+    """Return a record that loads and has the fields that most others have."""
     moment = json.dumps(updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
     return {
         "orderId": json.dumps(order_id),
@@ -154,55 +159,58 @@ def good(order_id: str, updated_at: datetime) -> Tree:
     }
 
 
-def written(tree: Tree) -> str:
-    """The tree as JSON."""
-    fields = (f"{json.dumps(n)}: {v if isinstance(v, str) else written(v)}" for n, v in tree.items())
+def to_json(tree: Tree) -> str:
+    """Return the tree as JSON."""
+    fields = (f"{json.dumps(n)}: {v if isinstance(v, str) else to_json(v)}" for n, v in tree.items())
     return f"{{{', '.join(fields)}}}"
 
 
-def put(tree: Tree, path: str, value: str) -> None:
-    """Sets what stands at a dotted path."""
+def set_path(tree: Tree, path: str, value: str) -> None:
+    """Set the value at a dotted path."""
     name, _, rest = path.partition(".")
     inner = tree[name] if rest else None
     if isinstance(inner, dict):
-        put(inner, rest, value)
+        set_path(inner, rest, value)
     else:
         tree[name] = value
 
 
-def _spoiled(wrongs: Sequence[Wrong]) -> Callable[[Tree, int, random.Random], list[Reason]]:
-    """Makes one, two or three columns wrong: the one whose turn it is, and others by chance. Their reasons."""
+def _break_columns(wrongs: Sequence[BadValue]) -> Callable[[Tree, int, random.Random], list[Reason]]:
+    """Return a function that breaks one to three columns of a record and returns the reasons.
+
+    The first column follows the turn; the others are random.
+    """
 
     def make(tree: Tree, turn: int, rng: random.Random) -> list[Reason]:
         first = wrongs[turn % len(wrongs)]
         others = [wrong for wrong in wrongs if wrong[0] != first[0]]
         chosen = {wrong[0]: wrong for wrong in [first, *rng.sample(others, rng.randrange(3))]}
         for path, value, _ in chosen.values():
-            put(tree, path, value)
+            set_path(tree, path, value)
         return [reason for _, _, reason in chosen.values()]
 
     return make
 
 
-def _unreadable(places: Sequence[tuple[str, str]]) -> Callable[[Tree, int, random.Random], list[Reason]]:
-    """Makes the record as a whole one that can't be read, or not be stored."""
+def _break_record(places: Sequence[tuple[str, str]]) -> Callable[[Tree, int, random.Random], list[Reason]]:
+    """Return a function that makes the whole record unreadable or unstorable."""
 
     def make(tree: Tree, turn: int, rng: random.Random) -> list[Reason]:
-        put(tree, *places[turn % len(places)])
+        set_path(tree, *places[turn % len(places)])
         return [("readable", None)]
 
     return make
 
 
 MAKERS: dict[str, Callable[[Tree, int, random.Random], list[Reason]]] = {
-    "unmappable": _spoiled(UNMAPPABLE),
-    "impossible": _spoiled(IMPOSSIBLE),
-    "unstorable": _unreadable(UNSTORABLE),
-    "too long a number": _unreadable(TOO_LONG_A_NUMBER),
-    "undated": _unreadable(UNDATED),
-    "nameless": _unreadable(NAMELESS),
+    "unmappable": _break_columns(UNMAPPABLE),
+    "impossible": _break_columns(IMPOSSIBLE),
+    "unstorable": _break_record(UNSTORABLE),
+    "too long a number": _break_record(TOO_LONG_A_NUMBER),
+    "undated": _break_record(UNDATED),
+    "nameless": _break_record(NAMELESS),
 }
-# What is done to a record, one after the other.
+# The changes that each kind of record gets, in order.
 KINDS = [
     ["unmappable"],
     ["impossible"],

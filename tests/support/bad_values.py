@@ -1,4 +1,4 @@
-"""A bad value in each column that a mapping can fill, in every way there is, each with the reasons it must be given."""
+"""Generate a bad value for each column that a mapping can fill, each with the reasons that its case must name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.defaults import FIELDS, default_mappings
 from softpro.mapping.mapping import Mapping
 
-from .bad_transactions import Reason, Tree, put, written
+from .bad_transactions import Reason, Tree, set_path, to_json
 
 BETWEEN = "expect_column_values_to_be_between"
 TYPE, ENUM, PATTERN = "validationRules.type", "validationRules.enum", "validationRules.pattern"
 MIN, MAX, LENGTH = "validationRules.min", "validationRules.max", "validationRules.length"
 
-# What a column may hold, chosen so that each rule can be broken alone: for each kind of column the rules, a value that
-# keeps them, and the values that do not, with the rules of their reasons.
+# The rules for each kind of column, a value that keeps them, and values that break them with the broken rules. They are
+# chosen so that each rule can be broken alone.
 RULES: dict[str, dict[str, Any]] = {
     "text": {
         "type": "integer",
@@ -79,7 +79,7 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "[]": ["type"],
         '"a lot"': ["type"],
         "15.005": ["type"],
-        "-15": [ENUM, MIN, BETWEEN],  # the rule's bound, and the suite's
+        "-15": [ENUM, MIN, BETWEEN],  # the rule's bound and the suite's
         "1000000000000": [ENUM, MAX, BETWEEN],
         "123456789012345678901234567890.5": [TYPE, ENUM, MAX, BETWEEN],
     },
@@ -108,15 +108,22 @@ BROKEN: dict[str, dict[str, list[str]]] = {
     },
 }
 CUSTOM = {"[1]": ["type"], '"x"': ["type"]}
-"""Of the whole of `custom`: into what is no object, nothing can be laid."""
+"""Bad values for the whole of `custom`: a name can only be added to an object."""
 UNSTORABLE = ['"a\\u0000b"', '"half \\ud83c"']
 KEYS = {EntityType.TRANSACTION: "orderId", EntityType.CONTACT: "contactId"}
 MOMENT = '"2025-06-01T00:00:00.000Z"'
 
 
 @dataclass(frozen=True)
-class Spoiled:
-    """A record with a bad value; `landed`: its payload is kept as jsonb writes it, else byte for byte."""
+class BadRecord:
+    """A record with a bad value.
+
+    Attributes:
+        id: SoftPro's id of the record.
+        payload: The record as SoftPro sends it.
+        reasons: The rules and columns that its quarantine case must name.
+        landed: True if its payload is kept as jsonb writes it, False if byte for byte.
+    """
 
     id: str
     payload: bytes
@@ -125,7 +132,7 @@ class Spoiled:
 
 
 def mappings(entity: EntityType) -> list[Mapping]:
-    """The default set with rules for each column, and two custom fields."""
+    """Return the default set with rules for each column, and two custom fields."""
     ruled = [
         replace(mapping, validation_rules=RULES.get(_kind(entity, mapping.roi_systems_field)))
         for mapping in default_mappings(entity)
@@ -136,29 +143,29 @@ def mappings(entity: EntityType) -> list[Mapping]:
     ]
 
 
-def good(entity: EntityType, record_id: str) -> Tree:
-    """A record that keeps all rules."""
+def good_record(entity: EntityType, record_id: str) -> Tree:
+    """Return a record that keeps all rules."""
     tree: Tree = {KEYS[entity]: json.dumps(record_id), "createdAt": MOMENT, "updatedAt": MOMENT}
     for path, kind in _fields(entity).items():
-        _make_way(tree, path)
-        put(tree, path, GOOD.get(kind, '{"a": 1}'))
+        _add_parents(tree, path)
+        set_path(tree, path, GOOD.get(kind, '{"a": 1}'))
     return tree
 
 
-def one_at_a_time(entity: EntityType) -> Iterator[Spoiled]:
-    """For each column a record for each way in which it can be bad, all others good."""
+def one_at_a_time(entity: EntityType) -> Iterator[BadRecord]:
+    """Yield a record for each column and each bad value of it; all other values are good."""
     targets = _targets(entity)
     for path, kind in _fields(entity).items():
         column = targets[path]
         for number, (value, rules) in enumerate(BROKEN.get(kind, CUSTOM).items()):
-            yield _spoiled(entity, f"{column} {number}", {path: value}, [(rule, column) for rule in rules])
+            yield _bad_record(entity, f"{column} {number}", {path: value}, [(rule, column) for rule in rules])
         for number, value in enumerate(UNSTORABLE):
-            record = _spoiled(entity, f"{column} unstorable {number}", {path: value}, [("readable", None)])
+            record = _bad_record(entity, f"{column} unstorable {number}", {path: value}, [("readable", None)])
             yield replace(record, landed=False)
 
 
-def all_together(entity: EntityType) -> Iterator[Spoiled]:
-    """Records of which every column is bad: no column of one can be mapped, none of another keeps the rules."""
+def all_together(entity: EntityType) -> Iterator[BadRecord]:
+    """Yield records in which every column is bad: in one no column can be mapped, in the other all break the rules."""
     fields, targets = _fields(entity), _targets(entity)
     for name, wrong in (("mapped", lambda rules: rules == ["type"]), ("kept", lambda rules: "type" not in rules)):
         values: dict[str, str] = {}
@@ -166,22 +173,22 @@ def all_together(entity: EntityType) -> Iterator[Spoiled]:
         for path, kind in fields.items():
             ways = BROKEN.get(kind, CUSTOM)
             found = next(((value, rules) for value, rules in ways.items() if wrong(rules)), None)
-            # Where `custom` is no object, what should be laid into it is not looked at.
+            # If `custom` is no object, the fields for it are not checked.
             if found is not None:
                 values[path] = found[0]
                 reasons.extend((rule, targets[path]) for rule in found[1])
-        yield _spoiled(entity, f"nothing can be {name}", values, reasons)
+        yield _bad_record(entity, f"nothing can be {name}", values, reasons)
 
 
-def _spoiled(entity: EntityType, name: str, values: dict[str, str], reasons: list[Reason]) -> Spoiled:
-    tree = deepcopy(good(entity, name))
+def _bad_record(entity: EntityType, name: str, values: dict[str, str], reasons: list[Reason]) -> BadRecord:
+    tree = deepcopy(good_record(entity, name))
     for path, value in values.items():
-        put(tree, path, value)
-    return Spoiled(name, written(tree).encode(), reasons)
+        set_path(tree, path, value)
+    return BadRecord(name, to_json(tree).encode(), reasons)
 
 
 def _fields(entity: EntityType) -> dict[str, str]:
-    """The vendor's fields, and what kind of value the columns hold that they fill."""
+    """Return the kind of value for each field of the vendor."""
     return {path: _kind(entity, target) for path, target in _targets(entity).items()}
 
 
@@ -193,8 +200,8 @@ def _kind(entity: EntityType, target: str) -> str:
     return COLUMNS[entity].get(target, target)
 
 
-def _make_way(tree: Tree, path: str) -> None:
-    """The objects that a path leads through."""
+def _add_parents(tree: Tree, path: str) -> None:
+    """Create the objects along a path."""
     *parents, _ = path.split(".")
     for parent in parents:
         inner = tree.setdefault(parent, {})

@@ -1,4 +1,4 @@
-"""A record that both sides changed, and what people do about it."""
+"""Set up a record that both sides changed, and resolve its conflict."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TRANSACTION = EntityType.TRANSACTION
 
 
 @dataclass(frozen=True)
-class Both:
-    """An organization under MANUAL_REVIEW that sends deletes, its transactions loaded, and one of them."""
+class ConflictScenario:
+    """An organization under MANUAL_REVIEW that sends deletes, with its transactions loaded, and one of them."""
 
     services: Services
     integration: Integration
@@ -40,7 +40,7 @@ class Both:
     entity_id: str
 
     def edit(self, **values: object) -> None:
-        """Somebody changes the row."""
+        """Change the row in `roi`."""
         query = sql.SQL("update roi.transactions set {} where id = {}").format(
             sql.SQL(", ").join(
                 sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in values.items()
@@ -49,19 +49,19 @@ class Both:
         )
         execute(self.services.database, query)
 
-    def delete_there(self) -> None:
-        """SoftPro deletes the record, and a push finds out."""
+    def delete_at_softpro(self) -> None:
+        """Delete the record at SoftPro and settle it as missing, as a push does."""
         self.sandbox.delete(self.organization, self.entity_id)
         with self.services.database.connect() as connection:
             [log] = connection.execute("select id, clock_timestamp() as now from softpro.sync_logs limit 1").fetchall()
-            stream = (self.integration.id, self.integration.organization_id, TRANSACTION)
-            settle_missing(connection, Run(log["id"], *stream, Mode.PUSH, None, ()), self.entity_id, log["now"])
+            run = Run(log["id"], self.integration.stream(TRANSACTION), Mode.PUSH, None, ())
+            settle_missing(connection, run, self.entity_id, log["now"])
 
     def delete(self) -> None:
         execute(self.services.database, "delete from roi.transactions where id = %s", self.roi_id)
 
-    def change(self, **fields: object) -> None:
-        """Somebody changes the record at SoftPro."""
+    def change_at_softpro(self, **fields: object) -> None:
+        """Change the record at SoftPro."""
         with self.services.client(self.integration) as client:
             client.change(TRANSACTION, self.entity_id, fields, None)
 
@@ -78,15 +78,15 @@ class Both:
         return found[0] if found and found[0]["deleted_at"] is None else None
 
     @property
-    def there(self) -> dict[str, Any] | None:
+    def softpro_record(self) -> dict[str, Any] | None:
         return self.sandbox.records(self.organization).get(self.entity_id)
 
     @property
     def notes(self) -> tuple[Any, Any]:
-        """The field on both sides."""
+        """Return the value of `notes` on both sides."""
         assert self.row is not None
-        assert self.there is not None
-        return self.row["notes"], self.there["notes"]
+        assert self.softpro_record is not None
+        return self.row["notes"], self.softpro_record["notes"]
 
     def conflicts(self) -> list[Conflict]:
         with self.services.database.connect() as connection:
@@ -109,8 +109,8 @@ class Both:
         with self.services.database.connect() as connection:
             return reverse(connection, self.integration.id, self.conflict.id, by="grace")
 
-    def rests(self) -> None:
-        """Nothing is left to be done on either side."""
+    def assert_settled(self) -> None:
+        """Assert that neither a sync nor a push finds anything left to do."""
         self.sync()
         self.push()
         assert open_edits(self.services.database) == 0

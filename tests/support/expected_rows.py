@@ -1,4 +1,4 @@
-"""What the tables should hold, derived from the vendor's records by the contract alone."""
+"""Derive from the vendor's records, by the contract alone, what the tables should hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from softpro.db.database import Database
 
 from .databases import rows
 
-# Column, and where the contract has it. Money and timestamps are marked by what they become.
+# Each column and its path in the contract. The column's name and the value's type decide how it is converted.
 TRANSACTION = """
 transaction_number orderNumber
 transaction_type orderType
@@ -77,7 +77,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 def expected_rows(records: dict[str, dict[str, Any]], entity: str = "TRANSACTION") -> Rows:
-    """The columns of each record's row, by id."""
+    """Return the expected columns of each record's row, by id."""
     return {
         record_id: {column: _expected(column, _at(record, path)) for column, path in FIELDS[entity].items()}
         for record_id, record in records.items()
@@ -85,7 +85,7 @@ def expected_rows(records: dict[str, dict[str, Any]], entity: str = "TRANSACTION
 
 
 def actual_rows(database: Database, organization: str, entity: str = "TRANSACTION") -> Rows:
-    """The same columns as they stand in the database, `custom` with exact numbers."""
+    """Return the same columns as they are in the database, `custom` with exact numbers."""
     table, key = f"roi.{entity.lower()}s", KEYS[entity]
     found = rows(database, f"select *, custom::text as custom from {table} where organization_id = %s", organization)
     return {

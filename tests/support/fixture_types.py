@@ -1,4 +1,4 @@
-"""The types of the fixtures that are functions."""
+"""Define the types of the fixtures that are functions."""
 
 from __future__ import annotations
 

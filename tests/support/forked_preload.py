@@ -1,4 +1,4 @@
-"""What a forked process finds imported: see `forked.py`."""
+"""Import what a forked process needs in advance; see `forked_process.py`."""
 
 # ruff: noqa: F401
 import softpro.__main__

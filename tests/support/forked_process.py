@@ -1,5 +1,7 @@
-"""`python -m module` as a process of its own that has its imports behind it: forked from one that made them once, as
-Airflow forks its tasks. They take longer than most of what the tests have such a process do.
+"""Run `python -m module` as a process that has its imports done already.
+
+It is forked from a process that imported them once, as Airflow forks its tasks. The imports take longer than most
+of what tests run in such a process.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 _context = multiprocessing.get_context("forkserver")
-# A child imports as well what this process was started as.
+# A child also imports the main module of this process.
 _context.set_forkserver_preload(["pytest", "tests.support.forked_preload"])
 
 
 @contextmanager
 def forked(module: str, *arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[BaseProcess, Path, Path]]:
-    """The process, and the files with what it writes to its standard output and error. It does not outlive this."""
+    """Yield the process and the files with its standard output and error. The process ends with the context."""
     with TemporaryDirectory() as directory:
         out, err = Path(directory, "out"), Path(directory, "err")
         process = _context.Process(target=_run, args=(module, arguments, dict(environment), out, err))

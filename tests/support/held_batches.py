@@ -1,4 +1,4 @@
-"""Batches that are held as their tests make them, and what people decide."""
+"""Create held batches and decide about them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LATEST = "2030-01-01T00:00:00.000Z"
 SWEEP_TOTAL = "select sweep_total from softpro.cursors"
 
 
-class Held(RuntimeError):
-    """Stands in for whatever ends a run."""
+class Interrupted(RuntimeError):
+    """An error that ends a run in a test."""
 
 
-def give(services: Services, acme: Integration, **fields: str) -> None:
-    """The default set of contacts, these columns filled from other fields."""
+def map_contacts(services: Services, acme: Integration, **fields: str) -> None:
+    """Set the default mappings of contacts, with these columns filled from other fields."""
     mappings = [
         replace(mapping, softpro_field=fields.get(mapping.roi_systems_field, mapping.softpro_field))
         for mapping in default_mappings(CONTACT)
@@ -46,8 +46,8 @@ def replay(services: Services, acme: Integration) -> SyncLog:
     return sync.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
 
 
-def all_holds(services: Services, acme: Integration) -> list[Hold]:
-    """The newest first."""
+def list_holds(services: Services, acme: Integration) -> list[Hold]:
+    """Return all holds, newest first."""
     with services.database.connect() as connection:
         return holds.page(connection, acme.id, list(holds.Status), 100, 0)[0]
 

@@ -1,5 +1,7 @@
-"""A hundred rules that would keep a process busy, or fill its memory, or its stack: all of them compile or are refused,
-and none of them may do harm."""
+"""List a hundred rules that try to keep a process busy or to exhaust its memory or stack.
+
+Each of them compiles or is refused; none may do harm.
+"""
 
 from __future__ import annotations
 

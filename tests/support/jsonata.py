@@ -1,4 +1,4 @@
-"""Rules evaluated as the product does it, many at once: one process serves all of them."""
+"""Evaluate rules as the product does, many at once in one process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from softpro.mapping.rules.evaluator import evaluating
 from softpro.mapping.rules.messages import Evaluation, Rule
 
 UNDEFINED = object()
-"""What a rule says that says nothing; and a field that is not there."""
+"""The result of a rule without a value, and a field that does not exist."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A rule's message where it fails."""
+    """The message of a rule that fails."""
 
     message: str
 
 
 def evaluate(cases: Sequence[tuple[str, Any]]) -> list[Any]:
-    """Each rule over its own value: what it comes to, UNDEFINED, or Failed."""
+    """Return each rule's result over its own value: a value, UNDEFINED or Failed."""
     rules = [Rule(text, 0, 1, {}) for text, _ in cases]
     asked = []
     for number, (_, value) in enumerate(cases):

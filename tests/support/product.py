@@ -1,4 +1,4 @@
-"""The product between a database and a sandbox: in this process, and as the command line."""
+"""Run the product between a database and a sandbox, in this process or as the command line."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .sandbox import CLIENT_ID, CLIENT_SECRET, Sandbox
 KEY = "an encryption key, 32 characters"
 
 
-class Hurried(Services):
-    """The services of a test: what they would wait for between two tries is left out, nothing else."""
+class NoWaitServices(Services):
+    """The services of a test: they do not wait between retries."""
 
     @contextmanager
     def client(self, integration: Integration, *, bulk: bool = False) -> Iterator[Client]:
@@ -42,7 +42,7 @@ class Hurried(Services):
 
 
 def environment(database: Database, sandbox: Sandbox, **more: str) -> dict[str, str]:
-    """The product's whole environment, and none of this process's SOFTPRO_ variables."""
+    """Return the product's whole environment, without this process's SOFTPRO_ variables."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPRO_")}
     return {
         **inherited,
@@ -54,40 +54,40 @@ def environment(database: Database, sandbox: Sandbox, **more: str) -> dict[str, 
     }
 
 
-def services_in(settings: Mapping[str, str], database: Database) -> Services:
-    """The services as that environment describes them."""
+def build_services(settings: Mapping[str, str], database: Database) -> Services:
+    """Return the services that this environment describes."""
     with patch.dict(os.environ, settings, clear=True):
         made = read_services(database)
-    return Hurried(made.database, made.vault, made.oauth, made.vendor, made.sync)
+    return NoWaitServices(made.database, made.vault, made.oauth, made.vendor, made.sync)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How a command ended."""
+class CommandResult:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
     err: str
 
 
-def command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> Answer:
-    """Runs `python -m softpro` as a process of its own."""
+def command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> CommandResult:
+    """Run `python -m softpro` as a process."""
     with forked("softpro", *arguments, environment=settings) as (process, out, err):
         process.join(timeout)
         assert process.exitcode is not None, f"{arguments} took longer than {timeout} s: {err.read_text()}"
-        return Answer(process.exitcode, out.read_text(), err.read_text())
+        return CommandResult(process.exitcode, out.read_text(), err.read_text())
 
 
-def fresh_command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> Answer:
-    """The same in a Python that imports what it needs, as a person's does."""
+def fresh_command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> CommandResult:
+    """Run the command in a new Python that imports what it needs, as a user's shell does."""
     ended = subprocess.run(
         [sys.executable, "-m", "softpro", *arguments], env=settings, capture_output=True, timeout=timeout, check=False
     )
-    return Answer(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    return CommandResult(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
-def racer(settings: Mapping[str, str], code: str) -> subprocess.Popen[str]:
-    """Python code in a process of its own that waits for a line before it begins, for races."""
+def paused_process(settings: Mapping[str, str], code: str) -> subprocess.Popen[str]:
+    """Start Python code in a process that waits for a line on its input before it begins. Used for races."""
     return subprocess.Popen(
         [sys.executable, "-c", f"input(); {code}"],
         env=settings,
@@ -99,7 +99,7 @@ def racer(settings: Mapping[str, str], code: str) -> subprocess.Popen[str]:
 
 
 def begin_connection(services: Services, organization: str, browser: str | None = None) -> str:
-    """The address that asks a person for consent."""
+    """Return the address of the consent page."""
     return oauth_flow.connect(
         services,
         organization,
@@ -111,13 +111,13 @@ def begin_connection(services: Services, organization: str, browser: str | None 
 
 
 def finish_connection(services: Services, address: str, browser: str | None = None) -> Integration:
-    """The callback, with the address the browser was sent to."""
+    """Complete the connection with the address that the browser was redirected to."""
     return oauth_flow.callback(services, dict(parse_qsl(urlsplit(address).query)), browser)
 
 
-def between(database: Database, sandbox: Sandbox, **settings: str) -> tuple[Services, Integration]:
-    """A product with these settings, and its organization `acme` connected to the sandbox's first one."""
-    services = services_in(environment(database, sandbox, **settings), database)
+def connect_acme(database: Database, sandbox: Sandbox, **settings: str) -> tuple[Services, Integration]:
+    """Return a product with these settings, and its organization `acme` connected to the sandbox's first one."""
+    services = build_services(environment(database, sandbox, **settings), database)
     address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
     return services, finish_connection(services, address)
 
@@ -128,7 +128,7 @@ def sync(
     entity_type: EntityType = EntityType.TRANSACTION,
     mode: Mode = Mode.INCREMENTAL,
 ) -> SyncLog:
-    """A run of one stream from begin to finish, with the integration as it stands now."""
+    """Run one stream from begin to finish, with the integration's current state."""
     with services.database.connect() as connection:
         current = integrations.get(connection, integration.id)
     return runs_sync.sync(
@@ -142,7 +142,7 @@ def begin(
     entity_type: EntityType = EntityType.TRANSACTION,
     mode: Mode = Mode.INCREMENTAL,
 ) -> Run:
-    """The first step alone: a run that holds its stream's lease."""
+    """Begin a run that holds its stream's lease."""
     return pipeline.begin(
         services.database, integration, entity_type, mode=mode, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}"
     )

@@ -1,4 +1,4 @@
-"""Cases of the quarantine as their tests make them, and what people do with them."""
+"""Create quarantine cases, and correct, discard and replay them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .bad_transactions import strict_mappings
 from .databases import rows
 
 JUNE, JULY = "2025-06-01T00:00:00.000Z", "2025-07-01T00:00:00.000Z"
-LATEST = "2030-01-01T00:00:00.000Z"  # of all, so that each run's first page holds it again
+LATEST = "2030-01-01T00:00:00.000Z"  # later than all others, so each run's first page contains it
 OPEN = "select count(*) from softpro.quarantine where resolved_at is null"
 PRICE = "select purchase_price from roi.transactions where softpro_order_id = %s"
 
@@ -47,8 +47,8 @@ UNREADABLE = {
 }
 
 
-def the_case(services: Services, record_key: str | None = None) -> Case:
-    """The case of the record, or the only one there is."""
+def find_case(services: Services, record_key: str | None = None) -> Case:
+    """Return the case of the record, or the only case."""
     found = rows(
         services.database,
         "select id from softpro.quarantine where record_key = coalesce(%s, record_key)",
@@ -91,7 +91,7 @@ def remap(services: Services, integration: Integration) -> SyncLog:
     )
 
 
-def give_strict_mappings(services: Services, integration: Integration) -> None:
+def set_strict_mappings(services: Services, integration: Integration) -> None:
     with services.database.connect() as connection:
         repository.replace(connection, integration.id, integration.organization_id, strict_mappings(), "a test")
 

@@ -1,4 +1,4 @@
-"""Reconciles step by step, and what became of them."""
+"""Run reconciles step by step and read their outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sweep(services: Services, integration: Integration, run_id: str = "first", *
 
 
 def confirm(services: Services, audit: Audit, limit: DeleteLimit = LIMIT) -> Audit:
-    """The first question, then, as if the lag had passed, the second one."""
+    """Run the first confirmation and then the second one, as if the lag had passed."""
     audit = runs_reconcile.confirm(services, audit, limit, sync_type=MANUAL, seconds=2)
     return confirm_again(services, audit, limit) if audit.status == "CONFIRMING" else audit
 
@@ -47,13 +47,13 @@ def delete(services: Services, audit: Audit) -> Audit:
 def reconcile(
     services: Services, integration: Integration, run_id: str | None = None, limit: DeleteLimit = LIMIT
 ) -> Audit:
-    """All steps, but for the wait."""
+    """Run all steps without the wait."""
     audit = confirm(services, sweep(services, integration, run_id or f"test__{uuid4()}"), limit)
     return delete(services, audit) if audit.status == "DELETING" else audit
 
 
-def found(audit: Audit) -> dict[str, int]:
-    """The counts that are not 0."""
+def nonzero_counts(audit: Audit) -> dict[str, int]:
+    """Return the counts that are not 0."""
     return {name: count for name, count in audit.counts().items() if count}
 
 
@@ -61,13 +61,13 @@ def ids(database: Database, query: str) -> list[str]:
     return [row["id"] for row in rows(database, query)]
 
 
-def bodies(sandbox: Sandbox, organization: str) -> dict[str, bytes]:
-    """The records as the vendor has them, byte for byte."""
+def records_as_bytes(sandbox: Sandbox, organization: str) -> dict[str, bytes]:
+    """Return the vendor's records byte for byte, by id."""
     return {json.loads(line)["orderId"]: line for line in sandbox.export(organization)}
 
 
 def differences(database: Database) -> dict[str, tuple[str, str]]:
-    """Of the newest audit, by id: kind and outcome."""
+    """Return kind and outcome of each difference of the newest audit, by record id."""
     query = """
         select entity_id, kind, outcome from softpro.audit_differences
         where audit_id = (select id from softpro.audits order by started_at desc limit 1)

@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own, reached over HTTP like the vendor."""
+"""Start the sandbox as a process and control it over HTTP."""
 
 from __future__ import annotations
 
@@ -25,34 +25,39 @@ _exact = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class Sandbox:
-    """Its addresses, its switches and its hands. `organizations` are the vendor's ids."""
+    """A running sandbox: its addresses, its switches and its test controls.
 
-    def __init__(self, told: Json) -> None:
-        self.url: str = told["url"]
-        self.told = told
-        self.organizations: list[str] = told["organizationIds"]
-        self._untouched: Iterator[str] = iter(self.organizations)
+    Attributes:
+        startup_report: The JSON that the process printed when it started.
+        organizations: The vendor's organization ids.
+    """
+
+    def __init__(self, startup_report: Json) -> None:
+        self.url: str = startup_report["url"]
+        self.startup_report = startup_report
+        self.organizations: list[str] = startup_report["organizationIds"]
+        self._unused_organizations: Iterator[str] = iter(self.organizations)
         self._http = requests.Session()
 
-    def untouched(self) -> str:
-        """An organization that no other test has used."""
-        return next(self._untouched)
+    def unused_organization(self) -> str:
+        """Return an organization that no other test has used."""
+        return next(self._unused_organizations)
 
     def consent(self, authorization_url: str, organization: str, decision: str = "allow") -> str:
-        """A person at the consent page chooses the organization; where the browser is sent then."""
+        """Choose the organization on the consent page and return the address the browser is redirected to."""
         return consent.give(authorization_url, decision, organization=organization)
 
     def switch(self, **switches: Any) -> None:
         self._call("PATCH", "/settings", json=switches)
 
     def change(self, organization: str, entity: str = "TRANSACTION", count: int = 1, **how: Any) -> list[str]:
-        """Random records change now. Their ids."""
+        """Change random records now and return their ids."""
         order = {"organizationId": organization, "entityType": entity, "count": count, **how}
         ids: list[str] = self._call("POST", "/changes", json=order).json()["ids"]
         return ids
 
     def put(self, organization: str, body: bytes | Json, entity: str = "TRANSACTION") -> str:
-        """A record however odd, served byte for byte. The id it is kept under: its own, or one that shows nowhere."""
+        """Store a record to be served byte for byte. Return its own id, or an internal one if it has none."""
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
         parameters = {"organizationId": organization, "entityType": entity}
         record_id: str = self._call("POST", "/records", data=sent, params=parameters).json()["recordId"]
@@ -62,22 +67,22 @@ class Sandbox:
         self._call("DELETE", f"/records/{record}", params={"organizationId": organization, "entityType": entity})
 
     def export(self, organization: str, entity: str = "TRANSACTION") -> list[bytes]:
-        """Every record as it truly is, as bytes."""
+        """Return every record's true state as bytes."""
         parameters = {"organizationId": organization, "entityType": entity}
         return self._call("GET", "/export", params=parameters).content.splitlines()
 
     def records(self, organization: str, entity: str = "TRANSACTION") -> dict[str, Json]:
-        """Every record as it truly is, by id; fractions are exact."""
+        """Return every record's true state by id, with exact fractions."""
         field = {"TRANSACTION": "orderId", "CONTACT": "contactId"}[entity]
         decoded = map(_exact.decode, self.export(organization, entity))
         return {record[field]: record for record in decoded}
 
     def send_webhooks(self, organization: str, url: str, secret: str) -> None:
-        """The organization's events go there from now on."""
+        """Send the organization's events to this address from now on."""
         self._call("PUT", "/webhooks", json={"organizationId": organization, "url": url, "secret": secret})
 
     def webhooks_waiting(self, organization: str) -> int:
-        """Deliveries that are on their way, or due later."""
+        """Return the number of deliveries that are on their way or due later."""
         receivers = self._call("GET", "/webhooks").json()
         waiting: int = next(each["waiting"] for each in receivers if each["organizationId"] == organization)
         return waiting
@@ -87,30 +92,30 @@ class Sandbox:
         return stats
 
     def calls(self, since: float) -> list[Json]:
-        """Every call that was counted since then (seconds since 1970): `at`, `organizationId`, `call`, `status`."""
+        """Return every call counted since then (seconds since 1970): `at`, `organizationId`, `call`, `status`."""
         calls: list[Json] = self._call("GET", "/calls", params={"since": since}).json()
         return calls
 
     def requests_of(self, organization: str) -> int:
-        """How many calls the organization's grants have made."""
+        """Return how many calls the organization's grants have made."""
         made: int = self.stats()["byOrganization"].get(organization, 0)
         return made
 
     def expire(self, organization: str, **which: bool) -> None:
-        """Access tokens die of age now (`refreshTokens=True`: refresh tokens too)."""
+        """Expire the access tokens now (`refreshTokens=True`: refresh tokens too)."""
         self._call("POST", "/grants/expire", json={"organizationId": organization, **which})
 
     def revoke(self, organization: str) -> None:
-        """A person at the vendor withdraws the consent."""
+        """Withdraw the consent at the vendor."""
         self._call("POST", "/grants/revoke", json={"organizationId": organization})
 
     def environment(self) -> dict[str, str]:
-        """The settings of a product that talks to this sandbox."""
+        """Return the settings of a product that uses this sandbox."""
         return {
-            "SOFTPRO_SANDBOX_BASE_URL": self.told["apiBaseUrl"],
-            "SOFTPRO_OAUTH_AUTHORIZE_URL": self.told["authorizeUrl"],
-            "SOFTPRO_OAUTH_TOKEN_URL": self.told["tokenUrl"],
-            "SOFTPRO_OAUTH_REVOKE_URL": self.told["revokeUrl"],
+            "SOFTPRO_SANDBOX_BASE_URL": self.startup_report["apiBaseUrl"],
+            "SOFTPRO_OAUTH_AUTHORIZE_URL": self.startup_report["authorizeUrl"],
+            "SOFTPRO_OAUTH_TOKEN_URL": self.startup_report["tokenUrl"],
+            "SOFTPRO_OAUTH_REVOKE_URL": self.startup_report["revokeUrl"],
             "SOFTPRO_CLIENT_ID": CLIENT_ID,
             "SOFTPRO_CLIENT_SECRET": CLIENT_SECRET,
         }
@@ -125,8 +130,8 @@ class Sandbox:
 
 
 @contextmanager
-def running(*, organizations: int, transactions: int, contacts: int, **switches: object) -> Iterator[Sandbox]:
-    """A sandbox with these sizes, per organization, and switches; the rate limit is out of the way."""
+def running_sandbox(*, organizations: int, transactions: int, contacts: int, **switches: object) -> Iterator[Sandbox]:
+    """Yield a sandbox with these sizes per organization and these switches. Its rate limit does not bind."""
     sizes = {"organizations": organizations, "transactions": transactions, "contacts": contacts}
     options = [f"--{name}={size}" for name, size in sizes.items()]
     options += [f"--set={name}={value}" for name, value in {"rateLimit": 1_000_000, **switches}.items()]

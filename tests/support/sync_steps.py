@@ -1,6 +1,7 @@
-"""Where a sync is, seen from outside: a lock holds it where it is about to write, and PostgreSQL shows it waiting.
+"""Hold a sync at a given step, observed from outside.
 
-The only helper that knows which step works in which table.
+A lock stops the process where it is about to write, and PostgreSQL shows that it waits. Only this helper knows which
+step works in which table.
 """
 
 from __future__ import annotations
@@ -17,32 +18,32 @@ from psycopg import sql
 from softpro.db.database import Database
 from softpro.entities import EntityType
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Moment:
-    """The step that a process is in, and the table it is about to write; or else what is asked of it."""
+class SyncStep:
+    """The step that a process is in, and the table it is about to write; without a table it has another wait."""
 
     step: str
     table: str = ""
 
 
-# `{table}` stands for that of the entity type.
-MOMENTS = {
-    "waiting for an answer": Moment("extract"),
-    "landing a page": Moment("extract", "raw.records"),
-    "mapping": Moment("transform", "staging.{table}"),
-    "staged": Moment("check"),
-    "about to judge": Moment("check", "staging.{table}"),
-    "judging": Moment("check", "staging.{table}"),
-    "merging": Moment("load", "roi.{table}"),
-    "closing the log": Moment("finish", "softpro.integrations"),
+# `{table}` is the table of the entity type.
+STEPS = {
+    "waiting for an answer": SyncStep("extract"),
+    "landing a page": SyncStep("extract", "raw.records"),
+    "mapping": SyncStep("transform", "staging.{table}"),
+    "staged": SyncStep("check"),
+    "about to judge": SyncStep("check", "staging.{table}"),
+    "judging": SyncStep("check", "staging.{table}"),
+    "merging": SyncStep("load", "roi.{table}"),
+    "closing the log": SyncStep("finish", "softpro.integrations"),
 }
 
 STAGED = "select exists (select from {staging})"
-JUDGED = "run_{table}"  # what Great Expectations sees of staging
-LOOKS = {"about to judge": 1, "judging": 2}  # at it: first how many rows it has
+JUDGED = "run_{table}"  # the name of the staging table in Great Expectations
+LOOKS = {"about to judge": 1, "judging": 2}  # how often the check queries it; the first query counts its rows
 WAITING = """
 select max(a.query)
 from pg_locks l
@@ -52,19 +53,29 @@ where a.datname = current_database() and not l.granted and l.relation = %s::regc
 
 
 @contextmanager
-def held_at(
+def hold_at_step(
     database: Database,
     name: str,
     entity_type: EntityType,
     start: Callable[[], subprocess.Popen[str]],
     asked: Callable[[], bool],
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Starts a sync of the entity type and holds it at the moment of this name: the process, and what it waits with.
+    """Start a sync of the entity type and hold it at the named step.
 
-    Who stops the database meanwhile ends the hold as well. `asked` tells whether the vendor has a request that it did
-    not answer yet: it has to take its time, as nothing else holds a process there.
+    Stopping the database ends the hold as well.
+
+    Args:
+        database: The database of the product.
+        name: A key of `STEPS`.
+        entity_type: The entity type that is synced.
+        start: Starts the process.
+        asked: Returns whether the vendor has an unanswered request. The vendor must be slow, as nothing else holds a
+            process there.
+
+    Yields:
+        The process and the statement that waits for the lock.
     """
-    moment = MOMENTS[name]
+    moment = STEPS[name]
     table = moment.table.format(table=entity_type.table)
     with closing(psycopg.connect(database.conninfo)) as holder, closing(_watcher(database)) as watcher:
         if table and moment.step != "check":
@@ -72,10 +83,10 @@ def held_at(
         with start() as process:
             try:
                 if name == "waiting for an answer":
-                    until(process, asked, name)
+                    wait_until(process, asked, name)
                 if moment.step == "check":
                     staging = sql.Identifier("staging", entity_type.table)
-                    until(process, lambda: _value(watcher, sql.SQL(STAGED).format(staging=staging)), name)
+                    wait_until(process, lambda: _value(watcher, sql.SQL(STAGED).format(staging=staging)), name)
                 for _ in range(LOOKS.get(name, 0)):
                     waiting = ""
                     while JUDGED.format(table=entity_type.table) not in waiting:
@@ -87,26 +98,26 @@ def held_at(
                 process.kill()
 
 
-def until(process: subprocess.Popen[str], reached: Callable[[], object], what: str) -> None:
-    """Waits until the process is there; it must not end before."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_until(process: subprocess.Popen[str], reached: Callable[[], object], what: str) -> None:
+    """Wait until `reached` returns a true value. Fail if the process ends before, or after the timeout."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not reached():
         assert process.poll() is None, f"the sync ended before {what}: {process.communicate()}"
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"
+        assert time.monotonic() < deadline, f"waited {TIMEOUT_SECONDS} s for {what}"
         time.sleep(0.005)
 
 
 def _waiting(
     watcher: psycopg.Connection[tuple[object, ...]], process: subprocess.Popen[str], table: str, name: str
 ) -> str:
-    """The statement that waits for the table, once one does."""
+    """Return the statement that waits for the table, once one does."""
     found: list[object] = []
 
     def look() -> object:
         found[:] = [_value(watcher, WAITING, table)]
         return found[0]
 
-    until(process, look, name)
+    wait_until(process, look, name)
     return " ".join(str(found[0]).split())
 
 
@@ -115,7 +126,7 @@ def _watcher(database: Database) -> psycopg.Connection[tuple[object, ...]]:
 
 
 def _lock(holder: psycopg.Connection[tuple[object, ...]], table: str, mode: str) -> None:
-    """`share`: everybody may read the table meanwhile, nobody write it; `access exclusive`: nor read it."""
+    """Lock the table. Mode `share` allows reads but no writes; `access exclusive` allows neither."""
     holder.execute(sql.SQL("lock table {} in {} mode").format(sql.Identifier(*table.split(".")), sql.SQL(mode)))
 
 

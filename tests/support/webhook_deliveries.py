@@ -1,4 +1,4 @@
-"""Deliveries of webhook events, as the receiver hands them to the writer, and what becomes of them."""
+"""Create deliveries of webhook events as the receiver passes them to the writer, and store them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from softpro.webhooks.deliveries import Delivery, Verdict
 from .databases import execute
 
 
-def integration(database: Database, organization: str = "acme", **columns: object) -> UUID:
-    """An integration that takes webhooks of the vendor's organization `at-<organization>`."""
+def create_integration(database: Database, organization: str = "acme", **columns: object) -> UUID:
+    """Create an integration that takes webhooks of the vendor's organization `at-<organization>`."""
     made = uuid4()
     execute(
         database,
@@ -37,7 +37,7 @@ def integration(database: Database, organization: str = "acme", **columns: objec
     return made
 
 
-def arrival(integration_id: UUID, event_id: str = "evt-1", **changes: Any) -> Delivery:
+def delivery(integration_id: UUID, event_id: str = "evt-1", **changes: Any) -> Delivery:
     made = Delivery(
         integration_id=integration_id,
         organization="at-acme",
@@ -56,18 +56,18 @@ def arrival(integration_id: UUID, event_id: str = "evt-1", **changes: Any) -> De
     return replace(made, **changes)
 
 
-async def put_all(writer: Writer, arrivals: Sequence[Delivery]) -> list[Verdict | BaseException]:
-    """All at once. Their verdicts, or what was raised."""
+async def put_concurrently(writer: Writer, arrivals: Sequence[Delivery]) -> list[Verdict | BaseException]:
+    """Put all deliveries at once and return their verdicts or the exceptions."""
     return await asyncio.gather(*map(writer.put, arrivals), return_exceptions=True)
 
 
-def store(database: Database, *arrivals: Delivery) -> list[Verdict | BaseException]:
-    """What became of deliveries that came at once."""
+def store_deliveries(database: Database, *arrivals: Delivery) -> list[Verdict | BaseException]:
+    """Store deliveries that arrive at once, and return their verdicts or the exceptions."""
 
     async def work() -> list[Verdict | BaseException]:
         writer = Writer(lambda: database)
         try:
-            return await put_all(writer, arrivals)
+            return await put_concurrently(writer, arrivals)
         finally:
             await writer.close()
 

@@ -1,4 +1,4 @@
-"""Webhook events as they stand in the inbox once the receiver has taken them."""
+"""Create webhook events in the inbox, as the receiver stores them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .databases import execute, rows
 _numbers = count(1)
 
 
-def put(
+def add_event(
     database: Database,
     integration: Integration,
     entity_id: str,
@@ -24,7 +24,17 @@ def put(
     carries: datetime | None = None,
     seconds_ago: float = 0,
 ) -> str:
-    """An event of this record, received so long ago; `carries`: the updatedAt of the record inside it. Its id."""
+    """Store an event of this record and return its id at the vendor.
+
+    Args:
+        database: The database of the product.
+        integration: The integration that the event is for.
+        entity_id: The record's id.
+        kind: The event type.
+        entity_type: The record's entity type, as the event names it.
+        carries: `updatedAt` of the record inside the event; None for an event without its record.
+        seconds_ago: Age of the receipt, in seconds.
+    """
     event_id = f"evt_{next(_numbers)}"
     execute(
         database,
@@ -47,8 +57,8 @@ def put(
     return event_id
 
 
-def age(database: Database, seconds: float) -> None:
-    """Lets all be so many seconds longer ago: receipts, the first 404s, what landed; so that what waits is due."""
+def backdate(database: Database, seconds: float) -> None:
+    """Move receipts, first 404s, retries and landed records into the past, so that they become due."""
     execute(
         database,
         """
@@ -63,10 +73,10 @@ def age(database: Database, seconds: float) -> None:
 
 
 def events(database: Database) -> dict[str, dict[str, Any]]:
-    """All events, by their id at the vendor."""
+    """Return all events by their id at the vendor."""
     return {row["event_id"]: row for row in rows(database, "select * from softpro.webhook_events")}
 
 
 def outcomes(database: Database) -> dict[str, str | None]:
-    """How each event was settled, by its id at the vendor; None where it waits."""
+    """Return the outcome of each event by its id at the vendor; None while it is pending."""
     return {event_id: row["outcome"] for event_id, row in events(database).items()}

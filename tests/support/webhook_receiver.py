@@ -1,4 +1,4 @@
-"""The receiver of webhooks as a process of its own, and deliveries as SoftPro signs them."""
+"""Run the webhook receiver as a process, and sign deliveries as SoftPro does."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ START_SECONDS = 60
 
 
 def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
-    """The headers of a delivery of this body."""
+    """Return the headers of a delivery of this body."""
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return {"Content-Type": "application/json", "X-SoftPro-Signature": signature}
 
 
 @contextmanager
 def receiver(settings: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The plugin's routes, served without the rest of Airflow, once they answer."""
+    """Serve the plugin's routes without the rest of Airflow. Yield the process once they respond."""
     at = conninfo_to_dict(settings["SOFTPRO_DATABASE_URL"])
     connection = {"conn_type": "postgres", "host": at["host"], "login": at["user"], "schema": at["dbname"]}
     with tempfile.TemporaryDirectory() as home:

@@ -1,4 +1,4 @@
-"""Pushes as tests begin them, and people who change records on either side."""
+"""Run pushes, and change records on either side."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .product import sync
 from .sandbox import Json, Sandbox
 
 OPEN_EDITS = "select count(*) from softpro.outbox where settled_at is null"
-NO_MORE_WAITING = (
+MAKE_DUE = (
     "update softpro.pushes set next_attempt_at = clock_timestamp(), missing_at = missing_at - interval '1 hour'",
     "update softpro.creates set due_at = now() where due_at is not null",
 )
 
 
-def pushed(
+def run_push(
     services: Services,
     integration: Integration,
     entity_type: EntityType = EntityType.CONTACT,
@@ -42,7 +42,7 @@ def pushed(
     records: Collection[UUID] | None = None,
     patience: float = 0,
 ) -> SyncLog:
-    """A push of one entity type from begin to finish."""
+    """Push one entity type from begin to finish."""
     return push(
         services,
         integration,
@@ -54,8 +54,8 @@ def pushed(
     )
 
 
-def edit_here(database: Database, entity_type: EntityType, key: str | UUID, **columns: Any) -> None:
-    """Somebody changes a row, by SoftPro's id or ours."""
+def edit_in_roi(database: Database, entity_type: EntityType, key: str | UUID, **columns: Any) -> None:
+    """Change a row of `roi`, found by SoftPro's id (text) or ours (UUID)."""
     column = "id" if isinstance(key, UUID) else entity_type.key
     query = sql.SQL("update {} set {} where {} = %(key)s").format(
         sql.Identifier("roi", entity_type.table),
@@ -66,8 +66,8 @@ def edit_here(database: Database, entity_type: EntityType, key: str | UUID, **co
     execute(database, query, key=key, **values)
 
 
-def create_here(database: Database, entity_type: EntityType, organization: str, **columns: Any) -> UUID:
-    """Somebody makes a row. Its id."""
+def create_in_roi(database: Database, entity_type: EntityType, organization: str, **columns: Any) -> UUID:
+    """Create a row in `roi` and return its id."""
     query = sql.SQL("insert into {} ({}) values ({}) returning id").format(
         sql.Identifier("roi", entity_type.table),
         sql.SQL(", ").join(map(sql.Identifier, ["organization_id", *columns])),
@@ -80,8 +80,8 @@ def create_here(database: Database, entity_type: EntityType, organization: str, 
     return made
 
 
-def edit_there(sandbox: Sandbox, organization: str, entity_type: EntityType, key: str, **fields: Any) -> Json:
-    """Somebody changes a record at SoftPro; objects are merged. The record as it is then."""
+def edit_at_softpro(sandbox: Sandbox, organization: str, entity_type: EntityType, key: str, **fields: Any) -> Json:
+    """Change a record at SoftPro, merging objects, and return the changed record."""
     record = sandbox.records(organization, entity_type.value)[key]
     for name, value in fields.items():
         before = record.get(name)
@@ -93,13 +93,13 @@ def edit_there(sandbox: Sandbox, organization: str, entity_type: EntityType, key
 
 
 def exact(record: Json) -> bytes:
-    """JSON that keeps fractions exact."""
+    """Encode as JSON with exact fractions."""
     return msgspec.json.Encoder(decimal_format="number").encode(record)
 
 
-def time_passes(database: Database) -> None:
-    """What waits for a time is due now. Where nothing surfaces late, that changes nothing but the wait."""
-    for statement in NO_MORE_WAITING:
+def make_all_due(database: Database) -> None:
+    """Make every waiting push and create due now. If no change surfaces late, only the wait is skipped."""
+    for statement in MAKE_DUE:
         execute(database, statement)
 
 
@@ -107,9 +107,12 @@ def open_edits(database: Database) -> int:
     return int(one(database, OPEN_EDITS))
 
 
-def dying(act: Callable[[], object], after: int) -> bool:
-    """Does something in a process of its own that dies, as by SIGKILL, with the answer to its request of this number.
-    Returns whether it came to that."""
+def run_until_killed(act: Callable[[], object], after: int) -> bool:
+    """Run `act` in a child process that is killed, as by SIGKILL, when its `after`-th response arrives.
+
+    Returns:
+        True if the process was killed, False if `act` ended before.
+    """
     child = os.fork()
     if child == 0:
         answered, request = 0, Session.request
@@ -130,8 +133,8 @@ def dying(act: Callable[[], object], after: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-class Office:
-    """An organization at both sides, its contacts loaded."""
+class BothSides:
+    """An organization that exists on both sides, with its contacts loaded."""
 
     def __init__(self, services: Services, integration: Integration, sandbox: Sandbox, organization: str) -> None:
         self.services, self.database, self.integration = services, services.database, integration
@@ -142,23 +145,23 @@ class Office:
     def sync(self, entity_type: EntityType = EntityType.CONTACT, mode: Mode = Mode.INCREMENTAL) -> None:
         assert sync(self.services, self.integration, entity_type, mode).succeeded
 
-    def edit_here(self, **columns: Any) -> None:
-        edit_here(self.database, EntityType.CONTACT, self.key, **columns)
+    def edit_in_roi(self, **columns: Any) -> None:
+        edit_in_roi(self.database, EntityType.CONTACT, self.key, **columns)
 
-    def edit_there(self, **fields: Any) -> None:
-        edit_there(self.sandbox, self.organization, EntityType.CONTACT, self.key, **fields)
+    def edit_at_softpro(self, **fields: Any) -> None:
+        edit_at_softpro(self.sandbox, self.organization, EntityType.CONTACT, self.key, **fields)
 
-    def here(self, *columns: str) -> tuple[Any, ...]:
+    def roi_values(self, *columns: str) -> tuple[Any, ...]:
         [row] = rows(self.database, "select * from roi.contacts where softpro_contact_id = %s", self.key)
         return tuple(row[column] for column in columns)
 
-    def there(self, entity_type: EntityType = EntityType.CONTACT) -> dict[str, Json]:
+    def softpro_records(self, entity_type: EntityType = EntityType.CONTACT) -> dict[str, Json]:
         return self.sandbox.records(self.organization, entity_type.value)
 
-    def choose(self, **changes: Any) -> None:
+    def change_settings(self, **changes: Any) -> None:
         with self.database.connect() as connection:
             integration_settings.change(connection, self.integration.id, changes)
 
-    def map_by(self, mappings: Sequence[Mapping]) -> None:
+    def set_mappings(self, mappings: Sequence[Mapping]) -> None:
         with self.database.connect() as connection:
             repository.replace(connection, self.integration.id, "acme", mappings, "a test")

@@ -1,4 +1,4 @@
-"""Bodies that PostgreSQL could not hold are refused, with the place of what is wrong."""
+"""Refuse bodies that PostgreSQL could not store, and name the place of the error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refused(body: str) -> list[tuple[tuple[str | int, ...], str]]:
         (r'{"rules": {"a\u0000": 1}}', ("rules",), "holds a NUL character"),
     ],
 )
-def test_what_can_not_be_stored_is_named(body: str, place: tuple[str | int, ...], why: str) -> None:
+def test_an_unstorable_value_is_named(body: str, place: tuple[str | int, ...], why: str) -> None:
     assert refused(body) == [(place, why)]
 
 

@@ -1,4 +1,4 @@
-"""The compose file, as compose itself reads it, and the Dockerfile beside it. No Docker engine is needed."""
+"""Check the compose file as compose reads it, and the Dockerfile. No Docker engine is needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNNING = [name for name in SERVICES if name != "migrate"]
 
 
 def compose_command() -> list[str]:
-    """Compose, whichever is installed. The tests fail where neither is: nothing is skipped in silence."""
+    """Return the installed compose command. The tests fail without one; none is skipped silently."""
     alone, docker = shutil.which("docker-compose"), shutil.which("docker")
     if alone:
         return [alone]
@@ -35,7 +35,7 @@ def compose_command() -> list[str]:
 
 
 def config(folder: Path, values: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What `config` says of the file with these variables and no others."""
+    """Return the output of `config` for the file with these variables and no others."""
     environment_file = folder / "environment"
     environment_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
     command = [*compose_command(), "--env-file", str(environment_file), "--file", str(FILE), "config"]
@@ -45,7 +45,7 @@ def config(folder: Path, values: dict[str, str]) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The services after compose has put the variables in; each is `the-<name>`."""
+    """Return the services with the variables filled in; each value is `the-<name>`."""
     answer = config(tmp_path_factory.mktemp("compose"), {name: f"the-{name}" for name in REQUIRED})
     assert answer.returncode == 0, answer.stderr
     services: dict[str, Any] = yaml.safe_load(answer.stdout)["services"]
@@ -115,7 +115,7 @@ def test_the_migration_runs_once_and_before_all_others() -> None:
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
-def test_what_the_executor_needs_is_installed_and_running() -> None:
+def test_the_executors_requirements_are_installed_and_running() -> None:
     assert SERVICES["scheduler"]["environment"]["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
     assert "apache-airflow-providers-celery==" in (ROOT / "requirements.txt").read_text(encoding="utf-8")
     for name in ("scheduler", "worker"):
@@ -142,7 +142,7 @@ def test_the_image_holds_the_product_where_it_looks_for_itself() -> None:
     assert {"dags", "plugins", "include", "sql", "config"} <= set(copied)
     assert copied["config"] == "/opt/airflow/config"
     assert "PYTHONPATH=/opt/softpro/include" in dockerfile
-    assert SQL_DIRECTORY == ROOT / "sql"  # beside include/, here and there
+    assert SQL_DIRECTORY == ROOT / "sql"  # next to include/ in the repository and in the image
     assert copied["sql"] == "sql"
 
 

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: names, defaults, routes, columns and links are compared one by one."""
+"""Compare the documentation with the code: names, defaults, routes, columns and links."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def doc(name: str) -> str:
 
 
 def code_in(page: Path) -> str:
-    """The page's code blocks and code spans, one a line."""
+    """Return the page's code blocks and code spans, one per line."""
     text = page.read_text(encoding="utf-8")
     return "\n".join([*BLOCK.findall(text), *re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))])
 
 
 def section(text: str, heading: str) -> str:
-    """What stands below a second-level heading, up to the next."""
+    """Return the text below a second-level heading, up to the next one."""
     return re.split(r"^## ", text.split(f"\n## {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of all table rows; their heads and the lines below those left out."""
+    """Return the cells of all table rows, without heads and separators."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     heads = {number - 1 for number, line in enumerate(lines) if set(line) <= set("|-")}
     return [
@@ -64,7 +64,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub makes of a page's headings."""
+    """Return the anchors that GitHub creates for a page's headings."""
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -95,7 +95,7 @@ def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
 
 
 def aliases() -> dict[str, str]:
-    """Every variable that the product reads, and how its default is to be written."""
+    """Return every variable that the product reads, and how its default is written."""
     found = {}
     for group in settings.Group.__subclasses__():
         for field in group.model_fields.values():
@@ -116,7 +116,7 @@ def test_every_variable_of_compose_is_documented() -> None:
 
 
 def options_of(command: Any) -> set[str]:
-    """Its own, and those of its subcommands."""
+    """Return the options of a command and of its subcommands."""
     own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     return own.union(*(options_of(each) for each in getattr(command, "commands", {}).values()))
 
@@ -144,7 +144,10 @@ def test_every_command_that_a_page_calls_exists(page: Path) -> None:
 
 
 def routes() -> Iterator[tuple[str, str]]:
-    """(method and path, right) of each route of the plugin. Read from the source, since importing it needs Airflow."""
+    """Yield (method and path, right) of each route of the plugin.
+
+    The source is parsed, since importing it needs Airflow.
+    """
     folder = ROOT / "plugins" / "softpro_web"
     for path in [folder / "app.py", *folder.glob("routes/*.py")]:
         text = path.read_text(encoding="utf-8")
@@ -179,7 +182,7 @@ def test_every_error_code_of_the_api_is_documented() -> None:
     source = (ROOT / "plugins" / "softpro_web" / "responses.py").read_text(encoding="utf-8")
     answered = {*re.findall(r'\(\w+, (\d{3}), "([A-Z_]+)"\)', source), *re.findall(r'(\d{3}): "([A-Z_]+)"', source)}
     documented = {(row[0], row[1].strip("`")) for row in rows(section(doc("http-api.md"), "Errors"))}
-    # Consent is refused on the callback only, which redirects.
+    # A refused consent occurs only on the callback, which redirects.
     assert documented == answered - {("403", "CONSENT_REFUSED")}
 
 

@@ -1,4 +1,4 @@
-"""Secrets at rest: AES-256-GCM, bound to their row and column (promise 10)."""
+"""Encrypt secrets at rest with AES-256-GCM, bound to their row and column (promise 10)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = Place("softpro.integrations", "access_token", ROW)
 
 
 @given(st.text().filter(lambda text: text.encode(errors="ignore").decode() == text))
-def test_what_is_sealed_opens_again(secret: str) -> None:
+def test_a_sealed_secret_opens_again(secret: str) -> None:
     vault = Vault((OLD,))
     assert vault.open(vault.seal(secret, HERE), HERE) == secret
 
@@ -78,7 +78,7 @@ def test_every_flipped_bit_is_noticed() -> None:
 @pytest.mark.parametrize(
     "written", ["", "v1", "v1.x.y", "v2.{id}.{body}", "v1.{id}.", "v1.{id}.AAAA", "v1.{id}.not base64 ü"]
 )
-def test_what_was_never_sealed_is_one_clear_error(written: str) -> None:
+def test_an_unsealed_value_is_one_clear_error(written: str) -> None:
     vault = Vault((OLD,))
     _, key_id, body = vault.seal("token", HERE).split(".")
     with pytest.raises(DecryptionError, match=r"softpro\.integrations\.access_token of 00000000-0000-0000"):

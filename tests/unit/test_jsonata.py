@@ -1,4 +1,4 @@
-"""What rules mean: JSONata, by its documentation (docs.jsonata.org), through the product's own evaluator."""
+"""Evaluate JSONata rules as its documentation (docs.jsonata.org) says, through the product's evaluator."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def outcomes() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("rule", "expected"), CASES)
-def test_a_rule_comes_to_what_the_language_says(outcomes: dict[str, Any], rule: str, expected: Any) -> None:
+def test_a_rule_evaluates_to_the_documented_value(outcomes: dict[str, Any], rule: str, expected: Any) -> None:
     found = outcomes[rule]
     assert (type(found), found) == (type(expected), expected) or (
         isinstance(expected, (int, float)) and found == expected
@@ -290,9 +290,9 @@ def test_a_rule_that_the_language_refuses_fails_with_its_code(
     assert message in outcomes[rule].message
 
 
-# The five kinds of nothing, and what tells each from the others.
+# The five kinds of empty values, and the expressions that distinguish them.
 NOTHINGS = {"zero": 0, "false": False, "empty": "", "null": None, "missing": UNDEFINED}
-TOLD_BY: dict[str, list[Any]] = {
+DISTINGUISHED_BY: dict[str, list[Any]] = {
     "$": [0, False, "", None, UNDEFINED],
     "$exists($)": [True, True, True, True, False],
     "$type($)": ["number", "boolean", "string", "null", UNDEFINED],
@@ -312,8 +312,8 @@ TOLD_BY: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("rule", TOLD_BY)
+@pytest.mark.parametrize("rule", DISTINGUISHED_BY)
 def test_zero_false_an_empty_text_null_and_missing_are_five_things(rule: str) -> None:
     found = evaluate([(rule, value) for value in NOTHINGS.values()])
-    expected = TOLD_BY[rule]
+    expected = DISTINGUISHED_BY[rule]
     assert [(type(each), each) for each in found] == [(type(each), each) for each in expected]

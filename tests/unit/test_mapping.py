@@ -1,4 +1,4 @@
-"""Mapping one record: from the vendor's JSON to a row, or to the reasons why not."""
+"""Map one record from the vendor's JSON to a row, or to the reasons for its rejection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRANSACTION = EntityType.TRANSACTION
 
 
 def mapped(payload: bytes | dict[str, Any], *mappings: Mapping) -> tuple[dict[str, Any], list[Reason]]:
-    """The columns that hold something, and the reasons."""
+    """Return the columns with a value, and the reasons."""
     compiled = compile_mappings(TRANSACTION, mappings)
     record = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     with evaluating(compiled.asking.rules) as rules:
@@ -79,12 +79,12 @@ def test_a_path_leads_to_a_value_or_to_nothing(path: str, value: object) -> None
 
 
 @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b", "[0]", "a[", "a[x]", "a[-1]", "a[0]b", "a[12345]"])
-def test_what_is_no_path_is_refused(path: str) -> None:
+def test_an_invalid_path_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="is not a dotted path such as propertyAddress"):
         paths.parse(path)
 
 
-# Nothing, in its five kinds: no field, null, an empty text, an empty object, a null on the way
+# Empty values of five kinds: no field, null, an empty text, an empty object, a null on the path
 
 
 def test_a_missing_field_a_null_and_a_null_on_the_way_are_null() -> None:
@@ -107,12 +107,12 @@ def test_zero_and_false_are_something() -> None:
 
 
 @pytest.mark.parametrize("record", [{}, {"field": None}])
-def test_a_default_stands_in_for_nothing_at_all(record: dict[str, Any]) -> None:
+def test_a_default_replaces_a_missing_value(record: dict[str, Any]) -> None:
     row, reasons = mapped(record, to("purchase_price", default_value="12.50", required=True))
     assert (row, reasons) == ({"purchase_price": Decimal("12.50")}, [])
 
 
-def test_a_default_does_not_stand_in_for_an_empty_text() -> None:
+def test_a_default_does_not_replace_an_empty_text() -> None:
     assert mapped({"field": ""}, to("notes", default_value="none"))[0] == {"notes": ""}
 
 
@@ -183,7 +183,7 @@ def test_every_amount_survives(amount: Decimal) -> None:
         ("notes", b'["%s"]' % (b"x" * 100), f'field: ["{"x" * 58}… is not a text'),
     ],
 )
-def test_what_a_column_cannot_hold_is_a_reason(column: str, sent: bytes, message: str) -> None:
+def test_a_value_that_a_column_cannot_hold_is_a_reason(column: str, sent: bytes, message: str) -> None:
     row, reasons = mapped(b'{"field": %s}' % sent, to(column))
     assert row == {}
     assert reasons == [{"column": column, "rule": "type", "message": message}]
@@ -224,7 +224,7 @@ def test_custom_fields_land_whole_with_exact_numbers() -> None:
     assert row["custom"].encode() == sent
 
 
-def test_when_the_record_was_made_is_kept_whatever_the_mappings_say() -> None:
+def test_the_creation_time_is_kept_regardless_of_the_mappings() -> None:
     made = datetime(2025, 3, 1, tzinfo=UTC)
     assert mapped({"createdAt": "2025-03-01T00:00:00.000Z"}) == ({"softpro_created_at": made}, [])
 
@@ -312,7 +312,7 @@ def test_a_path_may_be_as_long_as_one_likes() -> None:
     assert mapped(record, to("notes", ".".join(["a"] * 60))) == ({"notes": "x"}, [])
 
 
-def test_what_no_mapping_names_need_not_be_readable() -> None:
+def test_unmapped_fields_need_not_be_readable() -> None:
     assert mapped(b'{"field": "x", "odd": %s}' % (b"1" * 5000), to("notes")) == ({"notes": "x"}, [])
 
 
@@ -348,7 +348,7 @@ def test_custom_fields_that_are_no_object_leave_no_place_for_a_name() -> None:
     assert reason["column"] == "custom"
 
 
-# Which mappings take part
+# Which mappings load
 
 
 def test_mappings_that_are_off_outbound_or_of_another_entity_take_no_part() -> None:

@@ -1,4 +1,4 @@
-"""What a mapping set reads, as far as it can be told from the set alone."""
+"""Find the fields that a mapping set reads, from the set alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_mapping_reads_its_field_and_all_below_it() -> None:
     assert "buyer" not in read
 
 
-def test_what_takes_no_part_in_loading_reads_nothing() -> None:
+def test_mappings_that_do_not_load_read_nothing() -> None:
     assert reads([mapping("a", enabled=False), mapping("b", direction="ROI_TO_SOFTPRO")]).paths == frozenset()
 
 

@@ -1,4 +1,4 @@
-"""What two mapping sets differ in, and a set as JSON."""
+"""Compare two mapping sets, and convert a set to JSON and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def to(column: str, field: str = "field", **how: Any) -> Mapping:
     return Mapping(CONTACT, field, column, **how)
 
 
-def test_a_set_does_not_differ_from_itself_in_whatever_order() -> None:
+def test_a_set_does_not_differ_from_itself_in_any_order() -> None:
     mappings = default_mappings(TRANSACTION)
     assert diff(mappings, mappings[::-1]) == NOTHING
     assert not diff(mappings, mappings)
@@ -83,7 +83,7 @@ def test_the_same_target_of_two_entity_types_is_two_targets() -> None:
 
 
 @given(st.permutations(default_mappings(CONTACT)), st.sets(st.sampled_from(default_mappings(CONTACT))))
-def test_what_is_added_one_way_is_removed_the_other(mappings: list[Mapping], left_out: set[Mapping]) -> None:
+def test_an_added_mapping_is_removed_in_the_reverse_diff(mappings: list[Mapping], left_out: set[Mapping]) -> None:
     part = [mapping for mapping in mappings if mapping.softpro_field not in {each.softpro_field for each in left_out}]
     assert sorted(map(repr, diff(part, mappings).added)) == sorted(map(repr, left_out))
     assert diff(part, mappings).added == [each for each in mappings if each not in part]

@@ -1,4 +1,4 @@
-"""A mapping set that could not work is refused when it is saved, with every problem named."""
+"""Refuse an unusable mapping set when it is saved, and name every problem."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def problems(*mappings: Mapping) -> list[str]:
         "",
         "custom.",
         "Notes",
-        # keys and what the product keeps are not mapped
+        # keys and the product's own columns are not mapped
         "id",
         "organization_id",
         "softpro_order_id",
@@ -101,7 +101,7 @@ def test_a_target_is_filled_by_one_mapping_that_takes_part() -> None:
     ("one", "other"),
     [("field", "field"), ("propertyAddress", "propertyAddress.city"), ("propertyAddress.city", "propertyAddress")],
 )
-def test_what_two_mappings_would_send_is_refused_with_both_numbers(one: str, other: str) -> None:
+def test_a_field_sent_by_two_mappings_is_refused_with_both_numbers(one: str, other: str) -> None:
     first, second = to("status", "status"), to("notes", one)
     assert problems(first, second, to("custom.a", other)) == [
         f"mapping 3: softproField {other!r} is sent by mapping 2 ({one!r}) already: "
@@ -116,12 +116,12 @@ def test_a_name_that_only_begins_alike_is_another_field() -> None:
     validate([to("notes", "note"), to("status", "notes"), to("custom.a", "a.note")])
 
 
-def test_custom_as_a_whole_goes_with_the_same_names_of_it() -> None:
+def test_custom_as_a_whole_is_sent_with_single_names_of_it() -> None:
     whole = to("custom", "customFields")
     validate([whole, to("custom.a", "customFields.a"), to("custom.b", "customFields.b")])
     validate([to("custom.a", "customFields.a", direction="ROI_TO_SOFTPRO"), whole])
     for other in (
-        to("custom.b", "customFields.a"),  # custom.a goes there too, with the whole
+        to("custom.b", "customFields.a"),  # custom.a is also sent with the whole of `custom`
         to("custom.a", "customFields.a.b"),
         to("notes", "customFields.a"),
     ):
@@ -132,7 +132,7 @@ def test_custom_as_a_whole_goes_with_the_same_names_of_it() -> None:
 
 
 @pytest.mark.parametrize("entity", EntityType)
-def test_what_softpro_alone_writes_is_not_sent(entity: EntityType) -> None:
+def test_read_only_fields_of_softpro_are_not_sent(entity: EntityType) -> None:
     for field in (f"{'order' if entity is EntityType.TRANSACTION else 'contact'}Id", "createdAt", "updatedAt"):
         assert problems(to("custom.a", field, entity)) == [
             f"mapping 1: softproField {field!r} is written by SoftPro alone: its direction is SOFTPRO_TO_ROI"

@@ -1,4 +1,4 @@
-"""The way back: what SoftPro would be sent of a row, and pairs of rules that undo each other."""
+"""Compute what SoftPro is sent for a row, and check pairs of rules that reverse each other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sent_of(mappings: Sequence[Mapping], *rows: dict[str, Any]) -> list[Sent]:
 
 
 class ThereAndBack:
-    """What SoftPro would be sent of its field's values, after they were loaded by one mapping."""
+    """Maps a field's values to the row and back to SoftPro, by one mapping."""
 
     def __init__(self, mapping: Mapping) -> None:
         validate([mapping])
@@ -61,7 +61,7 @@ class ThereAndBack:
 
 @pytest.fixture(scope="module")
 def there_and_back() -> Iterator[Callable[[str], ThereAndBack]]:
-    """One for each of PAIRS: its processes are started once."""
+    """Return a function that gives the round trip for each of PAIRS; its processes start once."""
     with ExitStack() as stack:
 
         @cache
@@ -162,7 +162,7 @@ def test_a_value_is_sent_as_its_column_holds_it() -> None:
     }
 
 
-def test_only_what_goes_that_way_is_sent_and_a_rule_sees_the_whole_row() -> None:
+def test_only_outbound_mappings_send_and_a_rule_sees_the_whole_row() -> None:
     mappings = [
         Mapping(TRANSACTION, "a", "notes", "SOFTPRO_TO_ROI"),
         Mapping(TRANSACTION, "b", "status", "ROI_TO_SOFTPRO", "$ & $record.notes"),

@@ -1,6 +1,6 @@
-"""Nothing is skipped (promise 1), although lists shift while paged, timestamps tie, and changes surface late.
+"""Skip no record (promise 1) while lists shift during paging, timestamps tie and changes surface late.
 
-The random histories run against a small model of the vendor's list, written here from the contract alone.
+The random histories run against a small model of the vendor's list, written from the contract alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from softpro.softpro360.contract import LAG
 from softpro.softpro360.records import Key
 from softpro.sync.paging import DATE_RESOLUTION, Position, Step, UnsortedList, advance, hold, horizon
 
-HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "600"))  # more of them: make stress
+HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "600"))  # `make stress` runs more
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
@@ -45,7 +45,7 @@ def test_a_list_without_more_is_the_end() -> None:
     assert (step.accepted, step.done) == (True, True)
 
 
-def test_a_page_of_one_timestamp_is_gone_on_inside_overlapping_one_record() -> None:
+def test_a_page_of_one_timestamp_is_continued_by_offset_overlapping_one_record() -> None:
     tied = Position(at(2), 0, key(2, "b"))
     step = advance(tied, [key(2, "b"), key(2, "c"), key(2, "d")], True, 3)
     assert step == Step(True, Position(at(2), 2, key(2, "d")), False)
@@ -63,7 +63,7 @@ def test_an_empty_page_at_an_offset_means_the_list_shrank() -> None:
     assert (step.accepted, step.position.offset, step.done) == (False, 5, False)
 
 
-def test_an_empty_list_is_the_end_whatever_it_says_of_more() -> None:
+def test_an_empty_list_is_the_end_regardless_of_has_more() -> None:
     assert advance(Position(), [], True, 8) == Step(True, Position(), True)
 
 
@@ -73,7 +73,7 @@ def test_an_unreadable_record_where_pages_overlap_gets_the_benefit_of_the_doubt(
     assert step == Step(True, Position(at(2), 4, key(2, "f")), False)
 
 
-def test_a_page_of_unreadable_records_only_is_gone_past() -> None:
+def test_a_page_of_unreadable_records_only_is_skipped() -> None:
     step = advance(Position(at(2), 0, key(2, "b")), [None, None, None], True, 3)
     assert step == Step(True, Position(at(2), 2, key(2, "b")), False)
 
@@ -115,7 +115,7 @@ def test_an_answers_date_is_trusted_only_to_the_second_and_the_lag() -> None:
 
 @dataclass
 class Vendor:
-    """Records with their versions; a version shows after its own delay, and until then the one before, or nothing."""
+    """Records with their versions. A version surfaces after its own delay; until then the previous one shows."""
 
     limit: int
     delays: Random
@@ -124,13 +124,13 @@ class Vendor:
     requests: int = 0
 
     def change(self, records: list[str]) -> None:
-        """All at one timestamp, as a bulk change is."""
+        """Change all records at one timestamp, as a bulk change does."""
         for record in records:
             late = self.delays.choice([0, 0, self.delays.randint(1, 5_000), 5_000])
             self.versions.setdefault(record, []).append((self.now, self.now + late))
 
     def visible(self) -> dict[str, int]:
-        """The newest version of each record that has surfaced."""
+        """Return the newest version of each record that has surfaced."""
         shown = {record: [u for u, surfaces in many if surfaces <= self.now] for record, many in self.versions.items()}
         return {record: max(updated) for record, updated in shown.items() if updated}
 
@@ -147,7 +147,7 @@ def moment(milliseconds: int) -> datetime:
     return START + timedelta(milliseconds=milliseconds)
 
 
-# A thing that happens between two requests: what, to how many records, and how many milliseconds pass.
+# An event between two requests: its kind, the number of records, and the milliseconds that pass.
 Event = tuple[str, int, int]
 EVENTS = st.tuples(
     st.sampled_from(["wait", "change", "change", "bulk", "create", "delete", "crash"]),
@@ -158,7 +158,7 @@ EVENTS = st.tuples(
 
 @dataclass
 class History:
-    """A vendor, what happens to it, and what we have of it."""
+    """A vendor, its events, and the records that we have."""
 
     vendor: Vendor
     events: Iterator[Event]
@@ -171,7 +171,7 @@ class History:
         self.created += count
 
     def happen(self) -> bool:
-        """The next event, if there is one. True for a crash of ours."""
+        """Apply the next event, if any. Return True if it is a crash of ours."""
         what, count, pause = next(self.events, ("quiet", 0, 40))
         self.vendor.now += pause
         known = sorted(self.vendor.versions)
@@ -195,7 +195,7 @@ class History:
             self.accepted[key.id] = max(updated, self.accepted.get(key.id, 0))
 
     def missed(self, wanted: dict[str, int]) -> dict[str, int]:
-        """The records of `wanted` that stand at the vendor still, and that we have not, or only older."""
+        """Return the records of `wanted` that still exist at the vendor and that we have not, or only older."""
         return {
             record: updated
             for record, updated in wanted.items()
@@ -207,7 +207,7 @@ Pager = Callable[[History, Position], tuple[Position, bool]]
 
 
 def run(history: History, cursor: Position) -> tuple[Position, bool]:
-    """One run, as `sync.extract` does it. Returns the cursor that was stored last, and whether the run ended well."""
+    """Run once as `sync.extract` does. Return the last stored cursor, and whether the run ended well."""
     vendor = history.vendor
     position, frozen, bound = cursor, False, vendor.requests + 400
     while True:
@@ -226,7 +226,7 @@ def run(history: History, cursor: Position) -> tuple[Position, bool]:
 
 
 def run_by_offsets(history: History, cursor: Position) -> tuple[Position, bool]:
-    """What everybody writes first: plain offsets, and the newest `updatedAt` seen as the watermark."""
+    """Run with the naive approach: plain offsets, and the newest `updatedAt` as the watermark."""
     position, newest = cursor, cursor.updated_from
     while True:
         keys, has_more, _ = history.vendor.page(position)
@@ -252,7 +252,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 def loses_nothing(history: History, pager: Pager, runs: int) -> bool:
-    """Some runs while things happen, and a last one in quiet."""
+    """Return whether no record is missing after some runs with events and a last one without."""
     cursor = Position()
     for _ in range(runs):
         standing = history.vendor.visible()
@@ -286,7 +286,7 @@ def test_these_histories_would_catch_plain_offset_paging() -> None:
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(history=histories())
 def test_a_run_without_changes_costs_one_request_and_moves_nothing(history: History) -> None:
-    # Older than the lag, and the newest timestamp is not shared by more than a page.
+    # Older than the lag, and no more records than a page share the newest timestamp.
     history.vendor.now += 10_000
     history.vendor.change(["last"])
     history.vendor.now += 20_000

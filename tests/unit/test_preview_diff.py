@@ -1,4 +1,4 @@
-"""What another set would make of a record: before and after, field by field."""
+"""Compare the mapping of a record by two sets, field by field."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_name_below_custom_is_a_target_of_its_own() -> None:
     }
 
 
-def test_what_does_not_take_part_in_loading_is_no_target() -> None:
+def test_mappings_that_do_not_load_are_no_targets() -> None:
     proposed = [to("notes", "notes", enabled=False), to("status", "status", direction="ROI_TO_SOFTPRO")]
     assert sides(change([], proposed, {"notes": "n", "status": "s"})) == {}
     assert sides(change(NOTES, proposed, {"notes": "n"})) == {"notes": ("n", None, True)}

@@ -1,4 +1,4 @@
-"""The quality suites' files agree with the tables they judge."""
+"""Check that the quality suites' files agree with their tables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_expectation_is_critical_or_a_warning(entity: EntityType, expectat
 
 
 @pytest.mark.parametrize(("entity", "expectation"), EVERY_EXPECTATION)
-def test_what_stands_for_each_mapped_column_says_from_how_many_records_on(
+def test_each_column_expectation_has_a_minimum_number_of_records(
     entity: EntityType, expectation: dict[str, Any]
 ) -> None:
     for_each = expectation["kwargs"].get("column") == EACH_MAPPED
@@ -38,7 +38,7 @@ def test_what_stands_for_each_mapped_column_says_from_how_many_records_on(
 
 
 @pytest.mark.parametrize("entity", EntityType)
-def test_every_batch_is_judged_for_keys_that_are_there_twice_and_columns_that_are_suddenly_null(
+def test_every_batch_is_checked_for_duplicate_keys_and_suddenly_null_columns(
     entity: EntityType,
 ) -> None:
     judged = {(each.type, each.column, each.severity): each.where for each in suite_of(entity) if each.level == "batch"}

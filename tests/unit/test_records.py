@@ -1,4 +1,4 @@
-"""The vendor's records at the edge: placed by their key, kept byte for byte, and never a reason to stop."""
+"""Read the vendor's records: placed by their key, kept byte for byte, and never raising."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_record_that_cannot_be_placed_says_why(payload: str, reason: str, enti
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the record is nested too deeply"),
     ],
 )
-def test_what_is_no_json_at_all_is_unreadable(payload: bytes, reason: str) -> None:
+def test_invalid_json_is_unreadable(payload: bytes, reason: str) -> None:
     record = read(payload, EntityType.TRANSACTION)
     assert isinstance(record, Unreadable)
     assert record.payload == payload
@@ -82,7 +82,7 @@ def test_what_is_no_json_at_all_is_unreadable(payload: bytes, reason: str) -> No
 
 
 @pytest.mark.parametrize("odd", [rb'"\ud800"', rb'"\udc00 and more"', b"NaN", b'"\x01"'])
-def test_a_record_that_strict_readers_refuse_still_tells_its_id(odd: bytes) -> None:
+def test_a_record_that_strict_parsers_refuse_still_has_its_id(odd: bytes) -> None:
     record = read(b'{"orderId": "ord-1", "notes": %s}' % odd, EntityType.TRANSACTION)
     assert isinstance(record, Unreadable)
     assert record.entity_id == "ord-1"

@@ -1,4 +1,4 @@
-"""What logs keep of a failed call shows its shape, and nothing secret or personal."""
+"""Keep only the shape of a failed call in the logs, without secrets and personal data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_vendors_own_words_and_the_headers_that_matter_stay() -> None:
     assert shown == {"statusCode": 400, "headers": {"Content-Type": JSON, "Retry-After": "7"}, "body": body}
 
 
-def test_of_a_proxys_page_the_beginning_stays_without_what_may_be_a_token() -> None:
+def test_the_beginning_of_a_proxys_page_is_kept_without_possible_tokens() -> None:
     page = b"<html><h1>Bad gateway</h1> token=eyJhbGciOiJIUzI1NiJ9.secret </html>"
     shown = redaction.answer(answer(page, "text/html"))
     assert shown is not None
@@ -52,7 +52,7 @@ def test_of_a_proxys_page_the_beginning_stays_without_what_may_be_a_token() -> N
     assert "eyJ" not in shown["body"]["beginning"]
 
 
-def test_of_a_body_that_was_cut_short_only_the_length_stays() -> None:
+def test_only_the_length_of_a_truncated_body_is_kept() -> None:
     shown = redaction.answer(answer(b'{"data": [{"firstName": "Rosa'))
     assert shown is not None
     assert shown["body"] == {"bytes": 29, "unreadable": True}
@@ -66,7 +66,7 @@ def test_depth_and_length_are_bounded() -> None:
     assert len(json.dumps(shown)) < 500
 
 
-def test_nothing_came_back() -> None:
+def test_no_response_is_logged_as_such() -> None:
     assert redaction.answer(None) is None
 
 
@@ -91,7 +91,7 @@ def test_names_that_no_column_can_hold_and_texts_that_look_like_secrets_are_cut(
     assert shown["body"] == {"error": {"message": "Token … is expired", "details": {"ab": "(1 characters)"}}}
 
 
-def test_what_only_looks_like_an_id_or_a_date_is_not_shown() -> None:
+def test_values_that_only_look_like_ids_or_dates_are_not_shown() -> None:
     body = {"customFields": {"taxId": "123-45-6789", "birthDate": "1980-01-01"}}
     shown = redaction.answer(answer(json.dumps(body).encode()))
     assert shown is not None

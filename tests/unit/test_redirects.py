@@ -1,4 +1,4 @@
-"""The redirectPath of connect: pages of the frontend, and nothing else, in whatever spelling."""
+"""Accept as the redirectPath of connect only pages of the frontend, in every spelling."""
 
 from __future__ import annotations
 

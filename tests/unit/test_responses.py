@@ -1,4 +1,4 @@
-"""HTTP answers: bytes we can use, or the error that says what to do."""
+"""Turn HTTP responses into usable bytes or an error that says what to do."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_proxys_page_or_nothing_is_a_server_error(status: int, body: bytes, he
     assert refused.value.retryable
 
 
-def test_a_success_whose_body_nobody_reads_may_have_none_but_not_a_proxys_page() -> None:
+def test_a_success_without_a_needed_body_may_be_empty_but_not_a_proxys_page() -> None:
     for nothing in (answer(204, b"", {}), answer(200, b""), answer(200, b"{}")):
         accepted(nothing, "DELETE /x")
     with pytest.raises(ServerError, match=r"^DELETE /x: the answer is not JSON"):
@@ -96,7 +96,7 @@ def test_a_success_whose_body_nobody_reads_may_have_none_but_not_a_proxys_page()
         accepted(answer(404, envelope("NOT_FOUND")), "DELETE /x")
 
 
-def test_what_the_vendor_says_is_kept_as_one_short_line() -> None:
+def test_the_vendors_error_is_kept_as_one_short_line() -> None:
     odd = answer(500, envelope("BAD\x00" + "C" * 200, "a\x00b\x1b\x7f\x85\r\n\u202ec" + "m" * 600))
     with pytest.raises(ServerError) as refused:
         checked(odd, "GET /x")

@@ -1,4 +1,4 @@
-"""Routes reach what belongs to an organization through the caller, who knows what he may see. Read from the source."""
+"""Check in the source that routes reach an organization's data only through the principal's scope."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FOR_CALLERS = {
     ("sync_logs", "get"),
     ("sync_logs", "of_run"),
 }
-KNOWN = {("dag_runs.py", "_read")}  # the log that this very request announced
+KNOWN = {("dag_runs.py", "_read")}  # the log that this request announced
 
 
 def calls(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(function, module, attribute) of each call such as `integrations.get(…)`."""
+    """Yield (function, module, attribute) of each call such as `integrations.get(…)`."""
     for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -33,7 +33,7 @@ def calls(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def test_every_route_that_starts_a_run_counts_it() -> None:
-    """Each route that takes a `Launcher` takes a `Starter`, too, whose calls are limited."""
+    """Each route that takes a `Launcher` also takes a `Starter`, whose calls are limited."""
     launching = {
         f"{path.name}: {function.name}": annotations
         for path in WEB.glob("routes/*.py")

@@ -1,4 +1,4 @@
-"""Settings: what is missing or wrong is named, all of it at once, with what it should look like."""
+"""Report all missing and wrong settings at once, with their expected form."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_command_asks_only_for_the_groups_it_uses() -> None:
     assert (sync.batch_size, sync.interval) == (50, 300)
 
 
-def test_whatever_setting_is_wrong_the_message_says_what_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_wrong_setting_is_reported_with_its_expected_form(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = settings.Group.__subclasses__()
     for group in groups:
         for field in group.model_fields.values():
@@ -171,7 +171,7 @@ def test_any_other_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: 
     assert "zq-password" not in str(wrong.value)
 
 
-def test_secrets_stand_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTEGRATION_ENCRYPTION_KEY", TEXT_KEY)
     monkeypatch.setenv("SOFTPRO_CLIENT_ID", "an id")
     monkeypatch.setenv("SOFTPRO_CLIENT_SECRET", "zq-secret")

@@ -1,4 +1,4 @@
-"""Nothing is skipped where lists can't be paged by time: not sorted by `updatedAt`, not filtered, or neither.
+"""Skip no record in lists that cannot be paged by time: unsorted by `updatedAt`, unfiltered, or both.
 
 The random histories are those of `test_paging.py`, against lists in other orders.
 """
@@ -26,7 +26,7 @@ from softpro.sync.sweep import MAX_CONSECUTIVE_SWEEPS, Sweep, UnsweepableList, r
 
 from .test_paging import EVENTS, History, Vendor, at, key, moment
 
-HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "200"))  # more of them: make stress
+HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "200"))  # `make stress` runs more
 ORDERS: dict[str, Callable[[Key], object]] = {
     "by id": lambda key: key.id,
     "oldest first": lambda key: key,
@@ -60,7 +60,7 @@ def test_a_page_that_holds_a_record_of_the_one_before_counts_and_only_what_follo
     assert (turn.way.position, turn.way.visible_until) == (Position(None, 6, key(1, "g")), at(50))
 
 
-def test_a_sweep_goes_on_from_what_was_stored_of_it() -> None:
+def test_a_sweep_resumes_from_its_stored_state() -> None:
     assert resumed(SWEPT.position, at(50)).take(page(C, D, E, F), 4).new == frozenset("ef")
 
 
@@ -102,7 +102,7 @@ def test_the_cursor_never_goes_back() -> None:
     assert Sweep(Position(at(98))).take(page(has_more=False), 4).way.held == Position(at(98))
 
 
-def test_a_sweep_of_several_pages_is_complete_where_nothing_stirred() -> None:
+def test_a_sweep_of_several_pages_is_complete_if_the_list_did_not_change() -> None:
     way = Sweep(Position()).take(page(A, B, C, D, total=6), 4).way
     assert way.take(page(D, E, F, has_more=False, total=6), 4).done
 
@@ -111,11 +111,11 @@ def test_a_sweep_of_several_pages_is_complete_where_nothing_stirred() -> None:
     "last",
     [
         page(D, E, has_more=False, total=5),  # the total fell
-        page(C, D, E, has_more=False, total=6),  # all stand one later
+        page(C, D, E, has_more=False, total=6),  # all moved by one
         page(D, E, key(95, "f"), has_more=False, total=6),  # changed since the first page, or just before
     ],
 )
-def test_a_sweep_in_which_the_list_stirred_is_followed_by_what_changed_meanwhile(last: Page) -> None:
+def test_a_sweep_of_a_changing_list_is_followed_by_the_changes(last: Page) -> None:
     way = Sweep(Position(at(5))).take(page(A, B, C, D, total=6), 4).way
     turn = way.take(last, 4)
     assert (turn.accepted, turn.ended, turn.done) == (True, True, False)
@@ -124,7 +124,7 @@ def test_a_sweep_in_which_the_list_stirred_is_followed_by_what_changed_meanwhile
     assert (end.done, end.way.held, end.way.visible_until) == (True, Position(horizon(at(110))), None)
 
 
-def test_what_changed_just_before_is_swept_twice_not_until_it_is_old() -> None:
+def test_recent_changes_are_swept_twice() -> None:
     tied, way = [key(99, record) for record in "abcdef"], Sweep(Position())
     for done in (False, True):
         turn = way.take(page(*tied[:4], total=6), 4).way.take(page(*tied[3:], has_more=False, total=6), 4)
@@ -143,14 +143,14 @@ def test_a_list_that_never_holds_still_is_not_swept_for_ever() -> None:
     assert sweeps == MAX_CONSECUTIVE_SWEEPS
 
 
-def test_what_changed_meanwhile_is_looked_for_only_as_far_as_an_unfiltered_list_shows_it_first() -> None:
+def test_changes_during_a_sweep_are_searched_only_at_the_head_of_an_unfiltered_list() -> None:
     after = Sweep(Position(at(50)), since=at(50))
     turn = after.take(page(key(60, "a"), key(40, "b")), 2)
     assert (turn.accepted, turn.done, turn.new, turn.lacks) == (True, True, frozenset("a"), "filters_updated_from")
     assert turn.way.held == Position(at(50))  # the rest of the list was not seen
 
 
-def test_an_unreadable_record_is_told_by_its_bytes() -> None:
+def test_an_unreadable_record_is_recognized_by_its_bytes() -> None:
     turn = Sweep(Position()).take(page(b"[1]", b"[2]"), 2)
     stored = resumed(turn.way.held, at(50))
     assert stored.take(page(b"[2]", A), 2).new == frozenset("a")
@@ -167,7 +167,7 @@ def test_a_list_that_never_holds_still_or_comes_one_record_at_a_time_is_given_up
         Sweep(Position()).take(page(A), 200)
 
 
-def test_neither_way_goes_on_with_what_the_other_left() -> None:
+def test_neither_paging_mode_resumes_the_others_state() -> None:
     sorted_, unsorted = Capabilities(), Capabilities(sorts_by_updated_at=False)
     by_time, swept = Position(at(9), 3, A), Position(at(9), 3, A)
     assert paging_of(Cursor(by_time, None, True), sorted_, True) == ByTime(by_time, by_time)
@@ -183,15 +183,15 @@ def test_neither_way_goes_on_with_what_the_other_left() -> None:
 
 
 def test_a_page_that_looked_sorted_by_chance_is_found_out() -> None:
-    # By id, and the last of the page changed last: all between would be skipped.
+    # The list is sorted by id, and the last record of the page changed last: all between would be skipped.
     way: Way = ByTime(Position(), Position())
     way = way.take(page(key(1, "a"), key(90, "b"), total=4), 2).way
     assert way.position == Position(at(90), 0, key(90, "b"))
     turn = way.take(page(key(90, "b"), has_more=False, total=1), 2)
     assert (turn.accepted, turn.way.position) == (False, Position(None, 1, key(90, "b")))
-    with pytest.raises(UnsortedList) as told:
+    with pytest.raises(UnsortedList) as refused:
         turn.way.take(page(key(90, "b"), key(2, "c"), total=4), 2)
-    assert told.value.lacks == "sorts_by_updated_at"
+    assert refused.value.lacks == "sorts_by_updated_at"
 
 
 def test_a_step_back_is_stored_so_that_slices_of_one_page_get_on() -> None:
@@ -207,13 +207,13 @@ def test_a_step_back_is_stored_so_that_slices_of_one_page_get_on() -> None:
 
 @dataclass
 class Odd(Vendor):
-    """A vendor whose list has an order of its own, and may ignore `updatedFrom`."""
+    """A vendor whose list has another order and may ignore `updatedFrom`."""
 
     order: str = "by id"
     filters: bool = True
 
     def answer(self, position: Position) -> Page:
-        """The page of the list as it stands now."""
+        """Return the page of the list in its current state."""
         self.requests += 1
         keys = [Key(moment(updated), record) for record, updated in self.visible().items()]
         if self.filters and position.updated_from is not None:
@@ -226,7 +226,7 @@ class Odd(Vendor):
 
 @dataclass
 class Odds(History):
-    """A history at such a vendor, and the lengths of our slices in pages."""
+    """A history at such a vendor, with the lengths of our slices in pages."""
 
     slices: int = 1_000
 
@@ -237,12 +237,12 @@ class Odds(History):
 
 
 def able(odd: Odd) -> Capabilities:
-    """What is known of the vendor, and never both."""
+    """Return capabilities that describe the vendor; it never has both."""
     return Capabilities(odd.filters, odd.order == "oldest first" and not odd.filters)
 
 
 def run(history: Odds, stored: Cursor, known: Capabilities) -> tuple[Cursor, bool, Capabilities]:
-    """One run, as `sync.extract` does it, slice by slice. Returns what was stored last, and whether it ended well."""
+    """Run once as `sync.extract` does, slice by slice. Return the last stored state, and whether the run ended well."""
     vendor, first_slice, cursor = history.odd, True, stored
     bound = vendor.requests + 3_000
     while True:
@@ -254,8 +254,8 @@ def run(history: Odds, stored: Cursor, known: Capabilities) -> tuple[Cursor, boo
                 turn = way.take(answer, vendor.limit)
             except UnsweepableList:
                 return cursor, False, known
-            except UnsortedList as told:
-                known, way = replace(known, **{told.lacks: False}), Sweep(Position())
+            except UnsortedList as refused:
+                known, way = replace(known, **{refused.lacks: False}), Sweep(Position())
                 continue
             known = replace(known, **{turn.lacks: False}) if turn.lacks else known
             way = turn.way
@@ -287,11 +287,11 @@ def histories(draw: st.DrawFn) -> Odds:
 
 
 def loses_nothing(history: Odds, known: Capabilities, runs: int) -> bool:
-    """Some runs while things happen, and a last one in quiet."""
+    """Return whether no record is missing after some runs with events and a last one without."""
     cursor, standing = Cursor(Position(), None, False), dict[str, int]()
     for _ in range(runs):
-        # A run that goes on with a sweep of an earlier one through a list by id that is not filtered sees that list
-        # as it has been since then; any other shows what changed before this run began.
+        # A run that resumes a sweep through an unfiltered list by id sees that list as it has been since the sweep
+        # began. Any other run shows what changed before it began.
         if cursor.visible_until is None or history.odd.filters or history.odd.order != "by id":
             standing = history.odd.visible()
         cursor, ended_well, known = run(history, cursor, known)
@@ -350,7 +350,7 @@ def test_a_vendor_that_is_believed_at_first_is_found_out_and_loses_nothing(histo
 def test_a_vendor_that_changes_its_ways_between_runs_loses_nothing(
     history: Odds, flips: list[tuple[str, bool]]
 ) -> None:
-    # Each time a probe says so; and in the end the contract is kept.
+    # A probe reports each change, and the vendor finally follows the contract.
     cursor, ended_well = Cursor(Position(), None, False), False
     for order, filters in [*flips, ("oldest first", True)]:
         history.odd.order, history.odd.filters = order, filters

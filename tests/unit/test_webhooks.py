@@ -1,4 +1,4 @@
-"""What comes to the receiver: whose it is, what it says, whether it is new enough."""
+"""Verify and parse webhook deliveries: signature, content and age."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_status_and_closing_events_come_first(kind: str, priority: int) -> None:
         {"entityType": "CONTACT"},
     ],
 )
-def test_only_a_record_that_stands_says_which_version_it_is(changes: dict[str, Any]) -> None:
+def test_only_an_existing_record_names_its_version(changes: dict[str, Any]) -> None:
     assert parse(body(**changes)).record_updated_at is None
 
 
@@ -120,7 +120,7 @@ def test_a_contact_or_document_says_so_too() -> None:
     assert (event.type, event.record_updated_at) == ("CONTACT_CREATED", NOW)
 
 
-def test_types_and_fields_that_nobody_knows_are_kept() -> None:
+def test_unknown_types_and_fields_are_kept() -> None:
     event = parse(body(type="Order.Split-In-Two", flavour={"a": [1.10, None]}))
     assert event.type == "ORDER_SPLIT-IN-TWO"
     assert '"flavour": {"a": [1.1, null]}' in event.payload
@@ -166,7 +166,7 @@ def test_nan_is_no_json() -> None:
 
 
 @given(st.binary(max_size=300) | st.recursive(st.none() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
-def test_whatever_comes_is_an_event_or_malformed(sent: bytes) -> None:
+def test_every_body_is_an_event_or_malformed(sent: bytes) -> None:
     with pytest.raises(Malformed):
         parse(sent)
 
@@ -207,6 +207,6 @@ def test_two_secrets_are_good_while_one_is_changed(
 
 
 @pytest.mark.parametrize("value", ["a,", ",a", "a,b,c"])
-def test_a_secret_that_is_empty_would_be_anybodys(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_secret_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="SOFTPRO_WEBHOOK_SECRET is wrong: it should be one secret"):
         secrets(value, monkeypatch)

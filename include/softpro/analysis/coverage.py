@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from softpro.analysis.field_profile import IDENTIFIER, OTHER_NAME
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.mapping import repository
 from softpro.mapping.dependencies import Reads, reads, without_places
 from softpro.softpro360.contract import ID_FIELDS
@@ -104,16 +104,16 @@ class Coverage:
 
 def coverage(connection: Connection, integration: Integration, entity_type: EntityType) -> Coverage:
     """The stream's coverage, as of its last refresh, by the mappings in force."""
-    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    stream = integration.stream(entity_type)
     state = connection.execute(
         """
         select records, refreshed_at, baseline_at from softpro.coverage
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         """,
-        stream,
+        stream.parameters,
     ).fetchone() or {"records": 0, "refreshed_at": None, "baseline_at": None}
     fields = {field.path: field for field in _fields(connection, stream)}
-    by_mappings = reads(repository.current(connection, integration.id, entity_type).mappings)
+    by_mappings = reads(repository.current(connection, integration.stream(entity_type)).mappings)
     # The product itself reads the id and these times, whatever the mappings say.
     own = {ID_FIELDS[entity_type], "createdAt", "updatedAt"}
     by_anybody = replace(by_mappings, paths=by_mappings.paths | own)
@@ -131,24 +131,24 @@ def coverage(connection: Connection, integration: Integration, entity_type: Enti
     )
 
 
-def _fields(connection: Connection, stream: dict[str, Any]) -> list[Field]:
+def _fields(connection: Connection, stream: Stream) -> list[Field]:
     query = """
         select path, kinds, records, of_records, first_seen_at, last_seen_at
         from softpro.seen_fields
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         order by path
     """
-    return connection.cursor(row_factory=class_row(Field)).execute(query, stream).fetchall()
+    return connection.cursor(row_factory=class_row(Field)).execute(query, stream.parameters).fetchall()
 
 
-def _new_values(connection: Connection, stream: dict[str, Any], baseline_at: datetime | None) -> list[Value]:
+def _new_values(connection: Connection, stream: Stream, baseline_at: datetime | None) -> list[Value]:
     query = """
         select path, value, records, first_seen_at
         from softpro.seen_values
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and first_seen_at >= %(baseline)s
         order by path, value
     """
-    parameters = {**stream, "baseline": baseline_at}
+    parameters = {**stream.parameters, "baseline": baseline_at}
     return connection.cursor(row_factory=class_row(Value)).execute(query, parameters).fetchall()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
@@ -199,24 +200,19 @@ def refresh(connection: Connection, integration: Integration, entity_type: Entit
 
     The first look after a list was fetched to its end is the baseline: what is seen first after it is new.
     """
-    stream = {
-        "integration_id": integration.id,
-        "organization_id": integration.organization_id,
-        "entity_type": entity_type.value,
-    }
-    if only_if_old and connection.execute(SELECT_IF_FRESH, {**stream, "fresh": FRESH}).rowcount:
+    stream = integration.stream(entity_type)
+    if only_if_old and connection.execute(SELECT_IF_FRESH, {**stream.parameters, "fresh": FRESH}).rowcount:
         return
     until = _settled(connection)
     with connection.transaction():
-        connection.execute(ENSURE_STATE, stream)
-        state = connection.execute(LOCK_STATE, stream).fetchone()
-        assert state is not None
+        connection.execute(ENSURE_STATE, stream.parameters)
+        state = queries.one(connection, LOCK_STATE, stream.parameters)
         since = state["seen_until"]
         if until is not None and (since is None or since < until):
             connection.execute(
                 REFRESH_PROFILE,
                 {
-                    **stream,
+                    **stream.parameters,
                     "since": since,
                     "until": until,
                     "identifier": rf"^{IDENTIFIER}(\[\])*$",
@@ -233,9 +229,7 @@ def refresh(connection: Connection, integration: Integration, entity_type: Entit
 def _settled(connection: Connection) -> datetime | None:
     """A moment, now, before which everything has landed, so that nothing is passed over that is on its way: records
     carry the time at which their transaction began. None where one goes on and on."""
-    row = connection.execute("select clock_timestamp() as now").fetchone()
-    assert row is not None
-    now: datetime = row["now"]
+    now = queries.now(connection)
     time.sleep(SETTLE_SECONDS)
     deadline = time.monotonic() + LANDING_TIMEOUT_SECONDS
     landing = _landing(connection)

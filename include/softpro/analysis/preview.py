@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.db import sync_logs
+from softpro.db import queries, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
@@ -117,7 +117,7 @@ def preview(
         raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in strangers])
     with database.connect() as connection:
         repository.require_valid(connection, proposed)
-        in_force = repository.current(connection, integration.id, entity_type)
+        in_force = repository.current(connection, integration.stream(entity_type))
         records = _records(connection, integration, entity_type, chosen)
         before = _side("before", entity_type, in_force.mappings, records)
         after = _side("after", entity_type, proposed, records)
@@ -149,12 +149,19 @@ def _records(
     """In the order of the ids, or the latest first."""
     if chosen.pasted is not None:
         return [_pasted(connection, entity_type, chosen.pasted)]
-    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    stream = integration.stream(entity_type)
     if chosen.ids is None:
-        ids = [row["entity_id"] for row in connection.execute(SELECT_LATEST, {**stream, "latest": chosen.latest})]
+        ids = [
+            row["entity_id"]
+            for row in connection.execute(SELECT_LATEST, {**stream.parameters, "latest": chosen.latest})
+        ]
     else:
         ids = [entity_id for entity_id in chosen.ids if "\x00" not in entity_id]
-    return connection.cursor(row_factory=class_row(_Record)).execute(SELECT_NAMED, {**stream, "ids": ids}).fetchall()
+    return (
+        connection.cursor(row_factory=class_row(_Record))
+        .execute(SELECT_NAMED, {**stream.parameters, "ids": ids})
+        .fetchall()
+    )
 
 
 def _pasted(connection: Connection, entity_type: EntityType, payload: bytes) -> _Record:
@@ -162,10 +169,9 @@ def _pasted(connection: Connection, entity_type: EntityType, payload: bytes) -> 
     read = vendor.read(payload, entity_type)
     reason = read.reason if isinstance(read, vendor.Unreadable) else None
     try:
-        stored = connection.execute(
-            "select convert_to(%s::jsonb::text, 'UTF8') as payload", [payload.decode(errors="replace")]
-        ).fetchone()
-        assert stored is not None
+        stored = queries.one(
+            connection, "select convert_to(%s::jsonb::text, 'UTF8') as payload", [payload.decode(errors="replace")]
+        )
         payload = stored["payload"]
     except psycopg.DataError:
         reason = reason or REFUSED_MESSAGE
@@ -216,7 +222,7 @@ def _judged(
     records: Sequence[_Record],
 ) -> dict[str, list[Reason]]:
     """What the checks have against the records, by id; staging is as it was afterwards."""
-    log_id = sync_logs.log_id_of("preview", integration.id, entity_type, side.name)
+    log_id = sync_logs.log_id_of("preview", integration.stream(entity_type), side.name)
     try:
         with connection.transaction():
             clear(connection, entity_type, log_id)  # what a preview left that died

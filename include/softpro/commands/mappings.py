@@ -88,7 +88,7 @@ def versions(
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         for entity_type in _types(entity):
-            found, total = repository.versions(connection, integration.id, entity_type, limit, 0)
+            found, total = repository.versions(connection, integration.stream(entity_type), limit, 0)
             if context.obj or as_json:
                 for each in found:
                     print(json.dumps(each.as_json(entity_type)))
@@ -134,9 +134,7 @@ def rollback(
     entity_type = _one(entity)
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        in_force = repository.restore(
-            connection, integration.id, integration.organization_id, entity_type, version, author=operator()
-        )
+        in_force = repository.restore(connection, integration.stream(entity_type), version, author=operator())
         _say_change(connection, integration, {entity_type: in_force}, context.obj or as_json)
 
 
@@ -198,10 +196,10 @@ def _version(
     connection: Connection, integration: Integration, entity_type: EntityType, number: int | None
 ) -> tuple[Version, list[Mapping]]:
     """The version of this number, or the one in force. Raises NotFoundHere."""
-    number = number or repository.current(connection, integration.id, entity_type).version
+    number = number or repository.current(connection, integration.stream(entity_type)).version
     if number is None:
         raise NotFoundHere(f"{integration.organization_id} has no mappings of {entity_type.table} yet")
-    return repository.version(connection, integration.id, entity_type, number)
+    return repository.version(connection, integration.stream(entity_type), number)
 
 
 def _say_change(

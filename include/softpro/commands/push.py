@@ -88,7 +88,7 @@ def _left(
     database_: Database, integration: Integration, entity_type: EntityType, records: list[UUID] | None
 ) -> list[str]:
     """A line for each record that could not be sent, and one for those that a person is to decide about."""
-    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    stream = integration.stream(entity_type)
     with database_.connect() as connection:
         in_review = conflicts.open_conflict(connection, stream)
         found, total = push_attempts.blocked(connection, stream, records, SHOWN)
@@ -120,8 +120,7 @@ def _dry_run(
             for offset in count(0, PAGE):
                 page, _ = dry_run(
                     connection,
-                    integration.id,
-                    organization,
+                    integration,
                     [entity_type],
                     records=records,
                     limit=PAGE,

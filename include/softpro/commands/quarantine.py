@@ -151,7 +151,7 @@ def run_replay(
             database_, integration, entity_type, cases=chosen, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
         )
         with database_.connect() as connection:
-            left = replaying.count_unreplayable(connection, integration.id, entity_type, chosen)
+            left = replaying.count_unreplayable(connection, integration.stream(entity_type), chosen)
         came = outcome_of(log)
         more = f"; {left} could not land and need a correction" if left else ""
         return RunOutcome({**came.result, "left": left}, came.line + more, came.problems)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from psycopg import sql
+
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.db.integrations import checked_organization
 from softpro.errors import Forbidden, UsageError
@@ -26,16 +29,16 @@ class Kind(StrEnum):
 class Confinement:
     """A subject, and all organizations that it is confined to."""
 
-    kind: Kind
+    kind: str
     subject: str
     organizations: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        return {"kind": self.kind.value, "subject": self.subject, "organizations": self.organizations}
+        return {"kind": self.kind, "subject": self.subject, "organizations": self.organizations}
 
     def line(self) -> str:
         allowed = ", ".join(self.organizations) or "every organization"
-        return f"{self.kind.value.lower()} {self.subject}: {allowed}"
+        return f"{self.kind.lower()} {self.subject}: {allowed}"
 
 
 def organizations(connection: Connection, user: str, teams: Collection[str]) -> frozenset[str] | None:
@@ -56,22 +59,22 @@ def confinements(
 ) -> tuple[list[Confinement], int]:
     """Who is confined, by kind and name, and how many there are in all: as far as it is about organizations `within`
     (None: any), others left out."""
-    found = connection.execute(
-        """
-        select subject_kind, subject, array_agg(organization_id::text order by organization_id) as organizations,
-               count(*) over () as total
-        from softpro.confinements
-        where %(within)s::text[] is null or organization_id = any(%(within)s)
-        group by subject_kind, subject
-        order by subject_kind, subject
-        limit %(limit)s offset %(offset)s
-        """,
-        {"within": _listed(within), "limit": limit, "offset": offset},
-    ).fetchall()
-    total = found[0]["total"] if found else 0
-    if offset and not found:
-        _, total = confinements(connection, within, 1, 0)
-    return [Confinement(Kind(row["subject_kind"]), row["subject"], row["organizations"]) for row in found], total
+    return queries.page(
+        connection,
+        Confinement,
+        columns=sql.SQL("kind, subject, organizations"),
+        source="""
+            (select subject_kind as kind, subject,
+                    array_agg(organization_id::text order by organization_id) as organizations
+             from softpro.confinements
+             where %(within)s::text[] is null or organization_id = any(%(within)s)
+             group by subject_kind, subject) confined
+            """,
+        order="kind, subject",
+        parameters={"within": _listed(within)},
+        limit=limit,
+        offset=offset,
+    )
 
 
 def is_confined(connection: Connection, kind: Kind, subject: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.errors import TooManyCalls
 
@@ -24,7 +25,8 @@ def count_call(connection: Connection, user: str, limit: int) -> None:
             """,
             parameters,
         )
-        row = connection.execute(
+        row = queries.one(
+            connection,
             """
             select count(*) as calls,
                    extract(epoch from min(called_at) - clock_timestamp())::float8 + %(seconds)s as free_in
@@ -32,8 +34,7 @@ def count_call(connection: Connection, user: str, limit: int) -> None:
             where user_name = %(user)s
             """,
             parameters,
-        ).fetchone()
-        assert row is not None
+        )
         if row["calls"] >= limit:
             raise TooManyCalls(limit, max(1, math.ceil(row["free_in"])))
         connection.execute("insert into softpro.sync_calls (user_name) values (%(user)s)", parameters)

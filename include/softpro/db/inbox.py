@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from softpro.db import queries
 from softpro.db.database import Connection
+from softpro.entities import Stream
 
 CHANNEL = "softpro_webhooks"
 """On which PostgreSQL notifies whoever listens that events came in."""
@@ -71,24 +73,25 @@ where e.id = gone.id
 """
 
 
-def has_unsettled(connection: Connection, stream: Mapping[str, object]) -> bool:
+def has_unsettled(connection: Connection, stream: Stream) -> bool:
     """Whether any event of the stream is not settled."""
-    row = connection.execute(
-        """
+    return bool(
+        queries.value(
+            connection,
+            """
         select exists (
             select from softpro.webhook_events
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s and not processed
         ) as waits
         """,
-        stream,
-    ).fetchone()
-    assert row is not None
-    return bool(row["waits"])
+            stream.parameters,
+        )
+    )
 
 
 def settle_events(
     connection: Connection,
-    stream: Mapping[str, object],
+    stream: Stream,
     *,
     log_id: UUID,
     ids: Sequence[str],
@@ -102,7 +105,7 @@ def settle_events(
     connection.execute(
         SETTLE_EVENTS,
         {
-            **stream,
+            **stream.parameters,
             "log_id": log_id,
             "ids": list(ids),
             "versions": list(versions),
@@ -114,7 +117,7 @@ def settle_events(
 
 def settle_events_of_deleted(
     connection: Connection,
-    stream: Mapping[str, object],
+    stream: Stream,
     *,
     log_id: UUID,
     confirmed: Mapping[str, datetime],
@@ -126,7 +129,7 @@ def settle_events_of_deleted(
     connection.execute(
         SETTLE_EVENTS_OF_DELETED,
         {
-            **stream,
+            **stream.parameters,
             "log_id": log_id,
             "ids": list(confirmed),
             "confirmed": list(confirmed.values()),

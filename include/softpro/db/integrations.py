@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.db import outbox
+from softpro.db import outbox, queries
 from softpro.db.database import Connection
 from softpro.db.encryption import Place, Vault
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.errors import NotConnected, NotFoundHere, UsageError
 from softpro.timestamps import format_milliseconds
 
@@ -49,6 +49,10 @@ class Integration:
         """When the grant ends unless it is refreshed before."""
         issued_at = self.refresh_token_issued_at
         return issued_at + timedelta(days=REFRESH_TOKEN_DAYS) if issued_at else None
+
+    def stream(self, entity_type: EntityType) -> Stream:
+        """Return the integration's stream of this entity type."""
+        return Stream(self.id, self.organization_id, entity_type)
 
     def entity_types(self) -> list[EntityType]:
         """What is switched on and built, in the order it is synced: contacts first, as orders refer to them."""
@@ -208,7 +212,8 @@ def outage(connection: Connection, integration_id: UUID) -> Outage | None:
 def stream_status(connection: Connection, integration: Integration, entity_type: EntityType) -> dict[str, Any]:
     """What an operator asks of a stream: its connection, its rows, what is pending or in quarantine, its last sync,
     a batch that is held; the edits that wait to be sent to SoftPro, and the conflicts that wait for a person."""
-    counts = connection.execute(
+    counts = queries.one(
+        connection,
         sql.SQL(
             """
             select (select count(*) from {} where organization_id = %(organization)s and deleted_at is null) as rows,
@@ -246,8 +251,7 @@ def stream_status(connection: Connection, integration: Integration, entity_type:
             "integration": integration.id,
             "entity_type": entity_type.value,
         },
-    ).fetchone()
-    assert counts is not None
+    )
     grant_expires_at = integration.grant_expires_at
     away = outage(connection, integration.id)
     return {

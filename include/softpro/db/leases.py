@@ -16,8 +16,9 @@ from uuid import UUID
 
 import psycopg
 
+from softpro.db import queries
 from softpro.db.database import Connection, Database
-from softpro.entities import EntityType, Mode
+from softpro.entities import EntityType, Mode, Stream
 from softpro.errors import LeaseHeld, LeaseLost
 
 LIFETIME_SECONDS = 30
@@ -40,34 +41,39 @@ class Run:
     """
 
     log_id: UUID
-    integration_id: UUID
-    organization_id: str
-    entity_type: EntityType
+    stream: Stream
     mode: Mode
     epoch: int | None
     records: tuple[str, ...] | None = None
 
     @property
-    def stream(self) -> dict[str, object]:
-        """The parameters that name the stream in a query."""
-        return {"integration_id": self.integration_id, "entity_type": self.entity_type.value}
+    def integration_id(self) -> UUID:
+        """Return the id of the stream's integration."""
+        return self.stream.integration_id
+
+    @property
+    def organization_id(self) -> str:
+        """Return the organization that the stream belongs to."""
+        return self.stream.organization_id
+
+    @property
+    def entity_type(self) -> EntityType:
+        """Return the stream's entity type."""
+        return self.stream.entity_type
 
 
-def acquire(
-    connection: Connection, *, log_id: UUID, integration_id: UUID, organization_id: str, entity_type: EntityType
-) -> tuple[int, UUID | None]:
+def acquire(connection: Connection, stream: Stream, log_id: UUID) -> tuple[int, UUID | None]:
     """Takes the lease if it is free, expired, or its owner's session is gone; call it inside a transaction.
 
     Returns the new epoch, and the log of the run it was taken from, if any. Raises LeaseHeld.
     """
-    stream = {"integration_id": integration_id, "entity_type": entity_type.value}
     connection.execute(
         """
         insert into softpro.leases (integration_id, entity_type, organization_id)
         values (%(integration_id)s, %(entity_type)s, %(organization_id)s)
         on conflict do nothing
         """,
-        {**stream, "organization_id": organization_id},
+        stream.parameters,
     )
     # `for update` conflicts with the `for key share` of a transaction that is landing or settling right now.
     row = connection.execute(
@@ -77,11 +83,12 @@ def acquire(
         where l.integration_id = %(integration_id)s and l.entity_type = %(entity_type)s
         for update skip locked
         """,
-        {**stream, "log_id": log_id},
+        {**stream.parameters, "log_id": log_id},
     ).fetchone()
     if row is None or not row["free"]:
-        raise _held(entity_type, row["log_id"] if row else None)
-    taken = connection.execute(
+        raise _held(stream.entity_type, row["log_id"] if row else None)
+    taken = queries.one(
+        connection,
         """
         update softpro.leases
         set epoch = epoch + 1, log_id = %(log_id)s, backend_pid = null, backend_start = null,
@@ -89,29 +96,28 @@ def acquire(
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         returning epoch
         """,
-        {**stream, "log_id": log_id, "lifetime": LIFETIME_SECONDS},
-    ).fetchone()
-    assert taken is not None
+        {**stream.parameters, "log_id": log_id, "lifetime": LIFETIME_SECONDS},
+    )
     return taken["epoch"], row["log_id"] if row["log_id"] != log_id else None
 
 
-def holder(connection: Connection, integration_id: UUID, entity_type: EntityType) -> UUID | None:
+def holder(connection: Connection, stream: Stream) -> UUID | None:
     """The log of the live run that works on the stream, if one does."""
     row = connection.execute(
         """
         select log_id from softpro.leases l
         where integration_id = %s and entity_type = %s and not softpro.is_free(l)
         """,
-        [integration_id, entity_type.value],
+        [stream.integration_id, stream.entity_type.value],
     ).fetchone()
     log_id: UUID | None = row["log_id"] if row else None
     return log_id
 
 
-def lock_announcements(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
+def lock_announcements(connection: Connection, stream: Stream) -> None:
     """Lets nobody else announce a run over the stream until the surrounding transaction ends. Raises LeaseHeld, with
     the log's id, while a live run works on the stream, or an announced one is about to begin."""
-    connection.execute(LOCK_ANNOUNCEMENTS, [f"{integration_id} {entity_type.value}"])
+    connection.execute(LOCK_ANNOUNCEMENTS, [f"{stream.integration_id} {stream.entity_type.value}"])
     # Looked at first: one that begins in between is at work when that is looked at.
     waiting = connection.execute(
         """
@@ -121,18 +127,19 @@ def lock_announcements(connection: Connection, integration_id: UUID, entity_type
         order by started_at
         limit 1
         """,
-        [integration_id, entity_type.value, ANNOUNCED_SECONDS],
+        [stream.integration_id, stream.entity_type.value, ANNOUNCED_SECONDS],
     ).fetchone()
     if waiting is not None:
         raise LeaseHeld(
-            f"Another run over these {entity_type.table} is about to begin: its log is {waiting['id']}", waiting["id"]
+            f"Another run over these {stream.entity_type.table} is about to begin: its log is {waiting['id']}",
+            waiting["id"],
         )
-    working = holder(connection, integration_id, entity_type)
+    working = holder(connection, stream)
     if working is not None:
-        raise _held(entity_type, working)
+        raise _held(stream.entity_type, working)
 
 
-def lock_free(connection: Connection, integration_id: UUID, entity_type: EntityType) -> None:
+def lock_free(connection: Connection, stream: Stream) -> None:
     """Keeps all runs from the stream until the surrounding transaction ends. Raises LeaseHeld while one works on it."""
     row = connection.execute(
         """
@@ -141,10 +148,10 @@ def lock_free(connection: Connection, integration_id: UUID, entity_type: EntityT
         where l.integration_id = %s and l.entity_type = %s
         for update skip locked
         """,
-        [integration_id, entity_type.value],
+        [stream.integration_id, stream.entity_type.value],
     ).fetchone()
     if row is None or not row["free"]:
-        raise _held(entity_type, row["log_id"] if row else None)
+        raise _held(stream.entity_type, row["log_id"] if row else None)
 
 
 class Keeper:
@@ -206,7 +213,7 @@ def fence(connection: Connection, run: Run) -> None:
           and log_id = %(log_id)s and epoch = %(epoch)s
         for key share
         """,
-        {**run.stream, "log_id": run.log_id, "epoch": run.epoch},
+        {**run.stream.parameters, "log_id": run.log_id, "epoch": run.epoch},
     ).fetchone()
     if row is None:
         raise _lease_lost(run)
@@ -221,7 +228,7 @@ def release(connection: Connection, run: Run) -> None:
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
           and log_id = %(log_id)s and epoch = %(epoch)s
         """,
-        {**run.stream, "log_id": run.log_id, "epoch": run.epoch},
+        {**run.stream.parameters, "log_id": run.log_id, "epoch": run.epoch},
     )
 
 
@@ -235,7 +242,7 @@ def _occupy(session: Connection, run: Run) -> None:
         where l.integration_id = %(integration_id)s and l.entity_type = %(entity_type)s
           and l.log_id = %(log_id)s and l.epoch = %(epoch)s and a.pid = pg_backend_pid()
         """,
-        {**run.stream, "log_id": run.log_id, "epoch": run.epoch, "lifetime": LIFETIME_SECONDS},
+        {**run.stream.parameters, "log_id": run.log_id, "epoch": run.epoch, "lifetime": LIFETIME_SECONDS},
     )
     if updated.rowcount == 0:
         raise _lease_lost(run)
@@ -263,7 +270,7 @@ def _hand_over(session: Connection, run: Run) -> None:
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
           and log_id = %(log_id)s and epoch = %(epoch)s
         """,
-        {**run.stream, "log_id": run.log_id, "epoch": run.epoch, "handover": HANDOVER_SECONDS},
+        {**run.stream.parameters, "log_id": run.log_id, "epoch": run.epoch, "handover": HANDOVER_SECONDS},
     )
 
 

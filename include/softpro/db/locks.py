@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from softpro.db import queries
 from softpro.db.database import Connection
 
 
@@ -25,6 +26,4 @@ select exists (
 
 def try_acquire(connection: Connection, queue: Queue) -> bool:
     """Whether this session is the one that works the queue off from now on, until it ends."""
-    row = connection.execute("select pg_try_advisory_lock(%s) as taken", [queue]).fetchone()
-    assert row is not None
-    return bool(row["taken"])
+    return bool(queries.value(connection, "select pg_try_advisory_lock(%s) as taken", [queue]))

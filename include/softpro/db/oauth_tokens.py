@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.db.encryption import Place, Vault
 from softpro.db.integrations import TABLE
@@ -68,7 +69,8 @@ def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
     where the answer to a refresh was lost, as another one may be taken for a stolen token (RFC 9700 section 4.14).
     """
     client = credentials(connection, vault, integration_id)
-    row = connection.execute(
+    row = queries.one(
+        connection,
         """
         select access_token, refresh_token, token_version, refresh_uncertain,
                coalesce(extract(epoch from token_expires_at - now() - case
@@ -78,8 +80,7 @@ def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
         where id = %s
         """,
         [integration_id],
-    ).fetchone()
-    assert row is not None
+    )
 
     def opened(column: str) -> str | None:
         return vault.open(row[column], Place(TABLE, column, integration_id)) if row[column] else None

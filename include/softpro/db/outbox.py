@@ -5,7 +5,7 @@ A field's first open edit holds what both sides last agreed on, as its `old_valu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -13,8 +13,9 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db import queries
 from softpro.db.database import Connection
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 
 CHANNEL = "softpro_outbox"
 """Notified with every edit."""
@@ -42,9 +43,15 @@ class Edit:
     approved_by: str | None
 
 
-def open_edits(
-    connection: Connection, stream: Mapping[str, object], roi_ids: Collection[UUID]
-) -> dict[UUID, list[Edit]]:
+@dataclass(frozen=True)
+class EditedKey:
+    """Names a row of `roi` with open edits."""
+
+    entity_type: str
+    roi_entity_id: UUID
+
+
+def open_edits(connection: Connection, stream: Stream, roi_ids: Collection[UUID]) -> dict[UUID, list[Edit]]:
     """The open edits of these records, oldest first."""
     found = connection.cursor(row_factory=class_row(Edit)).execute(
         """
@@ -55,7 +62,7 @@ def open_edits(
           and roi_entity_id = any(%(ids)s)
         order by id
         """,
-        {**stream, "ids": list(roi_ids)},
+        {**stream.parameters, "ids": list(roi_ids)},
     )
     edits: dict[UUID, list[Edit]] = {}
     for edit in found:
@@ -71,37 +78,29 @@ def page(
     records: Collection[UUID] | None = None,
     limit: int,
     offset: int = 0,
-) -> tuple[list[tuple[EntityType, UUID]], int]:
+) -> tuple[list[EditedKey], int]:
     """Our ids of records with open edits, who was changed first, first; `records`: of these alone. And how many there
     are in all."""
-    found = connection.execute(
-        """
-        with changed as (
-            select entity_type, roi_entity_id, min(id) as first
-            from softpro.outbox
-            where integration_id = %(integration_id)s and entity_type = any(%(entity_types)s) and settled_at is null
-              and (%(records)s::uuid[] is null or roi_entity_id = any(%(records)s))
-            group by entity_type, roi_entity_id
-        ),
-        shown as (
-            select entity_type, roi_entity_id, first from changed order by first limit %(limit)s offset %(offset)s
-        )
-        select s.entity_type, s.roi_entity_id, (select count(*) from changed) as total
-        from (select) always
-        left join shown s on true
-        order by s.first
-        """,
-        {
+    return queries.page(
+        connection,
+        EditedKey,
+        columns=sql.SQL("entity_type, roi_entity_id"),
+        source="""
+            (select entity_type, roi_entity_id, min(id) as first_edit
+             from softpro.outbox
+             where integration_id = %(integration_id)s and entity_type = any(%(entity_types)s) and settled_at is null
+               and (%(records)s::uuid[] is null or roi_entity_id = any(%(records)s))
+             group by entity_type, roi_entity_id) edited
+            """,
+        order="first_edit",
+        parameters={
             "integration_id": integration_id,
             "entity_types": [entity_type.value for entity_type in entity_types],
             "records": None if records is None else list(records),
-            "limit": limit,
-            "offset": offset,
         },
-    ).fetchall()
-    return [
-        (EntityType(row["entity_type"]), row["roi_entity_id"]) for row in found if row["entity_type"] is not None
-    ], found[0]["total"]
+        limit=limit,
+        offset=offset,
+    )
 
 
 def queue_unlinked_rows(connection: Connection, integration_id: UUID, organization_id: str) -> None:
@@ -177,7 +176,8 @@ def replace(
     """Puts one edit, from `old_value` to `new_value`, in the place of these of one field (or deletes): SoftPro holds
     the old value by now. It is of who changed the field last, and when, or of `changed_by`, now. Returns its id."""
     last = edits[-1]
-    row = connection.execute(
+    row = queries.one(
+        connection,
         """
         insert into softpro.outbox
             (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field, old_value,
@@ -190,8 +190,7 @@ def replace(
         returning id
         """,
         {"last": last.id, "old": old_value, "new": new_value, "by": changed_by},
-    ).fetchone()
-    assert row is not None
+    )
     settle_edits(connection, [edit.id for edit in edits], "REPLACED", log_id)
     return int(row["id"])
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import kwargs_row
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.db.leases import Run
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 
 RETRY_BASE_SECONDS = 60
 RETRY_LIMIT_SECONDS = 3600
@@ -26,15 +26,6 @@ class Lane(StrEnum):
 
     FRESH = "fresh"
     BACKLOG = "backlog"
-
-
-@dataclass(frozen=True)
-class Stream:
-    """An integration's entity type."""
-
-    integration_id: UUID
-    organization_id: str
-    entity_type: str
 
 
 def due(connection: Connection, lane: Lane) -> list[Stream]:
@@ -64,7 +55,7 @@ def due(connection: Connection, lane: Lane) -> list[Stream]:
         order by c.last_synced_at nulls first, i.id, e.entity_type
     """
     return (
-        connection.cursor(row_factory=class_row(Stream))
+        connection.cursor(row_factory=kwargs_row(Stream.of_row))
         .execute(query, {"backlog": lane is Lane.BACKLOG, "patience": ANNOUNCED_MAX_AGE})
         .fetchall()
     )
@@ -88,7 +79,7 @@ def of_organization(
         "organization": organization_id,
         "entity_types": [entity_type.value for entity_type in entity_types],
     }
-    return connection.cursor(row_factory=class_row(Stream)).execute(query, parameters).fetchall()
+    return connection.cursor(row_factory=kwargs_row(Stream.of_row)).execute(query, parameters).fetchall()
 
 
 def shards(streams: Sequence[Stream], most: int, least_streams: int) -> list[list[Stream]]:
@@ -114,11 +105,11 @@ def record_success(connection: Connection, run: Run) -> None:
         set last_synced_at = now(), failures = 0, next_attempt_at = null
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         """,
-        run.stream,
+        run.stream.parameters,
     )
     connection.execute(
         "update softpro.integrations set last_sync_at = now(), updated_at = now() where id = %(integration_id)s",
-        run.stream,
+        run.stream.parameters,
     )
     _sum_up(connection, run.integration_id)
 
@@ -126,7 +117,8 @@ def record_success(connection: Connection, run: Run) -> None:
 def record_failure(connection: Connection, run: Run, message: str, not_before: float = 0) -> datetime:
     """The stream's run failed. Returns when it is tried again: after 1 min, 2 min, 4 min, … at most 1 h, and no sooner
     than `not_before` seconds from now."""
-    row = connection.execute(
+    row = queries.one(
+        connection,
         """
         insert into softpro.cursors as c (integration_id, entity_type, organization_id, failures, next_attempt_at)
         values (%(integration_id)s, %(entity_type)s, %(organization_id)s, 1,
@@ -138,21 +130,19 @@ def record_failure(connection: Connection, run: Run, message: str, not_before: f
         returning next_attempt_at
         """,
         {
-            **run.stream,
-            "organization_id": run.organization_id,
+            **run.stream.parameters,
             "base": RETRY_BASE_SECONDS,
             "limit": RETRY_LIMIT_SECONDS,
             "not_before": not_before,
         },
-    ).fetchone()
-    assert row is not None
+    )
     connection.execute(
         """
         update softpro.integrations
         set last_error_at = now(), last_error_message = %(message)s, updated_at = now()
         where id = %(integration_id)s
         """,
-        {**run.stream, "message": message},
+        {**run.stream.parameters, "message": message},
     )
     _sum_up(connection, run.integration_id)
     next_attempt_at: datetime = row["next_attempt_at"]

@@ -14,9 +14,9 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db import queries
 from softpro.db.database import Connection
-from softpro.db.integrations import Integration
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import NotFoundHere, SoftProAPIError
 from softpro.timestamps import format_milliseconds
 
@@ -72,6 +72,11 @@ class SyncLog:
     duration: int | None
 
     @property
+    def stream(self) -> Stream:
+        """Return the stream that the run worked on."""
+        return Stream.of_row(self.integration_id, self.organization_id, self.entity_type)
+
+    @property
     def succeeded(self) -> bool:
         """Quarantined records do not fail a run; `records_failed` counts them."""
         return self.status in ("COMPLETED", "PARTIAL_SUCCESS")
@@ -84,19 +89,16 @@ class SyncLog:
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SyncLog.__dataclass_fields__))
 
 
-def log_id_of(
-    run_id: str, integration_id: UUID, entity_type: EntityType, operation: str = "SYNC", part: int = 0
-) -> UUID:
+def log_id_of(run_id: str, stream: Stream, operation: str = "SYNC", part: int = 0) -> UUID:
     """The id of a run's log for a stream: the same however often a task is tried (UUID version 5, RFC 9562)."""
-    name = f"{run_id}/{integration_id}/{entity_type.value}"
+    name = f"{run_id}/{stream.integration_id}/{stream.entity_type.value}"
     name = name if operation == "SYNC" else f"{name}/{operation}"
     return uuid5(NAMESPACE, f"{name}/{part}" if part else name)
 
 
 def announce(
     connection: Connection,
-    integration: Integration,
-    entity_type: EntityType,
+    stream: Stream,
     *,
     run_id: str,
     mode: Mode,
@@ -110,7 +112,7 @@ def announce(
 
     Returns its id; writing it again is no change.
     """
-    log_id = log_id_of(run_id, integration.id, entity_type, operation, part)
+    log_id = log_id_of(run_id, stream, operation, part)
     connection.execute(
         """
         insert into softpro.sync_logs
@@ -121,11 +123,11 @@ def announce(
         """,
         [
             log_id,
-            integration.id,
-            integration.organization_id,
+            stream.integration_id,
+            stream.organization_id,
             run_id,
             sync_type.value,
-            entity_type.value,
+            stream.entity_type.value,
             mode.value,
             operation,
             entity_id,
@@ -276,29 +278,21 @@ def page(
     status: Status | None = None,
 ) -> tuple[list[SyncLog], int]:
     """The integration's logs, of this entity type and status where named, newest first, and how many there are."""
-    wanted: sql.Composable = sql.SQL("integration_id = %(integration_id)s")
-    if entity_type is not None:
-        wanted += sql.SQL(" and entity_type = %(entity_type)s")
-    if status is not None:
-        wanted += sql.SQL(" and status = %(status)s")
-    parameters = {
-        "integration_id": integration_id,
-        "entity_type": entity_type and entity_type.value,
-        "status": status and status.value,
-    }
-    query = sql.SQL(
-        "select {} from softpro.sync_logs where {} order by started_at desc, id limit %(limit)s offset %(offset)s"
-    ).format(COLUMNS, wanted)
-    rows = (
-        connection.cursor(row_factory=class_row(SyncLog))
-        .execute(query, {**parameters, "limit": limit, "offset": offset})
-        .fetchall()
+    return queries.page(
+        connection,
+        SyncLog,
+        columns=COLUMNS,
+        source="""
+            softpro.sync_logs
+            where integration_id = %(integration_id)s
+              and (%(status)s::text is null or status = %(status)s)
+              and (%(entity_type)s::text is null or entity_type = %(entity_type)s)
+            """,
+        order="started_at desc, id",
+        parameters={"integration_id": integration_id, "status": status, "entity_type": entity_type},
+        limit=limit,
+        offset=offset,
     )
-    total = connection.execute(
-        sql.SQL("select count(*) as total from softpro.sync_logs where {}").format(wanted), parameters
-    ).fetchone()
-    assert total is not None
-    return rows, total["total"]
 
 
 def of_run(connection: Connection, run_id: str) -> list[SyncLog]:

@@ -10,11 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from softpro.db import queries
 from softpro.db.database import Connection
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.diff import identical
@@ -64,6 +65,9 @@ class Version:
         }
 
 
+VERSION_COLUMNS = sql.SQL("version, author, created_at, restores, jsonb_array_length(mappings) as size")
+
+
 @dataclass(frozen=True)
 class Replaced:
     """What is in force now; not `changed` where it was so already, and no version was made."""
@@ -94,7 +98,7 @@ def read(connection: Connection, integration_id: UUID, entity_type: EntityType |
     ]
 
 
-def current(connection: Connection, integration_id: UUID, entity_type: EntityType) -> MappingSet:
+def current(connection: Connection, stream: Stream) -> MappingSet:
     """The stream's set and its version, as they stand together."""
     rows = connection.execute(
         """
@@ -106,11 +110,11 @@ def current(connection: Connection, integration_id: UUID, entity_type: EntityTyp
         where integration_id = %s and entity_type = %s
         order by position
         """,
-        [integration_id, entity_type.value],
+        [stream.integration_id, stream.entity_type.value],
     ).fetchall()
     number = next((row["version"] for row in rows), None)
     return MappingSet(
-        number, [Mapping(entity_type, **{k: v for k, v in row.items() if k != "version"}) for row in rows]
+        number, [Mapping(stream.entity_type, **{k: v for k, v in row.items() if k != "version"}) for row in rows]
     )
 
 
@@ -134,9 +138,9 @@ def replace(
     with connection.transaction():
         _lock(connection, integration_id)
         for entity_type, number in (expected or {}).items():
-            _require_version(connection, integration_id, entity_type, number)
+            _require_version(connection, Stream(integration_id, organization_id, entity_type), number)
         return {
-            entity_type: _replace_set(connection, integration_id, organization_id, entity_type, of_type, author)
+            entity_type: _replace_set(connection, Stream(integration_id, organization_id, entity_type), of_type, author)
             for entity_type, of_type in by_type.items()
         }
 
@@ -150,35 +154,21 @@ def ensure_defaults(
             replace(connection, integration_id, organization_id, default_mappings(entity_type), "softpro")
 
 
-def versions(
-    connection: Connection, integration_id: UUID, entity_type: EntityType, limit: int, offset: int
-) -> tuple[list[Version], int]:
+def versions(connection: Connection, stream: Stream, limit: int, offset: int) -> tuple[list[Version], int]:
     """A page of the stream's versions, the latest first, and how many there are in all."""
-    found = (
-        connection.cursor(row_factory=class_row(Version))
-        .execute(
-            """
-            select version, author, created_at, restores, jsonb_array_length(mappings) as size
-            from softpro.mapping_versions
-            where integration_id = %s and entity_type = %s
-            order by version desc
-            limit %s offset %s
-            """,
-            [integration_id, entity_type.value, limit, offset],
-        )
-        .fetchall()
+    return queries.page(
+        connection,
+        Version,
+        columns=VERSION_COLUMNS,
+        source="softpro.mapping_versions where integration_id = %(integration_id)s and entity_type = %(entity_type)s",
+        order="version desc",
+        parameters=stream.parameters,
+        limit=limit,
+        offset=offset,
     )
-    total = connection.execute(
-        "select count(*) as n from softpro.mapping_versions where integration_id = %s and entity_type = %s",
-        [integration_id, entity_type.value],
-    ).fetchone()
-    assert total is not None
-    return found, total["n"]
 
 
-def version(
-    connection: Connection, integration_id: UUID, entity_type: EntityType, number: int
-) -> tuple[Version, list[Mapping]]:
+def version(connection: Connection, stream: Stream, number: int) -> tuple[Version, list[Mapping]]:
     """One version of the stream's set, and what is in it. Raises NotFoundHere."""
     row = connection.execute(
         """
@@ -186,19 +176,17 @@ def version(
         from softpro.mapping_versions
         where integration_id = %s and entity_type = %s and version = %s
         """,
-        [integration_id, entity_type.value, number],
+        [stream.integration_id, stream.entity_type.value, number],
     ).fetchone()
     if row is None:
-        raise NotFoundHere(f"The mappings of {entity_type.table} have no version {number}")
+        raise NotFoundHere(f"The mappings of {stream.entity_type.table} have no version {number}")
     mappings = [Mapping(**{**each, "entity_type": EntityType(each["entity_type"])}) for each in row.pop("mappings")]
     return Version(**row), mappings
 
 
 def restore(
     connection: Connection,
-    integration_id: UUID,
-    organization_id: str,
-    entity_type: EntityType,
+    stream: Stream,
     number: int,
     author: str,
 ) -> Replaced:
@@ -207,10 +195,10 @@ def restore(
     Raises NotFoundHere, and MappingError where the earlier one would be refused today.
     """
     with connection.transaction():
-        _lock(connection, integration_id)
-        _, earlier = version(connection, integration_id, entity_type, number)
+        _lock(connection, stream.integration_id)
+        _, earlier = version(connection, stream, number)
         require_valid(connection, earlier)
-        return _replace_set(connection, integration_id, organization_id, entity_type, earlier, author, restores=number)
+        return _replace_set(connection, stream, earlier, author, restores=number)
 
 
 def require_valid(connection: Connection, mappings: Sequence[Mapping]) -> None:
@@ -250,27 +238,25 @@ def _lock(connection: Connection, integration_id: UUID) -> None:
     connection.execute("select from softpro.integrations where id = %s for no key update", [integration_id])
 
 
-def _require_version(connection: Connection, integration_id: UUID, entity_type: EntityType, expected: int) -> None:
-    in_force = current(connection, integration_id, entity_type).version
+def _require_version(connection: Connection, stream: Stream, expected: int) -> None:
+    in_force = current(connection, stream).version
     if (in_force or 0) != expected:
-        raise VersionConflict(entity_type.value, expected, in_force)
+        raise VersionConflict(stream.entity_type.value, expected, in_force)
 
 
 def _replace_set(
     connection: Connection,
-    integration_id: UUID,
-    organization_id: str,
-    entity_type: EntityType,
+    stream: Stream,
     mappings: Sequence[Mapping],
     author: str,
     restores: int | None = None,
 ) -> Replaced:
-    before = current(connection, integration_id, entity_type)
+    before = current(connection, stream)
     if before.version is not None and identical(before.mappings, mappings):
         return Replaced(before.version, changed=False)
-    stream = {"integration": integration_id, "organization": organization_id, "entity_type": entity_type.value}
     connection.execute(
-        "delete from softpro.mappings where integration_id = %(integration)s and entity_type = %(entity_type)s", stream
+        "delete from softpro.mappings where integration_id = %(integration_id)s and entity_type = %(entity_type)s",
+        stream.parameters,
     )
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -278,24 +264,29 @@ def _replace_set(
             insert into softpro.mappings
                 (integration_id, organization_id, entity_type, softpro_field, roi_systems_field, direction,
                  transformation_rule, required, default_value, enabled, validation_rules, position)
-            values (%(integration)s, %(organization)s, %(entity_type)s, %(softpro_field)s, %(roi_systems_field)s,
+            values (%(integration_id)s, %(organization_id)s, %(entity_type)s, %(softpro_field)s, %(roi_systems_field)s,
                     %(direction)s, %(rule)s, %(required)s, %(default_value)s, %(enabled)s, %(validation)s, %(position)s)
             """,
-            [{**_row(mapping), **stream, "position": position} for position, mapping in enumerate(mappings)],
+            [{**_row(mapping), **stream.parameters, "position": position} for position, mapping in enumerate(mappings)],
         )
-    made = connection.execute(
+    made = queries.one(
+        connection,
         """
         insert into softpro.mapping_versions
             (integration_id, organization_id, entity_type, version, author, mappings, restores)
-        select %(integration)s, %(organization)s, %(entity_type)s, coalesce(max(version), 0) + 1, %(author)s, %(set)s,
-               %(restores)s
+        select %(integration_id)s, %(organization_id)s, %(entity_type)s, coalesce(max(version), 0) + 1, %(author)s,
+               %(set)s, %(restores)s
         from softpro.mapping_versions
-        where integration_id = %(integration)s and entity_type = %(entity_type)s
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         returning version
         """,
-        {**stream, "author": author, "set": Jsonb([asdict(mapping) for mapping in mappings]), "restores": restores},
-    ).fetchone()
-    assert made is not None
+        {
+            **stream.parameters,
+            "author": author,
+            "set": Jsonb([asdict(mapping) for mapping in mappings]),
+            "restores": restores,
+        },
+    )
     return Replaced(made["version"], changed=True)
 
 

@@ -19,7 +19,7 @@ from softpro.db import integrations, schedule, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.sync_logs import SyncLog
 from softpro.delete_limit import DeleteLimit
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
@@ -65,10 +65,7 @@ def plan(params: Mapping[str, Any], *, manual: bool) -> list[Shard]:
         raise AirflowException(f"{organization} is not connected, or these entity types are switched off for it")
     if not streams:
         raise AirflowSkipException("There is nothing to reconcile")
-    return [
-        [{"integration_id": str(stream.integration_id), "entity_type": stream.entity_type} for stream in shard]
-        for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)
-    ]
+    return [[stream.as_json() for stream in shard] for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)]
 
 
 def reconcile(
@@ -83,7 +80,7 @@ def reconcile(
     late = datetime.now(UTC) - began_at > GIVE_UP
 
     def work(streams: Shard) -> list[bool]:
-        return [_work(services_, stream, limit, sync_type, run_id, late=late) for stream in streams]
+        return [_work(services_, Stream.from_json(each), limit, sync_type, run_id, late=late) for each in streams]
 
     tenants: dict[str, Shard] = {}
     for stream in shard:
@@ -153,7 +150,7 @@ def carry_out(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_even
     if audit.status != Status.COMPLETED:
         return False
     log.info("%s", audit.line())
-    log_id = sync_logs.log_id_of(run_id, audit.integration_id, EntityType(audit.entity_type), "DELETE")
+    log_id = sync_logs.log_id_of(run_id, audit.stream, "DELETE")
     notify(outlet_events, [entry for entry in _logs_of(services_.database, run_id) if entry.id == log_id])
     return True
 
@@ -194,17 +191,17 @@ def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[s
 
 
 def _work(
-    services_: Services, stream: dict[str, Any], limit: DeleteLimit, sync_type: SyncType, run_id: str, *, late: bool
+    services_: Services, stream: Stream, limit: DeleteLimit, sync_type: SyncType, run_id: str, *, late: bool
 ) -> bool:
     """A slice of work on one stream. Returns whether it needs no more."""
-    integration_id, entity_type = UUID(stream["integration_id"]), EntityType(stream["entity_type"])
+    entity_type = stream.entity_type
     with services_.database.connect() as connection:
-        integration = integrations.get(connection, integration_id)
-        audit = _audit_of(connection, run_id, integration_id, entity_type)
+        integration = integrations.get(connection, stream.integration_id)
+        audit = _audit_of(connection, run_id, stream)
         entries = [
             entry
             for entry in sync_logs.of_run(connection, run_id)
-            if (entry.integration_id, entry.entity_type) == (integration_id, entity_type.value)
+            if (entry.integration_id, entry.entity_type) == (stream.integration_id, stream.entity_type)
         ]
     if late or any(entry.status == "FAILED" for entry in entries):
         return True
@@ -225,18 +222,16 @@ def _work(
         # One bad tenant stops nobody: its own log says what happened, and the others go on.
         log.exception("%s of %s failed", entity_type.table, integration.organization_id)
         with services_.database.connect() as connection:
-            log_id = sync_logs.announce(
-                connection, integration, entity_type, run_id=run_id, mode=Mode.DELTA, sync_type=sync_type
-            )
+            log_id = sync_logs.announce(connection, stream, run_id=run_id, mode=Mode.DELTA, sync_type=sync_type)
             sync_logs.fail(connection, log_id, error)  # unless that was done where it happened
         return True
 
 
-def _audit_of(connection: Connection, run_id: str, integration_id: UUID, entity_type: EntityType) -> Audit | None:
+def _audit_of(connection: Connection, run_id: str, stream: Stream) -> Audit | None:
     found = [
         audit
         for audit in audits.of_run(connection, run_id)
-        if (audit.integration_id, audit.entity_type) == (integration_id, entity_type.value)
+        if (audit.integration_id, audit.entity_type) == (stream.integration_id, stream.entity_type)
     ]
     return max(found, key=lambda audit: audit.started_at, default=None)
 

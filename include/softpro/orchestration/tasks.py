@@ -19,9 +19,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from softpro.db import integrations, schedule, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.leases import Keeper, Run, keeping
-from softpro.db.schedule import Lane, Stream
+from softpro.db.schedule import Lane
 from softpro.db.sync_logs import SyncLog
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.orchestration.assets import notify, notify_held
 from softpro.orchestration.hook import database
@@ -47,9 +47,7 @@ def packed(run: Run) -> dict[str, Any]:
     """A run on its way through the shard's tasks, as XCom carries it."""
     return {
         "log_id": str(run.log_id),
-        "integration_id": str(run.integration_id),
-        "organization_id": run.organization_id,
-        "entity_type": run.entity_type.value,
+        **run.stream.as_json(),
         "mode": run.mode.value,
         "epoch": run.epoch,
         "records": run.records,
@@ -59,9 +57,7 @@ def packed(run: Run) -> dict[str, Any]:
 def unpacked(run: dict[str, Any]) -> Run:
     return Run(
         log_id=UUID(run["log_id"]),
-        integration_id=UUID(run["integration_id"]),
-        organization_id=run["organization_id"],
-        entity_type=EntityType(run["entity_type"]),
+        stream=Stream.from_json(run),
         mode=Mode(run["mode"]),
         epoch=run["epoch"],
         records=tuple(run["records"]) if run["records"] is not None else None,
@@ -225,27 +221,25 @@ def _named(streams: Sequence[Stream], records: Sequence[str]) -> list[Shard]:
     if len(streams) != 1:
         raise AirflowException("Records are those of one organization and one entity type: choose these as well")
     [stream] = streams
-    named = {"integration_id": str(stream.integration_id), "entity_type": stream.entity_type, "records": list(records)}
+    named = {**stream.as_json(), "records": list(records)}
     return [[named]]
 
 
 def _dealt(streams: Sequence[Stream]) -> list[Shard]:
     if not streams:
         raise AirflowSkipException("Nothing is due")
-    return [
-        [{"integration_id": str(stream.integration_id), "entity_type": stream.entity_type} for stream in shard]
-        for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)
-    ]
+    return [[stream.as_json() for stream in shard] for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)]
 
 
-def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:
+def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:
     """The stream's run, or None where it can't begin now; why stands in its log. One over the records that it names,
     if it does."""
-    entity_type, records = EntityType(stream["entity_type"]), stream.get("records")
+    stream, records = Stream.from_json(planned), planned.get("records")
+    entity_type = stream.entity_type
     mode = mode if records is None else Mode.RECORDS
     try:
         with database_.connect() as connection:
-            integration = integrations.get(connection, UUID(stream["integration_id"]))
+            integration = integrations.get(connection, stream.integration_id)
         try:
             return pipeline.begin(
                 database_, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id, records=records
@@ -253,14 +247,12 @@ def _begin(database_: Database, stream: dict[str, Any], mode: Mode, sync_type: S
         except SoftProError as refused:
             log.warning("%s", refused)
             with database_.connect() as connection:
-                log_id = sync_logs.announce(
-                    connection, integration, entity_type, run_id=run_id, mode=mode, sync_type=sync_type
-                )
+                log_id = sync_logs.announce(connection, stream, run_id=run_id, mode=mode, sync_type=sync_type)
                 close = sync_logs.cancel if isinstance(refused, LeaseHeld) else sync_logs.fail
                 close(connection, log_id, refused)
             return None
     except Exception:
-        log.exception("The %s of integration %s can't begin", entity_type.table, stream["integration_id"])
+        log.exception("The %s of integration %s can't begin", entity_type.table, stream.integration_id)
         return None
 
 

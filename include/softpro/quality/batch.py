@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
+from softpro.db import queries
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.quality.gx_runner import Judged, view
@@ -142,17 +143,16 @@ cross join lateral (
 def _counted(connection: Connection, query: str, run: Run, values: dict[str, sql.Composable]) -> dict[str, int]:
     """How many records there are, and how many have each of the values."""
     counts = [sql.SQL(", count({}) as {}").format(each, sql.Identifier(name)) for name, each in values.items()]
-    row = connection.execute(
+    return queries.one(
+        connection,
         sql.SQL(query).format(
             counts=sql.SQL("").join(counts),
             view=sql.Identifier(view(run.entity_type)),
             table=sql.Identifier(run.entity_type.table),
             key=sql.Identifier(run.entity_type.key),
             organization_id=sql.Literal(run.organization_id),
-        )
-    ).fetchone()
-    assert row is not None
-    return row
+        ),
+    )
 
 
 def _found(expectation: Expectation, column: str, records: int, unexpected: int, message: str) -> BatchFindings:

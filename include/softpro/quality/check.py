@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from softpro.db import leases
+from softpro.db import leases, queries
 from softpro.db.database import Connection, Database, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import EntityType
@@ -68,14 +68,15 @@ def check(
 
 
 def _staged(connection: Connection, run: Run) -> int:
-    row = connection.execute(
-        sql.SQL("select count(*) as n from {} where log_id = %s").format(
-            sql.Identifier("staging", run.entity_type.table)
-        ),
-        [run.log_id],
-    ).fetchone()
-    assert row is not None
-    return int(row["n"])
+    return int(
+        queries.value(
+            connection,
+            sql.SQL("select count(*) as n from {} where log_id = %s").format(
+                sql.Identifier("staging", run.entity_type.table)
+            ),
+            [run.log_id],
+        )
+    )
 
 
 def judge_staged(database: Database, entity_type: EntityType, log_id: UUID, demands: Sequence[Demand]) -> list[Judged]:
@@ -93,11 +94,13 @@ def reject(connection: Connection, entity_type: EntityType, log_id: UUID, judged
         if each.unexpected and (each.expectation.severity, each.expectation.level) == ("critical", "row"):
             with disable_planner_nodes(connection, "nestloop"):
                 _reject(connection, entity_type, each)
-    row = connection.execute(
-        "select count(distinct entity_id) as n from staging.rejects where log_id = %s and checked", [log_id]
-    ).fetchone()
-    assert row is not None
-    return int(row["n"])
+    return int(
+        queries.value(
+            connection,
+            "select count(distinct entity_id) as n from staging.rejects where log_id = %s and checked",
+            [log_id],
+        )
+    )
 
 
 def _of_batch(

@@ -21,10 +21,10 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from softpro.db import leases, schedule
+from softpro.db import leases, queries, schedule
 from softpro.db.database import Connection
 from softpro.db.leases import Run
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.errors import BatchHeld, DecidedAlready, NotFoundHere
 from softpro.quality import quarantine
 from softpro.quality.batch import Finding
@@ -61,6 +61,11 @@ class Hold:
     decided_by: str | None
     decided_at: datetime | None
     reason: str | None
+
+    @property
+    def stream(self) -> Stream:
+        """Return the stream that the batch belongs to."""
+        return Stream.of_row(self.integration_id, self.organization_id, self.entity_type)
 
     @property
     def about(self) -> set[tuple[str | None, str | None]]:
@@ -130,7 +135,7 @@ def review(connection: Connection, run: Run, findings: Sequence[Finding], record
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = any(%(open)s)
         for update
         """,
-        {**run.stream, "open": OPEN},
+        {**run.stream.parameters, "open": OPEN},
     )
     hold = found[0] if found else None
     about = {(finding["column"], finding["rule"]) for finding in findings}
@@ -143,8 +148,7 @@ def review(connection: Connection, run: Run, findings: Sequence[Finding], record
         return None
     again = hold is not None and hold.log_id == run.log_id
     values = {
-        **run.stream,
-        "organization_id": run.organization_id,
+        **run.stream.parameters,
         "log_id": run.log_id,
         "findings": Jsonb(list(findings)),
         "records": records,
@@ -175,7 +179,7 @@ def is_waiting(connection: Connection, run: Run) -> bool:
             select from softpro.holds
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = 'WAITING'
             """,
-            run.stream,
+            run.stream.parameters,
         ).rowcount
     )
 
@@ -190,7 +194,7 @@ def close_settled_holds(connection: Connection, run: Run) -> None:
         select from softpro.holds
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = 'APPROVED'
         """,
-        run.stream,
+        run.stream.parameters,
     ).rowcount
     if not left_open:
         return
@@ -203,7 +207,7 @@ def close_settled_holds(connection: Connection, run: Run) -> None:
          where integration_id = %(integration_id)s and entity_type = %(entity_type)s
          limit 1)
         """,
-        run.stream,
+        run.stream.parameters,
     ).rowcount
     if more_to_load:
         return
@@ -212,14 +216,14 @@ def close_settled_holds(connection: Connection, run: Run) -> None:
         update softpro.cursors set sweep_total = null
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and sweep_total is not null
         """,
-        run.stream,
+        run.stream.parameters,
     )
     connection.execute(
         """
         update softpro.holds set status = 'LOADED', updated_at = now()
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = 'APPROVED'
         """,
-        run.stream,
+        run.stream.parameters,
     )
 
 
@@ -239,26 +243,16 @@ def page(
     connection: Connection, integration_id: UUID, statuses: Sequence[str], limit: int, offset: int
 ) -> tuple[list[Hold], int]:
     """The integration's holds of these statuses, newest first, and how many there are in all."""
-    parameters = {"integration_id": integration_id, "statuses": list(statuses), "limit": limit, "offset": offset}
-    found = _rows(
+    return queries.page(
         connection,
-        """
-        select {} from softpro.holds
-        where integration_id = %(integration_id)s and status = any(%(statuses)s)
-        order by created_at desc, id
-        limit %(limit)s offset %(offset)s
-        """,
-        parameters,
+        Hold,
+        columns=COLUMNS,
+        source="softpro.holds where integration_id = %(integration_id)s and status = any(%(statuses)s)",
+        order="created_at desc, id",
+        parameters={"integration_id": integration_id, "statuses": list(statuses)},
+        limit=limit,
+        offset=offset,
     )
-    total = connection.execute(
-        """
-        select count(*) as n from softpro.holds
-        where integration_id = %(integration_id)s and status = any(%(statuses)s)
-        """,
-        parameters,
-    ).fetchone()
-    assert total is not None
-    return found, total["n"]
 
 
 def approve(connection: Connection, integration_id: UUID, hold_id: UUID, by: str, reason: str | None) -> Hold:
@@ -276,19 +270,18 @@ def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str,
     """
     with connection.transaction():
         hold = get(connection, integration_id, hold_id)
-        leases.lock_free(connection, integration_id, EntityType(hold.entity_type))
+        leases.lock_free(connection, hold.stream)
         hold = _waiting(connection, integration_id, hold_id)
-        stream = {"integration_id": integration_id, "entity_type": hold.entity_type}
         why = f"rejected by {by}: {reason}" if reason else f"rejected by {by}"
         quarantine.settle_rejected_batch(
-            connection, stream, log_id=hold.log_id, held_at=hold.updated_at, message=f"{why}; {hold.told}"
+            connection, hold.stream, log_id=hold.log_id, held_at=hold.updated_at, message=f"{why}; {hold.told}"
         )
         connection.execute(
             """
             update softpro.cursors set sweep_total = null
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s
             """,
-            stream,
+            hold.stream.parameters,
         )
         return _decide(connection, hold, Status.REJECTED, by, reason)
 
@@ -324,15 +317,16 @@ def to_ask(connection: Connection, run_id: str, patience: timedelta, most: int) 
 
 def unasked(connection: Connection, log_ids: Sequence[UUID]) -> int:
     """How many of these runs ended in a hold that nobody is asked about yet."""
-    row = connection.execute(
-        """
+    return int(
+        queries.value(
+            connection,
+            """
         select count(*) as n from softpro.holds
         where status = 'WAITING' and asked_in is null and log_id = any(%s)
         """,
-        [list(log_ids)],
-    ).fetchone()
-    assert row is not None
-    return int(row["n"])
+            [list(log_ids)],
+        )
+    )
 
 
 def _message(hold: Hold) -> str:

@@ -15,8 +15,10 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from softpro.db import queries
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
+from softpro.entities import Stream
 
 INSERT_CASE = """
 insert into softpro.quarantine as q
@@ -54,8 +56,7 @@ def quarantine_record(
     return connection.execute(
         INSERT_CASE,
         {
-            **run.stream,
-            "organization_id": run.organization_id,
+            **run.stream.parameters,
             "record_key": entity_id or f"payload {payload_hash.hex()}",
             "entity_id": entity_id,
             "payload": payload,
@@ -158,7 +159,7 @@ select (select count(*) from named) + (select count(*) from put) as cases
 
 def settle_rejected(connection: Connection, run: Run) -> int:
     """Moves the run's rejected records to quarantine, in the transaction that loads the others. Returns how many."""
-    return _count(connection, SELECT_REJECTED + UPSERT_CASES, {**run.stream, "log_id": run.log_id})
+    return _count(connection, SELECT_REJECTED + UPSERT_CASES, {**run.stream.parameters, "log_id": run.log_id})
 
 
 SELECT_ANY_DISCARDED = """
@@ -187,7 +188,7 @@ select count(*) as cases from discarded
 def leave_discarded(connection: Connection, run: Run) -> int:
     """Takes out of staging what a person discarded, whether it failed again or not, in the transaction that loads the
     rest. Its cases stay as they are. Returns how many records that are."""
-    parameters = {**run.stream, "log_id": run.log_id}
+    parameters = {**run.stream.parameters, "log_id": run.log_id}
     if not connection.execute(SELECT_ANY_DISCARDED, parameters).rowcount:
         return 0
     query = sql.SQL(LEAVE_DISCARDED).format(
@@ -198,18 +199,17 @@ def leave_discarded(connection: Connection, run: Run) -> int:
 
 
 def settle_rejected_batch(
-    connection: Connection, stream: Mapping[str, object], *, log_id: UUID, held_at: datetime, message: str
+    connection: Connection, stream: Stream, *, log_id: UUID, held_at: datetime, message: str
 ) -> int:
     """Moves what is pending of a batch that a person rejected to quarantine: what had landed when the run of that log
     found it, `held_at`; later versions stay pending. Returns how many."""
     reasons = Jsonb([{"column": None, "rule": "held", "message": message}])
     return _count(
-        connection, SELECT_HELD + UPSERT_CASES, {**stream, "log_id": log_id, "held_at": held_at, "reasons": reasons}
+        connection,
+        SELECT_HELD + UPSERT_CASES,
+        {**stream.parameters, "log_id": log_id, "held_at": held_at, "reasons": reasons},
     )
 
 
 def _count(connection: Connection, query: LiteralString | sql.Composed, parameters: Mapping[str, object]) -> int:
-    row = connection.execute(query, parameters).fetchone()
-    assert row is not None
-    count: int = row["cases"]
-    return count
+    return int(queries.value(connection, query, parameters))

@@ -15,8 +15,9 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db import queries
 from softpro.db.database import Connection
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
 from softpro.timestamps import format_milliseconds
 
@@ -61,9 +62,9 @@ class Case:
     decisions: list[dict[str, Any]]
 
     @property
-    def stream(self) -> dict[str, object]:
-        """The parameters that name the stream in a query."""
-        return {"integration_id": self.integration_id, "entity_type": self.entity_type}
+    def stream(self) -> Stream:
+        """Return the stream that the case belongs to."""
+        return Stream.of_row(self.integration_id, self.organization_id, self.entity_type)
 
     def as_json(self) -> dict[str, Any]:
         """What a list shows of it; times as the vendor writes them."""
@@ -111,13 +112,6 @@ COLUMNS = sql.SQL(", ").join(
     sql.SQL(f"{RESOLUTION} as resolution") if name == "resolution" else sql.Identifier(name)
     for name in Case.__dataclass_fields__
 )
-SELECT_PAGE = """
-select {columns}
-from softpro.quarantine
-where {wanted}
-order by updated_at desc, id
-limit %(limit)s offset %(offset)s
-"""
 # Its record, or a person's correction of it, may be waiting to be loaded.
 CLEAR_PENDING = """
 delete from raw.pending p
@@ -140,19 +134,16 @@ def page(
 ) -> tuple[list[Case], int]:
     """The integration's cases of that kind, the one that failed last first, and how many there are in all."""
     conditions, parameters = _conditions(integration_id, wanted)
-    found = (
-        connection.cursor(row_factory=class_row(Case))
-        .execute(
-            sql.SQL(SELECT_PAGE).format(columns=COLUMNS, wanted=conditions),
-            {**parameters, "limit": limit, "offset": offset},
-        )
-        .fetchall()
+    return queries.page(
+        connection,
+        Case,
+        columns=COLUMNS,
+        source=sql.SQL("softpro.quarantine where {}").format(conditions),
+        order="updated_at desc, id",
+        parameters=parameters,
+        limit=limit,
+        offset=offset,
     )
-    total = connection.execute(
-        sql.SQL("select count(*) as n from softpro.quarantine where {}").format(conditions), parameters
-    ).fetchone()
-    assert total is not None
-    return found, total["n"]
 
 
 def get(connection: Connection, case_id: UUID, within: Collection[str] | None = None) -> Case:
@@ -206,7 +197,7 @@ def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case
     if not reason.strip():
         raise UsageError("A case is discarded for a reason: say why the record is not to be loaded")
     case = get(connection, case_id)
-    values = {**case.stream, "id": case.id, "by": by, "reason": reason.strip()}
+    values = {**case.stream.parameters, "id": case.id, "by": by, "reason": reason.strip()}
     with connection.transaction():
         connection.execute(CLEAR_PENDING, values)
         discarded = connection.execute(DISCARD_CASE, values).rowcount

@@ -87,9 +87,7 @@ def keep(connection: Connection, run: Run) -> dict[str, int]:
 
     Returns the warnings, {expectation: records}, for the log.
     """
-    found = connection.execute(
-        KEEP_RESULTS, {**run.stream, "organization_id": run.organization_id, "log_id": run.log_id}
-    ).fetchall()
+    found = connection.execute(KEEP_RESULTS, {**run.stream.parameters, "log_id": run.log_id}).fetchall()
     warnings: dict[str, int] = {}
     for row in found:
         name = suite.name(row["expectation"], row["column_name"])

@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 
 from softpro.db.database import Connection
 from softpro.db.leases import Run
-from softpro.entities import EntityType, Mode
+from softpro.entities import EntityType, Mode, Stream
 from softpro.errors import LeaseLost
 from softpro.sync import cursors
 from softpro.sync.cursors import Cursor
@@ -82,6 +82,11 @@ class Audit:
     decision: str | None
     decided_by: str | None
     error_message: str | None
+
+    @property
+    def stream(self) -> Stream:
+        """Return the stream that the audit is about."""
+        return Stream.of_row(self.integration_id, self.organization_id, self.entity_type)
 
     @property
     def converged(self) -> bool:
@@ -191,7 +196,9 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
         """
     ).format(COLUMNS)
     left = _rows(
-        connection, query, {**run.stream, "run_id": run_id, "statuses": statuses, "patience": UNFINISHED_MAX_AGE}
+        connection,
+        query,
+        {**run.stream.parameters, "run_id": run_id, "statuses": statuses, "patience": UNFINISHED_MAX_AGE},
     )
     if left:
         return left[0]
@@ -212,8 +219,7 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
         connection,
         query,
         {
-            **run.stream,
-            "organization_id": run.organization_id,
+            **run.stream.parameters,
             "run_id": run_id,
             "log_id": run.log_id,
             "synced_until": cursor.position.updated_from,
@@ -276,7 +282,7 @@ def _open(connection: Connection, run: Run) -> list[Audit]:
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = any(%(statuses)s)
         """
     ).format(COLUMNS)
-    return _rows(connection, query, {**run.stream, "statuses": OPEN})
+    return _rows(connection, query, {**run.stream.parameters, "statuses": OPEN})
 
 
 def _rows(connection: Connection, query: sql.Composed, parameters: Any) -> list[Audit]:

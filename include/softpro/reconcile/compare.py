@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
@@ -210,7 +211,8 @@ def judge(connection: Connection, audit: Audit, limit: DeleteLimit) -> Audit:
     otherwise they may be done. Raises LeaseLost."""
     with connection.transaction():
         audits.owned(connection, audit, Status.CONFIRMING)
-        row = connection.execute(
+        row = queries.one(
+            connection,
             """
             select (select count(*) from softpro.audit_differences
                     where audit_id = %(audit_id)s and outcome = 'CONFIRMED') as confirmed,
@@ -219,8 +221,7 @@ def judge(connection: Connection, audit: Audit, limit: DeleteLimit) -> Audit:
                       and deleted_at is null) as live
             """,
             _parameters(audit),
-        ).fetchone()
-        assert row is not None
+        )
         status = Status.WAITING if limit.is_exceeded_by(row["confirmed"], row["live"]) else Status.DELETING
         connection.execute(
             "update softpro.audits set status = %s, limit_percent = %s, limit_records = %s where id = %s",

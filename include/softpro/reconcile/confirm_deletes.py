@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
-from softpro.db import leases
+from softpro.db import leases, queries
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType
@@ -200,12 +200,13 @@ def delete(connection: Connection, run: Run, audit: Audit) -> int:
 
 def confirmed(connection: Connection, audit: Audit) -> int:
     """How many records are confirmed and not deleted yet."""
-    row = connection.execute(
-        "select count(*) as n from softpro.audit_differences where audit_id = %s and outcome = 'CONFIRMED'", [audit.id]
-    ).fetchone()
-    assert row is not None
-    count: int = row["n"]
-    return count
+    return int(
+        queries.value(
+            connection,
+            "select count(*) from softpro.audit_differences where audit_id = %s and outcome = 'CONFIRMED'",
+            [audit.id],
+        )
+    )
 
 
 def _delete_batch(connection: Connection, run: Run, audit: Audit) -> int:

@@ -28,7 +28,7 @@ from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run, keeping
 from softpro.db.sync_logs import SyncLog
-from softpro.entities import EntityType, Mode, SyncType
+from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.mapping import repository
 from softpro.quality.batch import BatchLimits
@@ -77,11 +77,11 @@ def begin(
     """
     if mode.fetches:
         integrations.require_connected(integration)
+    stream = integration.stream(entity_type)
     with database.connect() as connection, connection.transaction():
         log_id = sync_logs.announce(
             connection,
-            integration,
-            entity_type,
+            stream,
             run_id=run_id,
             mode=mode,
             sync_type=sync_type,
@@ -89,29 +89,23 @@ def begin(
             entity_id=records[0] if records is not None and len(records) == 1 else None,
             part=part,
         )
-        epoch = _acquire_lease(connection, integration, entity_type, log_id) if records is None else None
+        epoch = _acquire_lease(connection, stream, log_id) if records is None else None
         named = None if records is None else tuple(records)
-        run = Run(log_id, integration.id, integration.organization_id, entity_type, mode, epoch, named)
+        run = Run(log_id, stream, mode, epoch, named)
         if mode is not Mode.PUSH and (records is not None or sync_type is SyncType.WEBHOOK):
-            cursors.mark_load_due(connection, run.stream, run.organization_id)
+            cursors.mark_load_due(connection, run.stream)
         sync_logs.start(
             connection, log_id, MAX_ATTEMPTS, reason or cursors.run_reason(cursors.read(connection, run), mode)
         )
     return run
 
 
-def _acquire_lease(connection: Connection, integration: Integration, entity_type: EntityType, log_id: UUID) -> int:
+def _acquire_lease(connection: Connection, stream: Stream, log_id: UUID) -> int:
     """The epoch of the stream's lease, which this run has from now on."""
-    epoch, orphan = leases.acquire(
-        connection,
-        log_id=log_id,
-        integration_id=integration.id,
-        organization_id=integration.organization_id,
-        entity_type=entity_type,
-    )
+    epoch, orphan = leases.acquire(connection, stream, log_id)
     if orphan is not None:
         sync_logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
-        clear(connection, entity_type, orphan)
+        clear(connection, stream.entity_type, orphan)
     return epoch
 
 
@@ -199,7 +193,7 @@ def check(database: Database, run: Run) -> Checked:
     (quality,) = settings.load(settings.QualitySettings)
     with database.connect() as connection:
         version = sync_logs.get(connection, run.log_id).mapping_version
-        mappings = repository.version(connection, run.integration_id, run.entity_type, version)[1] if version else []
+        mappings = repository.version(connection, run.stream, version)[1] if version else []
         standard = BatchLimits(
             [mapping.roi_systems_field for mapping in mappings if mapping.inbound],
             cursors.read(connection, run).sweep_total,
@@ -216,7 +210,7 @@ def load(database: Database, run: Run) -> Loaded:
     from softpro.writeback.three_way_merge import ThreeWayMerge
 
     with database.connect() as connection:
-        mappings = repository.current(connection, run.integration_id, run.entity_type).mappings
+        mappings = repository.current(connection, run.stream).mappings
         return step(connection, run, ThreeWayMerge(connection, run), FieldOwnership.of(run.entity_type, mappings).kept)
 
 

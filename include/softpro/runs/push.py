@@ -130,9 +130,7 @@ def _push(
     patience: float,
     stage: Stage,
 ) -> None:
-    owners = FieldOwnership.of(
-        run.entity_type, repository.current(connection, run.integration_id, run.entity_type).mappings
-    )
+    owners = FieldOwnership.of(run.entity_type, repository.current(connection, run.stream).mappings)
     deadline = None if seconds is None else time.monotonic() + seconds
     tried: set[UUID] = set()
     stage("push", "")

@@ -235,7 +235,7 @@ def _ask(
             confirm_deletes.land_found(connection, run, audit, asked)
             pipeline.apply(services.database, run, lambda name, came_to: None)
     elif asked.requests:
-        log_id = sync_logs.log_id_of(audit.run_id, integration.id, EntityType(audit.entity_type), operation)
+        log_id = sync_logs.log_id_of(audit.run_id, audit.stream, operation)
         sync_logs.add_counts(connection, log_id, api_requests=asked.requests)
     return asked.backlog
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.errors import BudgetExhausted
 from softpro.settings import VendorSettings
@@ -102,7 +103,8 @@ class Budget:
     def _reserve(self, hold: float, deadline: float | None) -> Slot:
         ticket = uuid4()
         patience = None if deadline is None else timedelta(seconds=max(0.0, deadline - time.monotonic()))
-        row = self.connection.execute(
+        row = queries.one(
+            self.connection,
             "select *, clock_timestamp() as asked_at from softpro.take_slot(%s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 self.integration_id,
@@ -114,8 +116,7 @@ class Budget:
                 self.window,
                 patience,
             ],
-        ).fetchone()
-        assert row is not None
+        )
         slot = Slot(ticket, row["wait"].total_seconds(), row["left_over"], row["asked_at"], time.monotonic())
         if not row["taken"]:
             raise self._exhausted(slot.wait)
@@ -123,7 +124,8 @@ class Budget:
 
     def _confirm(self, slot: Slot, hold: float, deadline: float | None) -> Slot | None:
         """The slot with what is still to wait; None where a crash took it."""
-        row = self.connection.execute(
+        row = queries.one(
+            self.connection,
             "select softpro.confirm_slot(%s, %s, %s, %s, %s, %s) as wait",
             [
                 self.integration_id,
@@ -133,8 +135,7 @@ class Budget:
                 timedelta(seconds=hold),
                 self.window,
             ],
-        ).fetchone()
-        assert row is not None
+        )
         if row["wait"] is None:
             return None
         wait = row["wait"].total_seconds()

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import RecordNotFound, ValidationError
@@ -87,9 +88,9 @@ def probe(connection: Connection, client: Client, integration_id: UUID) -> list[
 
     `connection` gives the time to compare clocks with. Raises what `Caller.call` does.
     """
-    before = _now(connection)
+    before = queries.now(connection)
     profile = client.call(Call("GET", "/user/profile"), _whole)
-    after = _now(connection)
+    after = queries.now(connection)
     longest, limit = _longest_page(client)
     samples = [_sample(client, entity_type, limit) for entity_type in EntityType]
     records = [record for sample in samples for record in sample.records]
@@ -289,10 +290,3 @@ def _times(page: Page) -> list[datetime]:
 def _whole(answer: ApiResponse, what: str) -> ApiResponse:
     checked(answer, what)
     return answer
-
-
-def _now(connection: Connection) -> datetime:
-    row = connection.execute("select clock_timestamp() as now").fetchone()
-    assert row is not None
-    now: datetime = row["now"]
-    return now

@@ -56,7 +56,7 @@ def correct(connection: Connection, case_id: UUID, payload: bytes, by: str) -> C
         quarantine_cases.closed(case)
     record = _readable(connection, case, payload.strip())
     values = {
-        **case.stream,
+        **case.stream.parameters,
         "case_id": case.id,
         "entity_id": record.key.id,
         "updated_at": record.key.updated_at,
@@ -68,7 +68,7 @@ def correct(connection: Connection, case_id: UUID, payload: bytes, by: str) -> C
     }
     # In the order in which everybody locks: raw, pending, quarantine.
     with connection.transaction():
-        refused = store(connection, case, [record], frozenset([record.key.id]))
+        refused = store(connection, case.stream, [record], frozenset([record.key.id]))
         if refused:
             raise UsageError(f"The correction can't be stored: {refused[0].reason}")
         if not connection.execute(MARK_CORRECTION, values).rowcount:
@@ -96,7 +96,7 @@ def _readable(connection: Connection, case: Case, payload: bytes) -> Record:
         raise UsageError("The correction's updatedAt is in the future: SoftPro's next version would not replace it")
     newer = connection.execute(
         SELECT_NEWER,
-        {**case.stream, "case_id": case.id, "entity_id": record.key.id, "updated_at": record.key.updated_at},
+        {**case.stream.parameters, "case_id": case.id, "entity_id": record.key.id, "updated_at": record.key.updated_at},
     ).fetchone()
     if newer is not None:
         raise OutOfDate(f"SoftPro has deleted {record.key.id} meanwhile") if newer["deleted"] else _newer(record)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from softpro.db.database import Connection
 from softpro.db.leases import Run
-from softpro.entities import Mode
+from softpro.entities import Mode, Stream
 from softpro.softpro360.records import Key
 from softpro.sync.paging import Position
 
@@ -37,7 +36,7 @@ def read(connection: Connection, run: Run) -> Cursor:
         from softpro.cursors
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         """,
-        run.stream,
+        run.stream.parameters,
     ).fetchone()
     if row is None:
         return Cursor(Position(), None, False)
@@ -72,8 +71,7 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
                               excluded.sweep_total)
         """,
         {
-            **run.stream,
-            "organization_id": run.organization_id,
+            **run.stream.parameters,
             "updated_from": position.updated_from,
             "offset": position.offset,
             "last_at": position.last.updated_at if position.last else None,
@@ -86,7 +84,7 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
     )
 
 
-def mark_load_due(connection: Connection, stream: Mapping[str, object], organization_id: str) -> None:
+def mark_load_due(connection: Connection, stream: Stream) -> None:
     """Notes that what is landed of the stream, or about to be, is to be loaded, whoever does that: in the transaction
     that lands it, or begins to."""
     connection.execute(
@@ -95,11 +93,11 @@ def mark_load_due(connection: Connection, stream: Mapping[str, object], organiza
         values (%(integration_id)s, %(entity_type)s, %(organization_id)s, clock_timestamp())
         on conflict (integration_id, entity_type) do update set load_due_at = excluded.load_due_at
         """,
-        {**stream, "organization_id": organization_id},
+        stream.parameters,
     )
 
 
-def clear_load_due(connection: Connection, stream: Mapping[str, object]) -> bool:
+def clear_load_due(connection: Connection, stream: Stream) -> bool:
     """Nothing is owed any more where nothing is pending: call it in the transaction that loads. Returns whether
     something was, and is not any more."""
     return bool(
@@ -112,7 +110,7 @@ def clear_load_due(connection: Connection, stream: Mapping[str, object]) -> bool
                   select from raw.pending
                   where integration_id = %(integration_id)s and entity_type = %(entity_type)s)
             """,
-            stream,
+            stream.parameters,
         ).rowcount
     )
 
@@ -124,7 +122,7 @@ def never_synced(connection: Connection, run: Run) -> bool:
         select from softpro.cursors
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and last_synced_at is not null
         """,
-        run.stream,
+        run.stream.parameters,
     ).rowcount
 
 

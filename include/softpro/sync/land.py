@@ -59,7 +59,7 @@ def land(connection: Connection, run: Run, batch: Batch, known: Known | None = N
         audit_id = sightings.open_audit(connection, run) if batch.cursor is not None else None
         if audit_id is not None:
             sightings.record(connection, run, audit_id, readable, batch.answered_at)
-        refused = store(connection, run, readable, batch.again, known, batch.asked_at)
+        refused = store(connection, run.stream, readable, batch.again, known, batch.asked_at)
         if batch.cursor is not None and audit_id is not None:
             sightings.record_landed(connection, run, audit_id, [*unreadable, *refused], batch.cursor)
         opened = [_quarantine(connection, run, record, bool(batch.again)) for record in [*unreadable, *refused]]

@@ -12,7 +12,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from softpro.db import leases, outbox, sync_logs
+from softpro.db import leases, outbox, queries, sync_logs
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import EntityType
@@ -190,7 +190,7 @@ def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[s
     with connection.transaction():
         leases.fence(connection, run)
         connection.execute(outbox.MARK_LOADING)
-        parameters = {**run.stream, "log_id": run.log_id}
+        parameters = {**run.stream.parameters, "log_id": run.log_id}
         discarded = _clear_pending(connection, run, parameters)
         left_out = agree().left_out
         counts = _merge(connection, run, parameters, kept)
@@ -220,9 +220,7 @@ def _merge(connection: Connection, run: Run, parameters: dict[str, object], kept
     """Merges what is staged, or of it only the records of the ids in `only`. Returns the counts."""
     with disable_planner_nodes(connection, "seqscan"):  # of a table that is empty when this is planned
         query = _compose(MERGE_STAGED, run.entity_type, kept, ONLY_GIVEN if "only" in parameters else "")
-        counts = connection.execute(query, parameters).fetchone()
-    assert counts is not None
-    return counts
+        return queries.one(connection, query, parameters)
 
 
 def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> int:
@@ -232,8 +230,7 @@ def _clear_pending(connection: Connection, run: Run, parameters: dict[str, objec
         "staged": sql.Identifier("staging", run.entity_type.table),
         "key": sql.Identifier(run.entity_type.key),
     }
-    row = connection.execute(sql.SQL(CLEAR_PENDING).format(**names), parameters).fetchone()
-    assert row is not None
+    row = queries.one(connection, sql.SQL(CLEAR_PENDING).format(**names), parameters)
     if others := row["others"]:
         found = connection.execute(sql.SQL(SELECT_CURRENT).format(**names), {**parameters, "others": others}).fetchall()
         outdated = sorted({*others} - {each["entity_id"] for each in found})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from softpro.db.database import Connection
+from softpro.entities import Stream
 from softpro.softpro360.records import Record, Unreadable
 
 Known = Mapping[str, bytes | None]
@@ -83,20 +84,9 @@ set payload_hash = excluded.payload_hash
 EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
 
 
-class Stream(Protocol):
-    """Whose records they are: a run's, or a case's."""
-
-    @property
-    def organization_id(self) -> str: ...
-
-    @property
-    def stream(self) -> dict[str, object]:
-        """`integration_id` and `entity_type`."""
-
-
 def store(
     connection: Connection,
-    run: Stream,
+    stream: Stream,
     records: Sequence[Record],
     again: frozenset[str],
     known: Known | None = None,
@@ -108,7 +98,7 @@ def store(
     database's clock; None: a person put them in. An older `updatedAt` never replaces a newer one.
     Call it inside a transaction. Returns the records that jsonb refuses (a NUL in a text, half a surrogate pair, …).
     """
-    there = dict(_look_up(connection, run, records) if known is None else known)
+    there = dict(_look_up(connection, stream, records) if known is None else known)
     new: list[Record] = []
     others: list[Record] = []
     for record in records:
@@ -121,22 +111,24 @@ def store(
     if new:
         try:
             with connection.transaction():
-                _add(connection, run, sorted(new, key=lambda record: record.key.id))
+                _add(connection, stream, sorted(new, key=lambda record: record.key.id))
         except (psycopg.DataError, psycopg.errors.UniqueViolation):
             others = [*new, *others]  # jsonb refuses one, or another run has just landed it
-    return _merge(connection, run, others, again, asked_at) if others else []
+    return _merge(connection, stream, others, again, asked_at) if others else []
 
 
-def _look_up(connection: Connection, run: Stream, records: Sequence[Record]) -> Known:
-    found = connection.execute(SELECT_KNOWN, {**run.stream, "ids": [record.key.id for record in records]}).fetchall()
+def _look_up(connection: Connection, stream: Stream, records: Sequence[Record]) -> Known:
+    found = connection.execute(
+        SELECT_KNOWN, {**stream.parameters, "ids": [record.key.id for record in records]}
+    ).fetchall()
     return {row["entity_id"]: row["payload_hash"] for row in found}
 
 
-def _add(connection: Connection, run: Stream, records: Sequence[Record]) -> None:
-    stream = (run.stream["integration_id"], run.organization_id, run.stream["entity_type"])
+def _add(connection: Connection, stream: Stream, records: Sequence[Record]) -> None:
+    named = (stream.integration_id, stream.organization_id, stream.entity_type.value)
     rows = (
         (
-            *stream,
+            *named,
             record.key.id,
             record.payload_hash,
             record.key.updated_at,
@@ -149,8 +141,7 @@ def _add(connection: Connection, run: Stream, records: Sequence[Record]) -> None
     connection.execute(
         MARK_ADDED_PENDING,
         {
-            **run.stream,
-            "organization_id": run.organization_id,
+            **stream.parameters,
             "ids": [record.key.id for record in records],
             "hashes": [record.payload_hash for record in records],
         },
@@ -159,7 +150,7 @@ def _add(connection: Connection, run: Stream, records: Sequence[Record]) -> None
 
 def _merge(
     connection: Connection,
-    run: Stream,
+    stream: Stream,
     records: Sequence[Record],
     again: frozenset[str],
     asked_at: datetime | None,
@@ -176,7 +167,7 @@ def _merge(
         for place, record in enumerate(records)
     )
     _copy(connection, "landing", CREATE_LANDING, rows)
-    parameters = {**run.stream, "organization_id": run.organization_id, "again": list(again), "asked_at": asked_at}
+    parameters = {**stream.parameters, "again": list(again), "asked_at": asked_at}
     try:
         with connection.transaction():
             connection.execute(sql.SQL(UPSERT_RECORDS).format(storable=EVERYTHING), parameters)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from softpro.db import leases
+from softpro.db import leases, queries
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType
@@ -32,18 +32,19 @@ def mark(connection: Connection, run: Run) -> Marked:
     """Makes every record of the stream pending, but for deleted ones. Raises LeaseLost."""
     with connection.transaction():
         leases.fence(connection, run)
-        return Marked(connection.execute(MARK_PENDING, run.stream).rowcount)
+        return Marked(connection.execute(MARK_PENDING, run.stream.parameters).rowcount)
 
 
 def records(connection: Connection, integration_id: UUID, entity_types: Iterable[EntityType]) -> int:
     """How many records would be mapped again of these streams: all that was ever fetched, but for deleted ones."""
-    row = connection.execute(
-        """
+    return int(
+        queries.value(
+            connection,
+            """
         select count(*) as n
         from raw.records
         where integration_id = %s and entity_type = any(%s) and deleted_at is null
         """,
-        [integration_id, [entity_type.value for entity_type in entity_types]],
-    ).fetchone()
-    assert row is not None
-    return int(row["n"])
+            [integration_id, [entity_type.value for entity_type in entity_types]],
+        )
+    )

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from softpro.db import leases, sync_logs
+from softpro.db import leases, queries, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
-from softpro.entities import EntityType
+from softpro.entities import Stream
 
 MARK_PENDING = """
 with chosen as (
@@ -74,27 +74,20 @@ def mark(connection: Connection, run: Run, cases: Collection[UUID] | None = None
     """
     with connection.transaction():
         leases.fence(connection, run)
-        row = connection.execute(MARK_PENDING, _named(run.stream, cases)).fetchone()
-        assert row is not None
+        row = queries.one(connection, MARK_PENDING, _named(run.stream, cases))
         marked = Marked(row["records"], row["left"])
         sync_logs.explain(connection, run.log_id, _reason(marked))
     return marked
 
 
-def count_unreplayable(
-    connection: Connection, integration_id: UUID, entity_type: EntityType, cases: Collection[UUID] | None = None
-) -> int:
+def count_unreplayable(connection: Connection, stream: Stream, cases: Collection[UUID] | None = None) -> int:
     """How many of the stream's open cases, of all or of these, no replay can help: their records could not land. They
     need a correction, by a person or by SoftPro."""
-    stream: dict[str, object] = {"integration_id": integration_id, "entity_type": entity_type.value}
-    row = connection.execute(COUNT_OPEN_CASES, _named(stream, cases)).fetchone()
-    assert row is not None
-    count: int = row["n"]
-    return count
+    return int(queries.value(connection, COUNT_OPEN_CASES, _named(stream, cases)))
 
 
-def _named(stream: dict[str, object], cases: Collection[UUID] | None) -> dict[str, object]:
-    return {**stream, "cases": None if cases is None else list(cases)}
+def _named(stream: Stream, cases: Collection[UUID] | None) -> dict[str, object]:
+    return {**stream.parameters, "cases": None if cases is None else list(cases)}
 
 
 def _reason(marked: Marked) -> str:

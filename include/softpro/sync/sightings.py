@@ -42,7 +42,7 @@ def open_audit(connection: Connection, run: Run) -> UUID | None:
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
           and status not in ('COMPLETED', 'FAILED', 'SUPERSEDED')
         """,
-        run.stream,
+        run.stream.parameters,
     ).fetchone()
     return row["id"] if row else None
 
@@ -67,7 +67,7 @@ def record(
         connection.execute(
             RECORD_SIGHTINGS,
             {
-                **run.stream,
+                **run.stream.parameters,
                 "audit_id": audit_id,
                 "organization_id": run.organization_id,
                 "ids": [record.key.id for record in records],

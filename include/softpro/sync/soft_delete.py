@@ -10,7 +10,7 @@ from psycopg import sql
 from softpro.db import inbox, outbox, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.mapping.columns import COLUMNS
 from softpro.softpro360.contract import LAG
 
@@ -84,8 +84,7 @@ def soft_delete(connection: Connection, run: Run, confirmed: Mapping[str, dateti
     """
     ids = list(confirmed)
     parameters = {
-        **run.stream,
-        "organization_id": run.organization_id,
+        **run.stream.parameters,
         "ids": ids,
         "confirmed": list(confirmed.values()),
     }
@@ -93,7 +92,7 @@ def soft_delete(connection: Connection, run: Run, confirmed: Mapping[str, dateti
     agree_about_deletes(connection, run, ids)
     connection.execute(MARK_DELETED, parameters)
     connection.execute(CLEAR_PENDING, parameters)
-    buried = soft_delete_rows(connection, run.stream, run.organization_id, ids)
+    buried = soft_delete_rows(connection, run.stream, ids)
     connection.execute(DISCARD_CASES, parameters)
     inbox.settle_events_of_deleted(
         connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG
@@ -104,16 +103,14 @@ def soft_delete(connection: Connection, run: Run, confirmed: Mapping[str, dateti
 def agree_about_deletes(connection: Connection, run: Run, ids: Collection[str]) -> None:
     """What SoftPro has deleted of what was deleted here is not to be sent any more."""
     if ids:
-        connection.execute(SETTLE_BOTH_DELETED, {**run.stream, "log_id": run.log_id, "ids": list(ids)})
+        connection.execute(SETTLE_BOTH_DELETED, {**run.stream.parameters, "log_id": run.log_id, "ids": list(ids)})
 
 
-def soft_delete_rows(
-    connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Collection[str]
-) -> int:
+def soft_delete_rows(connection: Connection, stream: Stream, ids: Collection[str]) -> int:
     """Marks the rows of these records deleted, but for those that were changed here, and writes their history. Call it
     inside a transaction that is marked as loading. Returns how many that were."""
-    query = _soft_delete(EntityType(str(stream["entity_type"])))
-    return connection.execute(query, {**stream, "organization_id": organization_id, "ids": list(ids)}).rowcount
+    query = _soft_delete(stream.entity_type)
+    return connection.execute(query, {**stream.parameters, "ids": list(ids)}).rowcount
 
 
 def _soft_delete(entity_type: EntityType) -> sql.Composed:

@@ -25,7 +25,7 @@ from psycopg.pq import Format
 from psycopg.rows import RowFactory, args_row, tuple_row
 from psycopg.types.json import Jsonb
 
-from softpro.db import leases, sync_logs
+from softpro.db import leases, queries, sync_logs
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import EntityType
@@ -154,7 +154,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
 
     The connections are two to the same database. Raises LeaseLost, RulesUnavailable.
     """
-    in_force = repository.current(writing, run.integration_id, run.entity_type)
+    in_force = repository.current(writing, run.stream)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
     with reading.transaction(), writing.transaction(), evaluating(compiled.asking.rules) as rules:
         # Both write to one table: whoever asks for all of it in between would wait for one, and the other for him.
@@ -186,7 +186,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
 def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
     """Stages these records, as they were sent, under the run's log id, in place of what it had there; in the
     surrounding transaction. Raises RulesUnavailable."""
-    in_force = repository.current(connection, run.integration_id, run.entity_type)
+    in_force = repository.current(connection, run.stream)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
     pending = [_Pending(each.key.id, each.payload, each.payload_hash, each.key.updated_at) for each in records]
     connection.adapters.register_dumper(None, _JsonText)
@@ -216,9 +216,7 @@ def _halves(reading: Connection, writing: Connection, compiled: Compiled, pendin
 
 def _count_pending(connection: Connection, run: Run) -> int:
     query = sql.SQL("select count(*) as n from ({}) p").format(sql.SQL(SELECT_PENDING).format(**_names(run)))
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(row["n"])
+    return int(queries.value(connection, query))
 
 
 def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:

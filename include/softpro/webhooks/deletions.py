@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softpro.db import inbox, leases
+from softpro.db import inbox, leases, queries
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.delete_limit import DeleteLimit
 from softpro.softpro360.contract import LAG
 from softpro.sync.soft_delete import soft_delete
 from softpro.webhooks import queue
-from softpro.webhooks.queue import Gone, Stream
+from softpro.webhooks.queue import DueStream, Gone
 
 ALWAYS_ALLOWED = 20
 """Deletes by webhook in a day that no person is asked about, however small the stream."""
@@ -42,7 +42,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 """
 
 
-def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone], limit: DeleteLimit) -> int:
+def delete(connection: Connection, run: Run, stream: DueStream, gone: Sequence[Gone], limit: DeleteLimit) -> int:
     """Deletes the records that are gone, and settles their events. Returns how many.
 
     Where that would be more in a day than the limit allows, none is: their events are FAILED, and say that a reconcile
@@ -53,7 +53,7 @@ def delete(connection: Connection, run: Run, stream: Stream, gone: Sequence[Gone
         here = connection.execute(
             SELECT_MISSING,
             {
-                **run.stream,
+                **run.stream.parameters,
                 "ids": [each.entity_id for each in gone],
                 "missing": [each.missing_at for each in gone],
             },
@@ -91,7 +91,6 @@ def _too_many(connection: Connection, run: Run, count: int, limit: DeleteLimit) 
 
 
 def _one(connection: Connection, query: str, run: Run) -> int:
-    row = connection.execute(query, run.stream).fetchone()
-    assert row is not None
+    row = queries.one(connection, query, run.stream.parameters)
     (value,) = row.values()
     return int(value)

@@ -13,6 +13,7 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.db.inbox import CHANNEL
 from softpro.errors import NotFoundHere, OutOfDate
@@ -133,13 +134,6 @@ class Stats:
 
 
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Event.__dataclass_fields__))
-SELECT_PAGE = """
-select {columns}
-from softpro.webhook_events
-where {wanted}
-order by received_at desc, id
-limit %(limit)s offset %(offset)s
-"""
 # From the start: attempts 0 makes it PENDING, and due. What it ran into is kept until it is tried.
 RETRY_EVENTS = """
 update softpro.webhook_events
@@ -182,23 +176,22 @@ def page(
     connection: Connection, integration_id: UUID, wanted: EventFilter, limit: int, offset: int
 ) -> tuple[list[Event], int]:
     """The integration's events of that kind, newest first, and how many there are in all."""
-    parameters: dict[str, object] = {"integration_id": integration_id, "limit": limit, "offset": offset}
+    parameters: dict[str, object] = {"integration_id": integration_id}
     conditions: list[sql.Composable] = [sql.SQL("integration_id = %(integration_id)s")]
     for column in EventFilter.__dataclass_fields__:
         if (value := getattr(wanted, column)) is not None:
             conditions.append(sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder(column)))
             parameters[column] = value.replace(".", "_").upper() if column == "event_type" else value
-    where = sql.SQL(" and ").join(conditions)
-    found = (
-        connection.cursor(row_factory=class_row(Event))
-        .execute(sql.SQL(SELECT_PAGE).format(columns=COLUMNS, wanted=where), parameters)
-        .fetchall()
+    return queries.page(
+        connection,
+        Event,
+        columns=COLUMNS,
+        source=sql.SQL("softpro.webhook_events where {}").format(sql.SQL(" and ").join(conditions)),
+        order="received_at desc, id",
+        parameters=parameters,
+        limit=limit,
+        offset=offset,
     )
-    total = connection.execute(
-        sql.SQL("select count(*) as total from softpro.webhook_events where {}").format(where), parameters
-    ).fetchone()
-    assert total is not None
-    return found, total["total"]
 
 
 def get(connection: Connection, integration_id: UUID, event_id: UUID) -> Event:
@@ -249,8 +242,7 @@ def retry_failed(connection: Connection, integration_id: UUID, entity_type: str 
 
 def stats(connection: Connection, integration_id: UUID) -> Stats:
     """The integration's counts."""
-    row = connection.execute(SELECT_STATS, {"integration_id": integration_id}).fetchone()
-    assert row is not None
+    row = queries.one(connection, SELECT_STATS, {"integration_id": integration_id})
     return Stats(
         by_status=row["by_status"] or {},
         by_type=row["by_type"] or {},

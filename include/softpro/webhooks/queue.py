@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db import queries
 from softpro.db.database import Connection
 
 RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 10, 3600
@@ -119,7 +120,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 
 
 @dataclass(frozen=True)
-class Stream:
+class DueStream:
     """A stream with events that are due, of so many records; `owed`: what was landed before may not be loaded yet.
     `entity_type` may be one that is not synced."""
 
@@ -129,7 +130,7 @@ class Stream:
     owed: bool
 
     @property
-    def named(self) -> dict[str, object]:
+    def parameters(self) -> dict[str, object]:
         """The parameters that name the stream in a query."""
         return {"integration_id": self.integration_id, "entity_type": self.entity_type}
 
@@ -149,36 +150,36 @@ class Gone(NamedTuple):
     confirmed_at: datetime
 
 
-def due_streams(connection: Connection, only: UUID | None) -> list[Stream]:
+def due_streams(connection: Connection, only: UUID | None) -> list[DueStream]:
     """The streams with events that are due, or records to be loaded, the most urgent first: of `only` one integration,
     or of all."""
-    return connection.cursor(row_factory=class_row(Stream)).execute(SELECT_DUE_STREAMS, {"only": only}).fetchall()
+    return connection.cursor(row_factory=class_row(DueStream)).execute(SELECT_DUE_STREAMS, {"only": only}).fetchall()
 
 
-def due_records(connection: Connection, stream: Stream) -> list[Hint]:
+def due_records(connection: Connection, stream: DueStream) -> list[Hint]:
     """The stream's records that events are due of, once each: of a status or a closing first, then as they came."""
-    return connection.cursor(row_factory=class_row(Hint)).execute(SELECT_DUE_RECORDS, stream.named).fetchall()
+    return connection.cursor(row_factory=class_row(Hint)).execute(SELECT_DUE_RECORDS, stream.parameters).fetchall()
 
 
-def settle_known_events(connection: Connection, stream: Stream) -> None:
+def settle_known_events(connection: Connection, stream: DueStream) -> None:
     """Settles events that carry a version of their record which is here, or an earlier one."""
     _change(connection, stream, WHERE_KNOWN, f"{SETTLED}, outcome = 'FETCHED', processing_error = null")
 
 
-def ignore(connection: Connection, stream: Stream, why: str) -> None:
+def ignore(connection: Connection, stream: DueStream, why: str) -> None:
     """Settles all events of a stream that is not synced."""
     _change(
         connection, stream, "not e.processed", f"{SETTLED}, outcome = 'IGNORED', processing_error = %(why)s", why=why
     )
 
 
-def postpone(connection: Connection, stream: Stream, seconds: float, why: str) -> None:
+def postpone(connection: Connection, stream: DueStream, seconds: float, why: str) -> None:
     """Leaves what is due to a later run: it is not the events' fault."""
     later = "next_retry_at = clock_timestamp() + make_interval(secs => %(seconds)s), processing_error = %(why)s"
     _change(connection, stream, DUE, later, seconds=seconds, why=why)
 
 
-def after_lag(connection: Connection, stream: Stream, asked: Mapping[str, datetime], lag: timedelta) -> None:
+def after_lag(connection: Connection, stream: DueStream, asked: Mapping[str, datetime], lag: timedelta) -> None:
     """Leaves events that came before these records were asked for, but too shortly to tell, to a fetch after the
     lag."""
     _change(
@@ -193,7 +194,7 @@ def after_lag(connection: Connection, stream: Stream, asked: Mapping[str, dateti
     )
 
 
-def start_over(connection: Connection, stream: Stream, ids: Collection[str], lag: timedelta) -> None:
+def start_over(connection: Connection, stream: DueStream, ids: Collection[str], lag: timedelta) -> None:
     """Forgets that these records seemed to be gone: they are asked for anew."""
     _change(
         connection,
@@ -205,7 +206,7 @@ def start_over(connection: Connection, stream: Stream, ids: Collection[str], lag
     )
 
 
-def fail(connection: Connection, stream: Stream, failed: Mapping[str, str], log_id: UUID) -> None:
+def fail(connection: Connection, stream: DueStream, failed: Mapping[str, str], log_id: UUID) -> None:
     """Counts an attempt in vain at these records' events, and says why, by id: tried again after 10 s, 20 s, … at most
     1 h, or FAILED where that was the last one."""
     _change(
@@ -227,7 +228,7 @@ def fail(connection: Connection, stream: Stream, failed: Mapping[str, str], log_
     )
 
 
-def give_up(connection: Connection, stream: Stream, ids: Collection[str], why: str, log_id: UUID) -> None:
+def give_up(connection: Connection, stream: DueStream, ids: Collection[str], why: str, log_id: UUID) -> None:
     """These records' events are FAILED: trying again is no use."""
     _change(
         connection,
@@ -240,19 +241,17 @@ def give_up(connection: Connection, stream: Stream, ids: Collection[str], why: s
     )
 
 
-def recent_fetches(connection: Connection, stream: Stream) -> int:
+def recent_fetches(connection: Connection, stream: DueStream) -> int:
     """Requests of the last minute by which records of the stream were fetched one by one."""
-    row = connection.execute(COUNT_RECENT_FETCHES, stream.named).fetchone()
-    assert row is not None
-    return int(row["requests"])
+    return int(queries.value(connection, COUNT_RECENT_FETCHES, stream.parameters))
 
 
 def missing(
-    connection: Connection, stream: Stream, asked: Mapping[str, datetime], log_id: UUID, lag: timedelta
+    connection: Connection, stream: DueStream, asked: Mapping[str, datetime], log_id: UUID, lag: timedelta
 ) -> list[Gone]:
     """Notes which records SoftPro answered 404 for, and when it was asked. Returns those that it is certain of."""
     parameters = {
-        **stream.named,
+        **stream.parameters,
         "ids": list(asked),
         "asked": list(asked.values()),
         "log_id": log_id,
@@ -262,14 +261,14 @@ def missing(
     return connection.cursor(row_factory=class_row(Gone)).execute(MARK_MISSING, parameters).fetchall()
 
 
-def postpone_load(connection: Connection, stream: Stream, seconds: float | None) -> None:
+def postpone_load(connection: Connection, stream: DueStream, seconds: float | None) -> None:
     """What was landed and not loaded is looked at again then; None: not until more is landed, or a sync does it."""
-    connection.execute(POSTPONE_LOAD, {**stream.named, "seconds": seconds})
+    connection.execute(POSTPONE_LOAD, {**stream.parameters, "seconds": seconds})
 
 
 def _change(
     connection: Connection,
-    stream: Stream,
+    stream: DueStream,
     which: str,
     what: str,
     *,
@@ -280,4 +279,4 @@ def _change(
     query = sql.SQL(WITH_LOCKED).format(  # the texts are those of this file
         columns=sql.SQL(columns), joined=sql.SQL(joined), which=sql.SQL(which), set=sql.SQL(what)
     )
-    connection.execute(query, {**stream.named, **parameters})
+    connection.execute(query, {**stream.parameters, **parameters})

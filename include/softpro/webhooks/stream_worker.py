@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from softpro.db import integrations, sync_logs
+from softpro.db import integrations, queries, sync_logs
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
@@ -23,7 +23,7 @@ from softpro.sync import cursors
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
 from softpro.webhooks import deletions, queue
-from softpro.webhooks.queue import Hint, Stream
+from softpro.webhooks.queue import DueStream, Hint
 
 MIN_SINGLE_FETCHES = 20
 """Records of a stream that are fetched one by one, in a minute; of more, what changed is listed."""
@@ -54,7 +54,7 @@ class Work:
     rests: dict[tuple[UUID, str], float] = field(default_factory=dict)
 
 
-def work_stream(connection: Connection, work: Work, stream: Stream) -> None:
+def work_stream(connection: Connection, work: Work, stream: DueStream) -> None:
     integration = integrations.get(connection, stream.integration_id)
     if why := _not_synced(integration, stream.entity_type):
         queue.ignore(connection, stream, why)
@@ -64,7 +64,7 @@ def work_stream(connection: Connection, work: Work, stream: Stream) -> None:
     if stream.owed:
         _load(connection, work, integration, stream)
     queue.settle_known_events(connection, stream)
-    hints, began = queue.due_records(connection, stream), now(connection)
+    hints, began = queue.due_records(connection, stream), queries.now(connection)
     lately = queue.recent_fetches(connection, stream)
     if len(hints) + lately > MIN_SINGLE_FETCHES and _has_cursor(connection, stream):
         _rest(work, stream)
@@ -80,13 +80,13 @@ def work_stream(connection: Connection, work: Work, stream: Stream) -> None:
         _fetch(connection, work, integration, stream, hints[:allowed])
 
 
-def _rest(work: Work, stream: Stream) -> None:
+def _rest(work: Work, stream: DueStream) -> None:
     work.rests[stream.integration_id, stream.entity_type] = time.monotonic() + PAUSE_SECONDS
 
 
-def _load(connection: Connection, work: Work, integration: Integration, stream: Stream) -> None:
+def _load(connection: Connection, work: Work, integration: Integration, stream: DueStream) -> None:
     """Loads what was landed by a run that died, or failed after that."""
-    if cursors.clear_load_due(connection, stream.named):
+    if cursors.clear_load_due(connection, integration.stream(EntityType(stream.entity_type))):
         return
     try:
         run = _begin(work, integration, stream, Mode.RECORDS, reason="loads what was fetched before")
@@ -100,7 +100,7 @@ def _load(connection: Connection, work: Work, integration: Integration, stream: 
         queue.postpone_load(connection, stream, UNAVAILABLE_SECONDS)
 
 
-def _list(connection: Connection, work: Work, integration: Integration, stream: Stream) -> bool:
+def _list(connection: Connection, work: Work, integration: Integration, stream: DueStream) -> bool:
     """Has what changed listed and loaded, which settles the events of what is returned. Returns whether it came to the
     end of the list. Raises LeaseHeld, and SoftProError where nothing could be listed."""
     run = _begin(work, integration, stream, Mode.INCREMENTAL)
@@ -119,7 +119,7 @@ def _list(connection: Connection, work: Work, integration: Integration, stream: 
     return not extracted.backlog
 
 
-def _apply(connection: Connection, work: Work, run: Run, stream: Stream) -> None:
+def _apply(connection: Connection, work: Work, run: Run, stream: DueStream) -> None:
     """Loads what is landed, unless a batch of the stream is held: then that decides."""
     if holds.is_waiting(connection, run):
         sync_logs.explain(connection, run.log_id, "fetches what webhooks hinted at; a held batch keeps it pending")
@@ -128,7 +128,7 @@ def _apply(connection: Connection, work: Work, run: Run, stream: Stream) -> None
         pipeline.apply(work.services.database, run)
 
 
-def _overdue(connection: Connection, stream: Stream, hints: list[Hint], began: datetime) -> list[Hint]:
+def _overdue(connection: Connection, stream: DueStream, hints: list[Hint], began: datetime) -> list[Hint]:
     """Those of the hints that the list has not settled, though their change had surfaced when it began; the others are
     left to a later run."""
     still_due = {hint.entity_id: hint for hint in queue.due_records(connection, stream)}
@@ -138,7 +138,7 @@ def _overdue(connection: Connection, stream: Stream, hints: list[Hint], began: d
     return [hint for hint in left if hint.entity_id not in early]
 
 
-def _fetch(connection: Connection, work: Work, integration: Integration, stream: Stream, hints: list[Hint]) -> None:
+def _fetch(connection: Connection, work: Work, integration: Integration, stream: DueStream, hints: list[Hint]) -> None:
     """Fetches these records one by one, and loads what came."""
     run = _begin(work, integration, stream, Mode.RECORDS, [hint.entity_id for hint in hints])
     fetched = Fetched()
@@ -156,7 +156,7 @@ def _fetch(connection: Connection, work: Work, integration: Integration, stream:
         raise fetched.stopped
 
 
-def _settle(connection: Connection, work: Work, run: Run, stream: Stream, fetched: Fetched) -> None:
+def _settle(connection: Connection, work: Work, run: Run, stream: DueStream, fetched: Fetched) -> None:
     """What becomes of events that were not settled as their record landed."""
     queue.after_lag(connection, stream, fetched.landed, LAG)
     queue.fail(connection, stream, {each: str(why) for each, why in fetched.failed.items()}, run.log_id)
@@ -168,7 +168,7 @@ def _settle(connection: Connection, work: Work, run: Run, stream: Stream, fetche
 def _begin(
     work: Work,
     integration: Integration,
-    stream: Stream,
+    stream: DueStream,
     mode: Mode,
     records: list[str] | None = None,
     reason: str | None = None,
@@ -198,7 +198,7 @@ def _not_synced(integration: Integration, entity_type: str) -> str | None:
     return None
 
 
-def _has_cursor(connection: Connection, stream: Stream) -> bool:
+def _has_cursor(connection: Connection, stream: DueStream) -> bool:
     """Whether the stream was listed to its end before, so that a list holds but what changed; not while all of it is
     being listed again."""
     return bool(
@@ -208,21 +208,14 @@ def _has_cursor(connection: Connection, stream: Stream) -> bool:
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s
               and last_synced_at is not null and sweep_mode is null
             """,
-            stream.named,
+            stream.parameters,
         ).rowcount
     )
 
 
-def try_later(connection: Connection, stream: Stream, error: Exception) -> None:
+def try_later(connection: Connection, stream: DueStream, error: Exception) -> None:
     """SoftPro, or the database, can't be asked now: that is no attempt at any event."""
     usual = RATE_LIMIT_SECONDS if isinstance(error, RateLimitError) else UNAVAILABLE_SECONDS
     seconds = getattr(error, "retry_after", None) or usual
     queue.postpone(connection, stream, seconds, str(error))
     queue.postpone_load(connection, stream, seconds)
-
-
-def now(connection: Connection) -> datetime:
-    row = connection.execute("select clock_timestamp() as now").fetchone()
-    assert row is not None
-    now: datetime = row["now"]
-    return now

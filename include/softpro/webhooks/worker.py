@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
-from softpro.db import integrations, locks, sync_logs
+from softpro.db import integrations, locks, queries, sync_logs
 from softpro.db.database import Connection
 from softpro.db.locks import Queue
 from softpro.delete_limit import DeleteLimit
@@ -26,8 +26,8 @@ from softpro.services import Services
 from softpro.settings import ReconcileSettings, load
 from softpro.sync.transform import clear
 from softpro.webhooks import queue
-from softpro.webhooks.queue import Stream
-from softpro.webhooks.stream_worker import Work, now, try_later, work_stream
+from softpro.webhooks.queue import DueStream
+from softpro.webhooks.stream_worker import Work, try_later, work_stream
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
         only = integrations.find(session, organization).id if organization is not None else None
         if not locks.try_acquire(session, Queue.INBOX):
             return Drained(busy=True)
-        began = now(session)
+        began = queries.now(session)
         earlier = len(sync_logs.of_run(session, run_id))  # of a try that died
         work = Work(services, run_id, DeleteLimit(reconcile.percent, reconcile.records), count(earlier + 1))
         _close_interrupted(session)
@@ -66,7 +66,7 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
         return _sum_up(session, began, run_id)
 
 
-def _of_tenant(work: Work, streams: list[Stream]) -> None:
+def _of_tenant(work: Work, streams: list[DueStream]) -> None:
     """What goes wrong is this tenant's own: its events are tried again, and say why."""
     for stream in streams:
         with work.services.database.connect() as connection:
@@ -93,7 +93,8 @@ def _close_interrupted(session: Connection) -> None:
 
 
 def _sum_up(connection: Connection, began: datetime, run_id: str) -> Drained:
-    row = connection.execute(
+    row = queries.one(
+        connection,
         """
         select (select count(*) from softpro.webhook_events where processed and processed_at >= %(began)s) as settled,
                (select count(*) from softpro.webhook_events where status in ('PENDING', 'RETRYING')) as left,
@@ -101,6 +102,5 @@ def _sum_up(connection: Connection, began: datetime, run_id: str) -> Drained:
                (select coalesce(sum(api_requests), 0) from softpro.sync_logs where run_id = %(run_id)s) as requests
         """,
         {"began": began, "run_id": run_id},
-    ).fetchone()
-    assert row is not None
+    )
     return Drained(int(row["settled"]), int(row["left"]), int(row["failed"]), int(row["requests"]))

@@ -14,8 +14,9 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db import queries
 from softpro.db.database import Connection
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.errors import NotFoundHere
 from softpro.timestamps import format_milliseconds, format_time
 
@@ -65,9 +66,9 @@ class Conflict:
     updated_at: datetime
 
     @property
-    def stream(self) -> dict[str, object]:
-        """The parameters that name the stream in a query."""
-        return {"integration_id": self.integration_id, "entity_type": self.entity_type}
+    def stream(self) -> Stream:
+        """Return the stream that the conflict belongs to."""
+        return Stream.of_row(self.integration_id, self.organization_id, self.entity_type)
 
     def as_json(self) -> dict[str, Any]:
         """What a list shows of it, for msgspec's encoder, which leaves the values of fields as they are; times as the
@@ -110,8 +111,7 @@ COLUMNS = sql.SQL(", ").join(
 
 def record(
     connection: Connection,
-    stream: Mapping[str, object],
-    organization_id: str,
+    stream: Stream,
     *,
     entity_id: str,
     roi_entity_id: UUID,
@@ -145,8 +145,7 @@ def record(
             updated_at = now()
         """,
         {
-            **stream,
-            "organization_id": organization_id,
+            **stream.parameters,
             "entity_id": entity_id,
             "roi_entity_id": roi_entity_id,
             "kind": kind,
@@ -167,7 +166,7 @@ def record(
 
 
 def resolve(
-    connection: Connection, stream: Mapping[str, object], roi_entity_id: UUID, reason: str | None, by: str | None = None
+    connection: Connection, stream: Stream, roi_entity_id: UUID, reason: str | None, by: str | None = None
 ) -> bool:
     """Closes the record's open conflict, if it has one: by a strategy or by the sides themselves, or by a person.
 
@@ -181,7 +180,7 @@ def resolve(
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s
               and roi_entity_id = %(roi_entity_id)s and status = 'OPEN'
             """,
-            {**stream, "roi_entity_id": roi_entity_id, "reason": reason, "by": by},
+            {**stream.parameters, "roi_entity_id": roi_entity_id, "reason": reason, "by": by},
         ).rowcount
     )
 
@@ -211,28 +210,21 @@ def page(
     offset: int,
 ) -> tuple[list[Conflict], int]:
     """The integration's conflicts, newest first, of one status and entity type or all; and how many there are."""
-    parameters = {
-        "integration_id": integration_id,
-        "status": None if status is None else status.value,
-        "entity_type": None if entity_type is None else entity_type.value,
-        "limit": limit,
-        "offset": offset,
-    }
-    wanted = sql.SQL(
-        """
-        from softpro.conflicts
-        where integration_id = %(integration_id)s
-          and (%(status)s::text is null or status = %(status)s)
-          and (%(entity_type)s::text is null or entity_type = %(entity_type)s)
-        """
+    return queries.page(
+        connection,
+        Conflict,
+        columns=COLUMNS,
+        source="""
+            softpro.conflicts
+            where integration_id = %(integration_id)s
+              and (%(status)s::text is null or status = %(status)s)
+              and (%(entity_type)s::text is null or entity_type = %(entity_type)s)
+            """,
+        order="created_at desc, id",
+        parameters={"integration_id": integration_id, "status": status, "entity_type": entity_type},
+        limit=limit,
+        offset=offset,
     )
-    order = sql.SQL("order by created_at desc, id limit %(limit)s offset %(offset)s")
-    found = connection.cursor(row_factory=class_row(Conflict)).execute(
-        sql.SQL("select {} {} {}").format(COLUMNS, wanted, order), parameters
-    )
-    total = connection.execute(sql.SQL("select count(*) as n {}").format(wanted), parameters).fetchone()
-    assert total is not None
-    return found.fetchall(), total["n"]
 
 
 def decide(
@@ -280,14 +272,14 @@ def record_reversal(connection: Connection, conflict_id: UUID, by: str) -> None:
     )
 
 
-def open_conflict(connection: Connection, stream: Mapping[str, Any]) -> set[UUID]:
+def open_conflict(connection: Connection, stream: Stream) -> set[UUID]:
     """Our ids of the stream's records that are in review."""
     found = connection.execute(
         """
         select roi_entity_id from softpro.conflicts
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = 'OPEN'
         """,
-        stream,
+        stream.parameters,
     )
     return {row["roi_entity_id"] for row in found}
 

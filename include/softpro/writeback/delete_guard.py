@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from softpro.db import integration_settings, outbox
+from softpro.db import integration_settings, outbox, queries
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.errors import OutOfDate, UsageError
 from softpro.sync import cursors
 from softpro.writeback import conflicts, push_attempts, roi_rows
@@ -60,38 +60,32 @@ for update
 APPROVE_DELETES = "update softpro.outbox set approved_by = %(by)s where id = any(%(ids)s)"
 
 
-def guard(
-    connection: Connection, stream: Mapping[str, object], limit: DeleteLimit
-) -> Callable[[EditedRecord], str | None]:
+def guard(connection: Connection, stream: Stream, limit: DeleteLimit) -> Callable[[EditedRecord], str | None]:
     """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
-    table = EntityType(str(stream["entity_type"])).table
+    table = stream.entity_type.table
 
     @cache
     def live() -> int:
-        row = connection.execute(COUNT_LIVE, stream).fetchone()
-        assert row is not None
-        return int(row["records"])
+        return int(queries.value(connection, COUNT_LIVE, stream.parameters))
 
     def waits(record: EditedRecord) -> str | None:
         if any(edit.approved_by for edit in record.edits):
             return None
-        open_ = connection.execute(
-            COUNT_UNAPPROVED, stream
-        ).fetchone()  # each time: more may be deleted while others are sent
-        assert open_ is not None
-        if not limit.is_exceeded_by(open_["unapproved"], live()):
+        # Count each time: users may delete more rows while others are sent.
+        unapproved = queries.value(connection, COUNT_UNAPPROVED, stream.parameters)
+        if not limit.is_exceeded_by(unapproved, live()):
             return None
         return (
-            f"{open_['unapproved']} of {live()} {table} were deleted in ROI, and a person has to say "
+            f"{unapproved} of {live()} {table} were deleted in ROI, and a person has to say "
             f"that this is meant: the limit is {limit.percent:g} % and {limit.records} records"
         )
 
     return waits
 
 
-def restore(connection: Connection, stream: Mapping[str, object]) -> list[str]:
+def restore(connection: Connection, stream: Stream) -> list[str]:
     """Has what was deleted here loaded again. Returns SoftPro's ids of it."""
-    return [row["entity_id"] for row in connection.execute(MARK_PENDING, stream)]
+    return [row["entity_id"] for row in connection.execute(MARK_PENDING, stream.parameters)]
 
 
 def approve(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
@@ -99,11 +93,11 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
 
     Raises UsageError where deletes are not sent, OutOfDate where others wait by now.
     """
-    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    stream = integration.stream(entity_type)
     if not (integration_settings.read(connection, integration.id).push_deletes and entity_type.deletable):
         raise UsageError(f"{NOT_SENT}: pushDeletes is off, or SoftPro can't delete {entity_type.table}")
     with connection.transaction():
-        waiting = _waiting(connection, stream, entity_type, count)
+        waiting = _waiting(connection, stream, count)
         connection.execute(APPROVE_DELETES, {"ids": [edit["id"] for edit in waiting], "by": by})
         push_attempts.clear(connection, stream, [edit["roi_entity_id"] for edit in waiting])
         connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
@@ -113,11 +107,11 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
 def withdraw(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
     """Takes the deletes back that wait: `count` of them, as the person has seen. Their rows are loaded again, whoever
     does that next. Returns the count. Raises OutOfDate where others wait by now."""
-    stream = {"integration_id": integration.id, "entity_type": entity_type.value}
+    stream = integration.stream(entity_type)
     with connection.transaction():
         restore(connection, stream)
-        cursors.mark_load_due(connection, stream, integration.organization_id)
-        waiting = _waiting(connection, stream, entity_type, count)
+        cursors.mark_load_due(connection, stream)
+        waiting = _waiting(connection, stream, count)
         connection.execute(outbox.MARK_LOADING)
         roi_rows.restore(connection, entity_type, [decode(edit["was"]) for edit in waiting])
         for edit in waiting:
@@ -127,11 +121,9 @@ def withdraw(connection: Connection, integration: Integration, entity_type: Enti
     return len(waiting)
 
 
-def _waiting(
-    connection: Connection, stream: Mapping[str, object], entity_type: EntityType, count: int
-) -> list[dict[str, Any]]:
+def _waiting(connection: Connection, stream: Stream, count: int) -> list[dict[str, Any]]:
     """The deletes that nobody has let pass, locked. Raises OutOfDate where they are not so many."""
-    found = connection.execute(LOCK_WAITING, stream).fetchall()
+    found = connection.execute(LOCK_WAITING, stream.parameters).fetchall()
     if len(found) != count:
-        raise OutOfDate(f"{len(found)} deletes of {entity_type.table} wait now, not {count}: look again")
+        raise OutOfDate(f"{len(found)} deletes of {stream.entity_type.table} wait now, not {count}: look again")
     return found

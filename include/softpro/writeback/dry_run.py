@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,10 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from softpro import settings
-from softpro.db import integration_settings, outbox
+from softpro.db import integration_settings, outbox, queries
 from softpro.db.database import Connection
+from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.mapping import repository
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import format_milliseconds
@@ -82,8 +83,7 @@ class Outgoing:
 
 def dry_run(
     connection: Connection,
-    integration_id: UUID,
-    organization_id: str,
+    integration: Integration,
     entity_types: Collection[EntityType],
     *,
     records: Collection[UUID] | None = None,
@@ -95,45 +95,39 @@ def dry_run(
 
     It goes by what was last loaded of SoftPro's; a push looks whether that still stands there. Raises RulesUnavailable.
     """
-    page, total = outbox.page(connection, integration_id, entity_types, records=records, limit=limit, offset=offset)
+    page, total = outbox.page(connection, integration.id, entity_types, records=records, limit=limit, offset=offset)
     found: dict[UUID, Outgoing] = {}
     for entity_type in entity_types:
-        ids = [roi_id for kind, roi_id in page if kind is entity_type]
+        ids = [each.roi_entity_id for each in page if each.entity_type == entity_type]
         if ids:
-            found |= _of_stream(
-                connection, integration_id, organization_id, entity_type, ids, named=records is not None
-            )
-    return [found[roi_id] for _, roi_id in page if roi_id in found], total
+            found |= _of_stream(connection, integration.stream(entity_type), ids, named=records is not None)
+    return [found[each.roi_entity_id] for each in page if each.roi_entity_id in found], total
 
 
 def _of_stream(
     connection: Connection,
-    integration_id: UUID,
-    organization_id: str,
-    entity_type: EntityType,
+    stream: Stream,
     ids: Sequence[UUID],
     *,
     named: bool,
 ) -> dict[UUID, Outgoing]:
-    stream: dict[str, object] = {"integration_id": integration_id, "entity_type": entity_type.value}
-    owners = FieldOwnership.of(entity_type, repository.current(connection, integration_id, entity_type).mappings)
+    owners = FieldOwnership.of(stream.entity_type, repository.current(connection, stream).mappings)
     in_review = conflicts.open_conflict(connection, stream)
     pushed = push_attempts.of(connection, stream, ids)
-    held_back = _held_back(connection, integration_id, entity_type, stream)
-    clock = connection.execute("select clock_timestamp() as now").fetchone()
-    assert clock is not None
+    held_back = _held_back(connection, stream)
+    now = queries.now(connection)
     found: dict[UUID, Outgoing] = {}
-    for plan in plans(connection, stream, entity_type, changed(connection, stream, organization_id, ids)):
+    for plan in plans(connection, stream, changed(connection, stream, ids)):
         record = plan.changed
         before = pushed.get(record.roi_id)
         why: str | None
         if record.roi_id in in_review:
             state, why = State.IN_REVIEW, "both sides changed it, and a person is to decide: see its conflict"
-        elif not named and before is not None and (waits := _waits(record, before, clock["now"])):
+        elif not named and before is not None and (waits := _waits(record, before, now)):
             state, why = waits, before.error
         else:
             state, why = _would(plan, owners, held_back)
-        found[record.roi_id] = Outgoing(entity_type, plan, state, why, before)
+        found[record.roi_id] = Outgoing(stream.entity_type, plan, state, why, before)
     return found
 
 
@@ -171,11 +165,9 @@ def _would(
     return (State.SEND, None) if plan.fields else (State.NOTHING, "SoftPro holds the same")
 
 
-def _held_back(
-    connection: Connection, integration_id: UUID, entity_type: EntityType, stream: Mapping[str, object]
-) -> Callable[[EditedRecord], str | None]:
+def _held_back(connection: Connection, stream: Stream) -> Callable[[EditedRecord], str | None]:
     """Why a delete would not be sent; None where it would."""
-    if not (integration_settings.read(connection, integration_id).push_deletes and entity_type.deletable):
+    if not (integration_settings.read(connection, stream.integration_id).push_deletes and stream.entity_type.deletable):
         return lambda record: f"{NOT_SENT}: the row comes back"
     (limits,) = settings.load(settings.ReconcileSettings)
     return guard(connection, stream, DeleteLimit(limits.percent, limits.records))

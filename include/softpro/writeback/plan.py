@@ -14,7 +14,7 @@ from psycopg.types.json import set_json_loads
 from softpro.db import outbox
 from softpro.db.database import Connection
 from softpro.db.outbox import Edit
-from softpro.entities import EntityType
+from softpro.entities import Stream
 from softpro.mapping import paths, repository
 from softpro.mapping.columns import CUSTOM, CUSTOM_PREFIX
 from softpro.mapping.mapping import TO_SOFTPRO
@@ -90,11 +90,9 @@ class Plan:
     problem: str | None = None
 
 
-def changed(
-    connection: Connection, stream: Mapping[str, object], organization_id: str, ids: Sequence[UUID]
-) -> list[EditedRecord]:
+def changed(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> list[EditedRecord]:
     """The records of these ids that have open edits, in their order."""
-    entity_type = EntityType(str(stream["entity_type"]))
+    entity_type = stream.entity_type
     edits = outbox.open_edits(connection, stream, ids)
     exact = connection.cursor()
     set_json_loads(decode, exact)
@@ -102,7 +100,7 @@ def changed(
         row["id"]: row
         for row in exact.execute(
             sql.SQL(SELECT_ROWS).format(roi=sql.Identifier("roi", entity_type.table)),
-            {"organization_id": organization_id, "ids": list(ids)},
+            {"organization_id": stream.organization_id, "ids": list(ids)},
         )
     }
     entity_ids = {
@@ -120,7 +118,7 @@ def changed(
             row["quarantined"],
         )
         for row in connection.execute(
-            SELECT_HELD, {**stream, "entity_ids": [each for each in entity_ids.values() if each is not None]}
+            SELECT_HELD, {**stream.parameters, "entity_ids": [each for each in entity_ids.values() if each is not None]}
         )
     }
     return [
@@ -130,11 +128,10 @@ def changed(
     ]
 
 
-def plans(
-    connection: Connection, stream: Mapping[str, object], entity_type: EntityType, records: Sequence[EditedRecord]
-) -> list[Plan]:
+def plans(connection: Connection, stream: Stream, records: Sequence[EditedRecord]) -> list[Plan]:
     """What of these records is to be sent, by the mappings in force. Raises RulesUnavailable."""
-    in_force = repository.current(connection, stream["integration_id"], entity_type)  # type: ignore[arg-type]
+    entity_type = stream.entity_type
+    in_force = repository.current(connection, stream)
     mappings = [mapping for mapping in in_force.mappings if mapping.outbound and mapping.entity_type is entity_type]
     owners = FieldOwnership.of(entity_type, in_force.mappings)
     with_rows = [record for record in records if record.row is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString
@@ -10,7 +10,9 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from softpro.db import queries
 from softpro.db.database import Connection
+from softpro.entities import Stream
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
 
@@ -108,7 +110,7 @@ class Push:
 
 def due(
     connection: Connection,
-    stream: Mapping[str, object],
+    stream: Stream,
     fields: Collection[str],
     *,
     ids: Collection[UUID] | None,
@@ -118,7 +120,7 @@ def due(
     """Our ids of records with open edits of these fields that may be sent now, who changed first, first; `ids`: of
     these alone, due or not; `but` those."""
     parameters = {
-        **stream,
+        **stream.parameters,
         "fields": list(fields),
         "ids": None if ids is None else list(ids),
         "but": list(but),
@@ -133,9 +135,7 @@ def due_streams(connection: Connection) -> list[Due]:
     return connection.cursor(row_factory=class_row(Due)).execute(WITH_WAITING + SELECT_DUE_STREAMS).fetchall()
 
 
-def blocked(
-    connection: Connection, stream: Mapping[str, object], ids: Collection[UUID] | None, limit: int
-) -> tuple[list[Push], int]:
+def blocked(connection: Connection, stream: Stream, ids: Collection[UUID] | None, limit: int) -> tuple[list[Push], int]:
     """Those records (or of `ids` alone) with open edits that could not be sent, the one that is tried again next first
     and those that are not last; and how many there are."""
     found = connection.cursor(row_factory=class_row(Push)).execute(
@@ -150,13 +150,13 @@ def blocked(
               and o.roi_entity_id = p.roi_entity_id and o.settled_at is null)
         order by next_attempt_at nulls last, roi_entity_id
         """,
-        {**stream, "ids": None if ids is None else list(ids)},
+        {**stream.parameters, "ids": None if ids is None else list(ids)},
     )
     every = found.fetchall()
     return every[:limit], len(every)
 
 
-def of(connection: Connection, stream: Mapping[str, object], ids: Sequence[UUID]) -> dict[UUID, Push]:
+def of(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> dict[UUID, Push]:
     """Those of the records that could not be sent."""
     found = connection.cursor(row_factory=class_row(Push)).execute(
         """
@@ -164,15 +164,14 @@ def of(connection: Connection, stream: Mapping[str, object], ids: Sequence[UUID]
         from softpro.pushes
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = any(%(ids)s)
         """,
-        {**stream, "ids": list(ids)},
+        {**stream.parameters, "ids": list(ids)},
     )
     return {push.roi_entity_id: push for push in found}
 
 
 def failed(
     connection: Connection,
-    stream: Mapping[str, object],
-    organization_id: str,
+    stream: Stream,
     roi_id: UUID,
     error: str,
     last_id: int,
@@ -195,8 +194,7 @@ def failed(
                 clock_timestamp() + least(%(after)s * power(2, least(p.attempts, 20)), %(longest)s) end
         """,
         {
-            **stream,
-            "organization_id": organization_id,
+            **stream.parameters,
             "roi_id": roi_id,
             "after": after,
             "longest": LONGEST_WAIT,
@@ -209,8 +207,7 @@ def failed(
 
 def postpone(
     connection: Connection,
-    stream: Mapping[str, object],
-    organization_id: str,
+    stream: Stream,
     roi_id: UUID,
     why: str,
     until: datetime | timedelta,
@@ -227,8 +224,7 @@ def postpone(
             updated_at = now()
         """,
         {
-            **stream,
-            "organization_id": organization_id,
+            **stream.parameters,
             "roi_id": roi_id,
             "at": until if isinstance(until, datetime) else None,
             "after": until if isinstance(until, timedelta) else None,
@@ -237,26 +233,26 @@ def postpone(
     )
 
 
-def clear(connection: Connection, stream: Mapping[str, object], ids: Collection[UUID]) -> None:
+def clear(connection: Connection, stream: Stream, ids: Collection[UUID]) -> None:
     """They were sent, or there is nothing to send any more."""
     connection.execute(
         """
         delete from softpro.pushes
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = any(%(ids)s)
         """,
-        {**stream, "ids": list(ids)},
+        {**stream.parameters, "ids": list(ids)},
     )
 
 
-def next_due_in(connection: Connection, stream: Mapping[str, object], ids: Collection[UUID]) -> float | None:
+def next_due_in(connection: Connection, stream: Stream, ids: Collection[UUID]) -> float | None:
     """Seconds until the first of these records may be tried again; None where none is to be."""
-    row = connection.execute(
+    row = queries.one(
+        connection,
         """
         select extract(epoch from min(next_attempt_at) - clock_timestamp())::float8 as seconds
         from softpro.pushes
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and roi_entity_id = any(%(ids)s)
         """,
-        {**stream, "ids": list(ids)},
-    ).fetchone()
-    assert row is not None
+        {**stream.parameters, "ids": list(ids)},
+    )
     return None if row["seconds"] is None else max(0.0, float(row["seconds"]))

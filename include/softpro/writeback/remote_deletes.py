@@ -6,7 +6,7 @@ wins, the row is sent as a new record; under MANUAL_REVIEW a person decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -18,7 +18,7 @@ from softpro.db.database import Connection
 from softpro.db.integration_settings import ConflictStrategy
 from softpro.db.leases import Run
 from softpro.db.outbox import Edit
-from softpro.entities import EntityType
+from softpro.entities import EntityType, Stream
 from softpro.mapping.paths import MISSING
 from softpro.sync.soft_delete import agree_about_deletes, soft_delete
 from softpro.writeback import conflicts, push_attempts, roi_rows
@@ -74,20 +74,18 @@ def settle_remote_deletes(connection: Connection, run: Run) -> int:
     chosen = integration_settings.read(connection, run.integration_id)
     strategy = Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides).of(run.entity_type)
     with connection.transaction():
-        connection.execute(LOCK_REMOTE_DELETES, run.stream)
+        connection.execute(LOCK_REMOTE_DELETES, run.stream.parameters)
         connection.execute(outbox.MARK_LOADING)
-        deleted = [row["entity_id"] for row in connection.execute(SELECT_BOTH_DELETED, run.stream)]
+        deleted = [row["entity_id"] for row in connection.execute(SELECT_BOTH_DELETED, run.stream.parameters)]
         agree_about_deletes(connection, run, deleted)
-        found = connection.execute(_compose(SELECT_FOUND, run.entity_type), run.stream).fetchall()
+        found = connection.execute(_compose(SELECT_FOUND, run.entity_type), run.stream.parameters).fetchall()
         edits = outbox.open_edits(connection, run.stream, [row["roi_id"] for row in found])
         for row in found:
             mine = edits[row["roi_id"]]  # nobody else settles them while its record is locked
             winner, why = _winner(strategy, Times(row["deleted_at"], mine[-1].changed_at))
             _note(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], mine, strategy, winner, why)
             if winner == ROI:
-                recreate_remotely(
-                    connection, run.stream, run.entity_type, row["roi_id"], mine[-1].changed_by, run.log_id
-                )
+                recreate_remotely(connection, run.stream, row["roi_id"], mine[-1].changed_by, run.log_id)
             elif winner == SOFTPRO:
                 delete_locally(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"])
     return len(found)
@@ -95,19 +93,18 @@ def settle_remote_deletes(connection: Connection, run: Run) -> int:
 
 def recreate_remotely(
     connection: Connection,
-    stream: Mapping[str, object],
-    entity_type: EntityType,
+    stream: Stream,
     roi_id: UUID,
     by: str,
     log_id: UUID | None,
 ) -> None:
     """The row is to be sent as a new record; call it inside a transaction that is marked as loading."""
-    parameters = {**stream, "roi_id": roi_id, "by": by}
+    parameters = {**stream.parameters, "roi_id": roi_id, "by": by}
     edits = outbox.open_edits(connection, stream, [roi_id]).get(roi_id, [])
     outbox.settle_edits(connection, [edit.id for edit in edits], "REPLACED", log_id)
     connection.execute(DELETE_CREATE, parameters)
-    connection.execute(_compose(UNLINK_ROW, entity_type), parameters)
-    connection.execute(_compose(INSERT_CREATE, entity_type), parameters)
+    connection.execute(_compose(UNLINK_ROW, stream.entity_type), parameters)
+    connection.execute(_compose(INSERT_CREATE, stream.entity_type), parameters)
     push_attempts.clear(connection, stream, [roi_id])
 
 
@@ -154,7 +151,6 @@ def _note(
     conflicts.record(
         connection,
         run.stream,
-        run.organization_id,
         entity_id=entity_id,
         roi_entity_id=roi_id,
         kind="DELETED_IN_SOFTPRO",

@@ -150,10 +150,10 @@ def _deleted_there(record: Review, winners: Mapping[str, Side | Value], by: str)
     connection, conflict = record.connection, record.conflict
     connection.execute(outbox.MARK_LOADING)
     if ROI in winners.values():
-        recreate_remotely(connection, conflict.stream, record.entity_type, conflict.roi_entity_id, by, None)
+        recreate_remotely(connection, conflict.stream, conflict.roi_entity_id, by, None)
         return record.roi
     outbox.settle_edits(connection, [edit.id for edit in record.edits], "OVERRULED", None)
-    soft_delete_rows(connection, conflict.stream, conflict.organization_id, [conflict.entity_id])
+    soft_delete_rows(connection, conflict.stream, [conflict.entity_id])
     return dict.fromkeys(record.conflict.decisions, MISSING)
 
 

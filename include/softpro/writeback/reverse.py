@@ -52,7 +52,7 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
             raise UsageError("Only decisions about fields can be reversed, once they are made")
         if row is None or row["deleted_at"] is not None:
             raise OutOfDate("The row is not there any more")
-        if connection.execute(SELECT_PENDING, {**conflict.stream, "entity_id": conflict.entity_id}).rowcount:
+        if connection.execute(SELECT_PENDING, {**conflict.stream.parameters, "entity_id": conflict.entity_id}).rowcount:
             raise OutOfDate("What was decided is not loaded yet: reverse it after the next sync")
         stands, result = fields_of(entity_type, row), decode(conflict.result or "{}")
         later = [field for field in changes if not same(stands.get(field, MISSING), result.get(field, MISSING))]

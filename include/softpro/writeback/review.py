@@ -142,10 +142,10 @@ class Review:
 
 def lock(connection: Connection, named: Conflict) -> Review:
     """Has the record loaded again, whatever is decided now, and locks all that a decision is about."""
-    parameters = {**named.stream, "entity_id": named.entity_id}
+    parameters = {**named.stream.parameters, "entity_id": named.entity_id}
     held = connection.execute(LOCK_RECORD, parameters).fetchone()
     connection.execute(MARK_PENDING, parameters)
-    cursors.mark_load_due(connection, named.stream, named.organization_id)
+    cursors.mark_load_due(connection, named.stream)
     row = roi_rows.read(connection, EntityType(named.entity_type), named.roi_entity_id, lock=True)
     conflict = conflicts.get(connection, named.integration_id, named.id, lock=True)
     edits = outbox.open_edits(connection, named.stream, [named.roi_entity_id]).get(named.roi_entity_id, [])

@@ -105,7 +105,7 @@ class Sender:
         return bool(row and row["mine"])
 
     def _changed(self, ids: Sequence[UUID]) -> list[EditedRecord]:
-        return changed(self.connection, self.run.stream, self.run.organization_id, ids)
+        return changed(self.connection, self.run.stream, ids)
 
     def _bring_together(self, ids: Sequence[UUID]) -> None:
         """Fetches what stands at SoftPro where that is not known, and loads what changed there."""
@@ -142,7 +142,7 @@ class Sender:
                 self._etags[changed.roi_id] = record.etag
                 return False
         with self.connection.transaction():
-            cursors.mark_load_due(self.connection, self.run.stream, self.run.organization_id)
+            cursors.mark_load_due(self.connection, self.run.stream)
             land(self.connection, self.run, Batch([record], None, self.client.asked_at, 1))
         self._etags[changed.roi_id] = record.etag
         return True
@@ -157,7 +157,7 @@ class Sender:
         settled = set(ids) - {record.roi_id for record in left} - self.counts.waiting - self.counts.failed
         push_attempts.clear(self.connection, self.run.stream, settled - in_review)
         self.counts.agreed += len(settled - in_review)
-        return plans(self.connection, self.run.stream, self.run.entity_type, left)
+        return plans(self.connection, self.run.stream, left)
 
     def _send(self, plan: Plan) -> None:
         record = plan.changed
@@ -259,7 +259,7 @@ class Sender:
             update raw.records set etag = null
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
             """,
-            {**self.run.stream, "entity_id": record.entity_id},
+            {**self.run.stream.parameters, "entity_id": record.entity_id},
         )
         self._postpone(record, "it changed at SoftPro meanwhile, and is fetched again", LAG)
 
@@ -278,9 +278,7 @@ class Sender:
 
     def _postpone(self, record: EditedRecord, why: str, until: datetime | timedelta | None) -> None:
         self.counts.waiting.add(record.roi_id)
-        push_attempts.postpone(
-            self.connection, self.run.stream, self.run.organization_id, record.roi_id, why, until or SURFACES_AFTER
-        )
+        push_attempts.postpone(self.connection, self.run.stream, record.roi_id, why, until or SURFACES_AFTER)
 
     def _failed(
         self,
@@ -295,7 +293,6 @@ class Sender:
         push_attempts.failed(
             self.connection,
             self.run.stream,
-            self.run.organization_id,
             record.roi_id,
             str(error),
             record.edits[-1].id,

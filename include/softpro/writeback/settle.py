@@ -62,7 +62,7 @@ def settle_sent(connection: Connection, run: Run, answered: Sequence[PushRespons
 
     Raises RulesUnavailable.
     """
-    mappings = repository.current(connection, run.integration_id, run.entity_type).mappings
+    mappings = repository.current(connection, run.stream).mappings
     owners = FieldOwnership.of(run.entity_type, mappings)
     creates = [edit.id for each in answered for edit in each.edits if edit.operation == "CREATE"]
     just_sent = {each.roi_id: {edit.field for edit in each.edits} for each in answered}
@@ -70,9 +70,9 @@ def settle_sent(connection: Connection, run: Run, answered: Sequence[PushRespons
     with connection.transaction():
         connection.execute(outbox.MARK_LOADING)
         if records:
-            store(connection, run, records, frozenset(), asked_at=min(each.asked_at for each in answered))
+            store(connection, run.stream, records, frozenset(), asked_at=min(each.asked_at for each in answered))
         # In the order in which a load locks, which may be at work on the webhooks that these very answers caused.
-        connection.execute(LOCK_PENDING, {**run.stream, "entity_ids": [each.entity_id for each in answered]})
+        connection.execute(LOCK_PENDING, {**run.stream.parameters, "entity_ids": [each.entity_id for each in answered]})
         lock_rows = sql.SQL(LOCK_ROWS).format(roi=sql.Identifier("roi", run.entity_type.table))
         connection.execute(lock_rows, {"ids": [each.roi_id for each in answered]})
         for each in answered:
@@ -96,7 +96,7 @@ def settle_missing(connection: Connection, run: Run, entity_id: str, asked_at: d
             where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
             for update
             """,
-            {**run.stream, "entity_id": entity_id},
+            {**run.stream.parameters, "entity_id": entity_id},
         )
         soft_delete(connection, run, {entity_id: asked_at})
 
@@ -114,7 +114,7 @@ def settle_deleted_remotely(
 def _link(connection: Connection, run: Run, roi_id: UUID, entity_id: str) -> None:
     """The row that was made here has SoftPro's id from now on."""
     names = {"roi": sql.Identifier("roi", run.entity_type.table), "key": sql.Identifier(run.entity_type.key)}
-    parameters = {**run.stream, "organization_id": run.organization_id, "roi_id": roi_id, "entity_id": entity_id}
+    parameters = {**run.stream.parameters, "roi_id": roi_id, "entity_id": entity_id}
     is_new = sql.SQL("select from {roi} where id = %(roi_id)s and {key} is null for update").format(**names)
     if connection.execute(is_new, parameters).rowcount:
         connection.execute(sql.SQL(DELETE_DUPLICATE_ROW).format(**names), parameters)

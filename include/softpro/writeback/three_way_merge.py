@@ -144,7 +144,7 @@ class ThreeWayMerge:
             row["entity_id"]: (decode(row["staged"]), row["softpro_updated_at"])
             for row in self._execute(SELECT_STAGED, entity_ids=list(entity_ids.values()))
         }
-        in_force = repository.current(connection, run.integration_id, run.entity_type)
+        in_force = repository.current(connection, run.stream)
         chosen = integration_settings.read(connection, run.integration_id)
         rules = MergeRules(
             FieldOwnership.of(run.entity_type, in_force.mappings),
@@ -173,7 +173,7 @@ class ThreeWayMerge:
         creates = [row["id"] for row in self._execute(ADOPT_CREATED, roi_systems_id=ROI_SYSTEMS_ID)]
         owners = FieldOwnership.of(
             self.run.entity_type,
-            repository.current(self.connection, self.run.integration_id, self.run.entity_type).mappings,
+            repository.current(self.connection, self.run.stream).mappings,
         )
         outbox.settle_unmapped_fields(self.connection, creates, self.run.entity_type.key, owners.named)
 
@@ -309,7 +309,6 @@ class ThreeWayMerge:
         conflicts.record(
             self.connection,
             self.run.stream,
-            self.run.organization_id,
             entity_id=record.entity_id,
             roi_entity_id=record.roi_id,
             kind=kind,
@@ -350,8 +349,7 @@ class ThreeWayMerge:
             new_columns=sql.SQL(", ").join(sql.Identifier("n", column) for column in columns),
         )
         known = {
-            **self.run.stream,
-            "organization_id": self.run.organization_id,
+            **self.run.stream.parameters,
             "log_id": self.run.log_id,
         }
         return self.connection.execute(composed, {**known, **parameters})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Annotated
 from uuid import UUID
 
@@ -128,7 +127,7 @@ async def _replay(
             connection, integration.id, body.entity_type, body.ids or []
         ),
     )
-    left = await run_in_threadpool(_left, launcher.database, body.integration_id, body.entity_type, body.ids)
+    left = await run_in_threadpool(_left, launcher.database, user, body)
     if isinstance(answer.data, SyncResult):
         return DataResponse(data=ReplayResult(**answer.data.model_dump(), left=left))
     return DataResponse(data=ReplayStarted(**answer.data.model_dump(), left=left))
@@ -148,9 +147,11 @@ def _correct(database: Database, case_id: UUID, payload: bytes, user: Principal)
         return correct(connection, case.id, payload, user.name)
 
 
-def _left(database: Database, integration_id: UUID, entity_type: EntityType, ids: Collection[UUID] | None) -> int:
+def _left(database: Database, user: Principal, body: ReplayBody) -> int:
     with database.connect() as connection:
-        return replaying.count_unreplayable(connection, integration_id, entity_type, ids)
+        return replaying.count_unreplayable(
+            connection, user.integration(connection, body.integration_id).stream(body.entity_type), body.ids
+        )
 
 
 def _case_out(case: Case) -> CaseOut:

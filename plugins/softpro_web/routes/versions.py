@@ -35,8 +35,8 @@ def versions(
 ) -> ListResponse[VersionOut]:
     """Every set of the entity type that stands or stood, the latest first."""
     with database.connect() as connection:
-        user.integration(connection, integration_id)
-        page, total = repository.versions(connection, integration_id, entity_type, limit, offset)
+        stream = user.integration(connection, integration_id).stream(entity_type)
+        page, total = repository.versions(connection, stream, limit, offset)
     return ListResponse(
         data=[VersionOut.model_validate(each.as_json(entity_type)) for each in page],
         meta=Meta(total=total, limit=limit, offset=offset),
@@ -53,8 +53,8 @@ def version(
 ) -> DataResponse[WholeVersionOut]:
     """One version, with its mappings as `PUT /mappings` takes them."""
     with database.connect() as connection:
-        user.integration(connection, integration_id)
-        head, mappings = repository.version(connection, integration_id, entity_type, version)
+        stream = user.integration(connection, integration_id).stream(entity_type)
+        head, mappings = repository.version(connection, stream, version)
     whole = {**head.as_json(entity_type), "mappings": [as_json(mapping) for mapping in mappings]}
     return DataResponse(data=WholeVersionOut.model_validate(whole))
 
@@ -70,12 +70,12 @@ def compare(
 ) -> DataResponse[DiffOut]:
     """What differs from one version to another, by target; `to` is the one in force if left out."""
     with database.connect() as connection:
-        user.integration(connection, integration_id)
-        later = later or repository.current(connection, integration_id, entity_type).version
+        stream = user.integration(connection, integration_id).stream(entity_type)
+        later = later or repository.current(connection, stream).version
         if later is None:
             raise NotFoundHere(f"There are no mappings of {entity_type.table} yet")
-        _, before = repository.version(connection, integration_id, entity_type, earlier)
-        _, after = repository.version(connection, integration_id, entity_type, later)
+        _, before = repository.version(connection, stream, earlier)
+        _, after = repository.version(connection, stream, later)
     found = {"entityType": entity_type, "from": earlier, "to": later, **diff(before, after).as_json()}
     return DataResponse(data=DiffOut.model_validate(found))
 
@@ -85,7 +85,5 @@ def rollback(body: RollbackBody, user: Configurer, database: DatabaseDep) -> Upd
     """Makes a new version that is a copy of an earlier one; refused where that one could not work any more."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
-        in_force = repository.restore(
-            connection, integration.id, integration.organization_id, body.entity_type, body.version, author=user.name
-        )
+        in_force = repository.restore(connection, integration.stream(body.entity_type), body.version, author=user.name)
         return updated(connection, integration, {body.entity_type: in_force})

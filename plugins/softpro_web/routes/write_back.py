@@ -43,9 +43,7 @@ def list_outbox(
     with database.connect() as connection:
         integration = user.integration(connection, integration_id)
         wanted = list(EntityType) if entity_type is None else [entity_type]
-        found, total = dry_run(
-            connection, integration.id, integration.organization_id, wanted, limit=limit, offset=offset
-        )
+        found, total = dry_run(connection, integration, wanted, limit=limit, offset=offset)
     meta = Meta(total=total, limit=limit, offset=offset).model_dump(by_alias=True)
     return exact_json({"success": True, "data": [each.as_json() for each in found], "meta": meta})
 

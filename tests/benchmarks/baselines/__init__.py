@@ -1,1 +1,1 @@
-"""What the product is measured beside. These processes run in `.venv-bench`, without the product's packages."""
+"""Run the programs that the product is compared with, in `.venv-bench`, without the product's packages."""

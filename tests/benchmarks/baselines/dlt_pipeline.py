@@ -1,4 +1,4 @@
-"""The same list, merged into a table by dlt, as somebody who knows dlt would write it."""
+"""Merge the same list into a table with dlt, as an experienced user of dlt would write it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ..measured_job import Job, run
 
-# Objects become columns, as dlt does by default. Lists would become tables of their own: the product keeps them as
-# JSON, so dlt does too, and the custom fields with them. `max_table_nesting=0` would be no way to say so: it keeps
-# objects as JSON as well, and is no faster.
+# dlt turns objects into columns by default and lists into tables. The product keeps lists as JSON, so dlt does too,
+# also for the custom fields. `max_table_nesting=0` is no alternative: it keeps objects as JSON as well, and is no
+# faster.
 AS_JSON = ("buyer", "seller", "lender", "otherParties", "customFields")
-# Without a hint dlt makes a second column for the amounts that have cents. A double costs it less than a decimal.
+# Without a hint dlt adds a second column for amounts with cents. A double costs it less than a decimal.
 AMOUNTS = ("purchasePrice", "loanAmount", "downPayment", "closingCost")
 COLUMNS = {name: {"data_type": "json"} for name in AS_JSON} | {name: {"data_type": "double"} for name in AMOUNTS}
 UPDATED = dlt.sources.incremental("updatedAt", initial_value="1970-01-01T00:00:00.000Z", row_order="asc")
 
 
 def load(job: Job) -> None:
-    """Loads all transactions into the schema `softpro` of the job's database, by way of files of the job's format."""
+    """Load all transactions into the schema `softpro` of the job's database, through files of the job's format."""
     pipeline = dlt.pipeline("transactions", destination=postgres(_address(job)), dataset_name="softpro")
     transactions = dlt.resource(
         _transactions, name="transactions", write_disposition="merge", primary_key="orderId", columns=COLUMNS
@@ -46,7 +46,7 @@ def _transactions(api: str, token: str, page: int, updated: Any = UPDATED) -> It
 
 
 def _address(job: Job) -> str:
-    """The job's database as dlt wants it: the socket's directory for a host, and a password, though none is needed."""
+    """Return the database address as dlt wants it: the socket's directory as host, and an unused password."""
     where = conninfo_to_dict(job["conninfo"])
     return f"postgresql://{where['user']}:none@{quote(str(where['host']), safe='')}/{where['dbname']}"
 

@@ -1,6 +1,6 @@
-"""How dlt is set up: as it comes, and tuned for two cores.
+"""Define how dlt is set up: with its defaults, and tuned for two cores.
 
-It reads its settings while it is imported, so they come with the environment.
+dlt reads its settings on import, so they are passed in the environment.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ QUIET = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
 
 @dataclass(frozen=True)
 class Setup:
-    """The format of the files between its steps, None for dlt's own choice, and its settings."""
+    """The format of the files between dlt's steps (None for its default) and its settings."""
 
     file_format: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
 
     def environment(self, directory: Path) -> dict[str, str]:
-        """The variables of a pipeline that keeps its files in this directory.
+        """Return the variables of a pipeline that keeps its files in this directory.
 
-        That is its home as well: without telemetry, too, dlt makes up an id of the machine (root's is in /var/dlt).
+        The directory is its home too: even without telemetry dlt stores a machine id there (root's is in /var/dlt).
         """
         places = dict.fromkeys(("DLT_DATA_DIR", "DLT_PROJECT_DIR", "HOME"), str(directory))
         return {**QUIET, **self.settings, **places}
@@ -29,14 +29,14 @@ class Setup:
 
 AS_IT_COMES = Setup()
 TUNED = Setup(
-    # CSV goes in by COPY and takes about three quarters of the time that its own choice, insert_values, takes.
+    # CSV is loaded by COPY and takes about three quarters of the time of dlt's default, insert_values.
     file_format="csv",
     settings={
-        # Two processes normalize, two threads load, and files of 10,000 records give all of them something to do.
+        # Two processes normalize and two threads load; files of 10,000 records keep all of them busy.
         "NORMALIZE__WORKERS": "2",
         "LOAD__WORKERS": "2",
         "DATA_WRITER__FILE_MAX_ITEMS": "10000",
-        # The files go from one step to the next on the same disk.
+        # The files move from one step to the next on the same disk.
         "DATA_WRITER__DISABLE_COMPRESSION": "true",
     },
 )

@@ -1,6 +1,6 @@
-"""The least a program has to do for the same table: fetch, parse, copy, merge.
+"""Load the same table with the least work a program can do: fetch, parse, copy, merge.
 
-No cursor, no copy of what was sent, no mapping that can be changed, no checks, no history, no second try.
+It has no cursor, no copy of the payload, no configurable mapping, no checks, no history and no retries.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ set {replaced}
 
 
 def load(job: Job) -> None:
-    """Loads all transactions; `columns` of the job names the path of each column, dotted."""
-    # Columns of one object side by side, so that a record is looked into once for each of its objects.
+    """Load all transactions; `columns` of the job names the dotted path of each column."""
+    # Group the columns by object, so that each object of a record is looked up once.
     objects: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for path in job["columns"].values():
         *where, name = path.split(".")
@@ -41,7 +41,7 @@ def load(job: Job) -> None:
     with psycopg.connect(job["conninfo"]) as connection:
         set_json_dumps(orjson.dumps, connection)
         connection.adapters.register_dumper(dict, JsonbDumper)
-        connection.execute("set softpro.loading = 'on'")  # else every row is an edit to the triggers
+        connection.execute("set softpro.loading = 'on'")  # else the triggers count every row as an edit
         connection.execute(_composed(INCOMING, names))
         with connection.cursor().copy("copy incoming from stdin") as copy:
             for body in pages(job):

@@ -1,4 +1,4 @@
-"""Every page fetched and thrown away: what the sandbox can serve."""
+"""Fetch every page and discard it, to measure what the sandbox can serve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .transaction_pages import pages
 
 
 def fetch(job: Job) -> None:
-    """Fetches every page."""
+    """Fetch every page."""
     for _ in pages(job):
         pass
 

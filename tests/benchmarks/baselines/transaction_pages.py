@@ -1,4 +1,4 @@
-"""The pages of the transactions, as little as asking for them takes."""
+"""Fetch the pages of the transactions with minimal overhead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..measured_job import Job
 
 
 def pages(job: Job) -> Iterator[bytes]:
-    """The bodies of all pages, by plain offsets: nothing changes meanwhile."""
+    """Yield the bodies of all pages by plain offsets; the list does not change during the benchmark."""
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {job['token']}"
         for offset in range(0, job["transactions"], job["page"]):

@@ -1,1 +1,1 @@
-"""The measured processes that run in the product's own environment."""
+"""Run the measured jobs in the product's own environment."""

@@ -1,5 +1,7 @@
-"""Deliveries at a steady pace, whatever the answers take, over connections that are kept; in turn with requests of an
-empty route at the same pace."""
+"""Send deliveries at a steady rate over kept connections, in turn with requests to an empty route.
+
+The rate does not depend on the response times.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Line:
-    """The kept connections to one server."""
+    """A pool of kept connections to one server."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._idle: list[Connection] = []
 
     async def ask(self, request: bytes) -> int:
-        """Sends a request and reads its answer. The status; 0 where none came."""
+        """Send a request, read its response and return the status; 0 without a response."""
         try:
             reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
             writer.write(request)
@@ -39,7 +41,7 @@ class Line:
 
 
 async def pace(line: Line, make: Callable[[], bytes], rate: float, seconds: float) -> list[tuple[float, int]]:
-    """Asks so many times a second. Of each the seconds from when it was due to its answer, and the status."""
+    """Send `rate` requests a second. Return the seconds from each due time to its response, and the status."""
     answers: list[tuple[float, int]] = []
 
     async def one(due: float, request: bytes) -> None:
@@ -56,7 +58,7 @@ async def pace(line: Line, make: Callable[[], bytes], rate: float, seconds: floa
 
 
 def deliveries(job: dict[str, Any]) -> Callable[[], bytes]:
-    """Makes the requests of fresh, signed events that carry the job's records, in turn."""
+    """Return a function that builds requests of new, signed events, which carry the job's records in turn."""
     numbers, records, secret = count(), job["records"], job["secret"].encode()
 
     def make() -> bytes:

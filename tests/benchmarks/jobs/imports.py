@@ -1,4 +1,4 @@
-"""What any program has to import that speaks HTTP and PostgreSQL, and nothing done with it."""
+"""Import what any program needs that speaks HTTP and PostgreSQL, and do nothing with it."""
 
 from __future__ import annotations
 

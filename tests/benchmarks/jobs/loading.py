@@ -1,4 +1,4 @@
-"""What the triggers that watch over people's edits cost the loader: the same load with them and without, in pairs."""
+"""Load the same records with the outbox's triggers enabled or disabled."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ KIND = EntityType.TRANSACTION
 
 
 def load_all(job: Job) -> float:
-    """Loads everything that was ever fetched: into an empty table, or, where the job says `update`, over rows that all
-    change; with the triggers, or without. Returns the seconds that the load alone took.
+    """Load all landed records and return the seconds of the load alone.
 
-    Raises SystemExit where it loads another number, or where the outbox holds anything.
+    With `update` in the job it loads over rows that all change, else into an empty table. With `triggers` the triggers
+    are enabled.
+
+    Raises:
+        SystemExit: The number of rows is wrong, or the outbox is not empty.
     """
     database = open_database(*load(DatabaseSettings))
     with database.connect() as connection:
@@ -58,9 +61,9 @@ def load_all(job: Job) -> float:
 
 
 def _swap(database: Database, integration: Integration) -> None:
-    """The set in force, with two columns of it filled from each other's fields: a remap then changes every row."""
+    """Swap the fields of two columns in the current mapping set, so that a remap changes every row."""
     with database.connect() as connection:
-        current = repository.current(connection, integration.id, KIND).mappings
+        current = repository.current(connection, integration.stream(KIND)).mappings
         fields = {each.roi_systems_field: each.softpro_field for each in current}
         swapped = {"transaction_type": fields["transaction_number"], "transaction_number": fields["transaction_type"]}
         mappings = [
@@ -72,7 +75,7 @@ def _swap(database: Database, integration: Integration) -> None:
 
 @contextmanager
 def _triggers(database: Database, there: bool) -> Iterator[None]:
-    """Without the triggers, unless they are to be there."""
+    """Disable the triggers during the context unless they are wanted."""
     with database.connect() as connection:
         if not there:
             connection.execute("alter table roi.transactions disable trigger user")

@@ -1,5 +1,4 @@
-"""The mapping of all of an organization's transactions that were ever fetched: what a remap does between mark and
-check."""
+"""Map all landed transactions of an organization: what a remap does between mark and check."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ RULES = {
 
 
 def five_rules() -> list[Mapping]:
-    """The default set, with rules in five of its mappings."""
+    """Return the default set with rules in five of its mappings."""
     mappings = default_mappings(EntityType.TRANSACTION)
     mappings.append(Mapping(EntityType.TRANSACTION, "orderId", "custom.parties"))
     return [
@@ -38,9 +37,12 @@ def five_rules() -> list[Mapping]:
 
 
 def map_all(job: Job) -> float:
-    """Maps everything by the job's set, `default` or `rules`, into staging, and throws it away.
+    """Map all records by the job's set (`default` or `rules`) into staging and discard the result.
 
-    Returns the seconds that the mapping alone took. Raises SystemExit where not every record comes out.
+    Returns the seconds of the mapping alone.
+
+    Raises:
+        SystemExit: Not every record was mapped.
     """
     database = open_database(*load(DatabaseSettings))
     wanted = five_rules() if job["set"] == "rules" else default_mappings(EntityType.TRANSACTION)

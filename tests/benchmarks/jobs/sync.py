@@ -1,4 +1,4 @@
-"""One sync of an organization's transactions, by the product's own way in."""
+"""Sync an organization's transactions through the product's own entry point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from ..measured_job import Job, run
 
 
 def sync(job: Job) -> None:
-    """Syncs to the end of the list. Raises SystemExit with the log's error."""
+    """Sync to the end of the list.
+
+    Raises:
+        SystemExit: The run failed; the message is the log's error.
+    """
     made = services(open_database(*load(DatabaseSettings)))
     with made.database.connect() as connection:
         integration = integrations.find(connection, job["organization"])

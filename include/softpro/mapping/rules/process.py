@@ -3,8 +3,8 @@
 Nobody else imports jsonatapy. What a rule does to this process (it takes all memory, it never ends, it nests until the
 stack is gone) costs this process alone; `rules` watches it, ends it, and starts another one.
 
-It reads `RuleRequest`s from standard input and writes an answer to each to standard output, each after its length in four
-bytes. The file FD holds a counter that goes up when a rule begins and when it has ended, so it is odd meanwhile.
+It reads `RuleRequest`s from standard input and writes a response to each to standard output, each after its length in
+four bytes. The file FD holds a counter that goes up when a rule begins and when it has ended, so it is odd meanwhile.
 """
 
 from __future__ import annotations
