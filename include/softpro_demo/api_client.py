@@ -95,7 +95,7 @@ class ApiClient:
         raise ApiError(f"the sync did not finish within {seconds:.0f} s")
 
     def totals(self, integration_id: str, entity_type: str, log_id: str, since: str) -> dict[str, Any]:
-        """Sum the counts of this run and of all runs since `since`, with the status of the newest.
+        """Add up the counts of this run and of all runs since `since`, with the status of the newest.
 
         The scheduler may have loaded the records in a run of its own.
         """
