@@ -72,7 +72,7 @@ stress: $(INSTALLED) fab ## The tests that break promises on purpose, at sizes t
 		SOFTPRO_TEST_PUSH_CREATES=1000 SOFTPRO_TEST_PUSH_EDITS=10000 SOFTPRO_TEST_BOTH_WAYS_EXAMPLES=60 SOFTPRO_TEST_BOTH_WAYS_STEPS=20 \
 		$(BIN)/pytest -s tests/faults
 	SOFTPRO_TEST_RESTARTS=4 SOFTPRO_TEST_RESTART_RECORDS=45000 $(BIN)/pytest -s tests/faults/test_database_restart.py
-	SOFTPRO_TEST_NO_CHANGE_RECORDS=20000 $(BIN)/pytest -s tests/integration/test_no_change.py
+	SOFTPRO_TEST_NO_CHANGE_RECORDS=20000 $(BIN)/pytest -s tests/integration/test_unchanged_sync.py
 	SOFTPRO_TEST_SCHEMATHESIS_EXAMPLES=150 $(BIN)/pytest tests/airflow/test_schemathesis.py
 	SOFTPRO_TEST_HISTORIES=20000 $(BIN)/pytest tests/unit/test_paging.py
 	SOFTPRO_TEST_HISTORIES=5000 $(BIN)/pytest tests/unit/test_sweep.py

@@ -36,7 +36,7 @@ class ConflictScenario:
     def about(self, **more: Any) -> dict[str, Any]:
         return {"integrationId": self.integration_id, **more}
 
-    def list(self, path: str, **wanted: str) -> list[dict[str, Any]]:
+    def entries(self, path: str, **wanted: str) -> list[dict[str, Any]]:
         query = "&".join(f"{name}={value}" for name, value in wanted.items())
         found: list[dict[str, Any]] = self.call("GET", f"{path}?integrationId={self.integration_id}&{query}")["data"]
         return found
@@ -57,7 +57,7 @@ class ConflictScenario:
         self.edit(contact, notes="ours", fax="ours")
         edit_at_softpro(self.sandbox, self.vendor, CONTACT, contact["key"], notes="theirs", company="Theirs")
         self.airflow.load(ORGANIZATION, "--entity", "contacts")
-        [conflict] = [each for each in self.list("/conflicts", status="OPEN") if each["roiEntityId"] == contact["id"]]
+        [conflict] = [each for each in self.entries("/conflicts", status="OPEN") if each["roiEntityId"] == contact["id"]]
         return contact, conflict
 
     def push(self, contact: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_a_user_resolves_field_by_field_and_reverses_it(scenario: ConflictScenar
         {"notes": "ours"},
         None,
     )
-    [outgoing] = [each for each in scenario.list("/outbox") if each["roiEntityId"] == contact["id"]]
+    [outgoing] = [each for each in scenario.entries("/outbox") if each["roiEntityId"] == contact["id"]]
     assert (outgoing["state"], outgoing["entityId"]) == ("IN_REVIEW", contact["key"])
     one = f"/conflicts/{conflict['id']}"
     assert (
@@ -128,7 +128,7 @@ def test_an_amount_is_decided_to_the_cent(scenario: ConflictScenario) -> None:
     scenario.airflow.query("update roi.transactions set purchase_price = 1 where id = %s", order["id"])
     edit_at_softpro(scenario.sandbox, scenario.vendor, TRANSACTION, order["key"], purchasePrice=2)
     scenario.airflow.load(ORGANIZATION, "--entity", "transactions")
-    [conflict] = scenario.list("/conflicts", entityType="TRANSACTION")
+    [conflict] = scenario.entries("/conflicts", entityType="TRANSACTION")
 
     body = scenario.about(values={"purchase_price": 450_000.05})
     scenario.call("POST", f"/conflicts/{conflict['id']}/resolve", body)
@@ -143,7 +143,7 @@ def test_all_due_edits_are_pushed_during_a_sync(scenario: ConflictScenario) -> N
     contact = next(scenario.contacts)
     scenario.edit(contact, notes="due")
     [outgoing] = [
-        each for each in scenario.list("/outbox", entityType="CONTACT") if each["roiEntityId"] == contact["id"]
+        each for each in scenario.entries("/outbox", entityType="CONTACT") if each["roiEntityId"] == contact["id"]
     ]
     assert (outgoing["state"], outgoing["fields"][0]["softproField"], outgoing["fields"][0]["to"]) == (
         "SEND",
@@ -152,7 +152,7 @@ def test_all_due_edits_are_pushed_during_a_sync(scenario: ConflictScenario) -> N
     )
     assert scenario.call("POST", "/push/contacts", scenario.about())["data"]["recordsProcessed"] == 1
     assert scenario.softpro_record(contact)["notes"] == "due"
-    assert scenario.list("/outbox", entityType="CONTACT") == []
+    assert scenario.entries("/outbox", entityType="CONTACT") == []
     [log] = scenario.call("GET", f"/sync/logs?integrationId={scenario.integration_id}&limit=1")["data"]
     whole = scenario.call("GET", f"/sync/logs/{log['id']}")["data"]
     assert (whole["mode"], whole["direction"], whole["recordsProcessed"]) == ("push", "ROI_TO_SOFTPRO", 1)
@@ -165,7 +165,7 @@ def test_many_deletes_wait_until_a_user_confirms_their_number(scenario: Conflict
     scenario.call("POST", "/push/transactions", scenario.about())
     there = len(scenario.sandbox.records(scenario.vendor))
     assert there == 120
-    assert {each["state"] for each in scenario.list("/outbox", entityType="TRANSACTION")} <= {"HELD", "LATER"}
+    assert {each["state"] for each in scenario.entries("/outbox", entityType="TRANSACTION")} <= {"HELD", "LATER"}
     body = scenario.about(entityType="TRANSACTION", deletes=there)
 
     assert (

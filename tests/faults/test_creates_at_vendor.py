@@ -22,10 +22,17 @@ from softpro.db import create_ledger
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
-from softpro.errors import FateUnknown, NetworkError, NotFoundHere, SoftProAPIError, ValidationError
+from softpro.errors import NetworkError, NotFoundHere, OutcomeUnknown, SoftProAPIError, ValidationError
 from softpro.services import Services
 from softpro.softpro360.client import Client
-from softpro.softpro360.creates import CREATE_TIMEOUT_SECONDS, CreateSpec, create, document, listed, party
+from softpro.softpro360.creates import (
+    CREATE_TIMEOUT_SECONDS,
+    CreateSpec,
+    create,
+    document_spec,
+    party_spec,
+    record_spec,
+)
 from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
 from ..support.databases import execute, one, rows
@@ -66,7 +73,7 @@ def create_once(services: Services, acme: Integration, wanted: CreateSpec) -> st
 
 
 def sale(roi_id: str) -> CreateSpec:
-    return listed(EntityType.TRANSACTION, roi_id, {"orderType": "SALE", "notes": f"for {roi_id}"})
+    return record_spec(EntityType.TRANSACTION, roi_id, {"orderType": "SALE", "notes": f"for {roi_id}"})
 
 
 def test_each_record_is_created_once_with_half_the_responses_lost(
@@ -85,7 +92,7 @@ def test_each_record_is_created_once_with_half_the_responses_lost(
                 for roi_id in left:
                     try:
                         found[roi_id].add(create(connection, client, acme.id, sale(roi_id)))
-                    except (FateUnknown, SoftProAPIError):
+                    except (OutcomeUnknown, SoftProAPIError):
                         again.append(roi_id)
                 left = again
                 time.sleep(0.2 if left else 0)
@@ -107,13 +114,13 @@ def test_each_record_is_created_once_with_half_the_responses_lost(
 def test_parties_documents_and_contacts_are_made_once_too(services: Services, acme: Integration, own: Sandbox) -> None:
     (order,) = own.records(own.organizations[0])
     wanted = [
-        listed(EntityType.CONTACT, "roi-contact", {"contactType": "INDIVIDUAL", "lastName": "Núñez"}),
-        party(order, "roi-party", {"partyType": "BUYER", "entityName": "Núñez LLC"}),
-        document(order, "roi-document", io.BytesIO(b"signed"), "deed.pdf", "application/pdf", {"documentType": "DEED"}),
+        record_spec(EntityType.CONTACT, "roi-contact", {"contactType": "INDIVIDUAL", "lastName": "Núñez"}),
+        party_spec(order, "roi-party", {"partyType": "BUYER", "entityName": "Núñez LLC"}),
+        document_spec(order, "roi-document", io.BytesIO(b"signed"), "deed.pdf", "application/pdf", {"documentType": "DEED"}),
     ]
     own.switch(lostWrite=1)
     for each in wanted:
-        with pytest.raises(FateUnknown):
+        with pytest.raises(OutcomeUnknown):
             create_once(services, acme, each)
     own.switch(lostWrite=0)
     time.sleep(LAG + 1.5)
@@ -131,12 +138,12 @@ def test_while_its_fate_is_unknown_nothing_is_requested_before_the_due_time(
     services: Services, acme: Integration, own: Sandbox
 ) -> None:
     own.switch(resetConnection=1)
-    with pytest.raises(FateUnknown) as first:
+    with pytest.raises(OutcomeUnknown) as first:
         create_once(services, acme, sale("roi-1"))
     own.switch(resetConnection=0)
     assert first.value.due_at - datetime.now(UTC) > timedelta(seconds=LAG)
     asked = own.requests_of(own.organizations[0])
-    with pytest.raises(FateUnknown) as early:
+    with pytest.raises(OutcomeUnknown) as early:
         create_once(services, acme, sale("roi-1"))
     assert early.value.due_at == first.value.due_at
     assert (due(services, acme), own.requests_of(own.organizations[0])) == ([], asked)
@@ -146,11 +153,11 @@ def test_it_is_looked_for_twice_a_lag_apart_before_it_is_sent_again(
     services: Services, acme: Integration, own: Sandbox
 ) -> None:
     own.switch(resetConnection=1)
-    with pytest.raises(FateUnknown):
+    with pytest.raises(OutcomeUnknown):
         create_once(services, acme, sale("roi-1"))
     own.switch(resetConnection=0)
     now_due(services)
-    with pytest.raises(FateUnknown) as looked_once:
+    with pytest.raises(OutcomeUnknown) as looked_once:
         create_once(services, acme, sale("roi-1"))
     assert looked_once.value.due_at - datetime.now(UTC) > timedelta(seconds=LAG)
     now_due(services)
@@ -167,7 +174,7 @@ def test_a_refused_create_is_forgotten_and_can_be_corrected(
 ) -> None:
     with pytest.raises(ValidationError):
         create_once(
-            services, acme, listed(EntityType.TRANSACTION, "roi-1", {"orderType": "SALE", "purchasePrice": "a lot"})
+            services, acme, record_spec(EntityType.TRANSACTION, "roi-1", {"orderType": "SALE", "purchasePrice": "a lot"})
         )
     assert rows(services.database, "select * from softpro.creates") == []
     create_once(services, acme, sale("roi-1"))
@@ -181,13 +188,13 @@ from softpro.settings import DatabaseSettings
 from softpro.db import integrations
 from softpro.db.database import open_database
 from softpro.entities import EntityType
-from softpro.softpro360.creates import create, listed
+from softpro.softpro360.creates import create, record_spec
 found = services(open_database(DatabaseSettings()))
 with found.database.connect() as connection:
     integration = integrations.get(connection, UUID("{id}"))
     with found.client(integration) as client:
         fields = {{"orderType": "SALE", "notes": "for roi-1"}}
-        create(connection, client, integration.id, listed(EntityType.TRANSACTION, "roi-1", fields))
+        create(connection, client, integration.id, record_spec(EntityType.TRANSACTION, "roi-1", fields))
 """
 
 
@@ -207,12 +214,12 @@ def test_a_process_killed_while_it_creates_leaves_one_record(
         create_and_be_killed(acme, own, database, lambda: bool(count_created(own) if arrived else one(database, begun)))
     own.switch(dripBody=0)
     assert len(count_created(own)) == arrived
-    with pytest.raises(FateUnknown):
+    with pytest.raises(OutcomeUnknown):
         create_once(services, acme, sale("roi-1"))
     time.sleep(LAG if arrived else 0)
     for _ in range(2):
         now_due(services)
-        with suppress(FateUnknown):
+        with suppress(OutcomeUnknown):
             create_once(services, acme, sale("roi-1"))
     assert count_created(own) == {"roi-1": 1}
 
@@ -228,12 +235,12 @@ def test_a_second_send_of_unknown_fate_is_looked_for_twice_again(
     everything = own.records(own.organizations[0]).items()
     (sent,) = (order for order, record in everything if "roiSystemsId" in record.get("customFields", {}))
     own.delete(own.organizations[0], sent)  # as if the request had not arrived
-    with pytest.raises(FateUnknown) as held:
+    with pytest.raises(OutcomeUnknown) as held:
         create_once(services, acme, sale("roi-1"))
     assert held.value.due_at - datetime.now(UTC) > timedelta(seconds=60 + 45 + 30 + LAG)
     before = own.stats()["requests"]
     now_due(services)
-    with pytest.raises(FateUnknown):
+    with pytest.raises(OutcomeUnknown):
         create_once(services, acme, sale("roi-1"))
     now_due(services)
     create_once(services, acme, sale("roi-1"))
@@ -247,7 +254,7 @@ def completed_by_another(services: Services, acme: Integration) -> str:
     """Return the id that another process finds or creates after our time is over."""
     for _ in range(2):
         now_due(services)
-        with suppress(FateUnknown):
+        with suppress(OutcomeUnknown):
             return create_once(services, acme, sale("roi-1"))
     raise AssertionError
 
@@ -285,15 +292,15 @@ def test_a_late_process_does_not_change_a_claimed_create(
 
     def send_late(client: Client) -> str:
         now_due(services)
-        with pytest.raises(FateUnknown):
+        with pytest.raises(OutcomeUnknown):
             create_once(services, acme, sale("roi-1"))
         claimed.extend(rows(services.database, query))
         raise ValidationError("refused") if end == "refused" else NetworkError("lost")
 
-    with pytest.raises(ValidationError if end == "refused" else FateUnknown) as failed:
+    with pytest.raises(ValidationError if end == "refused" else OutcomeUnknown) as failed:
         create_once(services, acme, replace(sale("roi-1"), send=send_late))
     assert rows(services.database, query) == claimed
-    if isinstance(failed.value, FateUnknown):
+    if isinstance(failed.value, OutcomeUnknown):
         assert failed.value.due_at == claimed[0]["due_at"]
 
 
@@ -350,7 +357,7 @@ def test_it_is_found_behind_a_page_of_others_that_match_the_search(
         like = {"orderId": f"like-{number}", "orderNumber": f"ROI-1/{number}", "orderType": "SALE", "status": "OPENED"}
         own.put(own.organizations[0], {**like, "createdAt": other["createdAt"], "updatedAt": other["updatedAt"]})
     own.switch(lostWrite=1)
-    with pytest.raises(FateUnknown):
+    with pytest.raises(OutcomeUnknown):
         create_once(services, acme, sale("roi-1"))
     own.switch(lostWrite=0)
     now_due(services)
@@ -380,11 +387,11 @@ def create_and_be_killed(acme: Integration, own: Sandbox, database: Database, wh
 def lost_and_looked_for_once(services: Services, acme: Integration, own: Sandbox) -> None:
     """Lose the create of `sale("roi-1")` and look for it once."""
     own.switch(resetConnection=1)
-    with pytest.raises(FateUnknown):
+    with pytest.raises(OutcomeUnknown):
         create_once(services, acme, sale("roi-1"))
     own.switch(resetConnection=0)
     now_due(services)
-    with pytest.raises(FateUnknown):
+    with pytest.raises(OutcomeUnknown):
         create_once(services, acme, sale("roi-1"))
 
 

@@ -17,17 +17,17 @@ import psutil
 import pytest
 
 from softpro.errors import RulesUnavailable
-from softpro.mapping.rules.evaluator import MOST_STOPPED, evaluating, problems
+from softpro.mapping.rules.evaluator import MAX_STOPS, evaluating, problems
 from softpro.mapping.rules.messages import NOT_TRIED, Evaluation, Rule
-from softpro.mapping.rules.supervisor import LONGEST_SECONDS as LONGEST_CPU_SECONDS
-from softpro.mapping.rules.supervisor import LONGEST_WAIT_SECONDS
+from softpro.mapping.rules.supervisor import MAX_CPU_SECONDS as LONGEST_CPU_SECONDS
+from softpro.mapping.rules.supervisor import MAX_WALL_SECONDS
 
 from ..support.hostile_rules import DEEP, HOSTILE
 
 RULES = HOSTILE[:: int(os.environ.get("SOFTPRO_TEST_HOSTILE_STEP", "3"))]
 """Some rules of each kind, or all. Most of them use up their time limit."""
 # The product promises one second on an idle machine. On a busy one the test allows the longest wait.
-LONGEST_SECONDS = float(os.environ.get("SOFTPRO_TEST_HOSTILE_SECONDS", LONGEST_WAIT_SECONDS + 5))
+LONGEST_SECONDS = float(os.environ.get("SOFTPRO_TEST_HOSTILE_SECONDS", MAX_WALL_SECONDS + 5))
 MOST_BYTES = 200 * 1024**2
 # A separate process whose only children are those that evaluate rules.
 WORKER = """
@@ -90,7 +90,7 @@ def test_a_rule_that_is_stopped_repeatedly_is_not_tried_again() -> None:
     with evaluating([Rule("$pad('x', 1e9)", 0, None, {}), Rule("$", 0, None, {})]) as rules:
         evaluated = list(rules.evaluate(Evaluation([str(number)]) for number in range(1000)))
     messages = [each.failures[0] for each in evaluated]
-    assert [message == NOT_TRIED for message in messages] == [False] * MOST_STOPPED + [True] * (1000 - MOST_STOPPED)
+    assert [message == NOT_TRIED for message in messages] == [False] * MAX_STOPS + [True] * (1000 - MAX_STOPS)
     assert [each.results for each in evaluated] == [[None, str(number)] for number in range(1000)]
 
 

@@ -15,7 +15,7 @@ from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, RateLimitError, RecordNotFound, SoftProAPIError, ValidationError
 from softpro.softpro360.calls import may_have_happened
-from softpro.softpro360.client import holds
+from softpro.softpro360.client import contains_fields
 from softpro.softpro360.records import Record
 
 from ..support.fixture_types import StartSandbox
@@ -65,7 +65,7 @@ def test_every_call_ends_in_the_right_result_or_the_right_error(
             assert isinstance(seen, Record)
             fields = {"notes": f"changed {draws.random()}", "loanAmount": None}
             changed = client.change(transaction, order, fields, seen.etag)
-            assert holds(changed.payload, fields)
+            assert contains_fields(changed.payload, fields)
             with pytest.raises(ConflictError):
                 client.change(transaction, order, {"notes": "too late"}, seen.etag)
             with pytest.raises(RecordNotFound):

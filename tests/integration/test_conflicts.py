@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from softpro.errors import DecidedAlready, NotFoundHere, OutOfDate, UsageError
+from softpro.errors import AlreadyDecided, NotFoundHere, OutOfDate, UsageError
 from softpro.writeback.field_values import decode
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal
@@ -71,7 +71,7 @@ def test_the_next_push_loads_the_decision(in_review: ConflictScenario) -> None:
 
 def test_a_conflict_is_decided_once(in_review: ConflictScenario) -> None:
     in_review.resolve("ROI")
-    with pytest.raises(DecidedAlready, match="by ada"):
+    with pytest.raises(AlreadyDecided, match="by ada"):
         in_review.resolve("SOFTPRO")
     in_review.assert_settled()
     assert in_review.notes == ("ours", "ours")
@@ -207,7 +207,7 @@ def test_a_decision_is_taken_back_by_a_new_edit_that_is_sent(
     assert in_review.reverse().reversed_by == "grace"
     in_review.assert_settled()
     assert in_review.notes == (takes_back, takes_back)
-    with pytest.raises(DecidedAlready, match="by grace"):
+    with pytest.raises(AlreadyDecided, match="by grace"):
         in_review.reverse()
     assert len(in_review.conflicts()) == 1
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from softpro.analysis.coverage import coverage
-from softpro.analysis.field_profile import MOST_FIELDS, refresh
+from softpro.analysis.field_profile import MAX_FIELDS, refresh
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 from softpro.mapping import repository
@@ -178,7 +178,7 @@ def test_names_that_are_no_identifiers_are_not_kept_and_fields_are_limited(
     sync(services, acme, CONTACT)
     found = observed(services, acme)
     assert "Doe" not in json.dumps(found)
-    assert one(services.database, "select count(*) from softpro.seen_fields") == MOST_FIELDS
+    assert one(services.database, "select count(*) from softpro.seen_fields") == MAX_FIELDS
     held = "select records from softpro.seen_fields where path = 'people.(no identifier).age'"
     assert one(services.database, held) == 2
 

@@ -13,7 +13,7 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.services import Services
 from softpro.softpro360 import consent, oauth
-from softpro.softpro360.keepalive import KeptAlive, keep_alive
+from softpro.softpro360.keepalive import KeepAliveResult, keep_alive
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected, StartSandbox
@@ -46,7 +46,7 @@ def backdate_grant(database: Database, organization: str, days: float) -> None:
     )
 
 
-def run(services: Services) -> KeptAlive:
+def run(services: Services) -> KeepAliveResult:
     return keep_alive(services.database, services.vault, services.oauth)
 
 
@@ -80,13 +80,13 @@ def test_exactly_the_old_grants_are_refreshed(start_sandbox: StartSandbox, datab
 
     kept = run(services)
 
-    assert kept == KeptAlive(refreshed=2)
+    assert kept == KeepAliveResult(refreshed=2)
     after = versions(database)
     assert {name for name in after if after[name] != before[name]} == {"eight", "off"}
     assert refresh_token_age(database, "eight") < 0.1
     assert 6.8 < refresh_token_age(database, "six") < 7
     assert sandbox.stats()["refreshes"] == 2
-    assert run(services) == KeptAlive()
+    assert run(services) == KeepAliveResult()
 
 
 def test_one_refused_tenant_becomes_expired_and_the_others_are_done(
@@ -149,7 +149,7 @@ def test_a_refresh_whose_answer_was_lost_waits_until_the_access_token_has_ended(
     sandbox.switch(tokenFaults=0)
     execute(database, "update softpro.integrations set token_expires_at = now() + interval '1 hour'")
 
-    assert run(services) == KeptAlive()
+    assert run(services) == KeepAliveResult()
     with database.connect() as connection:  # also where a refresh was requested before the response was lost
         grant = oauth_tokens.read(connection, services.vault, acme.id)
         assert oauth.refresh_access_token(connection, services.vault, services.oauth, grant).version == grant.version

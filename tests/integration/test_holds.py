@@ -10,7 +10,7 @@ import pytest
 
 from softpro.db.integrations import Integration
 from softpro.entities import Mode
-from softpro.errors import BatchHeld, DecidedAlready, LeaseHeld, NotFoundHere
+from softpro.errors import AlreadyDecided, BatchHeld, LeaseHeld, NotFoundHere
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
@@ -123,7 +123,7 @@ def test_rejected_records_are_quarantined_until_softpro_changes_them_or_a_replay
     assert (rejected.status, rejected.decided_by, rejected.reason) == ("REJECTED", "Ann", "a typing error")
     assert one(database, PENDING) == 0
     assert (dump(database)["roi.contacts"], dump(database)["raw.records"]) == before
-    reason = {"column": None, "rule": "held", "message": f"rejected by Ann: a typing error; {hold.told}"}
+    reason = {"column": None, "rule": "held", "message": f"rejected by Ann: a typing error; {hold.summary}"}
     quarantine_cases = rows(
         database,
         """
@@ -199,7 +199,7 @@ def test_a_rejected_batch_reopens_no_discarded_case_and_keeps_a_correction(
     assert (found["discarded"]["resolution"], found["discarded"]["resolution_reason"]) == ("DISCARDED", "a test")
     assert (found["corrected"]["resolution"], found["corrected"]["edited_by"]) == (None, "ann")
     assert found["corrected"]["payload_hash"] != found["corrected"]["edited_hash"]
-    assert found["corrected"]["reasons"][0]["message"] == f"rejected by Ann; {hold.told}"
+    assert found["corrected"]["reasons"][0]["message"] == f"rejected by Ann; {hold.summary}"
     map_contacts(services, acme)
     replay(services, acme)
     assert one(database, OPEN_CASES) == 0
@@ -221,7 +221,7 @@ def test_other_findings_are_another_hold(
     second, was = list_holds(services, acme)
     assert (was.id, was.status, was.decided_by) == (first.id, "CLEARED", "Ann")
     assert (second.status, {finding["column"] for finding in second.findings}) == ("WAITING", {"email", "phone"})
-    with pytest.raises(DecidedAlready, match=r"is CLEARED by Ann: there is nothing to decide any more"):
+    with pytest.raises(AlreadyDecided, match=r"is CLEARED by Ann: there is nothing to decide any more"):
         approve(services, acme, first)
     # Fewer records than approved need no new approval.
     approve(services, acme, second)

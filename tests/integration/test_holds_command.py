@@ -34,7 +34,7 @@ def test_the_command_line_lists_approves_and_rejects(
     assert json.loads(listed) == hold.as_json()
     assert holds_("list", "acme").out == f"{hold.line()}\n"
     status = command(settings, "status", "acme")
-    assert f"  held (WAITING), 150 records: {hold.told}; see: holds list acme\n" in status.out
+    assert f"  held (WAITING), 150 records: {hold.summary}; see: holds list acme\n" in status.out
 
     approved = holds_("approve", "acme", str(hold.id), "--reason", "as it should be")
     assert (approved.code, approved.err) == (0, "The next run loads it\n")

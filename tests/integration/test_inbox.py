@@ -120,7 +120,7 @@ def test_all_of_an_event_is_shown_digit_for_digit(database: Database) -> None:
     store_deliveries(database, delivery(acme, payload='{"id": "evt-1", "data": {"price": 1.10}}'))
     with database.connect() as connection:
         event = events.get(connection, acme, row_id(database, "evt-1"))
-        shown = events.shown(connection, event)
+        shown = events.full_json(connection, event)
     assert b'"payload":{"id": "evt-1", "data": {"price": 1.10}}' in shown
     assert json.loads(shown)["headers"] == {"user-agent": "SoftPro"}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from softpro.analysis.preview import Chosen, Preview, preview
+from softpro.analysis.preview import Preview, RecordSelection, preview
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, SyncType
 from softpro.errors import MappingError
@@ -51,7 +51,7 @@ def ruled(column: str, rule: str) -> list[Mapping]:
 
 
 def show(services: Services, acme: Integration, proposed: list[Mapping], **chosen: Any) -> Preview:
-    return preview(services.database, acme, TRANSACTION, proposed, Chosen(**chosen))
+    return preview(services.database, acme, TRANSACTION, proposed, RecordSelection(**chosen))
 
 
 def pasted(services: Services, acme: Integration, proposed: list[Mapping], record: str) -> Effect:

@@ -198,7 +198,7 @@ def test_a_case_shows_its_payload_as_it_was_sent(
     case = find_case(services)
     with services.database.connect() as connection:
         both = quarantine_cases.payloads(connection, case)
-    shown = quarantine_cases.shown(case, both)
+    shown = quarantine_cases.as_json_bytes(case, both)
     assert b"\n" not in shown
     decoded = json.loads(shown, parse_int=str, parse_float=str)
     assert decoded["payloadEncoding"] == "json"
@@ -213,5 +213,5 @@ def test_a_payload_that_is_no_json_is_shown_as_base64(
 ) -> None:
     put(order("o", -1))
     sync(services, acme)
-    decoded = json.loads(quarantine_cases.shown(find_case(services), Payloads(payload, None)))
+    decoded = json.loads(quarantine_cases.as_json_bytes(find_case(services), Payloads(payload, None)))
     assert (decoded["payloadEncoding"], b64decode(decoded["payload"])) == ("base64", payload)

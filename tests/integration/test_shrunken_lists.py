@@ -110,7 +110,7 @@ def test_the_list_length_is_that_of_the_first_page_of_the_sweep(
 
     assert sync(services, acme).status == "FAILED"
     (hold,) = list_holds(services, acme)
-    assert "list holds 959 transactions" in hold.told
+    assert "list holds 959 transactions" in hold.summary
     reject(services, acme, hold)
 
     assert (one(database, PENDING), one(database, SWEEP_TOTAL)) == (0, None)

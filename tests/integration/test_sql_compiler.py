@@ -18,11 +18,11 @@ from psycopg.types.json import set_json_loads
 from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, Type
-from softpro.mapping.compiler import Compiled, compile_mappings, mapped
+from softpro.mapping.compiler import Compiled, compile_mappings, map_records
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.rules.evaluator import evaluating
-from softpro.mapping.sql_compiler import columns, expressible, result, rows
+from softpro.mapping.sql_compiler import columns, is_expressible, mapped_rows, rule_column
 
 from ..support.databases import Server
 
@@ -136,8 +136,8 @@ def check(database: Database, compiled: Compiled, payloads: list[str], *ruled: S
         payloads: The records as JSON.
         ruled: The results of each rule, one for each payload.
     """
-    columns_of_rules = [sql.SQL("u.{}::jsonb").format(sql.Identifier(result(rule))) for rule in range(len(ruled))]
-    names = [sql.Identifier(name) for name in ("payload", *map(result, range(len(ruled))), "place")]
+    columns_of_rules = [sql.SQL("u.{}::jsonb").format(sql.Identifier(rule_column(rule))) for rule in range(len(ruled))]
+    names = [sql.Identifier(name) for name in ("payload", *map(rule_column, range(len(ruled))), "place")]
     source = sql.SQL("select {} from unnest({}) with ordinality u({})").format(
         sql.SQL(", ").join([sql.SQL("place, payload::jsonb as payload"), *columns_of_rules]),
         sql.SQL(", ").join(sql.Literal(column) + sql.SQL("::text[]") for column in (payloads, *ruled)),
@@ -145,11 +145,11 @@ def check(database: Database, compiled: Compiled, payloads: list[str], *ruled: S
     )
     query = sql.SQL(
         "select r.*, convert_to(s.payload::text, 'UTF8') as payload from ({}) r join ({}) s using (place) where not odd"
-    ).format(rows(compiled, source, ["place"]), source)
-    with database.connect() as connection, evaluating(compiled.asking.rules) as rules:
+    ).format(mapped_rows(compiled, source, ["place"]), source)
+    with database.connect() as connection, evaluating(compiled.rule_inputs.rules) as rules:
         set_json_loads(exact, connection)
         decided = connection.execute(query).fetchall()
-        by_python = list(mapped(compiled, [(row["payload"], None) for row in decided], rules))
+        by_python = list(map_records(compiled, [(row["payload"], None) for row in decided], rules))
     for row, (values, reasons) in zip(decided, by_python, strict=True):
         by_column = dict(zip(compiled.columns, values, strict=True))
         assert reasons == [], row
@@ -257,17 +257,17 @@ def test_both_ways_agree_on_names_in_custom(database: Database, how: dict[str, A
 
 def results(compiled: Compiled, payloads: list[str]) -> Iterator[str | None]:
     """Yield the result of the set's only rule for each payload."""
-    asked = (compiled.asking.of(exact(payload), payload.encode()) for payload in payloads)
-    with evaluating(compiled.asking.rules) as rules:
+    asked = (compiled.rule_inputs.evaluation(exact(payload), payload.encode()) for payload in payloads)
+    with evaluating(compiled.rule_inputs.rules) as rules:
         for evaluated in rules.evaluate(asked):
             assert not evaluated.failures
             yield evaluated.results[0]
 
 
 def test_lenient_json_is_left_to_python() -> None:
-    assert expressible(compile_mappings(TRANSACTION, default_mappings(TRANSACTION)))
-    assert expressible(to("notes", "buyer[0].notes", transformation_rule="$"))
-    assert expressible(to("custom.x"))
-    assert not expressible(to("notes", 'a"b'))
-    assert not expressible(to("notes", ".".join("a" * 60)))
+    assert is_expressible(compile_mappings(TRANSACTION, default_mappings(TRANSACTION)))
+    assert is_expressible(to("notes", "buyer[0].notes", transformation_rule="$"))
+    assert is_expressible(to("custom.x"))
+    assert not is_expressible(to("notes", 'a"b'))
+    assert not is_expressible(to("notes", ".".join("a" * 60)))
     assert OF_TYPE.keys() == set(COLUMNS[TRANSACTION].values())

@@ -10,7 +10,7 @@ import pytest
 
 from softpro.entities import EntityType
 from softpro.mapping import repository
-from softpro.mapping.compiler import Compiled, Mapped, mapped
+from softpro.mapping.compiler import Compiled, Mapped, map_records
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.rules.evaluator import Rules
 from softpro.mapping.rules.messages import Evaluated
@@ -43,11 +43,11 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
     def broken(
         compiled: Compiled, payloads: Iterable[tuple[bytes, Evaluated | None]], rules: Rules
     ) -> Iterator[Mapped]:
-        yield next(mapped(compiled, payloads, rules))
+        yield next(map_records(compiled, payloads, rules))
         raise error("in the middle")
 
     monkeypatch.setattr(transform, "mapped", broken)
-    monkeypatch.setattr(transform, "FETCHED_AT_ONCE", 1)
+    monkeypatch.setattr(transform, "FETCH_SIZE", 1)
 
     def work() -> None:
         try:
@@ -74,7 +74,7 @@ def test_two_sessions_that_stage_a_half_each_stage_all_and_map_what_is_odd(
     monkeypatch: pytest.MonkeyPatch,
     worth_halving: int,
 ) -> None:
-    monkeypatch.setattr(transform, "WORTH_HALVING", worth_halving)
+    monkeypatch.setattr(transform, "MIN_PARALLEL_RECORDS", worth_halving)
     for number in range(20):
         odd = {
             "orderId": f"odd-{number}",

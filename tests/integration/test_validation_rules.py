@@ -198,7 +198,7 @@ def test_a_pattern_that_takes_very_long_fails_the_check_and_says_so(
     run = begin(services, acme)
     pipeline.extract(services, run)
     pipeline.transform(services.database, run)
-    monkeypatch.setattr(gx_runner, "SECONDS", 1)
+    monkeypatch.setattr(gx_runner, "STATEMENT_TIMEOUT_SECONDS", 1)
     monkeypatch.setattr("softpro.quality.check.SECONDS", 1)
 
     with pytest.raises(

@@ -13,7 +13,7 @@ import pytest
 from softpro.db import inbox
 from softpro.db.database import Database
 from softpro.errors import DatabaseUnavailable, SchemaError
-from softpro.webhooks.batch_writer import COMMIT_TIMEOUT_SECONDS, SETTINGS, Writer, Writers
+from softpro.webhooks.batch_writer import COMMIT_TIMEOUT_SECONDS, SETTINGS, BatchWriter, BatchWriters
 from softpro.webhooks.deliveries import STORE_DELIVERIES, Verdict, parameters
 
 from ..support.databases import Server, execute, one, rows
@@ -117,7 +117,7 @@ def test_two_servers_that_take_the_same_events_at_once_store_each_once(database:
     acme = create_integration(database)
 
     async def both() -> list[Verdict | BaseException]:
-        writers = [Writer(lambda: database), Writer(lambda: database)]
+        writers = [BatchWriter(lambda: database), BatchWriter(lambda: database)]
         try:
             results = await asyncio.gather(
                 *(put_concurrently(writer, [delivery(acme, f"evt-{n}") for n in range(300)]) for writer in writers)
@@ -180,7 +180,7 @@ def test_a_blocked_delivery_does_not_block_others(database: Database) -> None:
         server.execute(STORE_DELIVERIES, parameters({delivery(acme): 1}))  # not committed yet
 
         async def work() -> list[Verdict | BaseException]:
-            writer = Writer(lambda: database)
+            writer = BatchWriter(lambda: database)
             first = asyncio.create_task(
                 put_concurrently(
                     writer, [delivery(acme), delivery(acme, "evt-2"), delivery(other, organization="at-other")]
@@ -214,7 +214,7 @@ def test_large_deliveries_go_in_several_statements(database: Database) -> None:
 
 
 def test_each_event_loop_has_a_writer_of_its_own(database: Database) -> None:
-    acme, writers = create_integration(database), Writers(lambda: database)
+    acme, writers = create_integration(database), BatchWriters(lambda: database)
 
     async def put(event_id: str) -> Verdict:
         assert writers.here() is writers.here()
@@ -230,7 +230,7 @@ def test_a_cancelled_request_stops_no_other(database: Database) -> None:
     acme = create_integration(database)
 
     async def work() -> list[Verdict | BaseException]:
-        writer = Writer(lambda: database)
+        writer = BatchWriter(lambda: database)
         leaving = [asyncio.create_task(writer.put(delivery(acme, f"leaving-{n}"))) for n in range(10)]
         staying = asyncio.create_task(put_concurrently(writer, [delivery(acme, f"staying-{n}") for n in range(10)]))
         await asyncio.sleep(0)
@@ -248,7 +248,7 @@ def test_while_the_server_restarts_deliveries_wait_and_then_are_stored(database:
     acme = create_integration(database)
 
     async def work() -> list[Verdict | BaseException]:
-        writer = Writer(lambda: database)
+        writer = BatchWriter(lambda: database)
         try:
             before = await put_concurrently(writer, [delivery(acme, "before")])
             restart = asyncio.create_task(asyncio.to_thread(server.restart, "immediate", 0.5))
@@ -271,7 +271,7 @@ def test_a_database_that_is_away_is_one_clear_error_in_time() -> None:
 
     async def timed() -> float:
         began = asyncio.get_running_loop().time()
-        failed, *_ = await put_concurrently(Writer(lambda: nowhere), [delivery(uuid4())])
+        failed, *_ = await put_concurrently(BatchWriter(lambda: nowhere), [delivery(uuid4())])
         assert isinstance(failed, DatabaseUnavailable)
         return asyncio.get_running_loop().time() - began
 

@@ -12,7 +12,7 @@ from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.db.locks import Queue
 from softpro.services import Services
-from softpro.webhooks.worker import Drained, drain
+from softpro.webhooks.worker import DrainResult, drain
 
 from ..support.databases import execute, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
@@ -32,7 +32,7 @@ def acme(connected: Connected, services: Services) -> Integration:
     return integration
 
 
-def process_events(services: Services, organization: str | None = None) -> Drained:
+def process_events(services: Services, organization: str | None = None) -> DrainResult:
     return drain(services, run_id=f"test__{uuid4()}", seconds=30, organization=organization)
 
 
@@ -57,7 +57,7 @@ def test_an_event_that_carries_its_record_is_settled_by_one_request(
 
     drained = process_events(services)
 
-    assert drained == Drained(settled=1, left=0, failed=0, requests=1)
+    assert drained == DrainResult(settled=1, left=0, failed=0, requests=1)
     assert sandbox.requests_of(vendor_organization) == before + 1
     assert outcomes(services.database) == {event: "FETCHED"}
     assert agree(services.database, sandbox, vendor_organization)
@@ -81,7 +81,7 @@ def test_an_event_of_ids_alone_is_seen_at_once_and_settled_after_the_lag(
     assert agree(services.database, sandbox, vendor_organization)
     backdate(services.database, LAG)
 
-    assert process_events(services) == Drained(settled=1, left=0, failed=0, requests=1)
+    assert process_events(services) == DrainResult(settled=1, left=0, failed=0, requests=1)
     assert outcomes(services.database) == {event: "FETCHED"}
 
 
@@ -103,7 +103,7 @@ def test_events_of_one_record_are_settled_together(
     for _ in range(30):
         add_event(services.database, acme, order_id, seconds_ago=LAG)
 
-    assert process_events(services) == Drained(settled=30, left=0, failed=0, requests=1)
+    assert process_events(services) == DrainResult(settled=30, left=0, failed=0, requests=1)
 
 
 def test_many_records_are_settled_by_one_list_and_only_what_it_lacks_is_fetched_singly(
@@ -149,7 +149,7 @@ def test_a_404_is_believed_when_repeated_after_the_lag_and_the_row_is_deleted_so
     assert process_events(services).left == 1
     assert one(services.database, "select count(*) from roi.transactions where deleted_at is not null") == 0
     backdate(services.database, LAG)
-    assert process_events(services) == Drained(settled=1, left=0, failed=0, requests=1)
+    assert process_events(services) == DrainResult(settled=1, left=0, failed=0, requests=1)
 
     assert outcomes(services.database) == {event: "DELETED"}
     gone = rows(services.database, "select softpro_order_id from roi.transactions where deleted_at is not null")
@@ -192,7 +192,7 @@ def test_a_mass_delete_waits_for_a_user(
     execute(services.database, "update softpro.webhook_events set missing_at = received_at")
     execute(services.database, "update raw.records set last_seen_at = last_seen_at - interval '1 hour'")
 
-    assert process_events(services) == Drained(settled=0, left=0, failed=21, requests=22)
+    assert process_events(services) == DrainResult(settled=0, left=0, failed=21, requests=22)
 
     assert one(services.database, "select count(*) from roi.transactions where deleted_at is not null") == 0
     [why] = {event["processing_error"] for event in events(services.database).values()}
@@ -282,8 +282,8 @@ def test_a_held_batch_keeps_what_webhooks_fetch_pending(
 def test_one_drain_at_a_time(acme: Integration, services: Services) -> None:
     with services.database.connect() as session:
         assert locks.try_acquire(session, Queue.INBOX)
-        assert process_events(services) == Drained(busy=True)
-    assert process_events(services) == Drained()
+        assert process_events(services) == DrainResult(busy=True)
+    assert process_events(services) == DrainResult()
 
 
 def test_a_drain_that_died_is_closed_by_the_next_which_loads_what_it_had_landed(

@@ -19,7 +19,7 @@ from softpro.runs import pipeline
 from softpro.runs import sync as runs_sync
 from softpro.services import Services
 from softpro.webhooks import events as stored
-from softpro.webhooks.worker import Drained, drain
+from softpro.webhooks.worker import DrainResult, drain
 
 from ..support.databases import execute, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
@@ -40,7 +40,7 @@ def acme(connected: Connected, services: Services) -> Integration:
     return integration
 
 
-def process_events(services: Services, seconds: float = 30) -> Drained:
+def process_events(services: Services, seconds: float = 30) -> DrainResult:
     return drain(services, run_id=f"test__{uuid4()}", seconds=seconds)
 
 
@@ -189,7 +189,7 @@ def test_a_late_event_of_a_missing_record_causes_one_more_request(
     assert process_events(services, 2).requests == 1
 
     backdate(services.database, LAG)
-    assert process_events(services) == Drained(settled=2, requests=1)
+    assert process_events(services) == DrainResult(settled=2, requests=1)
 
 
 def test_a_404_of_long_ago_and_one_of_now_are_no_two(

@@ -72,7 +72,7 @@ def leftovers(database: Database) -> dict[str, int]:
         "leases": one(database, HELD_LEASES),
     }
     with database.connect() as connection:
-        for integration in integrations.every(connection):
+        for integration in integrations.list_all(connection):
             for entity_type in EntityType:
                 state = integrations.stream_status(connection, integration, entity_type)
                 found[f"pending {entity_type.table} of {integration.organization_id}"] = state["pending"]

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from softpro.db.database import Database
-from softpro.webhooks.batch_writer import Writer
+from softpro.webhooks.batch_writer import BatchWriter
 from softpro.webhooks.deliveries import Delivery, Verdict
 
 from .databases import execute
@@ -56,7 +56,7 @@ def delivery(integration_id: UUID, event_id: str = "evt-1", **changes: Any) -> D
     return replace(made, **changes)
 
 
-async def put_concurrently(writer: Writer, arrivals: Sequence[Delivery]) -> list[Verdict | BaseException]:
+async def put_concurrently(writer: BatchWriter, arrivals: Sequence[Delivery]) -> list[Verdict | BaseException]:
     """Put all deliveries at once and return their verdicts or the exceptions."""
     return await asyncio.gather(*map(writer.put, arrivals), return_exceptions=True)
 
@@ -65,7 +65,7 @@ def store_deliveries(database: Database, *arrivals: Delivery) -> list[Verdict | 
     """Store deliveries that arrive at once, and return their verdicts or the exceptions."""
 
     async def work() -> list[Verdict | BaseException]:
-        writer = Writer(lambda: database)
+        writer = BatchWriter(lambda: database)
         try:
             return await put_concurrently(writer, arrivals)
         finally:

@@ -18,7 +18,7 @@ from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.defaults import FIELDS
 from softpro.quality.batch import ROW_COUNT
 from softpro.quality.suite import load_suite
-from softpro.quality.value_rule_expectations import WAYS
+from softpro.quality.value_rule_expectations import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -232,4 +232,4 @@ def test_everything_that_holds_a_batch_is_documented(entity_type: EntityType) ->
 
 def test_every_validation_rule_is_documented_with_how_it_is_judged() -> None:
     documented = rows(section(doc("quality.md"), "Validation rules"))
-    assert {rule for row in documented for rule in re.findall(r"`(\w+)`", row[0])} == set(WAYS)
+    assert {rule for row in documented for rule in re.findall(r"`(\w+)`", row[0])} == set(CHECKS)

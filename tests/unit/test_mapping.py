@@ -15,7 +15,7 @@ from softpro.entities import EntityType
 from softpro.mapping import paths
 from softpro.mapping.columns import COLUMNS, Type
 from softpro.mapping.compiler import compile_mappings
-from softpro.mapping.compiler import mapped as map_all
+from softpro.mapping.compiler import map_records as map_all
 from softpro.mapping.convert import CONVERTERS
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
@@ -31,7 +31,7 @@ def mapped(payload: bytes | dict[str, Any], *mappings: Mapping) -> tuple[dict[st
     """Return the columns with a value, and the reasons."""
     compiled = compile_mappings(TRANSACTION, mappings)
     record = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    with evaluating(compiled.asking.rules) as rules:
+    with evaluating(compiled.rule_inputs.rules) as rules:
         [result] = map_all(compiled, [(record, None)], rules)
     row = dict(zip(compiled.columns, result.values, strict=True))
     return {column: value for column, value in row.items() if value is not None}, result.reasons

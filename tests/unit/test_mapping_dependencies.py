@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from softpro.entities import EntityType
-from softpro.mapping.dependencies import any_place, reads
+from softpro.mapping.dependencies import any_index, read_paths
 from softpro.mapping.mapping import Mapping
 
 
@@ -16,7 +16,7 @@ def mapping(field: str, rule: object = None, direction: str = "SOFTPRO_TO_ROI", 
 
 
 def test_a_mapping_reads_its_field_and_all_below_it() -> None:
-    read = reads([mapping("customFields"), mapping("buyer[0].contactId")])
+    read = read_paths([mapping("customFields"), mapping("buyer[0].contactId")])
     assert [
         path for path in ("customFields", "customFields.a", "customFields[].b", "buyer[].contactId") if path in read
     ]
@@ -27,7 +27,7 @@ def test_a_mapping_reads_its_field_and_all_below_it() -> None:
 
 
 def test_mappings_that_do_not_load_read_nothing() -> None:
-    assert reads([mapping("a", enabled=False), mapping("b", direction="ROI_TO_SOFTPRO")]).paths == frozenset()
+    assert read_paths([mapping("a", enabled=False), mapping("b", direction="ROI_TO_SOFTPRO")]).paths == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_mappings_that_do_not_load_read_nothing() -> None:
 )
 def test_a_rule_reads_what_it_names_of_the_record(rule: object, named: set[str], anything: bool) -> None:
     direction = "BIDIRECTIONAL" if isinstance(rule, dict) else "SOFTPRO_TO_ROI"
-    read = reads([mapping("field", rule, direction)])
+    read = read_paths([mapping("field", rule, direction)])
     assert (set(read.paths), set(read.named), read.anything) == ({"field"}, named, anything)
 
 
 def test_a_rule_that_names_a_field_of_a_list_reads_it_in_every_place() -> None:
-    read = reads([mapping("field", "$sum($record.buyer.share)")])
+    read = read_paths([mapping("field", "$sum($record.buyer.share)")])
     assert "buyer[].share" in read
     assert "buyer[].name" not in read
 
 
 def test_any_place_in_a_list_is_written_as_one() -> None:
-    assert any_place("buyer[0].phones[12].number") == "buyer[].phones[].number"
+    assert any_index("buyer[0].phones[12].number") == "buyer[].phones[].number"

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softpro.entities import EntityType
-from softpro.mapping.compiler import compile_mappings, mapped
+from softpro.mapping.compiler import compile_mappings, map_records
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.outbound import Sent, outbound, sent
+from softpro.mapping.outbound import OutboundValues, compile_outbound, outbound_values
 from softpro.mapping.rules.evaluator import evaluating
 from softpro.mapping.set_validation import validate
 
@@ -32,10 +32,10 @@ def both_ways(from_softpro: str, to_softpro: str, target: str = "notes") -> Mapp
     return Mapping(TRANSACTION, "field", target, "BIDIRECTIONAL", rules)
 
 
-def sent_of(mappings: Sequence[Mapping], *rows: dict[str, Any]) -> list[Sent]:
-    compiled = outbound(TRANSACTION, mappings)
-    with evaluating(compiled.asking.rules) as rules:
-        return list(sent(compiled, rows, rules))
+def sent_of(mappings: Sequence[Mapping], *rows: dict[str, Any]) -> list[OutboundValues]:
+    compiled = compile_outbound(TRANSACTION, mappings)
+    with evaluating(compiled.rule_inputs.rules) as rules:
+        return list(outbound_values(compiled, rows, rules))
 
 
 class ThereAndBack:
@@ -43,19 +43,19 @@ class ThereAndBack:
 
     def __init__(self, mapping: Mapping) -> None:
         validate([mapping])
-        self.inward, self.outward = compile_mappings(TRANSACTION, [mapping]), outbound(TRANSACTION, [mapping])
+        self.inward, self.outward = compile_mappings(TRANSACTION, [mapping]), compile_outbound(TRANSACTION, [mapping])
         self.stack = ExitStack()
-        self.rules = self.stack.enter_context(evaluating(self.inward.asking.rules))
-        self.reverse = self.stack.enter_context(evaluating(self.outward.asking.rules))
+        self.rules = self.stack.enter_context(evaluating(self.inward.rule_inputs.rules))
+        self.reverse = self.stack.enter_context(evaluating(self.outward.rule_inputs.rules))
 
     def __call__(self, values: Sequence[Any]) -> list[Any]:
         payloads = [json.dumps({} if value is UNDEFINED else {"field": value}).encode() for value in values]
         rows = []
-        for result in mapped(self.inward, ((payload, None) for payload in payloads), self.rules):
+        for result in map_records(self.inward, ((payload, None) for payload in payloads), self.rules):
             assert result.reasons == []
             row = dict(zip(self.inward.columns, result.values, strict=True))
             rows.append({**row, "custom": exact(row["custom"] or "{}")})
-        found = [each.values.get("field") for each in sent(self.outward, rows, self.reverse)]
+        found = [each.values.get("field") for each in outbound_values(self.outward, rows, self.reverse)]
         return [UNDEFINED if value is None else json.loads(value) for value in found]
 
 
@@ -171,4 +171,4 @@ def test_only_outbound_mappings_send_and_a_rule_sees_the_whole_row() -> None:
         Mapping(TRANSACTION, "e", "property_zip", "ROI_TO_SOFTPRO", "$error('no zip')"),
     ]
     [found] = sent_of(mappings, {"notes": "n", "status": "s", "property_zip": "z"})
-    assert found == Sent({"b": '"sn"'}, {"e": "D3137: no zip"})
+    assert found == OutboundValues({"b": '"sn"'}, {"e": "D3137: no zip"})

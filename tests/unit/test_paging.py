@@ -18,7 +18,7 @@ from hypothesis.errors import NoSuchExample
 
 from softpro.softpro360.contract import LAG
 from softpro.softpro360.records import Key
-from softpro.sync.paging import DATE_RESOLUTION, Position, Step, UnsortedList, advance, hold, horizon
+from softpro.sync.paging import DATE_RESOLUTION, Position, Step, UnsortedList, advance, hold_back, horizon
 
 HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "600"))  # `make stress` runs more
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -93,17 +93,17 @@ def test_an_unsorted_or_unfiltered_list_is_refused(position: Position, keys: lis
 
 def test_the_cursor_follows_what_is_certainly_visible() -> None:
     reached = Position(at(10), 0, key(10, "z"))
-    assert hold(Position(), reached, at(10)) == (reached, False)
+    assert hold_back(Position(), reached, at(10)) == (reached, False)
 
 
 def test_the_cursor_freezes_where_a_page_reaches_past_what_is_certainly_visible() -> None:
     cursor, reached = Position(at(3), 0, key(3, "c")), Position(at(11), 0, key(11, "z"))
-    assert hold(cursor, reached, at(10)) == (Position(at(10), 0, key(3, "c")), True)
+    assert hold_back(cursor, reached, at(10)) == (Position(at(10), 0, key(3, "c")), True)
 
 
 def test_a_frozen_cursor_never_goes_back() -> None:
     cursor = Position(at(10), 4, key(10, "k"))
-    assert hold(cursor, Position(at(11), 0, key(11, "z")), at(9)) == (cursor, True)
+    assert hold_back(cursor, Position(at(11), 0, key(11, "z")), at(9)) == (cursor, True)
 
 
 def test_an_answers_date_is_trusted_only_to_the_second_and_the_lag() -> None:
@@ -217,7 +217,7 @@ def run(history: History, cursor: Position) -> tuple[Position, bool]:
         if step.accepted:
             history.accept(keys)
             if not frozen:
-                cursor, frozen = hold(cursor, step.position, horizon(answered_at))
+                cursor, frozen = hold_back(cursor, step.position, horizon(answered_at))
         position = step.position
         if step.done:
             return cursor, True

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from softpro.entities import EntityType
-from softpro.mapping.compiler import compile_mappings, mapped
+from softpro.mapping.compiler import compile_mappings, map_records
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.preview_diff import Effect, Outcome, effect, outcome, summary
 from softpro.mapping.rules.evaluator import evaluating
@@ -24,8 +24,8 @@ def to(column: str, field: str, **how: Any) -> Mapping:
 
 def made_by(mappings: Sequence[Mapping], record: dict[str, Any], more_reasons: Sequence[Reason] = ()) -> Outcome:
     compiled = compile_mappings(TRANSACTION, mappings)
-    with evaluating(compiled.asking.rules) as rules:
-        (row,) = mapped(compiled, [(json.dumps(record).encode(), None)], rules)
+    with evaluating(compiled.rule_inputs.rules) as rules:
+        (row,) = map_records(compiled, [(json.dumps(record).encode(), None)], rules)
     return outcome(compiled, row, more_reasons)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softpro.connections.redirects import address, checked_path
+from softpro.connections.redirects import address, validate_path
 from softpro.errors import UsageError
 
 FRONTEND = "https://app.example"
@@ -82,20 +82,20 @@ HOSTILE = [
 
 @pytest.mark.parametrize("path", GOOD)
 def test_a_page_of_the_frontend_is_taken_as_it_is(path: str) -> None:
-    assert checked_path(path) == path
+    assert validate_path(path) == path
 
 
 @pytest.mark.parametrize("path", HOSTILE)
 def test_anything_else_is_refused_with_a_sentence_that_does_not_repeat_it(path: str) -> None:
     with pytest.raises(UsageError, match=r"^redirectPath should ") as refused:
-        checked_path(path)
+        validate_path(path)
     assert "evil" not in str(refused.value)
 
 
 @given(st.text(alphabet="/\\.%25efEF?#&=:@ \t\nax", max_size=12))
 def test_no_path_that_is_taken_leads_away_from_the_frontend(text: str) -> None:
     try:
-        path = checked_path(text)
+        path = validate_path(text)
     except UsageError:
         return
     outcome = {"integration": "softpro", "status": "connected"}

@@ -23,7 +23,7 @@ from softpro.errors import (
 from softpro.softpro360.calls import wait_before
 from softpro.softpro360.list_parser import split
 from softpro.softpro360.models import Profile
-from softpro.softpro360.responses import accepted, checked, decoded, request_id
+from softpro.softpro360.responses import decode, json_body, request_id, require_success
 from softpro.softpro360.transport import ApiResponse
 
 JSON = {"Content-Type": "application/json"}
@@ -40,9 +40,9 @@ def envelope(code: str, message: str = "Because.", details: Any = None) -> bytes
 
 
 def test_a_good_answer_is_its_bytes() -> None:
-    assert checked(answer(200, b'{"a": 1.10}'), "GET /x") == b'{"a": 1.10}'
+    assert json_body(answer(200, b'{"a": 1.10}'), "GET /x") == b'{"a": 1.10}'
     with_charset = {"Content-Type": "application/json; charset=utf-8"}
-    assert checked(answer(200, b"{}", with_charset), "GET /x") == b"{}"
+    assert json_body(answer(200, b"{}", with_charset), "GET /x") == b"{}"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_each_status_is_an_error_of_its_own(
     status: int, code: str, kind: type[SoftProAPIError], retryable: bool
 ) -> None:
     with pytest.raises(kind) as refused:
-        checked(answer(status, envelope(code, "Because.", {"current": {"orderId": "a"}})), "GET /x")
+        json_body(answer(status, envelope(code, "Because.", {"current": {"orderId": "a"}})), "GET /x")
     error = refused.value
     assert type(error) is kind
     assert (error.status_code, error.error_code, error.retryable) == (status, code, retryable)
@@ -83,23 +83,23 @@ def test_each_status_is_an_error_of_its_own(
 )
 def test_a_proxys_page_or_nothing_is_a_server_error(status: int, body: bytes, headers: dict[str, str]) -> None:
     with pytest.raises(ServerError, match=r"^GET /x: ") as refused:
-        checked(answer(status, body, headers), "GET /x")
+        json_body(answer(status, body, headers), "GET /x")
     assert refused.value.retryable
 
 
 def test_a_success_without_a_needed_body_may_be_empty_but_not_a_proxys_page() -> None:
     for nothing in (answer(204, b"", {}), answer(200, b""), answer(200, b"{}")):
-        accepted(nothing, "DELETE /x")
+        require_success(nothing, "DELETE /x")
     with pytest.raises(ServerError, match=r"^DELETE /x: the answer is not JSON"):
-        accepted(answer(200, b"<html>Log in</html>", {"Content-Type": "text/html"}), "DELETE /x")
+        require_success(answer(200, b"<html>Log in</html>", {"Content-Type": "text/html"}), "DELETE /x")
     with pytest.raises(RecordNotFound):
-        accepted(answer(404, envelope("NOT_FOUND")), "DELETE /x")
+        require_success(answer(404, envelope("NOT_FOUND")), "DELETE /x")
 
 
 def test_the_vendors_error_is_kept_as_one_short_line() -> None:
     odd = answer(500, envelope("BAD\x00" + "C" * 200, "a\x00b\x1b\x7f\x85\r\n\u202ec" + "m" * 600))
     with pytest.raises(ServerError) as refused:
-        checked(odd, "GET /x")
+        json_body(odd, "GET /x")
     error = refused.value
     assert error.error_code == "BAD" + "C" * 97
     assert str(error) == f"GET /x: SoftPro answered 500 {error.error_code}, ab c" + "m" * 496
@@ -120,7 +120,7 @@ def test_the_vendors_error_is_kept_as_one_short_line() -> None:
 )
 def test_an_error_envelope_that_is_none_still_gives_the_statuss_error(body: bytes) -> None:
     with pytest.raises(RecordNotFound):
-        checked(answer(404, body), "GET /x")
+        json_body(answer(404, body), "GET /x")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_an_error_envelope_that_is_none_still_gives_the_statuss_error(body: byte
 )
 def test_a_body_cut_short_or_of_other_types_is_a_server_error(body: bytes) -> None:
     with pytest.raises(ServerError, match="cut short or not what the contract says"):
-        decoded(body, Profile, "GET /user/profile")
+        decode(body, Profile, "GET /user/profile")
 
 
 def test_a_list_is_taken_apart_byte_for_byte() -> None:
@@ -203,5 +203,5 @@ def test_retry_after_is_above_all(attempt: int, seconds: float) -> None:
 )
 def test_retry_after_is_read_from_the_answer(header: str, seconds: float | None) -> None:
     with pytest.raises(RateLimitError) as refused:
-        checked(answer(429, envelope("RATE_LIMIT_ERROR"), JSON | {"Retry-After": header}), "GET /x")
+        json_body(answer(429, envelope("RATE_LIMIT_ERROR"), JSON | {"Retry-After": header}), "GET /x")
     assert refused.value.retry_after == seconds

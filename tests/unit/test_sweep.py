@@ -20,9 +20,9 @@ from softpro.softpro360.capabilities import Capabilities
 from softpro.softpro360.client import Page
 from softpro.softpro360.records import Key, Record, Unreadable
 from softpro.sync.cursors import Cursor
-from softpro.sync.extract import paging_of
-from softpro.sync.paging import ByTime, Position, UnsortedList, Way, horizon
-from softpro.sync.sweep import MAX_CONSECUTIVE_SWEEPS, Sweep, UnsweepableList, resumed
+from softpro.sync.extract import choose_pager
+from softpro.sync.paging import ByTime, Pager, Position, UnsortedList, horizon
+from softpro.sync.sweep import MAX_CONSECUTIVE_SWEEPS, Sweep, UnsweepableList, resume_sweep
 
 from .test_paging import EVENTS, History, Vendor, at, key, moment
 
@@ -61,7 +61,7 @@ def test_a_page_that_holds_a_record_of_the_one_before_counts_and_only_what_follo
 
 
 def test_a_sweep_resumes_from_its_stored_state() -> None:
-    assert resumed(SWEPT.position, at(50)).take(page(C, D, E, F), 4).new == frozenset("ef")
+    assert resume_sweep(SWEPT.position, at(50)).take(page(C, D, E, F), 4).new == frozenset("ef")
 
 
 def test_a_record_that_changed_proves_nothing() -> None:
@@ -70,7 +70,7 @@ def test_a_record_that_changed_proves_nothing() -> None:
 
 
 def test_a_list_that_slid_goes_back_half_a_page_then_a_page_then_twice_as_far() -> None:
-    way: Way = replace(SWEPT, position=Position(None, 100, D))
+    way: Pager = replace(SWEPT, position=Position(None, 100, D))
     offsets = []
     while way.position.offset:
         way = way.take(page(E, F), 8).way
@@ -152,13 +152,13 @@ def test_changes_during_a_sweep_are_searched_only_at_the_head_of_an_unfiltered_l
 
 def test_an_unreadable_record_is_recognized_by_its_bytes() -> None:
     turn = Sweep(Position()).take(page(b"[1]", b"[2]"), 2)
-    stored = resumed(turn.way.held, at(50))
+    stored = resume_sweep(turn.way.held, at(50))
     assert stored.take(page(b"[2]", A), 2).new == frozenset("a")
     assert not stored.take(page(b"[3]", A), 2).accepted
 
 
 def test_a_list_that_never_holds_still_or_comes_one_record_at_a_time_is_given_up() -> None:
-    def never_still(way: Way, second: int = 0) -> None:
+    def never_still(way: Pager, second: int = 0) -> None:
         never_still(way.take(page(key(second, "a"), key(second, "b")), 2).way, second + 1)
 
     with pytest.raises(UnsweepableList, match="changes faster than it can be read"):
@@ -170,21 +170,21 @@ def test_a_list_that_never_holds_still_or_comes_one_record_at_a_time_is_given_up
 def test_neither_paging_mode_resumes_the_others_state() -> None:
     sorted_, unsorted = Capabilities(), Capabilities(sorts_by_updated_at=False)
     by_time, swept = Position(at(9), 3, A), Position(at(9), 3, A)
-    assert paging_of(Cursor(by_time, None, True), sorted_, True) == ByTime(by_time, by_time)
-    assert paging_of(Cursor(by_time, None, True), unsorted, True) == Sweep(Position())
-    assert paging_of(Cursor(swept, None, True, at(12)), unsorted, True) == resumed(swept, at(12))
-    assert paging_of(Cursor(swept, None, True, at(12)), sorted_, True).position == Position(at(9))
+    assert choose_pager(Cursor(by_time, None, True), sorted_, True) == ByTime(by_time, by_time)
+    assert choose_pager(Cursor(by_time, None, True), unsorted, True) == Sweep(Position())
+    assert choose_pager(Cursor(swept, None, True, at(12)), unsorted, True) == resume_sweep(swept, at(12))
+    assert choose_pager(Cursor(swept, None, True, at(12)), sorted_, True).position == Position(at(9))
     ended = Position(at(9))
-    assert paging_of(Cursor(ended, None, False), unsorted, True) == Sweep(ended)
-    assert paging_of(Cursor(ended, None, True, at(12)), unsorted, True) == Sweep(ended)
-    assert paging_of(Cursor(ended, None, True, at(12)), unsorted, False) == Sweep(ended, at(12), since=at(12))
-    delta = paging_of(Cursor(Position(None, 3, A), Mode.DELTA, True, at(12)), Capabilities(), False)
+    assert choose_pager(Cursor(ended, None, False), unsorted, True) == Sweep(ended)
+    assert choose_pager(Cursor(ended, None, True, at(12)), unsorted, True) == Sweep(ended)
+    assert choose_pager(Cursor(ended, None, True, at(12)), unsorted, False) == Sweep(ended, at(12), since=at(12))
+    delta = choose_pager(Cursor(Position(None, 3, A), Mode.DELTA, True, at(12)), Capabilities(), False)
     assert delta.position == Position()
 
 
 def test_a_page_that_looked_sorted_by_chance_is_found_out() -> None:
     # The list is sorted by id, and the last record of the page changed last: all between would be skipped.
-    way: Way = ByTime(Position(), Position())
+    way: Pager = ByTime(Position(), Position())
     way = way.take(page(key(1, "a"), key(90, "b"), total=4), 2).way
     assert way.position == Position(at(90), 0, key(90, "b"))
     turn = way.take(page(key(90, "b"), has_more=False, total=1), 2)
@@ -246,7 +246,7 @@ def run(history: Odds, stored: Cursor, known: Capabilities) -> tuple[Cursor, boo
     vendor, first_slice, cursor = history.odd, True, stored
     bound = vendor.requests + 3_000
     while True:
-        way = paging_of(cursor, known, first_slice)
+        way = choose_pager(cursor, known, first_slice)
         for _ in range(history.slices):
             answer = vendor.answer(way.position)
             assert vendor.requests < bound, "an endless loop"
