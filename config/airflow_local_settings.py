@@ -1,4 +1,4 @@
-"""Imports Great Expectations and the product once in the process that forks the tasks: they then have them for free."""
+"""Import Great Expectations and the product in the process that forks the tasks, so that each task starts faster."""
 
 import os
 import sys
@@ -12,8 +12,8 @@ ALL_THAT_TASKS_USE = (
     "orchestration.reconcile",
     "orchestration.tasks",
     "orchestration.webhooks",
-    "sync.compare",
-    "sync.reconcile",
+    "reconcile.compare",
+    "reconcile.confirm_deletes",
 )
 
 if FORKS_TASKS in sys.argv:

@@ -1,4 +1,4 @@
-"""Batches that were not loaded, because something is wrong with them as a whole: asks people. Wiring only."""
+"""Ask users about batches that were not loaded because they are wrong as a whole. Wiring only."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from softpro.orchestration.assets import HOLDS
 from softpro.orchestration.steps import DEFAULTS
 
 DOC = """
-### Asks people about batches that are held
+### Asks users about held batches
 
-A sync loads nothing of a batch in which keys are there twice, a column is suddenly null in all records, or, in a full
-sync, the list at SoftPro is much shorter than what is here. It fails, tries again later, and tells this DAG, which asks
-a person. No sync waits for the answer.
+A sync loads nothing of a batch if it has duplicate keys or a column that is suddenly null in all records. In a full
+sync it also loads nothing if the list at SoftPro is much shorter than the table. The sync fails, retries later and
+notifies this DAG, which asks a user. No sync waits for the answer.
 
 | step | does |
 |---|---|
-| **waiting** | which batches wait for a person whom nobody has asked yet |
+| **waiting** | finds the batches that wait for a decision and were not asked about yet |
 | **decision.ask** | asks about each of them: *Required Actions* shows what was found |
-| **decision.carry_out** | notes the answer; skipped where it came too late, or nobody answered |
+| **decision.carry_out** | records the answer; skipped if it came too late or never |
 
-*Approve*: the next run loads the batch. *Reject*: it is not loaded; its records go to quarantine. Without an answer
-within three days the batch waits on, and the daily run asks again; so it does about holds of the command line.
+*Approve*: the next run loads the batch. *Reject*: the batch is not loaded, and its records go to quarantine. Without an
+answer within three days the batch stays held, and the daily run asks again. The daily run also asks about holds that
+the command line created.
 
 **Without Airflow**: `python -m softpro holds`. **Results**: the table `softpro.holds`.
 """
@@ -44,7 +45,7 @@ ANSWER_WITHIN = timedelta(days=3)
 
 @task(retries=0)
 def waiting() -> list[dict[str, Any]]:
-    """Which batches wait for a person. Skipped where none does, or all are asked about already."""
+    """Return the batches that wait for a decision. Skipped if there is none, or all were asked about already."""
     from softpro.orchestration import holds as tasks
 
     return tasks.waiting(get_current_context()["run_id"], ANSWER_WITHIN)
@@ -52,7 +53,7 @@ def waiting() -> list[dict[str, Any]]:
 
 @task.sensor(mode="reschedule", poke_interval=15, timeout=3600)
 def carry_out(hold_id: str, integration_id: str, answer: Any) -> PokeReturnValue:
-    """Notes what a person decided. Skipped where the hold was decided or cleared meanwhile, or nobody answered."""
+    """Record the decision. Skipped if the hold was decided or cleared since, or without an answer."""
     from softpro.orchestration import holds as tasks
 
     return PokeReturnValue(is_done=tasks.carry_out(hold_id, integration_id, answer))
@@ -60,8 +61,8 @@ def carry_out(hold_id: str, integration_id: str, answer: Any) -> PokeReturnValue
 
 @task_group
 def decision(hold_id: Any, integration_id: Any, subject: Any, body: Any) -> None:
-    """About one stream's batch."""
-    # Not an ApprovalOperator: in a mapped group a rejected one lets the next task run, which has to note the answer.
+    """Ask about one stream's batch and record the answer."""
+    # Not an ApprovalOperator: in a mapped group the next task runs after a rejection too, and must record the answer.
     ask = HITLOperator(
         task_id="ask",
         subject=subject,
@@ -70,7 +71,7 @@ def decision(hold_id: Any, integration_id: Any, subject: Any, body: Any) -> None
         defaults="Reject",
         params={"reason": Param("", type="string", title="Reason", maxLength=1_000)},
         response_timeout=ANSWER_WITHIN,
-        doc_md="Asks a person whether a batch that is held may be loaded; without an answer it waits on.",
+        doc_md="Asks a user whether a held batch may be loaded. Without an answer it stays held.",
     )
     carry_out(hold_id, integration_id, ask.output)
 
@@ -79,7 +80,7 @@ def decision(hold_id: Any, integration_id: Any, subject: Any, body: Any) -> None
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("29 5 * * *", timezone="UTC"), assets=[HOLDS]),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=200,  # each lasts as long as its questions: few would block new ones
+    max_active_runs=200,  # each lasts as long as its questions, so a low limit would block new ones
     doc_md=DOC,
     tags=["softpro", "quality"],
     default_args=DEFAULTS,

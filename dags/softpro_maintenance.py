@@ -1,4 +1,4 @@
-"""What has to be done now and then, whoever is due: once a day. Wiring only."""
+"""Run the daily maintenance of all organizations. Wiring only."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from softpro.orchestration.steps import DEFAULTS
 DOC = """
 ### Keeps connections alive, and the tables tidy
 
-Once a day. The tasks do not wait for each other. *Trigger* runs them at once.
+Runs once a day. The tasks are independent of each other. *Trigger* runs them at once.
 
 | task | does |
 |---|---|
-| **keep_alive** | refreshes the grants that no sync has refreshed for 7 days: SoftPro ends them after 30 |
-| **tidy** | deletes what is too old: unfinished authorizations, results of checks, settled webhook events and edits |
-| **observe** | notes which fields and codes the records hold that landed since, for the coverage of the mappings |
+| **keep_alive** | refreshes the grants that no sync has refreshed for 7 days (SoftPro ends them after 30) |
+| **tidy** | deletes old data: unfinished authorizations, results of checks, settled webhook events and edits |
+| **observe** | records fields and codes of newly landed records, for the coverage of the mappings |
 
-**keep_alive** is red where a grant could not be refreshed, and says whose; the others are done.
+**keep_alive** is red if a grant could not be refreshed, and names its organization. The others are still refreshed.
 """
 
 
 @task
 def keep_alive() -> int:
-    """Refreshes the grants that no sync has refreshed for 7 days; red where one could not be."""
+    """Refresh the grants that no sync has refreshed for 7 days. The task fails if one could not be refreshed."""
     from softpro.orchestration import maintenance
 
     return maintenance.keep_alive()
@@ -33,7 +33,7 @@ def keep_alive() -> int:
 
 @task
 def tidy() -> int:
-    """Deletes unfinished authorizations, old results of checks, and settled webhook events and edits."""
+    """Delete unfinished authorizations, old results of checks, and settled webhook events and edits."""
     from softpro.orchestration import maintenance
 
     return maintenance.tidy()
@@ -41,7 +41,7 @@ def tidy() -> int:
 
 @task
 def observe() -> int:
-    """Notes which fields and codes the records hold that landed since the last time, of every organization."""
+    """Record the fields and codes of records that landed since the last run, for every organization."""
     from softpro.orchestration import maintenance
 
     return maintenance.observe()

@@ -1,4 +1,4 @@
-"""What SoftPro has no more, and where both sides differ: every week, for every stream. Wiring only."""
+"""Reconcile every stream with SoftPro each week: delete missing records, repair differences. Wiring only."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from softpro.orchestration.assets import CHANGED
 from softpro.orchestration.steps import DEFAULTS, STREAMS
 
 DOC = """
-### Deletes here what SoftPro 360 has no more, and heals what differs
+### Deletes records that SoftPro 360 no longer has, and repairs differences
 
-Every week each stream (an organization's entity type) is listed as a whole and compared with what is here. What
-differs is landed and loaded. What the list does not hold is asked for, record by record: only what answers 404 twice,
-some seconds apart, is deleted, and softly: `deleted_at` is set, and the history keeps the row.
+Every week each stream (an organization's entity type) is listed as a whole and compared with the tables. Differing
+records are landed and loaded. Records missing in the list are requested one by one. A record is deleted only after two
+404 responses, some seconds apart. The delete is soft: it sets `deleted_at`, and the history keeps the row.
 
 | step | does |
 |---|---|
-| **plan** | deals the streams to a few shards |
-| **reconcile** | lists, compares, heals, asks, deletes; in slices, so that the streams' own syncs have their turn |
-| **report** | sums up; red when a stream failed, and its log says why. It waits for no person |
-| **waiting** | which streams have more to delete than their limit allows |
-| **approval.approve** | asks a person about each of them: *Required Actions* shows how many records, and some ids |
-| **approval.carry_out** | deletes what was approved, after one more look where that took an hour; else skipped |
+| **plan** | splits the streams into a few shards |
+| **reconcile** | lists, compares, repairs, confirms, deletes; in slices, so that the streams' own syncs can run |
+| **report** | sums up; red when a stream failed, and its log says why. It does not wait for approvals |
+| **waiting** | finds the streams with more deletes than their limit allows |
+| **approval.approve** | asks a user about each of them: *Required Actions* shows how many records, and some ids |
+| **approval.carry_out** | deletes the approved records; after an hour it checks them again first |
 
 A mass delete is more than 5 % of a stream's records, or more than 500 (`SOFTPRO_DELETE_LIMIT_PERCENT`,
-`SOFTPRO_DELETE_LIMIT_RECORDS`, or the form). Rejected, or without an answer within three days, nothing is deleted.
+`SOFTPRO_DELETE_LIMIT_RECORDS`, or the form). After a rejection, or three days without an answer, nothing is deleted.
 
 **By hand**: *Trigger* opens a form: organization, entity types, limits. Without Airflow: `python -m softpro reconcile`.
 **Results**: the tables `softpro.audits` and `softpro.audit_differences`.
@@ -40,7 +40,7 @@ PARAMS = {
         None,
         type=["null", "number"],
         title="Limit in percent",
-        description="More than this share of a stream's records is deleted only when a person approves. "
+        description="Deletes above this share of a stream's records need approval. "
         "Empty: SOFTPRO_DELETE_LIMIT_PERCENT.",
         minimum=0,
         maximum=100,
@@ -49,19 +49,19 @@ PARAMS = {
         None,
         type=["null", "integer"],
         title="Limit in records",
-        description="More than so many are deleted only when a person approves. Empty: SOFTPRO_DELETE_LIMIT_RECORDS.",
+        description="Deletes above this number of records need approval. Empty: SOFTPRO_DELETE_LIMIT_RECORDS.",
         minimum=0,
     ),
 }
 
-# A poke is a slice of work. Between two, the task holds no worker, and the streams' syncs have their turn.
+# Each poke does a slice of work. Between two, the task holds no worker, and the streams' syncs can run.
 SLICES: dict[str, Any] = {"mode": "reschedule", "poke_interval": 15, "timeout": 7 * 3600}
 ANSWER_WITHIN = timedelta(days=3)
 
 
 @task(retries=0)
 def plan() -> list[list[dict[str, Any]]]:
-    """Deals the streams to a few shards. Skipped where there is none."""
+    """Split the streams into a few shards. Skipped if there is none."""
     from softpro.orchestration import reconcile as tasks
 
     context = get_current_context()
@@ -71,10 +71,10 @@ def plan() -> list[list[dict[str, Any]]]:
 @task.sensor(
     **SLICES,
     outlets=[CHANGED],
-    doc_md="Lists, compares, heals, asks for what the list lacks; deletes what is confirmed and below the limit.",
+    doc_md="Lists, compares, repairs, requests missing records; deletes confirmed ones below the limit.",
 )
 def reconcile(shard: list[dict[str, Any]]) -> PokeReturnValue:
-    """A slice of work on each stream of the shard."""
+    """Do a slice of work on each stream of the shard."""
     from softpro.orchestration import reconcile as tasks
 
     context = get_current_context()
@@ -92,7 +92,7 @@ def reconcile(shard: list[dict[str, Any]]) -> PokeReturnValue:
 
 @task(trigger_rule="all_done", retries=0)
 def report(shards: list[list[dict[str, Any]]] | None) -> list[dict[str, Any]]:
-    """Sums up, stream by stream; red when a stream or a task failed."""
+    """Return a summary for each stream. The task fails if a stream or a task failed."""
     from softpro.orchestration import reconcile as tasks
 
     context = get_current_context()
@@ -103,7 +103,7 @@ def report(shards: list[list[dict[str, Any]]] | None) -> list[dict[str, Any]]:
 
 @task(trigger_rule="all_done", retries=0)
 def waiting() -> list[dict[str, Any]]:
-    """Which streams have more to delete than their limit allows. Skipped where none has."""
+    """Return the streams with more deletes than their limit allows. Skipped if there is none."""
     from softpro.orchestration import reconcile as tasks
 
     return tasks.waiting(get_current_context()["run_id"])
@@ -111,7 +111,7 @@ def waiting() -> list[dict[str, Any]]:
 
 @task.sensor(**SLICES, outlets=[CHANGED])
 def carry_out(audit_id: str, answer: Any) -> PokeReturnValue:
-    """Deletes what a person approved. Skipped where it was rejected, or nobody answered in time."""
+    """Delete the approved records. Skipped after a rejection, or without an answer in time."""
     from softpro.orchestration import reconcile as tasks
 
     context = get_current_context()
@@ -121,8 +121,8 @@ def carry_out(audit_id: str, answer: Any) -> PokeReturnValue:
 
 @task_group
 def approval(audit_id: Any, subject: Any, body: Any) -> None:
-    """Of one stream's mass delete."""
-    # Not an ApprovalOperator: in a mapped group a rejected one lets the next task run, which has to note the answer.
+    """Ask about one stream's mass delete and carry out the answer."""
+    # Not an ApprovalOperator: in a mapped group the next task runs after a rejection too, and must record the answer.
     approve = HITLOperator(
         task_id="approve",
         subject=subject,
@@ -130,7 +130,7 @@ def approval(audit_id: Any, subject: Any, body: Any) -> None:
         options=["Approve", "Reject"],
         defaults="Reject",
         response_timeout=ANSWER_WITHIN,
-        doc_md="Asks a person whether so many records may be deleted; without an answer in three days, they may not.",
+        doc_md="Asks a user whether a mass delete may proceed. Without an answer in three days nothing is deleted.",
     )
     carry_out(audit_id, approve.output)
 

@@ -1,4 +1,4 @@
-"""Changed mappings or suites, applied to everything that was ever fetched, or to what is in quarantine. Wiring only."""
+"""Apply changed mappings or suites to all landed or quarantined records. Wiring only."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from airflow.sdk import Param, chain, dag, get_current_context, task, task_group
 from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
 
 DOC = """
-### Maps everything again
+### Maps all records again
 
-Run it after mappings or quality suites changed: a sync applies them only to what changes at SoftPro from then on. It
-asks SoftPro for nothing. Rows that come out as they were are not written; the others get a history entry; what has
-become good leaves the quarantine, what has become bad goes there.
+Run it after mappings or quality suites changed, because a sync applies them only to later changes at SoftPro. It sends
+no request to SoftPro. Unchanged rows are not written; changed rows get a history entry. Records that are valid now
+leave the quarantine, and records that no longer are go there.
 
 | step | does |
 |---|---|
-| **plan** | deals what the form asks for to a few shards |
-| **mark** | makes every record in `raw` pending, except those that SoftPro deleted; or those in quarantine |
-| **transform** | maps what is pending into `staging`, by the organization's mappings |
-| **check** | Great Expectations: certainly wrong goes to quarantine, unlikely is counted, wrong as a whole is held |
-| **load** | one merge into `roi` that writes only what comes out different, with history |
+| **plan** | splits the streams of the form into a few shards |
+| **mark** | marks as pending every record in `raw` that SoftPro did not delete, or those in quarantine |
+| **transform** | maps pending records into `staging`, by the organization's mappings |
+| **check** | Great Expectations: quarantines invalid records, counts unlikely ones, holds a bad batch |
+| **load** | one merge into `roi` that writes only changed rows, with history |
 | **report** | sums up; the run is red when a stream failed, and its log says why |
 
-**By hand** only: *Trigger* opens a form, and `POST /mappings/remap` starts it for one entity type; a change of mappings
-answers with what to start. Rows that change and the log name the version of the mappings that made them. Syncs of the
-same organization wait meanwhile. With *Records* as `quarantined` it is a replay: only what is in quarantine is mapped
-again, or the cases whose ids are given.
+**By hand** only: *Trigger* opens a form, and `POST /mappings/remap` starts it for one entity type. The response to a
+change of mappings says what to start. Changed rows and the log name the version of their mappings. Syncs of the same
+organization wait until it has ended. With *Records* as `quarantined` it is a replay: it maps only quarantined records,
+or the given cases.
 """
 
 RECORDS = {
@@ -37,13 +37,13 @@ RECORDS = {
         type="string",
         enum=["everything", "quarantined"],
         title="Records",
-        description="Everything that was ever fetched, or what is in quarantine.",
+        description="All landed records, or those in quarantine.",
     ),
     "cases": Param(
         [],
         type="array",
         title="Cases",
-        description="Of the quarantined: the ids of some cases. Empty: all that are open.",
+        description="Ids of quarantine cases to replay. Empty: all open cases.",
         items={"type": "string", "format": "uuid"},
     ),
 }
@@ -51,7 +51,7 @@ RECORDS = {
 
 @task(retries=0)
 def plan() -> list[list[dict[str, Any]]]:
-    """Deals the streams that the form asks for to a few shards."""
+    """Split the streams of the form into a few shards."""
     from softpro.orchestration import tasks
 
     return tasks.plan_remap(get_current_context()["params"])
@@ -59,7 +59,7 @@ def plan() -> list[list[dict[str, Any]]]:
 
 @task
 def mark(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Makes what the form asks for pending: every record in `raw` but for deleted ones, or what is in quarantine."""
+    """Mark records as pending: those in `raw` that SoftPro did not delete, or those in quarantine."""
     from softpro.orchestration import tasks
 
     context = get_current_context()

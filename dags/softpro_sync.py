@@ -1,4 +1,4 @@
-"""SoftPro 360 → ROI Systems, every minute, for whoever is due. Wiring only: the work is in `softpro.runs.pipeline`."""
+"""Sync all due streams from SoftPro 360 every minute. Wiring only: the work is in `softpro.runs.pipeline`."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from typing import Any
 from airflow.sdk import Context, Param, chain, dag, get_current_context, task, task_group
 
 from softpro.db.schedule import Lane
-from softpro.entities import LISTING, LONGEST_ID, Mode
+from softpro.entities import LISTING_MODES, MAX_ID_LENGTH, Mode
 from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
 
 DOC = """
 ### Keeps the `roi` tables in step with SoftPro 360
 
-Every minute it looks which organizations are due (their `sync_frequency` has passed, or the time to retry has come)
-and, for each, fetches what changed, maps it, checks it and merges it. Runs may overlap: a stream that one works on is
-left alone by the others.
+Every minute it finds the due organizations: their `sync_frequency` has passed, or their retry time has come. For each
+it fetches the changes, maps, checks and merges them. Runs may overlap, but only one at a time works on a stream.
 
 | step | does |
 |---|---|
-| **plan** | deals what is due to a few shards |
-| **extract** | asks SoftPro page by page, lands each page in `raw` together with the cursor; 60 s a tenant at most |
-| **transform** | maps what is pending into `staging`, by the organization's mappings |
-| **check** | Great Expectations: certainly wrong goes to quarantine, unlikely is counted, wrong as a whole is held |
-| **load** | one merge into `roi` that writes only what changed, with history |
+| **plan** | splits the due streams into a few shards |
+| **extract** | fetches page by page and lands each page in `raw` with its cursor; at most 60 s a tenant |
+| **transform** | maps pending records into `staging`, by the organization's mappings |
+| **check** | Great Expectations: quarantines invalid records, counts unlikely ones, holds a bad batch |
+| **load** | one merge into `roi` that writes only changed rows, with history |
 | **report** | sums up; the run is red when a stream failed, and its log says why |
 
-What a tenant has left after its 60 s (a first load) goes on in the **backlog** lane, so nobody waits for it.
+A tenant with work left after its 60 s (a first load) continues in the **backlog** lane, so other tenants do not wait.
 
-**By hand**: *Trigger* opens a form: organization, entity types, mode; or some records alone.
+**By hand**: *Trigger* opens a form: organization, entity types and mode, or single records.
 **By HTTP**: `POST /api/v1/integrations/softpro/sync/transactions`.
-**For analysts**: schedule a DAG on the assets `softpro://roi/transactions` and `softpro://roi/contacts`; they change
-only when rows did.
+**For analysts**: schedule a DAG on the assets `softpro://roi/transactions` and `softpro://roi/contacts`. They are
+updated only when rows changed.
 """
 
 PARAMS = {
@@ -41,15 +40,15 @@ PARAMS = {
         Mode.INCREMENTAL.value,
         type="string",
         title="Mode",
-        enum=[mode.value for mode in LISTING],
-        description="incremental: what changed. delta: lists all, loads what differs. full: lists and maps all again.",
+        enum=[mode.value for mode in LISTING_MODES],
+        description="incremental: changes only. delta: lists all, loads differences. full: lists and maps all again.",
     ),
     "records": Param(
         [],
         type="array",
         title="Records",
-        description="Ids at SoftPro, of one organization and entity type: these alone. Empty: by the mode.",
-        items={"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
+        description="SoftPro ids of one organization and entity type. Only these are synced. Empty: by the mode.",
+        items={"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH},
         maxItems=100,
     ),
 }
@@ -57,7 +56,7 @@ PARAMS = {
 
 @task(retries=0)
 def plan(lane: str) -> list[list[dict[str, Any]]]:
-    """Deals the streams of this lane that are due to a few shards. Skipped where nothing is due."""
+    """Split the due streams of this lane into a few shards. Skipped if none is due."""
     from softpro.orchestration import tasks
 
     context = get_current_context()
@@ -66,7 +65,7 @@ def plan(lane: str) -> list[list[dict[str, Any]]]:
 
 @task
 def extract(shard: list[dict[str, Any]], lane: str) -> list[dict[str, Any]]:
-    """Asks SoftPro for what changed and lands each page in `raw` together with the cursor."""
+    """Fetch the changes from SoftPro and land each page in `raw` with its cursor."""
     from softpro.orchestration import tasks
 
     context = get_current_context()

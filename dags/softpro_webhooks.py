@@ -1,4 +1,4 @@
-"""Webhook events, as soon as they come: what each hints at is fetched and loaded. Wiring only."""
+"""Process webhook events as they arrive: fetch and load the records they name. Wiring only."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from softpro.orchestration.triggers import WEBHOOKS
 DOC = """
 ### Brings a change at SoftPro into `roi` within seconds
 
-SoftPro tells of each change by a webhook. The API server stores it, and this DAG is woken: it fetches the records that
-the events name, and maps, checks and loads them as any sync does.
+SoftPro announces each change by a webhook. The API server stores it and wakes this DAG. It fetches the records that the
+events name, and maps, checks and loads them as any sync does.
 
 | step | does |
 |---|---|
-| **process** | works off the events that are due, for 60 s at most; what is due then is the next run's |
+| **process** | processes the due events for at most 60 s; the rest is left to the next run |
 
-Events are hints: one is settled by any fetch that returns its record, also a sync's. Where many wait, a list brings
-their records, 200 a request. What fails is tried again later, each time after a longer wait; after the last try the
-event is FAILED, and waits for a person. The run stays green: what went wrong stands in the events and the sync logs.
+Events are hints: any fetch that returns the record settles the event, also that of a sync. If many are pending, lists
+fetch their records, 200 a request. A failed event is retried with growing waits. After the last attempt it is FAILED
+and needs a user. The run stays green; errors are in the events and the sync logs.
 
-It is woken by the asset `softpro://webhooks`, whose trigger listens to PostgreSQL and looks every 30 s by itself.
-Nothing is lost while it is paused or away. *Trigger* runs it at once, for one organization or all.
+The asset `softpro://webhooks` wakes this DAG. Its trigger listens to PostgreSQL and also checks every 30 s. No event is
+lost while it is paused or down. *Trigger* runs it at once, for one organization or all.
 
 **Without Airflow**: `python -m softpro webhooks process`. **Results**: the table `softpro.webhook_events`.
 """
@@ -36,7 +36,7 @@ PARAMS = {
         None,
         type=["null", "string"],
         title="Organization",
-        description="Its id in ROI Systems. Empty: every organization whose events are due.",
+        description="Its id in ROI Systems. Empty: every organization with due events.",
         maxLength=128,
     )
 }
@@ -44,7 +44,7 @@ PARAMS = {
 
 @task(outlets=[CHANGED])
 def process() -> dict[str, Any]:
-    """Fetches and loads what the events that are due hint at."""
+    """Fetch and load the records of the due events."""
     from softpro.orchestration import webhooks
 
     context = get_current_context()

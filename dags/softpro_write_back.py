@@ -1,4 +1,4 @@
-"""ROI Systems → SoftPro 360, as soon as somebody changes a row of `roi`. Wiring only."""
+"""Push edits of `roi` rows to SoftPro 360 as soon as they are made. Wiring only."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from softpro.orchestration.steps import DEFAULTS, STREAMS
 from softpro.orchestration.triggers import OUTBOX
 
 DOC = """
-### Sends to SoftPro what was changed in `roi`
+### Sends edits of `roi` to SoftPro
 
-Triggers on the `roi` tables note each change that the sync did not make, field by field, in `softpro.outbox`, and
-this DAG is woken: it sends the fields that changed and that a mapping sends, record by record, each only if nobody has
-changed it at SoftPro meanwhile; else both sides are brought together first.
+Triggers on the `roi` tables record each edit, field by field, in `softpro.outbox`, except the sync's own writes. This
+DAG then sends the changed fields that a mapping sends, record by record. If SoftPro's record has changed too, it first
+merges both sides.
 
 | step | does |
 |---|---|
-| **write_back** | sends what is due, tenants side by side, for 60 s; what is due then is the next run's |
+| **write_back** | sends the due edits of all tenants concurrently for 60 s; the rest is left to the next run |
 
-The run stays green where single records can't be sent: they are tried again, each time after a longer wait, or wait
-for a person or the next change; the sync logs and `python -m softpro push ORG --dry-run` say why. What both sides
-changed is decided by the organization's conflict strategy; under MANUAL_REVIEW a person decides.
+The run stays green if single records can't be sent. They are retried with growing waits, or wait for a user or the next
+edit. The sync logs and `python -m softpro push ORG --dry-run` say why. The organization's conflict strategy decides
+about fields that both sides changed; under MANUAL_REVIEW a user decides.
 
-Organizations that are not connected, or switched off, wait; so do entity types that are switched off.
+Edits wait while their organization is not connected or disabled, or their entity type is disabled.
 
-It is woken by the asset `softpro://outbox`, whose trigger listens to PostgreSQL and looks every 30 s by itself.
-Nothing is lost while it is paused or away. *Trigger* runs it at once: for all that is due, for one organization
-(switched off or not), or for some records, due or not.
+The asset `softpro://outbox` wakes this DAG. Its trigger listens to PostgreSQL and also checks every 30 s. No edit is
+lost while it is paused or down. *Trigger* runs it at once: for all due edits, for one organization (disabled or not),
+or for single records, due or not.
 
 **Without Airflow**: `python -m softpro push ORG`. **Results**: `softpro.sync_logs` of mode `push`.
 """
@@ -40,14 +40,14 @@ PARAMS = {
         None,
         type=["null", "string"],
         title="Organization",
-        description="Its id in ROI Systems. Empty: every organization with something to send.",
+        description="Its id in ROI Systems. Empty: every organization with due edits.",
         maxLength=128,
     ),
     "records": Param(
         [],
         type="array",
         title="Records",
-        description="Ids of roi rows, of one organization and entity type: these alone, due or not. Empty: all.",
+        description="Ids of roi rows of one organization and entity type. Only these are sent, due or not. Empty: all.",
         items={"type": "string", "format": "uuid"},
         maxItems=100,
     ),
@@ -56,7 +56,7 @@ PARAMS = {
 
 @task(outlets=[CHANGED])
 def write_back() -> dict[str, int]:
-    """Sends to SoftPro what was changed in `roi` and is due."""
+    """Push the due edits of `roi` to SoftPro."""
     from softpro.orchestration import write_back
 
     context = get_current_context()

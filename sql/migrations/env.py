@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `softpro.db.migrations` hands over."""
+"""Run the migrations on the connection that `softpro.db.migrations` passes to Alembic."""
 
 from alembic import context
 
