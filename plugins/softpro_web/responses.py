@@ -6,16 +6,16 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from softpro import json_codec
 from softpro.errors import (
     DatabaseUnavailable,
-    DecidedAlready,
+    AlreadyDecided,
     DecryptionError,
     Forbidden,
     LeaseHeld,
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (NotFoundHere, 404, "NOT_FOUND"),
     (MappingError, 400, "VALIDATION_ERROR"),
-    (DecidedAlready, 409, "DECIDED_ALREADY"),
+    (AlreadyDecided, 409, "DECIDED_ALREADY"),
     (UsageError, 400, "VALIDATION_ERROR"),
     (Forbidden, 403, "FORBIDDEN"),
     (VersionConflict, 409, "CONFLICT"),
@@ -93,9 +93,6 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 """What any route may answer beside its own answer."""
 
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
 def install_error_handlers(app: FastAPI) -> None:
     """Every error of the app leaves it in the envelope."""
     app.add_exception_handler(SoftProError, _ours)
@@ -114,7 +111,7 @@ def error(
 
 def exact_json(answer: object) -> Response:
     """An answer whose numbers keep all their digits, and whose JSON texts stand in it as they are (`msgspec.Raw`)."""
-    return Response(_encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(json_codec.encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def error_response_of(failed: HTTPException) -> JSONResponse:

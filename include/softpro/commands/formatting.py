@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
+from softpro import json_codec
 from softpro.analysis.preview import Preview
 from softpro.entities import EntityType
 from softpro.mapping.diff import Diff
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.preview_diff import Effect, Return, summary
+from softpro.mapping.preview_diff import Effect, RoundTrip, summary
 from softpro.mapping.repository import Version
 from softpro.timestamps import format_milliseconds
 
 ARROWS = {"SOFTPRO_TO_ROI": "->", "ROI_TO_SOFTPRO": "<-", "BIDIRECTIONAL": "<->"}
 SHOWN_CHARACTERS = 60
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -80,11 +77,11 @@ def preview(entity_type: EntityType, shown: Preview) -> Iterator[str]:
 
 def value(of: Any) -> str:
     """A JSON value, cut where it is long."""
-    text = _encode(of).decode()
+    text = json_codec.encode(of).decode()
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
-def _back(back: Return | None) -> str:
+def _back(back: RoundTrip | None) -> str:
     """What is wrong with the way back, if anything is."""
     if back is None or back.same:
         return ""

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from typing import Annotated
 
-import msgspec
 import typer
 
+from softpro import json_codec
 from softpro.analysis import preview as previews
 from softpro.commands import formatting
 from softpro.commands.common import Json, Organization, database, entity_types, operator
@@ -33,8 +33,6 @@ OneEntity = Annotated[str, typer.Option("--entity", help="transactions or contac
 File = Annotated[typer.FileBinaryRead, typer.Option(help="Mappings as show --json prints them; - is standard input.")]
 
 app = typer.Typer(help="Show, replace, compare, roll back and try out mapping sets.", no_args_is_help=True)
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @app.command()
@@ -151,7 +149,7 @@ def preview(
         typer.FileBinaryRead | None, typer.Option(help="A file with one record, as SoftPro sends it.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=previews.MOST_RECORDS, help="The latest so many that were fetched.")
+        int, typer.Option(min=1, max=previews.MAX_RECORDS, help="The latest so many that were fetched.")
     ] = previews.DEFAULT_RECORDS,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +159,7 @@ def preview(
     types = [each for each in _types(entity) if any(mapping.entity_type is each for mapping in proposed)]
     if not types:
         raise UsageError(f"The file holds no mappings of {entity}")
-    chosen = previews.Chosen(entity_id or None, _record(record.read()) if record else None, limit)
+    chosen = previews.RecordSelection(entity_id or None, _record(record.read()) if record else None, limit)
     _require_clear(chosen, types)
     database_ = database()
     with database_.connect() as connection:
@@ -170,7 +168,7 @@ def preview(
         of_type = [mapping for mapping in proposed if mapping.entity_type is entity_type]
         shown = previews.preview(database_, integration, entity_type, of_type, chosen)
         if context.obj or as_json:
-            print(_encode({"entityType": entity_type.value, **shown.as_json()}).decode())
+            print(json_codec.encode({"entityType": entity_type.value, **shown.as_json()}).decode())
         else:
             _print(formatting.preview(entity_type, shown))
 
@@ -207,7 +205,7 @@ def _say_change(
 ) -> None:
     """What a change came to, and the command that applies it to what was fetched before."""
     changed = [each for each in integration.entity_types() if each in in_force and in_force[each].changed]
-    records = remap.records(connection, integration.id, changed) if changed else 0
+    records = remap.count_records(connection, integration.id, changed) if changed else 0
     command = f"python -m softpro remap {shlex.quote(integration.organization_id)}"
     if len(changed) == 1:
         command += f" --entity {changed[0].table}"
@@ -226,12 +224,12 @@ def _say_change(
         print(f"To apply it to the {records} records that were fetched before: {command}")
 
 
-def _require_clear(chosen: previews.Chosen, types: list[EntityType]) -> None:
+def _require_clear(chosen: previews.RecordSelection, types: list[EntityType]) -> None:
     """Raises UsageError where it can't be told which records are meant."""
     if chosen.ids and chosen.pasted is not None:
         raise UsageError("Give --id or --record, not both")
-    if len(chosen.ids or []) > previews.MOST_RECORDS:
-        raise UsageError(f"--id may be given {previews.MOST_RECORDS} times")
+    if len(chosen.ids or []) > previews.MAX_RECORDS:
+        raise UsageError(f"--id may be given {previews.MAX_RECORDS} times")
     if (chosen.ids or chosen.pasted is not None) and len(types) > 1:
         raise UsageError(f"The file holds {' and '.join(each.table for each in types)}: say which with --entity")
 

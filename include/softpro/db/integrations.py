@@ -16,6 +16,7 @@ from softpro.db.database import Connection
 from softpro.db.encryption import Place, Vault
 from softpro.entities import EntityType, Stream
 from softpro.errors import NotConnected, NotFoundHere, UsageError
+from softpro.json_codec import camel_case
 from softpro.timestamps import format_milliseconds
 
 TABLE = "softpro.integrations"
@@ -69,17 +70,13 @@ class Outage:
     reason: str
 
     def as_json(self) -> dict[str, str]:
-        return {
-            "since": format_milliseconds(self.opened_at),
-            "nextTryAt": format_milliseconds(self.next_try_at),
-            "reason": self.reason,
-        }
+        return {"since": format_milliseconds(self.opened_at), **camel_case(self, "next_try_at", "reason")}
 
 
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Integration.__dataclass_fields__))
 
 
-def checked_organization(organization_id: str) -> str:
+def validate_organization(organization_id: str) -> str:
     """The id itself, if it is 1-128 visible characters. Raises UsageError."""
     visible = organization_id.isprintable() and not any(character.isspace() for character in organization_id)
     if not (1 <= len(organization_id) <= 128 and visible):
@@ -89,7 +86,7 @@ def checked_organization(organization_id: str) -> str:
 
 def find(connection: Connection, organization_id: str, within: Collection[str] | None = None) -> Integration:
     """The organization's integration; those not `within` do not exist. Raises NotFoundHere, UsageError."""
-    checked_organization(organization_id)
+    validate_organization(organization_id)
     name = f"organization {organization_id!r}"
     return _one(connection, sql.SQL("organization_id = %(value)s"), organization_id, name, within)
 
@@ -99,7 +96,7 @@ def get(connection: Connection, integration_id: UUID, within: Collection[str] | 
     return _one(connection, sql.SQL("id = %(value)s"), integration_id, f"id {integration_id}", within)
 
 
-def every(connection: Connection) -> list[Integration]:
+def list_all(connection: Connection) -> list[Integration]:
     """All integrations, by organization."""
     query = sql.SQL("select {} from softpro.integrations order by organization_id").format(COLUMNS)
     return connection.cursor(row_factory=class_row(Integration)).execute(query).fetchall()
@@ -116,8 +113,8 @@ def ensure(
     sync_frequency: int,
 ) -> Integration:
     """The organization's integration, made if it is absent. One that is there keeps its client and environment: they
-    change when a person has given consent to others (`adopt`)."""
-    checked_organization(organization_id)
+    change when a person has given consent to others (`apply_consent`)."""
+    validate_organization(organization_id)
     integration_id = uuid4()
     connection.execute(
         """
@@ -141,7 +138,7 @@ def ensure(
     return integration
 
 
-def adopt(
+def apply_consent(
     connection: Connection,
     vault: Vault,
     integration_id: UUID,

@@ -1,4 +1,4 @@
-"""What two mapping sets differ in, target by target. The order of a set is no difference."""
+"""Compare two mapping sets, target by target. The order of a set is ignored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping as Dict
 from dataclasses import dataclass, fields
 from typing import Any
 
+from softpro.json_codec import camel_case
 from softpro.mapping.document import as_json, name_in_json
 from softpro.mapping.mapping import Mapping
 
@@ -16,7 +17,7 @@ PROPERTIES = [field.name for field in fields(Mapping) if field.name not in IDENT
 
 @dataclass(frozen=True)
 class Change:
-    """A property of a mapping, by its name in JSON, that has another value than before."""
+    """A property of a mapping, by its name in JSON, with its values before and after."""
 
     property: str
     before: Any
@@ -25,7 +26,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changed:
-    """A mapping that both sets have, and what is different about it. `softpro_field`: the later one's."""
+    """A mapping that both sets have, and its changes. `softpro_field` is the later one's."""
 
     entity_type: str
     roi_systems_field: str
@@ -35,7 +36,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Diff:
-    """What the later set has and the earlier one had not, what it lacks, and what is different in both."""
+    """The mappings that the later set adds, removes and changes."""
 
     added: list[Mapping]
     removed: list[Mapping]
@@ -45,29 +46,22 @@ class Diff:
         return bool(self.added or self.removed or self.changed)
 
     def as_json(self) -> dict[str, Any]:
+        """Return the difference as HTTP and the command line show it."""
         return {
             "added": [as_json(mapping) for mapping in self.added],
             "removed": [as_json(mapping) for mapping in self.removed],
             "changed": [
-                {
-                    "entityType": changed.entity_type,
-                    "roiSystemsField": changed.roi_systems_field,
-                    "softproField": changed.softpro_field,
-                    "changes": [
-                        {"property": change.property, "before": change.before, "after": change.after}
-                        for change in changed.changes
-                    ],
-                }
+                {**camel_case(changed), "changes": [camel_case(change) for change in changed.changes]}
                 for changed in self.changed
             ],
         }
 
 
 def diff(earlier: Sequence[Mapping], later: Sequence[Mapping]) -> Diff:
-    """Compares two sets by entity type and target.
+    """Compare two sets by entity type and target.
 
-    A target can have several mappings, of which one at most loads: those that are equal in both sets belong together,
-    then those of one field of SoftPro's, then whichever are left, in their order.
+    A target can have several mappings, but only one of them can load. Equal mappings are paired first. Mappings of the
+    same SoftPro field follow, then the remaining ones in their order.
     """
     left, pairs = list(earlier), {}
     for alike in (_equal, _of_one_field, _of_one_target):
@@ -87,12 +81,12 @@ def diff(earlier: Sequence[Mapping], later: Sequence[Mapping]) -> Diff:
 
 
 def identical(one: Sequence[Mapping], other: Sequence[Mapping]) -> bool:
-    """Whether two sets are the same mappings in the same order."""
+    """Return whether two sets hold the same mappings in the same order."""
     return len(one) == len(other) and all(map(_equal, one, other))
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same, as jsonb has it: 1 is 1.0, and neither is true."""
+    """Return whether two JSON values are equal as in jsonb: 1 equals 1.0, and true equals neither."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, Dict) and isinstance(other, Dict):
@@ -103,7 +97,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _taken(left: list[Mapping], mapping: Mapping, alike: Callable[[Mapping, Mapping], bool]) -> Mapping | None:
-    """The first of those that are left that is like the mapping; it is left no longer."""
+    """Remove and return the first mapping of `left` that is like this one."""
     for place, candidate in enumerate(left):
         if alike(candidate, mapping):
             return left.pop(place)

@@ -1,4 +1,4 @@
-"""What another mapping set would make of a record, field by field. Nothing here reads or writes anything."""
+"""Compare what two mapping sets make of a record, field by field. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from softpro import json_codec
+from softpro.json_codec import camel_case
 from softpro.mapping import paths
 from softpro.mapping.columns import CUSTOM_PREFIX, Type
 from softpro.mapping.compiler import Compiled, Mapped
 from softpro.mapping.diff import same
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.outbound import Sent
+from softpro.mapping.outbound import OutboundValues
 from softpro.mapping.paths import MISSING
 from softpro.mapping.step import Reason
 from softpro.timestamps import format_time
 
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a set makes of a record: its columns' values as JSON, numbers exact, and why it would not load."""
+    """The result of a set for a record: column values as JSON with exact numbers, and why it would not load."""
 
     values: Dict[str, Any]
     reasons: list[Reason]
 
 
 @dataclass(frozen=True)
-class Return:
-    """What SoftPro would be sent of a target, by a rule that goes both ways, beside what it sent itself; MISSING where
-    that is nothing. `error`: why the rule fails."""
+class RoundTrip:
+    """A field after a rule in each direction: the value that SoftPro sent, and the value it would be sent.
+
+    Attributes:
+        original: the value that SoftPro sent, or MISSING.
+        sent: the value that SoftPro would be sent, or MISSING.
+        error: why the outbound rule fails, if it does.
+    """
 
     original: Any
     sent: Any
@@ -44,11 +48,13 @@ class Return:
 
     @property
     def same(self) -> bool:
+        """Return whether SoftPro would be sent the value that it sent."""
         if self.error is not None or MISSING in (self.original, self.sent):
             return self.error is None and self.original is self.sent
         return same(self.original, self.sent)
 
     def as_json(self) -> dict[str, Any]:
+        """Return the comparison as HTTP and the command line show it."""
         return {
             "original": None if self.original is MISSING else self.original,
             "sent": None if self.sent is MISSING else self.sent,
@@ -59,34 +65,36 @@ class Return:
 
 @dataclass(frozen=True)
 class Field:
-    """A target before and after; `error`: why the record would not load, as far as this target is to blame."""
+    """A target before and after. `error` says why this target keeps the record from loading, if it does."""
 
     roi_systems_field: str
     softpro_field: str
     before: Any
     after: Any
     error: str | None
-    back: Return | None = None
+    back: RoundTrip | None = None
 
     @property
     def changed(self) -> bool:
+        """Return whether the values before and after differ."""
         return not same(self.before, self.after)
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "roiSystemsField": self.roi_systems_field,
-            "softproField": self.softpro_field,
-            "before": self.before,
-            "after": self.after,
-            "changed": self.changed,
-            "error": self.error,
-            "back": self.back and self.back.as_json(),
-        }
+        """Return the field as HTTP and the command line show it."""
+        shown = camel_case(self, "roi_systems_field", "softpro_field", "before", "after", "changed", "error")
+        return {**shown, "back": self.back and self.back.as_json()}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What becomes of a record; it has no id where a pasted one has none. `failed_before`: by the set in force."""
+    """The effect of the proposed set on a record.
+
+    Attributes:
+        entity_id: the record's id; None for a pasted record without one.
+        fields: every target of either set.
+        reasons: why the record would not load.
+        failed_before: the record does not load by the set in force either.
+    """
 
     entity_id: str | None
     fields: list[Field]
@@ -95,24 +103,22 @@ class Effect:
 
     @property
     def would_load(self) -> bool:
+        """Return whether the record would load by the proposed set."""
         return not self.reasons
 
     @property
     def changed(self) -> list[str]:
-        """The targets that would hold something else than before; of a record that would not load, none."""
+        """Return the targets whose values would change; none if the record would not load."""
         return [field.roi_systems_field for field in self.fields if field.changed and self.would_load]
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "entityId": self.entity_id,
-            "fields": [field.as_json() for field in self.fields],
-            "reasons": self.reasons,
-            "wouldLoad": self.would_load,
-        }
+        """Return the effect as HTTP and the command line show it."""
+        fields = [field.as_json() for field in self.fields]
+        return {"entityId": self.entity_id, "fields": fields, **camel_case(self, "reasons", "would_load")}
 
 
 def outcome(compiled: Compiled, mapped: Mapped, more_reasons: Iterable[Reason] = ()) -> Outcome:
-    """A mapped record as JSON, with what the checks have against it."""
+    """Return a mapped record as JSON values, with its own reasons and those of the checks."""
     columns = zip(compiled.columns.items(), mapped.values, strict=True)
     return Outcome(
         {column: _in_json(kind, value) for (column, kind), value in columns}, [*mapped.reasons, *more_reasons]
@@ -125,11 +131,11 @@ def effect(
     proposed: Sequence[Mapping],
     before: Outcome,
     after: Outcome,
-    returns: Dict[str, Return],
+    returns: Dict[str, RoundTrip],
 ) -> Effect:
-    """Every target that either set fills: those of the proposed one in its order, then those it no longer fills.
+    """Compare every target that either set fills: the proposed set's in its order, then those it no longer fills.
 
-    `returns`: by target, of those that `returning` names.
+    `returns` holds the round trips of the mappings that `round_trip_mappings` selects, by target.
     """
     sources = _sources(proposed)
     sources.update((target, field) for target, field in _sources(current).items() if target not in sources)
@@ -147,28 +153,28 @@ def effect(
     return Effect(entity_id, fields, after.reasons, failed_before=bool(before.reasons))
 
 
-def returning(mappings: Sequence[Mapping]) -> list[Mapping]:
-    """The mappings whose rules go both ways, so that one can be held against the other."""
+def round_trip_mappings(mappings: Sequence[Mapping]) -> list[Mapping]:
+    """Return the mappings with a rule for each direction, whose results can be compared."""
     return [mapping for mapping in mappings if mapping.inbound and mapping.outbound and mapping.rules]
 
 
-def returned(mappings: Sequence[Mapping], payload: bytes, sent: Sent) -> dict[str, Return]:
-    """Of these mappings, by target, what SoftPro sent of a record and what it would be sent."""
+def round_trips(mappings: Sequence[Mapping], payload: bytes, sent: OutboundValues) -> dict[str, RoundTrip]:
+    """Return for each of these mappings, by target, what SoftPro sent and what it would be sent."""
     try:
-        record = _decode(payload)
+        record = json_codec.decode(payload)
     except (msgspec.DecodeError, RecursionError):
         return {}
     found = {}
     for mapping in mappings:
         field = mapping.softpro_field
         original = paths.look_up(record, paths.parse(field))
-        value = _decode(sent.values[field]) if field in sent.values else MISSING
-        found[mapping.roi_systems_field] = Return(original, value, sent.failures.get(field))
+        value = json_codec.decode(sent.values[field]) if field in sent.values else MISSING
+        found[mapping.roi_systems_field] = RoundTrip(original, value, sent.failures.get(field))
     return found
 
 
 def summary(effects: Sequence[Effect]) -> dict[str, Any]:
-    """How many records there are, change, would fail, and fail by the set in force; how often each target changes."""
+    """Count the records, those that change, would fail and fail today, and how often each target changes."""
     return {
         "records": len(effects),
         "changedRecords": sum(bool(effect.changed) for effect in effects),
@@ -195,5 +201,5 @@ def _error(reasons: Sequence[Reason], target: str) -> str | None:
 
 def _in_json(kind: Type, value: Any) -> Any:
     if value is not None and kind is Type.JSON:
-        return _decode(value)
+        return json_codec.decode(value)
     return format_time(value) if isinstance(value, datetime) else value

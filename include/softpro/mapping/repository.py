@@ -1,4 +1,4 @@
-"""An organization's mapping sets in the database. A set is replaced as a whole, and every set that stood is kept."""
+"""Store an organization's mapping sets. A set is replaced as a whole, and every earlier set is kept as a version."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
+from softpro.json_codec import camel_case
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.diff import identical
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.set_validation import validate
-from softpro.timestamps import format_milliseconds
 
-READ_WITHIN = "5s"
-"""So long PostgreSQL may take to read a pattern."""
+PATTERN_TIMEOUT = "5s"
+"""How long PostgreSQL may take to read a pattern."""
 
 
 @dataclass(frozen=True)
 class StoredMapping:
-    """A mapping and the id of its row."""
+    """A mapping with the id of its row."""
 
     id: UUID
     mapping: Mapping
@@ -37,7 +37,7 @@ class StoredMapping:
 
 @dataclass(frozen=True)
 class MappingSet:
-    """The set of a stream that is in force; version None where it never had one."""
+    """The set of a stream that is in force. `version` is None for a stream that never had one."""
 
     version: int | None
     mappings: list[Mapping]
@@ -45,7 +45,13 @@ class MappingSet:
 
 @dataclass(frozen=True)
 class Version:
-    """A set that stands or stood: who made it, and of how many mappings; `restores`: the one that it is a copy of."""
+    """A set that is or was in force.
+
+    Attributes:
+        author: the user who created it.
+        restores: the version that it is a copy of, if any.
+        size: the number of its mappings.
+    """
 
     version: int
     author: str
@@ -54,15 +60,9 @@ class Version:
     size: int
 
     def as_json(self, entity_type: EntityType) -> dict[str, Any]:
-        """As the command line and HTTP show it."""
-        return {
-            "entityType": entity_type.value,
-            "version": self.version,
-            "author": self.author,
-            "createdAt": format_milliseconds(self.created_at),
-            "restores": self.restores,
-            "mappingCount": self.size,
-        }
+        """Return the version as the command line and HTTP show it."""
+        shown = camel_case(self, "version", "author", "created_at", "restores")
+        return {"entityType": entity_type.value, **shown, "mappingCount": self.size}
 
 
 VERSION_COLUMNS = sql.SQL("version, author, created_at, restores, jsonb_array_length(mappings) as size")
@@ -70,14 +70,14 @@ VERSION_COLUMNS = sql.SQL("version, author, created_at, restores, jsonb_array_le
 
 @dataclass(frozen=True)
 class Replaced:
-    """What is in force now; not `changed` where it was so already, and no version was made."""
+    """The version now in force. `changed` is False if the set was already in force and no version was created."""
 
     version: int
     changed: bool
 
 
 def read(connection: Connection, integration_id: UUID, entity_type: EntityType | None = None) -> list[StoredMapping]:
-    """The integration's mappings, of all entity types or of one, in the order they were given."""
+    """Return the integration's mappings in the order they were given, of one entity type or of all."""
     rows = connection.execute(
         """
         select id, entity_type, softpro_field, roi_systems_field, direction, transformation_rule, required,
@@ -99,7 +99,7 @@ def read(connection: Connection, integration_id: UUID, entity_type: EntityType |
 
 
 def current(connection: Connection, stream: Stream) -> MappingSet:
-    """The stream's set and its version, as they stand together."""
+    """Return the stream's set and its version, read in one query."""
     rows = connection.execute(
         """
         select (select max(version) from softpro.mapping_versions v
@@ -126,10 +126,21 @@ def replace(
     author: str,
     expected: Dict[EntityType, int] | None = None,
 ) -> dict[EntityType, Replaced]:
-    """Replaces the set of each entity type that occurs in `mappings`; all of it, or nothing.
+    """Replace the set of each entity type that occurs in `mappings`, or nothing.
 
-    A set that is in force already, in this very order, makes no new version: who sends it again changes nothing.
-    `expected`: the version that the caller knows of each entity type, 0 for none. Raises MappingError, VersionConflict.
+    A set that is already in force, in the same order, creates no new version, so sending it again changes nothing.
+
+    Args:
+        connection: a database connection.
+        integration_id: the integration.
+        organization_id: its organization.
+        mappings: the new sets.
+        author: the user, for the version.
+        expected: the version that the caller read of each entity type, 0 for none.
+
+    Raises:
+        MappingError: the mappings are invalid.
+        VersionConflict: another version is in force.
     """
     require_valid(connection, mappings)
     by_type: dict[EntityType, list[Mapping]] = {}
@@ -148,14 +159,14 @@ def replace(
 def ensure_defaults(
     connection: Connection, integration_id: UUID, organization_id: str, entity_types: Iterable[EntityType]
 ) -> None:
-    """Gives the default set to each entity type that has no mapping yet."""
+    """Give the default set to each entity type that has no mapping yet."""
     for entity_type in entity_types:
         if not read(connection, integration_id, entity_type):
             replace(connection, integration_id, organization_id, default_mappings(entity_type), "softpro")
 
 
 def versions(connection: Connection, stream: Stream, limit: int, offset: int) -> tuple[list[Version], int]:
-    """A page of the stream's versions, the latest first, and how many there are in all."""
+    """Return a page of the stream's versions, latest first, and the number of all versions."""
     return queries.page(
         connection,
         Version,
@@ -169,7 +180,11 @@ def versions(connection: Connection, stream: Stream, limit: int, offset: int) ->
 
 
 def version(connection: Connection, stream: Stream, number: int) -> tuple[Version, list[Mapping]]:
-    """One version of the stream's set, and what is in it. Raises NotFoundHere."""
+    """Return one version of the stream's set, and its mappings.
+
+    Raises:
+        NotFoundHere: the version does not exist.
+    """
     row = connection.execute(
         """
         select version, author, created_at, restores, jsonb_array_length(mappings) as size, mappings
@@ -190,9 +205,11 @@ def restore(
     number: int,
     author: str,
 ) -> Replaced:
-    """Makes a new version that is a copy of an earlier one; none where that is in force already.
+    """Create a new version that is a copy of an earlier one, unless that is already in force.
 
-    Raises NotFoundHere, and MappingError where the earlier one would be refused today.
+    Raises:
+        NotFoundHere: the earlier version does not exist.
+        MappingError: the earlier version would be refused today.
     """
     with connection.transaction():
         _lock(connection, stream.integration_id)
@@ -202,7 +219,11 @@ def restore(
 
 
 def require_valid(connection: Connection, mappings: Sequence[Mapping]) -> None:
-    """Raises MappingError with all that is wrong with the set, patterns that PostgreSQL can't read included."""
+    """Validate a set, including its patterns, which PostgreSQL has to be able to read.
+
+    Raises:
+        MappingError: with every problem of the set.
+    """
     problems: list[str] = []
     try:
         validate(mappings)
@@ -214,19 +235,19 @@ def require_valid(connection: Connection, mappings: Sequence[Mapping]) -> None:
 
 
 def _unreadable(connection: Connection, mappings: Sequence[Mapping]) -> list[str]:
-    """What PostgreSQL has against the patterns of the validation rules."""
+    """Return the problems that PostgreSQL has with the patterns of the validation rules."""
     problems: list[str] = []
     for number, mapping in enumerate(mappings, start=1):
         pattern = (mapping.validation_rules or {}).get("pattern")
-        if not isinstance(pattern, str):  # refused for that
+        if not isinstance(pattern, str):  # already reported
             continue
         try:
             with connection.transaction(force_rollback=True):
-                connection.execute("select set_config('statement_timeout', %s, true)", [READ_WITHIN])
+                connection.execute("select set_config('statement_timeout', %s, true)", [PATTERN_TIMEOUT])
                 connection.execute("select '' ~ %s", [pattern])
         except psycopg.errors.QueryCanceled:
             problems.append(f"mapping {number}: validationRules.pattern takes PostgreSQL too long to read")
-        except UnicodeEncodeError:  # half a surrogate pair, refused for that
+        except UnicodeEncodeError:  # half a surrogate pair, already reported
             continue
         except psycopg.DataError as wrong:
             why = str(wrong).splitlines()[0]
@@ -269,7 +290,7 @@ def _replace_set(
             """,
             [{**_row(mapping), **stream.parameters, "position": position} for position, mapping in enumerate(mappings)],
         )
-    made = queries.one(
+    created = queries.one(
         connection,
         """
         insert into softpro.mapping_versions
@@ -287,7 +308,7 @@ def _replace_set(
             "restores": restores,
         },
     )
-    return Replaced(made["version"], changed=True)
+    return Replaced(created["version"], changed=True)
 
 
 def _row(mapping: Mapping) -> Dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Batches that are held: not loaded, because of what was found in them as a whole, until a person decides.
+"""Hold batches that are suspicious as a whole until a user decides about them.
 
     WAITING → APPROVED → LOADED    the next run loads it
             → REJECTED             its records are in quarantine
-            → CLEARED              a later run found nothing of the kind any more, or something else
+            → CLEARED              a later run no longer found the problem, or found another one
 
-A stream has one open hold (WAITING or APPROVED) at most. What a hold is about never changes: where a run finds other
-things, it closes that hold and opens another one, so that nobody approves what he has not seen.
+A stream has at most one open hold (WAITING or APPROVED). The subject of a hold never changes. A run that finds other
+problems closes the hold and opens another one, so that nothing is approved unseen.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from softpro.db import leases, queries, schedule
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Stream
-from softpro.errors import BatchHeld, DecidedAlready, NotFoundHere
+from softpro.errors import AlreadyDecided, BatchHeld, NotFoundHere
+from softpro.json_codec import camel_case
 from softpro.quality import quarantine
 from softpro.quality.batch import Finding
 from softpro.timestamps import format_milliseconds
 
 
 class Status(StrEnum):
-    """The first two are open."""
+    """The status of a hold. The first two are open."""
 
     WAITING = "WAITING"
     APPROVED = "APPROVED"
@@ -46,7 +47,7 @@ OPEN = [Status.WAITING.value, Status.APPROVED.value]
 
 @dataclass(frozen=True)
 class Hold:
-    """One row of `softpro.holds`."""
+    """A row of `softpro.holds`."""
 
     id: UUID
     integration_id: UUID
@@ -69,12 +70,16 @@ class Hold:
 
     @property
     def about(self) -> set[tuple[str | None, str | None]]:
-        """Column and rule of each finding."""
+        """Return the column and rule of each finding."""
         return {(finding["column"], finding["rule"]) for finding in self.findings}
 
     def covers(self, findings: Sequence[Finding], records: int) -> bool:
-        """Whether who approved it has seen as much: the same was found, in a batch that is not much larger, and the
-        list fell not much more. How much of a list is there yet says nothing about how far it fell."""
+        """Return whether the approval covers these findings.
+
+        The same rules must have been found before, the batch must not have grown much, and the list must not have
+        fallen much further. For a fallen list the size of the batch does not count, because it only shows how much is
+        fetched so far.
+        """
         approved = {(finding["column"], finding["rule"]): finding for finding in self.findings}
         for finding in findings:
             seen = approved.get((finding["column"], finding["rule"]))
@@ -88,45 +93,32 @@ class Hold:
         return True
 
     @property
-    def told(self) -> str:
-        """The findings, in one sentence."""
+    def summary(self) -> str:
+        """Return the findings in one sentence."""
         return "; ".join(str(finding["message"]) for finding in self.findings)
 
     def line(self) -> str:
-        """For the command line."""
+        """Return the hold as a line for the command line."""
         table, by = EntityType(self.entity_type).table, f" by {self.decided_by}" if self.decided_by else ""
         return (
             f"{self.id}  {self.organization_id}  {table}  {self.status}{by}, since "
-            f"{format_milliseconds(self.created_at)}, {self.records} records: {self.told}"
+            f"{format_milliseconds(self.created_at)}, {self.records} records: {self.summary}"
             + (f" ({self.reason})" if self.reason else "")
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For the command line and HTTP; times as the vendor writes them."""
-        return {
-            "id": str(self.id),
-            "integrationId": str(self.integration_id),
-            "organizationId": self.organization_id,
-            "entityType": self.entity_type,
-            "logId": str(self.log_id),
-            "status": self.status,
-            "findings": [{name: finding[name] for name in ("column", "rule", "message")} for finding in self.findings],
-            "records": self.records,
-            "createdAt": format_milliseconds(self.created_at),
-            "updatedAt": format_milliseconds(self.updated_at),
-            "decidedBy": self.decided_by,
-            "decidedAt": format_milliseconds(self.decided_at) if self.decided_at else None,
-            "reason": self.reason,
-        }
+        """Return the hold for the command line and HTTP, with times as the vendor writes them."""
+        findings = [{name: finding[name] for name in ("column", "rule", "message")} for finding in self.findings]
+        return {**camel_case(self), "findings": findings}
 
 
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Hold.__dataclass_fields__))
 
 
 def review(connection: Connection, run: Run, findings: Sequence[Finding], records: int) -> BatchHeld | None:
-    """What becomes of a run's batch by what was found in it: None where it may be loaded, else why it is held.
+    """Decide about a run's batch by its findings. Return None if it may load, otherwise the error to raise.
 
-    Call it inside a transaction, under the lease's fence, and raise what it returns once that is committed.
+    Call it inside a transaction, under the lease's fence, and raise the returned error after the commit.
     """
     found = _rows(
         connection,
@@ -172,7 +164,7 @@ def review(connection: Connection, run: Run, findings: Sequence[Finding], record
 
 
 def is_waiting(connection: Connection, run: Run) -> bool:
-    """Whether the stream has a hold that nobody has decided about."""
+    """Return whether the stream has a hold without a decision."""
     return bool(
         connection.execute(
             """
@@ -185,7 +177,10 @@ def is_waiting(connection: Connection, run: Run) -> bool:
 
 
 def close_settled_holds(connection: Connection, run: Run) -> None:
-    """Closes what a full sweep, and an approved hold, left open, in the transaction that loads the last of it."""
+    """Close the stream's approved hold and finished full sweep once nothing is left to load.
+
+    Call it in the transaction that loads the last part.
+    """
     left_open = connection.execute(
         """
         select from softpro.cursors
@@ -228,7 +223,11 @@ def close_settled_holds(connection: Connection, run: Run) -> None:
 
 
 def get(connection: Connection, integration_id: UUID, hold_id: UUID) -> Hold:
-    """One hold of an integration. Raises NotFoundHere."""
+    """Return one hold of an integration.
+
+    Raises:
+        NotFoundHere: the integration has no such hold.
+    """
     found = _rows(
         connection,
         "select {} from softpro.holds where id = %(id)s and integration_id = %(integration_id)s",
@@ -242,7 +241,7 @@ def get(connection: Connection, integration_id: UUID, hold_id: UUID) -> Hold:
 def page(
     connection: Connection, integration_id: UUID, statuses: Sequence[str], limit: int, offset: int
 ) -> tuple[list[Hold], int]:
-    """The integration's holds of these statuses, newest first, and how many there are in all."""
+    """Return a page of the integration's holds of these statuses, newest first, and the number of all such holds."""
     return queries.page(
         connection,
         Hold,
@@ -256,17 +255,26 @@ def page(
 
 
 def approve(connection: Connection, integration_id: UUID, hold_id: UUID, by: str, reason: str | None) -> Hold:
-    """Lets the stream's next run load the batch, which is due at once. Raises NotFoundHere, DecidedAlready."""
+    """Let the stream's next run load the batch, and make that run due at once.
+
+    Raises:
+        NotFoundHere: the integration has no such hold.
+        AlreadyDecided: the hold does not wait for a decision.
+    """
     with connection.transaction():
         hold = _waiting(connection, integration_id, hold_id)
         return _decide(connection, hold, Status.APPROVED, by, reason)
 
 
 def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str, reason: str | None) -> Hold:
-    """Moves the batch's records to quarantine, where they wait for a change at SoftPro, a replay, a full sync or a
-    remap. What landed after it was found last is none of it, and stays pending.
+    """Move the batch's records to quarantine. A change at SoftPro, a replay, a full sync or a remap loads them.
 
-    Raises NotFoundHere, DecidedAlready, LeaseHeld while a run has the records in its hands.
+    Records that landed after the batch was last found are not part of it and stay pending.
+
+    Raises:
+        NotFoundHere: the integration has no such hold.
+        AlreadyDecided: the hold does not wait for a decision.
+        LeaseHeld: a run works on the stream.
     """
     with connection.transaction():
         hold = get(connection, integration_id, hold_id)
@@ -274,7 +282,7 @@ def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str,
         hold = _waiting(connection, integration_id, hold_id)
         why = f"rejected by {by}: {reason}" if reason else f"rejected by {by}"
         quarantine.settle_rejected_batch(
-            connection, hold.stream, log_id=hold.log_id, held_at=hold.updated_at, message=f"{why}; {hold.told}"
+            connection, hold.stream, log_id=hold.log_id, held_at=hold.updated_at, message=f"{why}; {hold.summary}"
         )
         connection.execute(
             """
@@ -286,11 +294,11 @@ def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str,
         return _decide(connection, hold, Status.REJECTED, by, reason)
 
 
-def to_ask(connection: Connection, run_id: str, patience: timedelta, most: int) -> list[Hold]:
-    """Holds that wait, and that nobody is asked about, of all organizations, oldest first: this run asks from now on.
+def claim_unasked(connection: Connection, run_id: str, patience: timedelta, most: int) -> list[Hold]:
+    """Claim waiting holds of all organizations for this run to ask about, and return them, oldest first.
 
-    One whose question was left unanswered for longer than `patience` is asked about again. Asked again by the same run,
-    the answer is the same.
+    A hold is free if no run asks about it, or if a run asked longer than `patience` ago without a decision. Claiming
+    again in the same run returns the same holds.
     """
     with connection.transaction():
         return _rows(
@@ -315,8 +323,8 @@ def to_ask(connection: Connection, run_id: str, patience: timedelta, most: int) 
         )
 
 
-def unasked(connection: Connection, log_ids: Sequence[UUID]) -> int:
-    """How many of these runs ended in a hold that nobody is asked about yet."""
+def count_unasked(connection: Connection, log_ids: Sequence[UUID]) -> int:
+    """Count the holds of these runs for which no decision was requested yet."""
     return int(
         queries.value(
             connection,
@@ -333,8 +341,8 @@ def _message(hold: Hold) -> str:
     decide = f"python -m softpro holds approve {hold.organization_id} {hold.id}"
     return (
         f"The batch of {hold.records} {EntityType(hold.entity_type).table} of {hold.organization_id} is held, and "
-        f"nothing of it was loaded: {hold.told}. If that is right, run `{decide}`, or answer in Airflow; if it is not, "
-        "`holds reject`, or mend what is wrong: the next run looks again"
+        f"nothing of it was loaded: {hold.summary}. If the batch is correct, run `{decide}` or approve it in Airflow. "
+        "Otherwise run `holds reject`, or correct the cause: the next run checks again"
     )
 
 
@@ -367,14 +375,19 @@ def _decide(connection: Connection, hold: Hold, status: Status, by: str, reason:
 
 
 def _waiting(connection: Connection, integration_id: UUID, hold_id: UUID) -> Hold:
-    """The hold, locked for the transaction. Raises NotFoundHere, DecidedAlready."""
+    """Lock the hold for the transaction, and return it.
+
+    Raises:
+        NotFoundHere: the integration has no such hold.
+        AlreadyDecided: the hold does not wait for a decision.
+    """
     connection.execute(
         "select from softpro.holds where id = %s and integration_id = %s for update", [hold_id, integration_id]
     )
     hold = get(connection, integration_id, hold_id)
     if hold.status != Status.WAITING:
         by = f" by {hold.decided_by}" if hold.decided_by else ""
-        raise DecidedAlready(f"The hold {hold_id} is {hold.status}{by}: there is nothing to decide any more")
+        raise AlreadyDecided(f"The hold {hold_id} is {hold.status}{by}: nothing is left to decide")
     return hold
 
 

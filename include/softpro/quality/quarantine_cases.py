@@ -1,4 +1,4 @@
-"""The quarantine's cases as people work on them: listed, looked at, discarded."""
+"""List, show and discard the cases of the quarantine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
+from softpro.json_codec import camel_case
 from softpro.timestamps import format_milliseconds
 
 
 class Resolution(StrEnum):
-    """What to list cases by: OPEN ones, those that were closed in one of three ways, or ALL."""
+    """A filter for cases: OPEN, one of three ways of closing, or ALL."""
 
     OPEN = "OPEN"
     LOADED = "LOADED"
@@ -34,10 +35,12 @@ class Resolution(StrEnum):
 
 @dataclass(frozen=True)
 class Case:
-    """One row of `softpro.quarantine` without its payloads. `resolution` is None while it is open.
+    """A row of `softpro.quarantine` without its payloads.
 
-    `reasons`: a list of `column`, `rule`, `message`. `decisions`: what people decided, in order, as `decision`, `by`,
-    `at`, `reason`.
+    Attributes:
+        reasons: objects with `column`, `rule` and `message`.
+        resolution: how the case was closed, or None while it is open.
+        decisions: the decisions of users, in order, with `decision`, `by`, `at` and `reason`.
     """
 
     id: UUID
@@ -67,30 +70,21 @@ class Case:
         return Stream.of_row(self.integration_id, self.organization_id, self.entity_type)
 
     def as_json(self) -> dict[str, Any]:
-        """What a list shows of it; times as the vendor writes them."""
-        return {
-            "id": str(self.id),
-            "integrationId": str(self.integration_id),
-            "organizationId": self.organization_id,
-            "entityType": self.entity_type,
-            "entityId": self.entity_id,
-            "reasons": self.reasons,
-            "mappingVersion": self.mapping_version,
-            "logId": str(self.log_id),
-            "createdAt": format_milliseconds(self.created_at),
-            "updatedAt": format_milliseconds(self.updated_at),
-            "resolution": self.resolution,
-            "resolvedAt": format_milliseconds(self.resolved_at) if self.resolved_at else None,
-            "resolvedBy": self.resolved_by,
-            "resolutionReason": self.resolution_reason,
-            "editedBy": self.edited_by,
-            "editedAt": format_milliseconds(self.edited_at) if self.edited_at else None,
-        }
+        """Return the case as lists show it, with times as the vendor writes them."""
+        return camel_case(self, *LISTED)
+
+
+LISTED = (
+    *("id", "integration_id", "organization_id", "entity_type", "entity_id", "reasons", "mapping_version", "log_id"),
+    *("created_at", "updated_at", "resolution", "resolved_at", "resolved_by", "resolution_reason"),
+    *("edited_by", "edited_at"),
+)
+"""The fields of a case that a list shows."""
 
 
 @dataclass(frozen=True)
 class Payloads:
-    """A case's record byte for byte: as SoftPro sent it, and as a person corrected it, if one did."""
+    """The exact bytes of a case's record: as SoftPro sent it, and as a user corrected it, if one did."""
 
     payload: bytes
     edited_payload: bytes | None
@@ -98,7 +92,7 @@ class Payloads:
 
 @dataclass(frozen=True)
 class CaseFilter:
-    """Which cases of an integration to list; None leaves all in. `column` and `rule` are of one and the same reason."""
+    """A filter for an integration's cases. None matches all. `column` and `rule` must match the same reason."""
 
     entity_type: EntityType | None = None
     column: str | None = None
@@ -106,13 +100,13 @@ class CaseFilter:
     resolution: Resolution = Resolution.OPEN
 
 
-# One that a process from before there were resolutions closed or opened has an older one, or none.
+# Rows of a release without resolutions have no resolution, or an outdated one.
 RESOLUTION = "case when resolved_at is not null then coalesce(resolution, 'LOADED') end"
 COLUMNS = sql.SQL(", ").join(
     sql.SQL(f"{RESOLUTION} as resolution") if name == "resolution" else sql.Identifier(name)
     for name in Case.__dataclass_fields__
 )
-# Its record, or a person's correction of it, may be waiting to be loaded.
+# The record, or a user's correction of it, may be pending.
 CLEAR_PENDING = """
 delete from raw.pending p
 using softpro.quarantine q
@@ -132,7 +126,7 @@ where id = %(id)s and integration_id = %(integration_id)s and entity_type = %(en
 def page(
     connection: Connection, integration_id: UUID, wanted: CaseFilter, limit: int, offset: int
 ) -> tuple[list[Case], int]:
-    """The integration's cases of that kind, the one that failed last first, and how many there are in all."""
+    """Return a page of the integration's matching cases, latest failure first, and the number of all such cases."""
     conditions, parameters = _conditions(integration_id, wanted)
     return queries.page(
         connection,
@@ -147,7 +141,11 @@ def page(
 
 
 def get(connection: Connection, case_id: UUID, within: Collection[str] | None = None) -> Case:
-    """One case; those of organizations not `within` do not exist. Raises NotFoundHere."""
+    """Return one case. With `within`, only cases of these organizations are visible.
+
+    Raises:
+        NotFoundHere: the case does not exist or is not visible.
+    """
     query = sql.SQL(
         """
         select {} from softpro.quarantine
@@ -162,7 +160,7 @@ def get(connection: Connection, case_id: UUID, within: Collection[str] | None = 
 
 
 def payloads(connection: Connection, case: Case) -> Payloads:
-    """The case's record as it stands there now."""
+    """Return the current payloads of the case."""
     query = "select payload, edited_payload from softpro.quarantine where id = %s and integration_id = %s"
     found = connection.cursor(row_factory=class_row(Payloads)).execute(query, [case.id, case.integration_id]).fetchone()
     assert found is not None  # cases are never deleted
@@ -172,7 +170,12 @@ def payloads(connection: Connection, case: Case) -> Payloads:
 def require_open(
     connection: Connection, integration_id: UUID, entity_type: EntityType, case_ids: Collection[UUID]
 ) -> None:
-    """Raises NotFoundHere where one of the cases is not the stream's, OutOfDate where one is closed."""
+    """Check that all cases are open cases of the stream.
+
+    Raises:
+        NotFoundHere: a case is not the stream's.
+        OutOfDate: a case is closed.
+    """
     found = connection.execute(
         """
         select id, resolved_at is null as open
@@ -186,16 +189,19 @@ def require_open(
         raise NotFoundHere(f"The quarantine of these {entity_type.table} has no case {', '.join(map(str, unknown))}")
     for row in found:
         if not row["open"]:
-            closed(get(connection, row["id"]))
+            raise_closed(get(connection, row["id"]))
 
 
 def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case:
-    """Closes an open case whose record is not to be loaded, nor a correction of it. Returns it as it stands then.
+    """Close an open case whose record must not be loaded, corrected or not. Return the closed case.
 
-    Raises NotFoundHere, UsageError without a reason, OutOfDate where it is closed.
+    Raises:
+        NotFoundHere: the case does not exist.
+        UsageError: the reason is empty.
+        OutOfDate: the case is closed.
     """
     if not reason.strip():
-        raise UsageError("A case is discarded for a reason: say why the record is not to be loaded")
+        raise UsageError("Discarding a case needs a reason: say why the record must not be loaded")
     case = get(connection, case_id)
     values = {**case.stream.parameters, "id": case.id, "by": by, "reason": reason.strip()}
     with connection.transaction():
@@ -203,20 +209,23 @@ def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case
         discarded = connection.execute(DISCARD_CASE, values).rowcount
         case = get(connection, case_id)
         if not discarded:
-            closed(case)
+            raise_closed(case)
     return case
 
 
-def closed(case: Case) -> NoReturn:
-    """Raises OutOfDate, with how the case was closed."""
+def raise_closed(case: Case) -> NoReturn:
+    """Raise OutOfDate, and say how the case was closed."""
     by = f" by {case.resolved_by}" if case.resolved_by else ""
     at = f" at {format_milliseconds(case.resolved_at)}" if case.resolved_at else ""
     raise OutOfDate(f"Case {case.id} is closed: {case.resolution}{by}{at}")
 
 
-def shown(case: Case, both: Payloads) -> bytes:
-    """All of a case as JSON on one line. A payload that is JSON stands in it as it was sent, every digit and escape of
-    it; another one as base64: `payloadEncoding` says which."""
+def as_json_bytes(case: Case, both: Payloads) -> bytes:
+    """Return the whole case as JSON on one line.
+
+    A JSON payload is included as it was sent, with every digit and escape. Any other payload is base64.
+    `payloadEncoding` says which.
+    """
     is_json = _is_json(both.payload)
     return msgspec.json.encode(
         {
@@ -248,7 +257,7 @@ def _conditions(integration_id: UUID, wanted: CaseFilter) -> tuple[sql.Composabl
 
 
 def _is_json(payload: bytes) -> bool:
-    """Whether any reader of JSON takes it (RFC 8259), whatever its numbers and however they are escaped its texts."""
+    """Return whether every JSON reader accepts the payload (RFC 8259), for any size of numbers and any escapes."""
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is no JSON")
@@ -261,5 +270,5 @@ def _is_json(payload: bytes) -> bool:
 
 
 def _raw(payload: bytes) -> msgspec.Raw:
-    """JSON as it is but for line breaks, which in JSON stand only between tokens."""
+    """Return JSON without line breaks, which occur only between tokens."""
     return msgspec.Raw(payload.replace(b"\r", b" ").replace(b"\n", b" "))

@@ -1,8 +1,7 @@
-"""A customer's `validationRules` as critical expectations of what a run stages.
+"""Turn a customer's `validationRules` into critical expectations about the staged records.
 
-Each is a query of the rows that break the rule. What a customer wrote stands in it as hexadecimal digits alone: braces,
-colons, percent signs and quotes mean something on its way, and Great Expectations writes queries of its own as Python
-writes texts.
+Each expectation is a query of the rows that break the rule. It contains the customer's text only as hexadecimal digits,
+because braces, colons, percent signs and quotes have a meaning on the way to PostgreSQL.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from psycopg import sql
 
+from softpro import json_codec
 from softpro.entities import EntityType
 from softpro.quality.suite import ROWS_QUERY, Expectation
 from softpro.timestamps import parse_time
@@ -21,16 +20,20 @@ from softpro.timestamps import parse_time
 CUSTOM, CUSTOM_PREFIX = "custom", "custom."
 NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?\s*$"
 TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$"
-"""What PostgreSQL reads as a time beyond that ("tomorrow") is none in a record."""
+"""PostgreSQL accepts more texts as times ("tomorrow"), but a record must not contain them."""
 SHOWN_CHARACTERS, KEPT_CHARACTERS = 100, 1_000
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a mapping demands: of its `target` (a column, or `custom.<name>`), which holds a `kind` of value (text,
-    number, money, timestamp, json), filled from the vendor's `field`; `rules` as a mapping's `validation_rules`."""
+    """The validation rules of a mapping.
+
+    Attributes:
+        field: the vendor's field.
+        target: a column, or `custom.<name>`.
+        kind: the type of the target: text, number, money, timestamp or json.
+        rules: the mapping's `validation_rules`.
+    """
 
     field: str
     target: str
@@ -39,20 +42,20 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How a rule is judged: `kept` is SQL that is true where a value keeps it. `words`: what it demands."""
+class _Check:
+    """How a rule is checked: `kept` is SQL that is true for a valid value, `words` says what the rule demands."""
 
     words: str
     kept: sql.Composable
 
 
 def expectations(entity_type: EntityType, demands: Sequence[Demand]) -> list[Expectation]:
-    """What the demands come to. A missing value keeps all of them; a rule that its column keeps by itself is none."""
-    return [made for demand in demands for made in _of_demand(entity_type, demand)]
+    """Build the expectations, except for rules that the column's type implies. A missing value satisfies every rule."""
+    return [each for demand in demands for each in _of_demand(entity_type, demand)]
 
 
-def value(target: str) -> sql.Composable:
-    """The SQL of what a staged row holds for a target: null where that is missing."""
+def target_value(target: str) -> sql.Composable:
+    """Return SQL for the value that a staged row has for a target, null if it is missing."""
     if target.startswith(CUSTOM_PREFIX):
         return sql.SQL("nullif({} -> {}, 'null')").format(
             sql.Identifier(CUSTOM), _text(target.removeprefix(CUSTOM_PREFIX))
@@ -61,13 +64,13 @@ def value(target: str) -> sql.Composable:
 
 
 def _of_demand(entity_type: EntityType, demand: Demand) -> Iterator[Expectation]:
-    holds = sql.SQL("({})").format(value(demand.target))
+    holds = sql.SQL("({})").format(target_value(demand.target))
     for rule, wanted in demand.rules.items():
-        way = WAYS[rule](wanted, demand.kind, holds)
-        if way is None:
+        check = CHECKS[rule](wanted, demand.kind, holds)
+        if check is None:
             continue
         query = sql.SQL("select {key} from {batch} where {holds} is not null and ({kept}) is not true").format(
-            key=sql.Identifier(entity_type.key), batch=sql.SQL("{batch}"), holds=holds, kept=way.kept
+            key=sql.Identifier(entity_type.key), batch=sql.SQL("{batch}"), holds=holds, kept=check.kept
         )
         yield Expectation(
             type=ROWS_QUERY,
@@ -75,54 +78,54 @@ def _of_demand(entity_type: EntityType, demand: Demand) -> Iterator[Expectation]
             severity="critical",
             column=demand.target,
             shown={rule: _brief(wanted)},
-            message=f"{demand.field}: validationRules.{rule} demands {way.words}, found ",
+            message=f"{demand.field}: validationRules.{rule} demands {check.words}, found ",
             found=holds.as_string(),
             label=f"validationRules.{rule}",
         )
 
 
-def _type(wanted: str, kind: str, holds: sql.Composable) -> _Way | None:
+def _type(wanted: str, kind: str, holds: sql.Composable) -> _Check | None:
     words = f"type {wanted}"
     if kind == "text":
-        return None if wanted == "string" else _Way(words, TEXTS[wanted](holds))
+        return None if wanted == "string" else _Check(words, TEXTS[wanted](holds))
     if kind == "json":
         if wanted == "integer":
             whole = "case when jsonb_typeof({v}) = 'number' then trunc({v}::numeric) = {v}::numeric end"
-            return _Way(words, sql.SQL(whole).format(v=holds))
-        return _Way(words, sql.SQL("jsonb_typeof({}) = {}").format(holds, _text(wanted)))
+            return _Check(words, sql.SQL(whole).format(v=holds))
+        return _Check(words, sql.SQL("jsonb_typeof({}) = {}").format(holds, _text(wanted)))
     if wanted == "integer":
-        return _Way(words, sql.SQL("trunc({v}) = {v}").format(v=holds))
-    return None  # numbers and timestamps are what their columns hold
+        return _Check(words, sql.SQL("trunc({v}) = {v}").format(v=holds))
+    return None  # the column's type already ensures it
 
 
-def _enum(wanted: Sequence[Any], kind: str, holds: sql.Composable) -> _Way:
-    words, listed = f"one of {_shown(wanted)}", _text(_encode(wanted).decode())
+def _enum(wanted: Sequence[Any], kind: str, holds: sql.Composable) -> _Check:
+    words, listed = f"one of {_shown(wanted)}", _text(json_codec.encode(wanted).decode())
     values = sql.SQL(ELEMENTS.get(kind, "select jsonb_array_elements({}::jsonb)::numeric")).format(listed)
-    return _Way(words, sql.SQL("{} = any(array({}))").format(holds, values))
+    return _Check(words, sql.SQL("{} = any(array({}))").format(holds, values))
 
 
-def _pattern(wanted: str, kind: str, holds: sql.Composable) -> _Way:
+def _pattern(wanted: str, kind: str, holds: sql.Composable) -> _Check:
     words = f"a match of {wanted}"
-    return _Way(words, sql.SQL("{} ~ {}").format(_as_text(holds, kind), _text(wanted)))
+    return _Check(words, sql.SQL("{} ~ {}").format(_as_text(holds, kind), _text(wanted)))
 
 
-def _bound(words: str, comparison: str) -> Callable[[Any, str, sql.Composable], _Way]:
-    def way(wanted: Any, kind: str, holds: sql.Composable) -> _Way:
+def _bound(words: str, comparison: str) -> Callable[[Any, str, sql.Composable], _Check]:
+    def check(wanted: Any, kind: str, holds: sql.Composable) -> _Check:
         demanded = f"{words} {wanted}"
         if kind == "timestamp":
             bound = _text(parse_time(wanted).isoformat()) + sql.SQL("::timestamptz")
-            return _Way(demanded, sql.SQL(f"{{}} {comparison} {{}}").format(holds, bound))
+            return _Check(demanded, sql.SQL(f"{{}} {comparison} {{}}").format(holds, bound))
         bound = _text(str(wanted)) + sql.SQL("::numeric")
         if kind in ("number", "money"):
-            return _Way(demanded, sql.SQL(f"{{}} {comparison} {{}}").format(holds, bound))
+            return _Check(demanded, sql.SQL(f"{{}} {comparison} {{}}").format(holds, bound))
         read = _as_text(holds, kind)
         compared = sql.SQL(f"case when {{}} then {{}}::numeric {comparison} {{}} end")
-        return _Way(demanded, compared.format(_is_number(read), read, bound))
+        return _Check(demanded, compared.format(_is_number(read), read, bound))
 
-    return way
+    return check
 
 
-def _length(wanted: Any, kind: str, holds: sql.Composable) -> _Way:
+def _length(wanted: Any, kind: str, holds: sql.Composable) -> _Check:
     given = wanted if isinstance(wanted, Mapping) else {"min": wanted, "max": wanted}
     bounds = {end: given[end] for end in ("min", "max") if end in given}
     if not isinstance(wanted, Mapping):
@@ -134,10 +137,10 @@ def _length(wanted: Any, kind: str, holds: sql.Composable) -> _Way:
         sql.SQL(f"length({{}}) {'>=' if end == 'min' else '<='} {{}}").format(_as_text(holds, kind), sql.Literal(count))
         for end, count in bounds.items()
     ]
-    return _Way(words, sql.SQL(" and ").join(compared))
+    return _Check(words, sql.SQL(" and ").join(compared))
 
 
-WAYS: dict[str, Callable[[Any, str, sql.Composable], _Way | None]] = {
+CHECKS: dict[str, Callable[[Any, str, sql.Composable], _Check | None]] = {
     "type": _type,
     "enum": _enum,
     "pattern": _pattern,
@@ -149,7 +152,7 @@ ELEMENTS = {
     "json": "select jsonb_array_elements({}::jsonb)",
     "text": "select jsonb_array_elements_text({}::jsonb)",
 }
-"""A list's values as what a column holds; of any other kind these are numbers."""
+"""SQL for the values of a list, by the column's type. Other types use numbers."""
 TEXTS: dict[str, Callable[[sql.Composable], sql.Composable]] = {
     "number": lambda read: _is_number(read),
     "integer": lambda read: sql.SQL("case when {} then trunc({v}::numeric) = {v}::numeric end").format(
@@ -167,7 +170,7 @@ def _is_number(read: sql.Composable) -> sql.Composed:
 
 
 def _as_text(holds: sql.Composable, kind: str) -> sql.Composable:
-    """A text, or a JSON value as it is written; null of an object or a list, which keeps no rule for texts."""
+    """Return SQL for a text or a JSON scalar as text. Objects and lists become null and so break every text rule."""
     if kind == "text":
         return holds
     written = "(case when jsonb_typeof({v}) not in ('object', 'array') then {v} #>> array[]::text[] end)"
@@ -179,8 +182,8 @@ def _text(text: str) -> sql.Composed:
 
 
 def _brief(wanted: Any) -> Any:
-    """As results keep it, run by run: a list of a thousand values is cut."""
-    written = _encode(wanted).decode()
+    """Return the rule as results keep it in every run: a long list is cut."""
+    written = json_codec.encode(wanted).decode()
     return wanted if len(written) <= KEPT_CHARACTERS else f"{written[:KEPT_CHARACTERS]}…"
 
 

@@ -1,9 +1,9 @@
-"""Audits: one complete sweep of a stream each, from its first page to what became of the differences it found.
+"""Store audits: each is one complete sweep of a stream, with the outcome of every difference it found.
 
     SWEEPING → SWEPT → CONFIRMING → (WAITING →) DELETING → COMPLETED
 
-An audit is its stream's, not its run's: whatever run lands the sweep's pages notes what they hold, and a run that died
-leaves its audit to the next one. `run_id` names the run that works on it; the steps of any other find it gone.
+An audit belongs to its stream, not to its run. Any run that lands the sweep's pages records what they hold, and the next
+run continues the audit of a run that died. `run_id` names the run that works on it; steps of other runs raise LeaseLost.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, Stream
 from softpro.errors import LeaseLost
+from softpro.json_codec import camel_case
 from softpro.sync import cursors
 from softpro.sync.cursors import Cursor
 from softpro.sync.paging import Position
-from softpro.timestamps import format_milliseconds
 
 UNFINISHED_MAX_AGE = timedelta(days=1)
-"""An audit that was left alone is gone on with for so long; what it saw before that says too little about today."""
+"""An interrupted audit is continued until this age; after that, what it saw is too old to be believed."""
 
 
 class Status(StrEnum):
-    """`WAITING`: for a person, as more would be deleted than the limit allows. The last three end an audit."""
+    """The state of an audit. WAITING: a user must approve, as the limit is exceeded. The last three end an audit."""
 
     SWEEPING = "SWEEPING"
     SWEPT = "SWEPT"
@@ -44,7 +44,7 @@ class Status(StrEnum):
 
 
 class Decision(StrEnum):
-    """What became of a mass delete that a person was asked about."""
+    """The decision about a mass delete that needs a user's approval."""
 
     APPROVED = "APPROVED"
     REJECTED = "REJECTED"
@@ -53,7 +53,7 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class Audit:
-    """One row of `softpro.audits`; hashes as 128 binary digits. The counts are explained in docs/data-model.md."""
+    """A row of `softpro.audits`; hashes as 128 binary digits. docs/data-model.md explains the counts."""
 
     id: UUID
     integration_id: UUID
@@ -90,58 +90,52 @@ class Audit:
 
     @property
     def converged(self) -> bool:
-        """Both sides hold the same, so far as nothing is in flux or can't be read."""
+        """Return whether both sides hold the same records, apart from those in flux or unreadable."""
         return self.our_hash_after is not None and self.our_hash_after == self.vendor_hash
 
     def counts(self) -> dict[str, int]:
-        """What it found, and what became of it."""
+        """Return the counts of differences and of their outcomes."""
         return {name: getattr(self, name) for name in COUNTS}
 
     def line(self) -> str:
-        """For the command line."""
+        """Return the audit in one line, for the command line."""
         sides = (self.vendor_count, self.our_count_before, self.our_count_after)
         vendor, before, after = ("?" if count is None else count for count in sides)
         return (
-            f"{EntityType(self.entity_type).table} {self.status}: SoftPro has {vendor}, here were {before} and are "
-            f"{after}, {'the same' if self.converged else 'not the same'}; {self.missing_here} were missing here, "
-            f"{self.differing} differed, {self.not_loaded} had not been loaded, {self.missing_there} were not listed: "
-            f"{self.deleted} deleted, {self.found} there after all, {self.waiting} waiting; "
+            f"{EntityType(self.entity_type).table} {self.status}: SoftPro has {vendor}, local before {before} and now "
+            f"{after}, {'in sync' if self.converged else 'not in sync'}; {self.missing_here} were missing locally, "
+            f"{self.differing} differed, {self.not_loaded} were not loaded, {self.missing_there} were not listed: "
+            f"{self.deleted} deleted, {self.found} still exist, {self.waiting} waiting; "
             f"{self.unreadable} unreadable, {self.in_flux} in flux"
         )
 
     def problems(self) -> list[str]:
-        """What keeps it from having ended well, and what to do about it."""
-        told = []
+        """Return the problems of the audit, each with what to do about it."""
+        problems = []
         if self.status == Status.WAITING:
-            told.append(
+            problems.append(
                 f"SoftPro no longer has {self.waiting} of {self.our_count_after} records, which is more than the limit "
-                "allows: nothing was deleted. Have a look at softpro.audit_differences; if it is right, run "
+                "allows: nothing was deleted. Check softpro.audit_differences; if the deletes are right, run "
                 f"`python -m softpro reconcile {self.organization_id} "
                 f"--entity {EntityType(self.entity_type).table} --yes` within a day"
             )
         if self.unanswered:
-            told.append(f"SoftPro did not answer for {self.unanswered} records: the next reconcile asks for them again")
+            problems.append(
+                f"SoftPro did not answer for {self.unanswered} records: the next reconcile requests them again"
+            )
         if self.status == Status.FAILED:
-            told.append(str(self.error_message))
-        return told
+            problems.append(str(self.error_message))
+        return problems
 
     def as_json(self) -> dict[str, Any]:
-        """For the command line: counts, hashes as hexadecimal digits, times as the vendor writes them."""
+        """Return the audit as JSON: counts, hashes as hexadecimal digits, times in SoftPro's format."""
         return {
             "auditId": str(self.id),
-            "organizationId": self.organization_id,
-            "entityType": self.entity_type,
-            "status": self.status,
-            "converged": self.converged,
+            **camel_case(self, "organization_id", "entity_type", "status", "converged"),
             "vendor": _side(self.vendor_count, self.vendor_hash),
             "before": _side(self.our_count_before, self.our_hash_before),
             "after": _side(self.our_count_after, self.our_hash_after),
-            **{_camel(name): count for name, count in self.counts().items()},
-            "decision": self.decision,
-            "decidedBy": self.decided_by,
-            "errorMessage": self.error_message,
-            "startedAt": format_milliseconds(self.started_at),
-            "completedAt": format_milliseconds(self.completed_at) if self.completed_at else None,
+            **camel_case(self, *COUNTS, "decision", "decided_by", "error_message", "started_at", "completed_at"),
         }
 
 
@@ -150,43 +144,48 @@ COUNTS = (
     *("unreadable", "found", "unanswered", "deleted", "waiting"),
 )
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Audit.__dataclass_fields__))
-OPEN = ["SWEEPING", "SWEPT", "CONFIRMING", "WAITING", "DELETING"]
-LEFT_BY_THE_DEAD = [status for status in OPEN if status != "WAITING"]
+OPEN_STATUSES = ["SWEEPING", "SWEPT", "CONFIRMING", "WAITING", "DELETING"]
+RESUMABLE_STATUSES = [status for status in OPEN_STATUSES if status != "WAITING"]
 
 
 def of_run(connection: Connection, run_id: str) -> list[Audit]:
-    """The audits that a run works on, or worked on last, by organization."""
+    """Return the audits that a run works on or worked on last, by organization."""
     query = sql.SQL("select {} from softpro.audits where run_id = %s order by organization_id, entity_type")
     return _rows(connection, query.format(COLUMNS), [run_id])
 
 
 def get(connection: Connection, audit_id: UUID) -> Audit:
-    """An audit as it stands now."""
+    """Return the current state of an audit."""
     (audit,) = _rows(connection, sql.SQL("select {} from softpro.audits where id = %s").format(COLUMNS), [audit_id])
     return audit
 
 
-def owned(connection: Connection, audit: Audit, *statuses: Status) -> Audit:
-    """The audit as it stands now, locked for the transaction. Raises LeaseLost where it is another run's by now, or has
-    left these statuses."""
+def lock_owned(connection: Connection, audit: Audit, *statuses: Status) -> Audit:
+    """Lock the audit for the transaction and return its current state.
+
+    Raises:
+        LeaseLost: another run took it over, or it left these statuses.
+    """
     query = sql.SQL("select {} from softpro.audits where id = %s for update").format(COLUMNS)
     (found,) = _rows(connection, query, [audit.id])
     if found.run_id != audit.run_id or found.status not in statuses:
         raise LeaseLost(
-            f"The audit of the {EntityType(audit.entity_type).table} of {audit.organization_id} is {found.status}, in "
-            f"the run {found.run_id}: nothing is deleted by this one"
+            f"The audit of the {EntityType(audit.entity_type).table} of {audit.organization_id} is {found.status} in "
+            f"run {found.run_id}: this run deletes nothing"
         )
     return found
 
 
 def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = False) -> Audit:
-    """The stream's audit under this run: the one that a run left unfinished within a day, or a new one.
+    """Take over the stream's unfinished audit of the last day, or begin a new one, and return it.
 
-    With `approving`, also one that waits for a person, who has just come. A new audit sends the stream's cursor back to
-    the first record, in the same transaction: what is noted from then on, by whatever run, is a sweep from its start.
-    Call it inside a transaction, under the lease's fence.
+    A new audit resets the stream's cursor to the first record in the same transaction, so the records seen from then on,
+    by any run, form a sweep from its start. Call it in a transaction, under the lease's fence.
+
+    Args:
+        approving: also take over an audit that waits for approval.
     """
-    statuses = OPEN if approving else LEFT_BY_THE_DEAD
+    statuses = OPEN_STATUSES if approving else RESUMABLE_STATUSES
     query = sql.SQL(
         """
         update softpro.audits set run_id = %(run_id)s
@@ -203,9 +202,9 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
     if left:
         return left[0]
     for audit in _open(connection, run):
-        end(connection, audit, Status.SUPERSEDED, "A later audit of the stream began before this one had ended")
+        close(connection, audit, Status.SUPERSEDED, "A later audit of the stream began before this one ended")
     cursor = cursors.read(connection, run)
-    sweep = Mode.FULL if cursor.sweep is Mode.FULL else Mode.DELTA  # a full one does all that a delta one does
+    sweep = Mode.FULL if cursor.sweep is Mode.FULL else Mode.DELTA  # a full sweep includes a delta sweep
     cursors.write(connection, run, Cursor(Position(), sweep, True))
     query = sql.SQL(
         """
@@ -225,7 +224,7 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
             "synced_until": cursor.position.updated_from,
         },
     )
-    connection.execute(  # what shows that the table was not emptied by a crash
+    connection.execute(  # a marker: without it, a crash has emptied the unlogged table
         "insert into softpro.audit_seen (audit_id, organization_id, entity_id) values (%s, %s, '')",
         [audit.id, audit.organization_id],
     )
@@ -233,9 +232,9 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
 
 
 def decide(connection: Connection, audit: Audit, decision: Decision, by: str | None) -> Audit:
-    """Notes what was decided about a mass delete, and by whom: approved, it can go on. Raises LeaseLost."""
+    """Record the decision about a mass delete and the user who made it. Raises LeaseLost."""
     with connection.transaction():
-        owned(connection, audit, Status.WAITING)
+        lock_owned(connection, audit, Status.WAITING)
         connection.execute(
             """
             update softpro.audits
@@ -252,8 +251,8 @@ def decide(connection: Connection, audit: Audit, decision: Decision, by: str | N
     return get(connection, audit.id)
 
 
-def end(connection: Connection, audit: Audit, status: Status, message: str | None = None) -> None:
-    """Closes an audit and throws away what it has seen."""
+def close(connection: Connection, audit: Audit, status: Status, message: str | None = None) -> None:
+    """Close an audit and delete its sightings."""
     connection.execute(
         "update softpro.audits set status = %s, completed_at = now(), error_message = %s where id = %s",
         [status, message, audit.id],
@@ -262,7 +261,7 @@ def end(connection: Connection, audit: Audit, status: Status, message: str | Non
 
 
 def waiting_ids(connection: Connection, audit: Audit, most: int) -> list[str]:
-    """Some of the ids that would be deleted."""
+    """Return at most `most` of the ids that would be deleted."""
     rows = connection.execute(
         """
         select entity_id from softpro.audit_differences
@@ -282,7 +281,7 @@ def _open(connection: Connection, run: Run) -> list[Audit]:
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s and status = any(%(statuses)s)
         """
     ).format(COLUMNS)
-    return _rows(connection, query, {**run.stream.parameters, "statuses": OPEN})
+    return _rows(connection, query, {**run.stream.parameters, "statuses": OPEN_STATUSES})
 
 
 def _rows(connection: Connection, query: sql.Composed, parameters: Any) -> list[Audit]:
@@ -291,8 +290,3 @@ def _rows(connection: Connection, query: sql.Composed, parameters: Any) -> list[
 
 def _side(count: int | None, digits: str | None) -> dict[str, Any] | None:
     return None if count is None or digits is None else {"records": count, "hash": f"{int(digits, 2):032x}"}
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)

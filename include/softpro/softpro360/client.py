@@ -1,17 +1,16 @@
-"""The calls of the SoftPro 360 API (docs/softpro-api.md, Endpoints), one method each; `calls` sends them."""
+"""Define one method for each call of the SoftPro 360 API (docs/softpro-api.md, Endpoints). `calls` sends them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, BinaryIO, TypeVar
 from uuid import UUID, uuid4
 
-import msgspec
 from requests_toolbelt import MultipartEncoder
 
+from softpro import json_codec
 from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import ConflictError, RecordNotFound, ServerError
@@ -24,12 +23,12 @@ from softpro.softpro360.contract import ID_FIELDS, PATHS
 from softpro.softpro360.list_parser import split
 from softpro.softpro360.models import Document, Party, Profile, Property, Status, Typed, typed, typed_list
 from softpro.softpro360.records import Record, Unreadable, read
-from softpro.softpro360.responses import accepted, answered_at, checked, refused
+from softpro.softpro360.responses import json_body, raise_for_status, require_success, response_date
 from softpro.softpro360.transport import ApiResponse
 from softpro.timestamps import format_time
 
 TRANSFER_SECONDS = 600.0
-"""How long the bytes of a document may take."""
+"""The limit for transferring the bytes of a document."""
 
 HTML = "text/html"
 
@@ -44,7 +43,7 @@ DOCUMENT = f"{ORDER}/documents/{{documentId}}"
 
 @dataclass(frozen=True)
 class Page:
-    """One answer of a list: its records in the vendor's order, and the vendor's clock when it answered."""
+    """A page of a list: records in the vendor's order, and `answered_at`, the vendor's clock at the response."""
 
     records: list[Record | Unreadable]
     total: int
@@ -54,23 +53,23 @@ class Page:
 
 @dataclass
 class Client(ApiTransport):
-    """One organization's connection. Any method raises what `Caller.call` does; what it raises beyond is said there.
+    """An organization's client of the API. Each method also raises the errors of `ApiTransport.call`.
 
-    Where the vendor turned out not to send ETags, it does not heed `If-Match` either.
+    A vendor that sends no ETags (`sends_etags` is False) does not honor `If-Match` either.
     """
 
     sends_etags: bool = True
 
     def profile(self) -> Profile:
-        """Who the grant belongs to; the call that tells whether a token is good."""
-        return self.call(Call("GET", "/user/profile"), lambda answer, what: _typed(Profile)(answer, what).fields)
+        """Return the owner of the grant. This call shows whether a token is valid."""
+        return self.call(Call("GET", "/user/profile"), lambda response, what: _typed(Profile)(response, what).fields)
 
     def statuses(self) -> list[Typed[Status]]:
-        """The statuses that a transaction can be given."""
+        """Return the statuses that a transaction can have."""
         return self.call(Call("GET", "/statuses"), _typed_list(Status))
 
     def list_page(self, entity_type: EntityType, *, updated_from: datetime | None, limit: int, offset: int) -> Page:
-        """A page ordered by `updatedAt`, oldest first, from `updated_from` on (inclusive)."""
+        """Return a page ordered by `updatedAt`, oldest first, starting at `updated_from` (inclusive)."""
         parameters: dict[str, str | int] = {
             "limit": limit,
             "offset": offset,
@@ -82,26 +81,30 @@ class Client(ApiTransport):
         return self.select(entity_type, parameters)
 
     def select(self, entity_type: EntityType, parameters: Mapping[str, str | int]) -> Page:
-        """A page by any of the contract's filters and sorts; `search` finds a custom field `roiSystemsId` exactly."""
+        """Return a page by any filter and sort order of the contract. `search` finds our `roiSystemsId` exactly."""
         call = Call("GET", PATHS[entity_type], parameters=parameters)
-        return self.call(call, lambda answer, what: _page(answer, what, entity_type))
+        return self.call(call, lambda response, what: _page(response, what, entity_type))
 
     def record(self, entity_type: EntityType, entity_id: str) -> Record | Unreadable:
-        """One record, with its ETag where the vendor sends one. Raises RecordNotFound."""
+        """Return one record, with its ETag if the vendor sends one. Raises RecordNotFound."""
         return self.call(_one("GET", entity_type, entity_id), _record(entity_type, entity_id))
 
     def create(self, entity_type: EntityType, fields: Fields) -> Record | Unreadable:
-        """A new record. Where the answer is lost it may be there all the same: `creates` knows what to do then."""
+        """Create a record. If the response is lost the record may exist, which `creates` handles."""
         call = Call("POST", PATHS[entity_type], repeatable=False, **_json(fields))
         return self.call(call, _record(entity_type))
 
     def change(
         self, entity_type: EntityType, entity_id: str, fields: Fields, if_match: str | None = None
     ) -> Record | Unreadable:
-        """Changes only the fields given. Raises RecordNotFound; ConflictError where `if_match` is not its ETag now.
+        """Change only the given fields. With `if_match`, the request is repeated if a response is lost.
 
-        With `if_match` it is sent again when an answer is lost. A conflict is then no conflict where the record already
-        holds what was sent: our first try made it.
+        A conflict is ignored if an earlier attempt may have made the change and the record already holds the sent
+        fields.
+
+        Raises:
+            RecordNotFound: the record does not exist.
+            ConflictError: the record's ETag is not `if_match`.
         """
         if_match = if_match if self.sends_etags else None
         try:
@@ -109,64 +112,73 @@ class Client(ApiTransport):
             return self.call(call, _record(entity_type, entity_id))
         except ConflictError as conflict:
             current = self.record(entity_type, entity_id) if conflict.repeated else None
-            if current is None or not holds(current.payload, fields):
+            if current is None or not contains_fields(current.payload, fields):
                 raise
             return current
 
     def delete(self, entity_type: EntityType, entity_id: str) -> None:
-        """Raises RecordNotFound; not where a first try may have deleted it and its answer was lost."""
+        """Delete a record.
+
+        Raises:
+            RecordNotFound: the record does not exist, unless an earlier attempt with a lost response may have deleted
+                it.
+        """
         self._deleted(_one("DELETE", entity_type, entity_id))
 
     def change_status(self, order_id: str, status_id: str) -> Record | Unreadable:
-        """Gives a transaction one of the `statuses`. Raises ValidationError, RecordNotFound."""
+        """Set a transaction to one of the `statuses`. Raises ValidationError, RecordNotFound."""
         call = Call("PATCH", f"{ORDER}/status", {"orderId": order_id}, **_change({"statusId": status_id}, None))
         return self.call(call, _record(EntityType.TRANSACTION, order_id))
 
     def parties(self, order_id: str) -> list[Typed[Party]]:
-        """Everybody who has a part in an order. Raises RecordNotFound."""
+        """Return the parties of an order. Raises RecordNotFound."""
         return self.call(Call("GET", f"{ORDER}/parties", {"orderId": order_id}), _typed_list(Party))
 
     def create_party(self, order_id: str, fields: Fields) -> Typed[Party]:
-        """Adds somebody to an order. Raises RecordNotFound, ValidationError; for a lost answer see `creates`."""
+        """Add a party to an order. Raises RecordNotFound, ValidationError; `creates` handles a lost response."""
         call = Call("POST", f"{ORDER}/parties", {"orderId": order_id}, repeatable=False, **_json(fields))
         return self.call(call, _typed(Party))
 
     def change_party(self, order_id: str, party_id: str, fields: Fields) -> Typed[Party]:
-        """Changes only the fields given. Raises RecordNotFound, ValidationError."""
+        """Change only the given fields. Raises RecordNotFound, ValidationError."""
         ids = {"orderId": order_id, "partyId": party_id}
         return self.call(Call("PATCH", f"{ORDER}/parties/{{partyId}}", ids, **_change(fields, None)), _typed(Party))
 
     def property(self, order_id: str) -> Typed[Property]:
-        """What an order is about. Raises RecordNotFound."""
+        """Return the property of an order. Raises RecordNotFound."""
         return self.call(Call("GET", f"{ORDER}/property", {"orderId": order_id}), _typed(Property))
 
     def change_property(self, order_id: str, fields: Fields) -> Typed[Property]:
-        """Changes only the fields given. Raises RecordNotFound, ValidationError."""
+        """Change only the given fields. Raises RecordNotFound, ValidationError."""
         call = Call("PATCH", f"{ORDER}/property", {"orderId": order_id}, **_change(fields, None))
         return self.call(call, _typed(Property))
 
     def documents(self, order_id: str, **filters: str) -> list[Typed[Document]]:
-        """An order's documents; `filters` are the contract's (documentType, status, …). Raises RecordNotFound."""
+        """Return an order's documents, filtered as in the contract (documentType, status, …). Raises RecordNotFound."""
         call = Call("GET", f"{ORDER}/documents", {"orderId": order_id}, parameters=filters)
         return self.call(call, _typed_list(Document))
 
     def document(self, order_id: str, document_id: str) -> Typed[Document]:
-        """One document, without its bytes. Raises RecordNotFound."""
+        """Return one document without its bytes. Raises RecordNotFound."""
         return self.call(Call("GET", DOCUMENT, _ids(order_id, document_id)), _typed(Document))
 
     def download(self, document: Document, into: BinaryIO) -> None:
-        """Writes a document's bytes to a file, which is emptied first. Raises RecordNotFound.
+        """Write a document's bytes to a file, which is emptied first.
 
-        That they are whole is checked by the document's `file_size`; where it has none, by HTTP's own length alone.
+        The document's `file_size` verifies the length. Without it, only HTTP's own length does.
+
+        Raises:
+            RecordNotFound: the document does not exist.
+            ServerError: the vendor sent a page, or another number of bytes.
         """
 
-        def parse(answer: ApiResponse, what: str) -> None:
-            refused(answer, what)
-            if document.mime_type != HTML and answer.headers.get("Content-Type", "").startswith(HTML):
-                raise ServerError(f"{what}: a page came instead of the document")
+        def parse(response: ApiResponse, what: str) -> None:
+            raise_for_status(response, what)
+            if document.mime_type != HTML and response.headers.get("Content-Type", "").startswith(HTML):
+                raise ServerError(f"{what}: the response is a page instead of the document")
             size = into.tell()
             if document.file_size is not None and size != document.file_size:
-                raise ServerError(f"{what}: {size} bytes came, the document has {document.file_size}")
+                raise ServerError(f"{what}: received {size} bytes, the document has {document.file_size}")
 
         route, ids = f"{DOCUMENT}/download", _ids(document.order_id, document.document_id)
         self.call(Call("GET", route, ids, headers={"Accept": "*/*"}, seconds=TRANSFER_SECONDS, into=into), parse)
@@ -174,15 +186,17 @@ class Client(ApiTransport):
     def upload(
         self, order_id: str, file: BinaryIO, file_name: str, mime_type: str, metadata: Fields
     ) -> Typed[Document]:
-        """Sends a file, streamed from where it stands, as a new document. Raises RecordNotFound, ValidationError.
+        """Stream a file from its current position as a new document. `creates` handles a lost response.
 
-        Where the answer is lost: see `creates`.
+        Raises:
+            RecordNotFound: the order does not exist.
+            ValidationError: the metadata is invalid.
         """
         boundary, start = uuid4().hex, file.tell()
 
         def form() -> MultipartEncoder:
             file.seek(start)
-            parts = {"metadata": _encode(metadata).decode(), "file": (file_name, file, mime_type)}
+            parts = {"metadata": json_codec.encode(metadata).decode(), "file": (file_name, file, mime_type)}
             return MultipartEncoder(parts, boundary)
 
         call = Call(
@@ -197,12 +211,12 @@ class Client(ApiTransport):
         return self.call(call, _typed(Document))
 
     def delete_document(self, order_id: str, document_id: str) -> None:
-        """Raises RecordNotFound, as `delete` does."""
+        """Delete a document. Raises RecordNotFound as `delete` does."""
         self._deleted(Call("DELETE", DOCUMENT, _ids(order_id, document_id)))
 
     def _deleted(self, call: Call) -> None:
         try:
-            self.call(call, accepted)
+            self.call(call, require_success)
         except RecordNotFound as gone:
             if not gone.repeated:
                 raise
@@ -217,9 +231,15 @@ def client_for(
     *,
     bulk: bool = False,
 ) -> Client:
-    """The client of an integration's environment, SANDBOX or PRODUCTION.
+    """Create the client for an integration's environment, SANDBOX or PRODUCTION.
 
-    `connection`, in autocommit, is the client's own while it lives; `bulk` work leaves a reserve to everybody else.
+    Args:
+        connection: a connection in autocommit that only this client uses.
+        integration_id: the integration.
+        environment: SANDBOX or PRODUCTION.
+        settings: the vendor's addresses and limits.
+        token: gives an access token; see `ApiTransport`.
+        bulk: leave part of the rate limit to other calls.
     """
     return Client(
         base_url=settings.production_base_url if environment == "PRODUCTION" else settings.sandbox_base_url,
@@ -231,28 +251,24 @@ def client_for(
     )
 
 
-def holds(payload: bytes, fields: Fields) -> bool:
-    """Whether a record already is what a PATCH of these fields would make of it: objects are merged, null clears."""
-    return _holds(_exact(payload), _exact(_encode(fields)))
+def contains_fields(payload: bytes, fields: Fields) -> bool:
+    """Return whether a PATCH of these fields would leave the record unchanged. Objects are merged, null clears."""
+    return _contains(json_codec.decode(payload), json_codec.decode(json_codec.encode(fields)))
 
 
-def _holds(current: Any, sent: Any) -> bool:
+def _contains(current: Any, sent: Any) -> bool:
     if isinstance(sent, dict):
-        return isinstance(current, dict) and all(_holds(current.get(name), value) for name, value in sent.items())
+        return isinstance(current, dict) and all(_contains(current.get(name), value) for name, value in sent.items())
     return bool(current == sent)
 
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-_exact = msgspec.json.Decoder(float_hook=Decimal).decode
-
-
 def _json(fields: Fields) -> dict[str, Any]:
-    body = _encode(fields)
+    body = json_codec.encode(fields)
     return {"body": lambda: body, "headers": {"Content-Type": "application/json"}}
 
 
 def _change(fields: Fields, if_match: str | None) -> dict[str, Any]:
-    """The body of a PATCH, which may be sent again only where the vendor would notice that it was done."""
+    """Return the body of a PATCH. Only with `If-Match` does the vendor detect a repetition, so only then is it repeatable."""
     sent = _json(fields)
     if if_match is None:
         return {**sent, "repeatable": False}
@@ -269,33 +285,33 @@ def _ids(order_id: str, document_id: str) -> dict[str, str]:
 
 
 def _record(entity_type: EntityType, entity_id: str | None = None) -> Callable[[ApiResponse, str], Record | Unreadable]:
-    """Raises ServerError for what is no record, or not the one that was asked for."""
+    """Return a parser that raises ServerError for a response without a record, or with another one than requested."""
 
-    def parse(answer: ApiResponse, what: str) -> Record | Unreadable:
-        record = read(checked(answer, what), entity_type)
+    def parse(response: ApiResponse, what: str) -> Record | Unreadable:
+        record = read(json_body(response, what), entity_type)
         found = record.key.id if isinstance(record, Record) else record.entity_id
         if found is None or entity_id not in (None, found):
-            raise ServerError(f"{what}: the answer is not the {entity_type.value.lower()} that was asked for")
-        return replace(record, etag=answer.headers.get("ETag")) if isinstance(record, Record) else record
+            raise ServerError(f"{what}: the response is not the requested {entity_type.value.lower()}")
+        return replace(record, etag=response.headers.get("ETag")) if isinstance(record, Record) else record
 
     return parse
 
 
 def _typed(shape: type[T]) -> Callable[[ApiResponse, str], Typed[T]]:
-    return lambda answer, what: typed(checked(answer, what), shape, what)
+    return lambda response, what: typed(json_body(response, what), shape, what)
 
 
 def _typed_list(shape: type[T]) -> Callable[[ApiResponse, str], list[Typed[T]]]:
-    return lambda answer, what: typed_list(checked(answer, what), shape, what)
+    return lambda response, what: typed_list(json_body(response, what), shape, what)
 
 
-def _page(answer: ApiResponse, what: str, entity_type: EntityType) -> Page:
-    records, pagination = split(checked(answer, what), what)
+def _page(response: ApiResponse, what: str, entity_type: EntityType) -> Page:
+    records, pagination = split(json_body(response, what), what)
     if pagination.has_more and not records:
-        raise ServerError(f"{what}: the answer says that there is more, and sends nothing")
-    moment = answered_at(answer)
+        raise ServerError(f"{what}: the page is empty but announces more records")
+    moment = response_date(response)
     if moment is None:
-        raise ServerError(f"{what}: the answer carries no Date, which the cursor needs")
+        raise ServerError(f"{what}: the response has no Date header, which the cursor needs")
     return Page(
         records=[read(record, entity_type) for record in records],
         total=pagination.total,

@@ -17,6 +17,7 @@ from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.db.inbox import CHANNEL
 from softpro.errors import NotFoundHere, OutOfDate
+from softpro.json_codec import camel_case
 from softpro.timestamps import format_milliseconds
 
 
@@ -29,7 +30,7 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
-class EventAttributes(StrEnum):
+class EventEntityType(StrEnum):
     """What an event is about; documents are not synced."""
 
     TRANSACTION = "TRANSACTION"
@@ -65,28 +66,7 @@ class Event:
 
     def as_json(self) -> dict[str, Any]:
         """What a list shows of it; times as the vendor writes them."""
-        return {
-            "id": str(self.id),
-            "integrationId": str(self.integration_id),
-            "organizationId": self.organization_id,
-            "eventId": self.event_id,
-            "eventType": self.event_type,
-            "entityType": self.entity_type,
-            "entityId": self.entity_id,
-            "status": self.status,
-            "outcome": self.outcome,
-            "priority": self.priority,
-            "deliveries": self.deliveries,
-            "attempts": self.attempts,
-            "maxAttempts": self.max_attempts,
-            "nextRetryAt": _shown(self.next_retry_at),
-            "recordUpdatedAt": _shown(self.record_updated_at),
-            "processingError": self.processing_error,
-            "receivedAt": _shown(self.received_at),
-            "processedAt": _shown(self.processed_at),
-            "logId": str(self.log_id) if self.log_id else None,
-            "decisions": self.decisions,
-        }
+        return camel_case(self)
 
     def line(self) -> str:
         """It in one line."""
@@ -203,7 +183,7 @@ def get(connection: Connection, integration_id: UUID, event_id: UUID) -> Event:
     return found
 
 
-def shown(connection: Connection, event: Event) -> bytes:
+def full_json(connection: Connection, event: Event) -> bytes:
     """All of an event as JSON: with `headers`, and its `payload`, every digit of it."""
     row = connection.execute(
         "select payload::text as payload, headers from softpro.webhook_events where id = %s and integration_id = %s",
@@ -254,7 +234,7 @@ def stats(connection: Connection, integration_id: UUID) -> Stats:
     )
 
 
-def enabled(connection: Connection, integration_id: UUID) -> bool:
+def webhooks_enabled(connection: Connection, integration_id: UUID) -> bool:
     """Whether the integration takes webhooks. Raises NotFoundHere."""
     row = connection.execute(
         "select webhooks_enabled from softpro.integrations where id = %s", [integration_id]
@@ -264,7 +244,7 @@ def enabled(connection: Connection, integration_id: UUID) -> bool:
     return bool(row["webhooks_enabled"])
 
 
-def enable(connection: Connection, integration_id: UUID, *, on: bool) -> None:
+def set_webhooks_enabled(connection: Connection, integration_id: UUID, *, on: bool) -> None:
     """Lets the integration take webhooks, or not."""
     connection.execute(
         "update softpro.integrations set webhooks_enabled = %s, updated_at = now() where id = %s", [on, integration_id]

@@ -18,7 +18,8 @@ from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 from softpro.errors import NotFoundHere
-from softpro.timestamps import format_milliseconds, format_time
+from softpro.json_codec import camel_case
+from softpro.timestamps import format_time
 
 
 class Status(StrEnum):
@@ -74,30 +75,10 @@ class Conflict:
         """What a list shows of it, for msgspec's encoder, which leaves the values of fields as they are; times as the
         vendor writes them. `updatedAt` has all its digits: it tells whether the conflict is still the one that was
         looked at."""
+        values = {name: getattr(self, name) for name in TEXTS}
         return {
-            "id": str(self.id),
-            "integrationId": str(self.integration_id),
-            "organizationId": self.organization_id,
-            "entityType": self.entity_type,
-            "entityId": self.entity_id,
-            "roiEntityId": str(self.roi_entity_id),
-            "kind": self.kind,
-            "status": self.status,
-            "base": msgspec.Raw(self.base.encode()),
-            "softpro": msgspec.Raw(self.softpro.encode()),
-            "roi": msgspec.Raw(self.roi.encode()),
-            "result": None if self.result is None else msgspec.Raw(self.result.encode()),
-            "decisions": self.decisions,
-            "softproUpdatedAt": _time(self.softpro_updated_at),
-            "roiChangedAt": _time(self.roi_changed_at),
-            "roiChangedBy": self.roi_changed_by,
-            "resolvedBy": self.resolved_by,
-            "resolvedAt": _time(self.resolved_at),
-            "reason": self.reason,
-            "reversedBy": self.reversed_by,
-            "reversedAt": _time(self.reversed_at),
-            "logId": None if self.log_id is None else str(self.log_id),
-            "createdAt": format_milliseconds(self.created_at),
+            **camel_case(self),
+            **{name: None if text is None else msgspec.Raw(text.encode()) for name, text in values.items()},
             "updatedAt": format_time(self.updated_at),
         }
 
@@ -282,7 +263,3 @@ def open_conflict(connection: Connection, stream: Stream) -> set[UUID]:
         stream.parameters,
     )
     return {row["roi_entity_id"] for row in found}
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else format_milliseconds(moment)

@@ -6,11 +6,9 @@ A field is a column of the roi table, or `custom.<name>`: each name in it is a f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
-import msgspec
-
+from softpro import json_codec
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
 from softpro.mapping.paths import MISSING
@@ -19,13 +17,13 @@ from softpro.softpro360.contract import ROI_SYSTEMS_ID
 Fields = dict[str, Any]
 """By field; a `custom.<name>` that is not there is left out."""
 
-decode = msgspec.json.Decoder(float_hook=Decimal).decode
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+decode = json_codec.decode
 
 
 def encode(value: Any) -> str | None:
     """JSON; None for MISSING."""
-    return None if value is MISSING else _encode(value).decode()
+    return None if value is MISSING else json_codec.encode(value).decode()
 
 
 def decoded(text: str | None) -> Any:

@@ -8,13 +8,12 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
-from softpro.analysis.preview import DEFAULT_RECORDS, Chosen
+from softpro import json_codec
+from softpro.analysis.preview import DEFAULT_RECORDS, RecordSelection
 from softpro.analysis.preview import preview as show
 from softpro_web.deps import DatabaseDep, Operator
 from softpro_web.models.base import DataResponse
 from softpro_web.models.mappings import PreviewBody, PreviewOut
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 router = APIRouter()
 
@@ -39,7 +38,7 @@ def preview(
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
     record = None if body.record is None else pasted or json.dumps(body.record).encode()
-    chosen = Chosen(body.entity_ids, record, body.limit or DEFAULT_RECORDS)
+    chosen = RecordSelection(body.entity_ids, record, body.limit or DEFAULT_RECORDS)
     shown = show(database, integration, body.entity_type, body.proposed(), chosen)
     answer = {"success": True, "data": shown.as_json()}
-    return Response(_encode(answer), media_type="application/json")  # numbers with all their digits
+    return Response(json_codec.encode(answer), media_type="application/json")  # numbers with all their digits

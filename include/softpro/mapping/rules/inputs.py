@@ -1,4 +1,4 @@
-"""What the rules of a set ask a record for: each rule's field, and of `$record` no more than it names."""
+"""Determine the inputs of a set's rules: each rule's field, and only the fields of `$record` that it names."""
 
 from __future__ import annotations
 
@@ -6,49 +6,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from softpro import json_codec
 from softpro.mapping import paths
-from softpro.mapping.dependencies import named_in
+from softpro.mapping.dependencies import paths_named_in_rule
 from softpro.mapping.paths import MISSING, Path
 from softpro.mapping.rules.messages import Evaluation, Rule
 
-ALL_OF_IT: Path = ()
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+WHOLE_RECORD: Path = ()
 
 
 @dataclass(frozen=True)
-class Asking:
-    """`reads`: the paths that are read of each record, for `rules` to find by their places."""
+class RuleInputs:
+    """The `rules`, and the paths that they read of each record. Rules refer to these paths by index."""
 
     rules: tuple[Rule, ...]
     reads: tuple[Path, ...]
 
-    def of(self, record: Any, payload: bytes) -> Evaluation:
-        """A record's reads; given decoded and as JSON."""
+    def evaluation(self, record: Any, payload: bytes) -> Evaluation:
+        """Return the reads of a record, which is given both decoded and as JSON."""
         return Evaluation([_read(record, payload, path) for path in self.reads])
 
 
-def asking(rules: Sequence[tuple[str, Path]]) -> Asking:
-    """What these rules, JSONata and the path of its field, ask for."""
+def rule_inputs(rules: Sequence[tuple[str, Path]]) -> RuleInputs:
+    """Determine the inputs of rules, each given as JSONata and the path of its field."""
     places: dict[Path, int] = {}
 
     def place(path: Path) -> int:
         return places.setdefault(path, len(places))
 
-    made = []
+    compiled = []
     for text, path in rules:
-        paths_named, whatever = named_in(text)
-        whole = place(ALL_OF_IT) if whatever else None
-        names = set() if whatever else {path.partition(".")[0] for path in paths_named}
+        paths_named, reads_more = paths_named_in_rule(text)
+        whole = place(WHOLE_RECORD) if reads_more else None
+        names = set() if reads_more else {path.partition(".")[0] for path in paths_named}
         named = {name: place((name,)) for name in sorted(names)}
-        made.append(Rule(text, place(path), whole, named))
-    return Asking(tuple(made), tuple(places))
+        compiled.append(Rule(text, place(path), whole, named))
+    return RuleInputs(tuple(compiled), tuple(places))
 
 
 def _read(record: Any, payload: bytes, path: Path) -> str | None:
-    if path == ALL_OF_IT:
+    if path == WHOLE_RECORD:
         return payload.decode()
     found = paths.look_up(record, path)
-    return None if found is MISSING else _encode(found).decode()
+    return None if found is MISSING else json_codec.encode(found).decode()

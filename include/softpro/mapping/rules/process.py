@@ -1,10 +1,10 @@
-"""The process in which rules are compiled and evaluated: `python -m softpro.mapping.rules.process FD`.
+"""Compile and evaluate rules, as the process `python -m softpro.mapping.rules.process FD`.
 
-Nobody else imports jsonatapy. What a rule does to this process (it takes all memory, it never ends, it nests until the
-stack is gone) costs this process alone; `rules` watches it, ends it, and starts another one.
+Only this process imports jsonatapy. A rule that takes all memory, never ends or exhausts the stack ends only this
+process. `supervisor` watches it, and `evaluator` starts another one.
 
-It reads `RuleRequest`s from standard input and writes a response to each to standard output, each after its length in
-four bytes. The file FD holds a counter that goes up when a rule begins and when it has ended, so it is odd meanwhile.
+It reads a `RuleRequest` from standard input and writes its responses to standard output, each after its length in four
+bytes. The file FD holds a counter that grows when a rule starts and when it ends, so it is odd during an evaluation.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import jsonatapy
 import msgspec
 
+from softpro import json_codec
 from softpro.mapping.rules.messages import (
     COUNTER_BYTES,
     LENGTH,
@@ -39,33 +40,31 @@ from softpro.mapping.rules.messages import (
 )
 
 TIMEOUT_MILLISECONDS = 500
-MOST_TRIES = 5
-"""Of an evaluation that is late by jsonatapy's clock, the one on the wall, while the CPU hardly worked on it."""
+MAX_TRIES = 5
+"""Attempts of an evaluation that timed out by the wall clock, although it used hardly any CPU time."""
 STACK_DEPTH = 500
 SEQUENCE_LENGTH = 100_000
 MEMORY_BYTES = 128 * 1024**2
-"""Of address space beyond what it has when it begins."""
+"""Address space beyond what the process has at its start."""
 Evaluator = Callable[[Sequence[str | None]], str | None]
 
 SLOW_SECONDS, SLOW_TOTAL_TIMEOUT_SECONDS = 0.02, 10.0
-"""What is slow of one evaluation, and for how long all rules together may be so: a run is to end some day."""
-LONGEST_RESULT = 1_000_000
-LARGEST_RECORD = 4_000_000
-"""Characters of a result, and of all of a record's results."""
-DEEPEST_RESULT = 100
-LARGEST_ANSWER = 1_000_000
-"""Characters of results that are sent together."""
+"""The time from which an evaluation is slow, and the limit for all slow evaluations together, so that a run ends."""
+MAX_RESULT_CHARACTERS = 1_000_000
+MAX_RECORD_CHARACTERS = 4_000_000
+"""Characters of one result, and of all results of a record."""
+MAX_RESULT_DEPTH = 100
+MAX_RESPONSE_CHARACTERS = 1_000_000
+"""Characters of results in one response."""
 
-LATE = "D1012"
-"""What jsonatapy says of an evaluation that took longer than its timeout begins so."""
+TIMEOUT_CODE = "D1012"
+"""The code with which jsonatapy's timeout errors begin."""
 AMBIGUOUS = ("null", '""')
 BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
-"""Texts as wholes, so that brackets in them are none."""
+"""Matches whole texts too, so that brackets inside them do not count."""
 MANY_DIGITS = 17  # and a point among them
 DIGITS = re.compile(f"[0-9.]{{{MANY_DIGITS}}}")
-SIGNIFICANT_DIGITS = Context(prec=15)  # what JSONata itself prints of a double; the rest is noise of binary fractions
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+SIGNIFICANT_DIGITS = Context(prec=15)  # as JSONata prints a double; further digits are noise of binary fractions
 
 
 def _number(text: str) -> Decimal:
@@ -79,7 +78,7 @@ _plain = msgspec.json.Decoder().decode
 
 
 class Worker:
-    """Rules, compiled once each, and the counter of what they do."""
+    """The compiled rules, and the counter of evaluations."""
 
     def __init__(self, counter: memoryview) -> None:
         self._counter = counter
@@ -90,8 +89,8 @@ class Worker:
         self._slow_seconds = 0.0
         self._cpu_seconds = 0.0
 
-    def answers(self, request: RuleRequest) -> Iterator[RuleResponse]:
-        """What comes of a request, as soon as there is much of it."""
+    def respond(self, request: RuleRequest) -> Iterator[RuleResponse]:
+        """Yield the responses to a request. Large results are split into several responses."""
         if request.rules is not None:
             self._evaluators = [_evaluator(rule, self.compile) for rule in request.rules]
         self._cpu_seconds = process_time()
@@ -101,7 +100,7 @@ class Worker:
         evaluated: list[Evaluated] = []
         size = 0
         for record in request.records:
-            if size > LARGEST_ANSWER:
+            if size > MAX_RESPONSE_CHARACTERS:
                 yield RuleResponse(evaluated=evaluated, last=False)
                 evaluated, size = [], 0
             results, failures = self.evaluate(record)
@@ -110,7 +109,11 @@ class Worker:
         yield RuleResponse(evaluated=evaluated)
 
     def compile(self, text: str) -> Any:
-        """The rule. Raises ValueError with the parse error."""
+        """Return the compiled rule.
+
+        Raises:
+            ValueError: with the parse error.
+        """
         if text not in self._compiled:
             self._compiled[text] = jsonatapy.compile(
                 text, timeout=TIMEOUT_MILLISECONDS, max_stack_depth=STACK_DEPTH, max_sequence_length=SEQUENCE_LENGTH
@@ -118,7 +121,7 @@ class Worker:
         return self._compiled[text]
 
     def evaluate(self, record: Evaluation) -> tuple[list[str | None], dict[int, str]]:
-        """What every rule comes to for a record, but for skipped ones, and the messages of those that fail."""
+        """Return the result of every rule for a record, None for skipped ones, and the messages of failed rules."""
         results: list[str | None] = []
         failures: dict[int, str] = {}
         reads, skipped, counter, count = record.reads, record.skipped, self._counter, self._count
@@ -131,11 +134,11 @@ class Worker:
                 try:
                     if number in self._slow and self._slow_seconds > SLOW_TOTAL_TIMEOUT_SECONDS:
                         raise ValueError(NOT_TRIED)
-                    found = self._patiently(evaluate, reads)
-                    if size + len(found or "") > LARGEST_RECORD:
-                        raise ValueError(f"the record's results have more than {LARGEST_RECORD:,} characters")
+                    found = self._evaluate_with_retries(evaluate, reads)
+                    if size + len(found or "") > MAX_RECORD_CHARACTERS:
+                        raise ValueError(f"the record's results have more than {MAX_RECORD_CHARACTERS:,} characters")
                     result, size = found, size + len(found or "")
-                except BaseException as failed:  # noqa: BLE001 - whatever it is, a panic even, it is this rule's
+                except BaseException as failed:  # noqa: BLE001 - any error, even a panic, is this rule's
                     failures[number] = str(failed) or type(failed).__name__
                 if (seconds := perf_counter() - began) > SLOW_SECONDS:
                     self._note_slow(number, seconds)
@@ -144,27 +147,27 @@ class Worker:
         self._count = count
         return results, failures
 
-    def _patiently(self, evaluate: Evaluator, reads: Sequence[str | None]) -> str | None:
-        """What a rule comes to; tried again where the machine, not the rule, was slow."""
-        for _ in range(MOST_TRIES - 1):
+    def _evaluate_with_retries(self, evaluate: Evaluator, reads: Sequence[str | None]) -> str | None:
+        """Return a rule's result. Retry if the machine was slow, but not the rule."""
+        for _ in range(MAX_TRIES - 1):
             try:
                 return evaluate(reads)
             except ValueError as failed:
-                # Since the last note other evaluations worked as well: it is no less than this one did.
+                # An upper bound: it includes the evaluations since the last note.
                 worked = process_time() - self._cpu_seconds
-                if not str(failed).startswith(LATE) or worked > TIMEOUT_MILLISECONDS / 2000:
+                if not str(failed).startswith(TIMEOUT_CODE) or worked > TIMEOUT_MILLISECONDS / 2000:
                     raise
         return evaluate(reads)
 
     def _note_slow(self, number: int, seconds: float) -> None:
-        """Counts no more than the CPU has worked since the last time: a busy machine is not the rule's fault."""
+        """Add at most the CPU time since the last note, because a busy machine is not the rule's fault."""
         cpu_seconds = process_time()
         self._slow_seconds += min(seconds, cpu_seconds - self._cpu_seconds)
         self._slow.add(number)
         self._cpu_seconds = cpu_seconds
 
     def check(self, text: str) -> str | None:
-        """What keeps the rule from being compiled."""
+        """Return why the rule does not compile, or None."""
         self._tick()
         try:
             self.compile(text)
@@ -180,7 +183,7 @@ class Worker:
 
 
 def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
-    """The rule as a function of a record's reads, which raises ValueError where it fails on them."""
+    """Return the rule as a function of a record's reads. The function raises ValueError if the rule fails."""
     text, place, whole, names = rule.text, rule.value, rule.whole, list(rule.names.items())
     asks_existence = "$exists" in text
     expression: Any = None
@@ -192,7 +195,7 @@ def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
         elif names:
             bound["record"] = {name: _plain(read) for name, at in names if (read := reads[at]) is not None}
         if asks_existence and value is not None:
-            bound[""] = _plain(value)  # else $exists($) is false, whatever $ is
+            bound[""] = _plain(value)  # otherwise $exists($) is always false
         return bound or None
 
     def evaluate(reads: Sequence[str | None]) -> str | None:
@@ -207,11 +210,11 @@ def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
             raise ValueError("the record holds a whole number beyond 64 bits, which $record can't carry") from None
         if result is None:
             return None
-        if len(result) > LONGEST_RESULT:
-            raise ValueError(f"its result has more than {LONGEST_RESULT:,} characters")
+        if len(result) > MAX_RESULT_CHARACTERS:
+            raise ValueError(f"its result has more than {MAX_RESULT_CHARACTERS:,} characters")
         if result in AMBIGUOUS or "[null" in result or ",null" in result or ":null" in result:
             _require_json(result, expression, value, bound)
-        if result.count("[") + result.count("{") > DEEPEST_RESULT:
+        if result.count("[") + result.count("{") > MAX_RESULT_DEPTH:
             _require_flat(result)
         return _rounded(result) if len(result) >= MANY_DIGITS and DIGITS.search(result) else result
 
@@ -219,10 +222,14 @@ def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
 
 
 def _require_json(written: str, expression: Any, value: str | None, bound: dict[str, Any] | None) -> None:
-    """Raises ValueError for a result that is no JSON: jsonatapy writes one as null, functions as an empty text."""
+    """Check that a result is JSON. jsonatapy writes infinite numbers as null and functions as an empty text.
+
+    Raises:
+        ValueError: the result is a function or an infinite number.
+    """
     try:
         result = expression.evaluate(None if value is None else _plain(value), bound)
-    except OverflowError:  # a whole number beyond 64 bits is none of these
+    except OverflowError:  # an integer beyond 64 bits is neither
         return
     if result is None and written != "null":
         raise ValueError("its result is a function")
@@ -231,12 +238,16 @@ def _require_json(written: str, expression: Any, value: str | None, bound: dict[
 
 
 def _require_flat(result: str) -> None:
-    """Raises ValueError for what nests so deeply that others can't read it."""
+    """Check the depth of a result, because other readers refuse deep nesting.
+
+    Raises:
+        ValueError: the result nests too deeply.
+    """
     depth = 0
     for sign in BRACKETS.findall(result):
         depth += 1 if sign in "[{" else -1 if sign in "]}" else 0
-        if depth > DEEPEST_RESULT:
-            raise ValueError(f"its result nests more than {DEEPEST_RESULT} levels")
+        if depth > MAX_RESULT_DEPTH:
+            raise ValueError(f"its result nests more than {MAX_RESULT_DEPTH} levels")
 
 
 def _finite(value: Any) -> bool:
@@ -248,12 +259,12 @@ def _finite(value: Any) -> bool:
 
 
 def _rounded(result: str) -> str:
-    """JSON whose numbers have no more digits than JSONata shows."""
-    return _encode(_decode(result)).decode()
+    """Return the JSON with numbers rounded to the digits that JSONata shows."""
+    return json_codec.encode(_decode(result)).decode()
 
 
 def _read(stream: BinaryIO, into: SimpleQueue[RuleRequest | None]) -> None:
-    """Takes requests off the pipe while earlier ones are answered, so that who sends them need not wait."""
+    """Queue requests while earlier ones are evaluated, so that the sender does not have to wait."""
     decoder = msgspec.msgpack.Decoder(RuleRequest)
     while length := stream.read(LENGTH.size):
         into.put(decoder.decode(stream.read(*LENGTH.unpack(length))))
@@ -261,22 +272,24 @@ def _read(stream: BinaryIO, into: SimpleQueue[RuleRequest | None]) -> None:
 
 
 def main() -> None:
+    """Respond to requests until standard input ends."""
     counter = memoryview(mmap.mmap(int(sys.argv[1]), COUNTER_BYTES)).cast("Q")
     _limit()
-    gc.disable()  # nothing here refers to itself, and a tenth of the time went into finding that out
+    gc.disable()  # nothing here has reference cycles, and collecting took a tenth of the time
     requests: SimpleQueue[RuleRequest | None] = SimpleQueue()
     Thread(target=_read, args=(sys.stdin.buffer, requests), daemon=True).start()
     worker, encode = Worker(counter), msgspec.msgpack.Encoder().encode
     while (request := requests.get()) is not None:
-        for answer in worker.answers(request):
-            body = encode(answer)
+        for response in worker.respond(request):
+            body = encode(response)
             sys.stdout.buffer.write(LENGTH.pack(len(body)) + body)
             sys.stdout.buffer.flush()
 
 
 def _limit() -> None:
+    """Limit the memory of this process, and disable core dumps."""
     statm = Path("/proc/self/statm")
-    if not statm.exists():  # macOS, which has no such limit either
+    if not statm.exists():  # macOS, which does not enforce such a limit either
         return
     used = int(statm.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
