@@ -1,4 +1,4 @@
-"""The command line: `python -m softpro …`. Needs no Airflow. Results go to stdout, everything else to stderr."""
+"""Run the command line, `python -m softpro …`, without Airflow. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from softpro.commands.runner import EXIT_FAILED, EXIT_WRONG_USE, RunOutcome, out
 from softpro.connections import oauth_flow
 from softpro.db import integrations
 from softpro.db.database import open_database
-from softpro.delete_limit import DeleteLimit
-from softpro.entities import LISTING, EntityType, Mode, SyncType
+from softpro.entities import LISTING_MODES, EntityType, Mode, SyncType
 from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
 from softpro.runs import reconcile as runs_reconcile
 from softpro.runs import sync as runs_sync
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from softpro.sync.extract import Progress
 
 app = typer.Typer(
-    help="Keeps an organization's SoftPro 360 data and its ROI Systems tables in step.",
+    help="Sync an organization's SoftPro 360 data with its ROI Systems tables, in both directions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,12 +51,13 @@ app.add_typer(access.app, name="access")
 
 @app.callback()
 def options(context: typer.Context, as_json: Json = False) -> None:
+    """Accept `--json` before any command."""
     context.obj = as_json
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's schema up to date."""
+    """Bring the database schema up to date."""
     from softpro.db.migrations import migrate as run
 
     ran = run(database())
@@ -67,28 +67,33 @@ def migrate() -> None:
 @app.command()
 def connect(
     organization: Organization,
-    client_id: Annotated[str | None, typer.Option(help="OAuth client id; else SOFTPRO_CLIENT_ID.")] = None,
+    client_id: Annotated[str | None, typer.Option(help="The OAuth client's id. Default: SOFTPRO_CLIENT_ID.")] = None,
     client_secret_file: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A file that holds the secret; else SOFTPRO_CLIENT_SECRET."),
+        typer.Option(
+            exists=True, dir_okay=False, help="A file that holds the client's secret. Default: SOFTPRO_CLIENT_SECRET."
+        ),
     ] = None,
     environment: Annotated[
-        str | None, typer.Option(help="SANDBOX (of a new connection) or PRODUCTION; left out: as it is.")
+        str | None, typer.Option(help="SANDBOX or PRODUCTION. Default: unchanged, SANDBOX for a new integration.")
     ] = None,
 ) -> None:
-    """Begin a connection: prints the address to open in a browser, alone on one line."""
+    """Begin a connection.
+
+    Prints the address to open in a browser, alone on one line.
+    """
     if environment not in (None, "SANDBOX", "PRODUCTION"):
-        raise UsageError("--environment is SANDBOX or PRODUCTION")
+        raise UsageError("--environment must be SANDBOX or PRODUCTION")
     if (client_id is None) != (client_secret_file is None):
-        raise UsageError("--client-id and --client-secret-file come together")
+        raise UsageError("Give --client-id and --client-secret-file together, or neither")
     if client_id is None or client_secret_file is None:
-        settings.load(settings.CredentialSettings, *SERVICES)  # so that all is named at once
+        settings.load(settings.CredentialSettings, *SERVICES)  # reports all missing settings at once
         client_secret = None
     else:
         try:
             client_secret = client_secret_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
-            raise UsageError(f"--client-secret-file {client_secret_file} can't be read as text") from None
+            raise UsageError(f"--client-secret-file {client_secret_file} cannot be read as text") from None
     url = oauth_flow.connect(
         services(database()),
         organization,
@@ -101,15 +106,22 @@ def connect(
 
 @app.command()
 def callback(
-    address: Annotated[str, typer.Argument(metavar="URL", help="The address the browser was sent to.")],
+    address: Annotated[
+        str, typer.Argument(metavar="URL", help="The address to which SoftPro sent the browser. Put it in quotes.")
+    ],
 ) -> None:
-    """Finish a connection with the address the browser was sent to."""
+    """Finish a connection.
+
+    URL is the address to which SoftPro sent the browser.
+    """
     try:
-        answer = dict(parse_qsl(urlsplit(address).query))
+        parameters = dict(parse_qsl(urlsplit(address).query))
     except ValueError:
-        raise UsageError("URL is the whole address that the browser was sent to") from None
-    integration = oauth_flow.callback(services(database()), answer)
-    print(f"{integration.organization_id} is connected to SoftPro's {integration.softpro_organization_id}")
+        raise UsageError("URL must be the complete address to which SoftPro sent the browser") from None
+    integration = oauth_flow.callback(services(database()), parameters)
+    print(
+        f"{integration.organization_id} is connected to the SoftPro organization {integration.softpro_organization_id}"
+    )
 
 
 @app.command()
@@ -119,18 +131,24 @@ def sync(
     entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
     mode: Annotated[
         str,
-        typer.Option(help="incremental: what changed. delta: all, loads what differs. full: all again."),
+        typer.Option(
+            help="incremental: fetch changes. delta: list everything, load differences. full: load everything again."
+        ),
     ] = Mode.INCREMENTAL.value,
     record: Annotated[
-        list[str] | None, typer.Option(help="An id at SoftPro, of one --entity: it alone. Can be given again.")
+        list[str] | None,
+        typer.Option(help="The SoftPro id of a record of one --entity. Syncs only this record. Repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch, map, check and load, to the end of the list; or some records alone."""
-    if mode not in LISTING:
-        raise UsageError(f"--mode is one of {', '.join(LISTING)}")
+    """Fetch and load changed records.
+
+    Maps and checks them before they are loaded. With --record, syncs only the named records.
+    """
+    if mode not in LISTING_MODES:
+        raise UsageError(f"--mode must be one of {', '.join(LISTING_MODES)}")
     if record and (entity == "all" or mode != Mode.INCREMENTAL):
-        raise UsageError("--record takes an --entity, transactions or contacts, and no --mode")
+        raise UsageError("--record requires --entity transactions or --entity contacts, and no --mode")
     services_ = services(database())
 
     def run(
@@ -170,14 +188,26 @@ def remap(
     entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
     as_json: Json = False,
 ) -> None:
-    """Map, check and load everything again that was ever fetched, as after a change of mappings or suites."""
+    """Map and load all fetched records again.
+
+    Use it after mappings or suites changed. It does not call SoftPro.
+    """
     database_ = database()
+    (quality,) = settings.load(settings.QualitySettings)
 
     def run(
         integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
     ) -> RunOutcome:
         return outcome_of(
-            runs_sync.remap(database_, integration, entity_type, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage)
+            runs_sync.remap(
+                database_,
+                integration,
+                entity_type,
+                sync_type=SyncType.MANUAL,
+                run_id=run_id,
+                quality=quality,
+                stage=stage,
+            )
         )
 
     run_streams(database_, organization, entity_types(entity), run, context.obj or as_json)
@@ -188,11 +218,13 @@ def reconcile(
     context: typer.Context,
     organization: Organization,
     entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
-    yes: Annotated[bool, typer.Option("--yes", help="Delete also where that is more than the limit allows.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete even if the number exceeds the limit.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare both sides, heal what differs, and delete here what SoftPro has no more."""
-    (allowed,) = settings.load(settings.ReconcileSettings)
+    """Compare all records with SoftPro.
+
+    Loads differences, and soft-deletes records that SoftPro no longer has.
+    """
     services_ = services(database())
 
     def run(
@@ -202,7 +234,7 @@ def reconcile(
             services_,
             integration,
             entity_type,
-            limit=DeleteLimit(allowed.percent, allowed.records),
+            limit=services_.delete_limit,
             sync_type=SyncType.MANUAL,
             run_id=run_id,
             approved_by=operator() if yes else None,
@@ -217,23 +249,29 @@ def reconcile(
 @app.command()
 def status(
     context: typer.Context,
-    organization: Annotated[str | None, typer.Argument(metavar="[ORG]", help="One organization; else all.")] = None,
+    organization: Annotated[str | None, typer.Argument(metavar="[ORG]", help="One organization. Default: all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show connections, and what each holds."""
+    """Show the state of each organization.
+
+    Prints the connection, rows, pending work and last sync of each entity type.
+    """
     with database().connect() as connection:
-        found = [integrations.find(connection, organization)] if organization else integrations.every(connection)
+        found = [integrations.find(connection, organization)] if organization else integrations.list_all(connection)
         for integration in found:
             for entity_type in EntityType:
                 state = integrations.stream_status(connection, integration, entity_type)
                 print(json.dumps(state) if context.obj or as_json else status_line(state))
     if not found:
-        say("No organization is connected yet; begin with: python -m softpro connect ORG")
+        say("No organization is connected yet. Connect one with: python -m softpro connect ORG")
 
 
 @app.command()
 def probe(context: typer.Context, organization: Organization, as_json: Json = False) -> None:
-    """Ask SoftPro, by reads alone, what its contract leaves open; the sync heeds the answers from then on."""
+    """Find out how SoftPro behaves.
+
+    Reads show what the contract leaves open. Later syncs use the results.
+    """
     from softpro.softpro360.probe import NOT_ASKED
     from softpro.softpro360.probe import probe as run
 
@@ -242,25 +280,28 @@ def probe(context: typer.Context, organization: Organization, as_json: Json = Fa
         integration = integrations.find(connection, organization)
         integrations.require_connected(integration)
         with services_.client(integration) as client:
-            client.waiting = lambda seconds: say(f"{seconds:.0f} s until the rate limit lets more through")
+            client.waiting = lambda seconds: say(f"waits for the rate limit: {seconds:.0f} s left")
             findings = run(connection, client, integration.id)
     if context.obj or as_json:
         answers = [{"question": f.question, "contract": f.contract, "answer": f.answer} for f in findings]
         print(json.dumps({"environment": integration.environment, "answers": answers, "notAsked": NOT_ASKED}))
         return
-    print(f"SoftPro 360 ({integration.environment}), asked by reads alone")
+    print(f"SoftPro 360 ({integration.environment}), probed with reads only")
     for finding in findings:
         print(f"\n{finding.question}\n  {finding.answer}")
         if finding.differs:
             print(f"  the contract says: {finding.contract}")
-    print("\nNot asked, as it takes more than reads:")
+    print("\nNot probed, because reads cannot show it:")
     for question in NOT_ASKED:
         print(f"  {question}")
 
 
 @app.command()
 def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
-    """Encrypt all stored secrets with the first key of INTEGRATION_ENCRYPTION_KEY."""
+    """Re-encrypt all stored secrets.
+
+    Uses the first key of INTEGRATION_ENCRYPTION_KEY.
+    """
     from softpro.connections.key_rotation import rotate
     from softpro.db.encryption import Vault
 
@@ -271,20 +312,22 @@ def rotate_keys(context: typer.Context, as_json: Json = False) -> None:
     for cell, why in rotation.unopenable:
         say(f"{cell.organization_id}: {why}")
     if rotation.remaining > len(rotation.unopenable):
-        say("A process still encrypts with another key: put the new key first everywhere, then run rotate-keys again")
+        say("A process still encrypts with another key. Put the new key first everywhere, then run rotate-keys again")
     if rotation.remaining or rotation.unopenable:
         raise typer.Exit(EXIT_FAILED)
 
 
 def rotation_line(rotation: Rotation) -> str:
+    """Return the line that `rotate-keys` prints."""
     return (
         f"re-encrypted {rotation.reencrypted} of {rotation.total} secrets, "
         f"{rotation.remaining} left under another key than the first "
-        f"({', '.join(f'key {n}: {held}' for n, held in enumerate(rotation.by_key, 1))})"
+        f"({', '.join(f'key {n}: {count}' for n, count in enumerate(rotation.by_key, 1))})"
     )
 
 
 def status_line(state: dict[str, Any]) -> str:
+    """Return the lines that `status` prints for one stream."""
     last = state["lastSyncAt"] or "never"
     line = (
         f"{state['organizationId']}  {state['status']}  {state['environment']}  {state['entityType'].lower()}s: "
@@ -296,17 +339,23 @@ def status_line(state: dict[str, Any]) -> str:
             f"\n  {state['editsWaiting']} edits wait to be sent to SoftPro, {state['openConflicts']} conflicts are open"
         )
     if state["outage"]:
-        line += "\n  not asked since {since}, next try at {nextTryAt}: {reason}".format_map(state["outage"])
+        line += "\n  calls to SoftPro are paused since {since}, next try at {nextTryAt}: {reason}".format_map(
+            state["outage"]
+        )
     if hold := state["hold"]:
-        told = "; ".join(finding["message"] for finding in hold["findings"])
+        findings = "; ".join(finding["message"] for finding in hold["findings"])
         line += (
-            f"\n  held ({hold['status']}), {hold['records']} records: {told}; see: holds list {state['organizationId']}"
+            f"\n  held ({hold['status']}), {hold['records']} records: {findings}; "
+            f"see: python -m softpro holds list {state['organizationId']}"
         )
     return line + (f"\n  last error: {state['lastErrorMessage']}" if state["lastErrorMessage"] else "")
 
 
 def main() -> None:
-    """Runs a command. Exit 0: all well; 1: something failed; 2: wrong use."""
+    """Run a command.
+
+    Exit codes: 0 after success, 1 after a failure, 2 after wrong use.
+    """
     try:
         app()
     except (SettingsError, MappingError) as wrong:

@@ -1,4 +1,4 @@
-"""The kinds of things that are synced, and what each is called where."""
+"""Name the record types that are synced, the streams they form, and the modes of a run."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-LONGEST_ID = 256
-"""Characters of a record's id, where a person names it."""
+MAX_ID_LENGTH = 256
+"""Characters of a record id that a user may enter."""
 
 
 class EntityType(StrEnum):
-    """As in the specification's models; documents join when they are built."""
+    """A record type, named as in the specification's models. Documents are not synced yet."""
 
     TRANSACTION = "TRANSACTION"
     CONTACT = "CONTACT"
 
     @property
     def table(self) -> str:
-        """Its table in the schemas `roi` and `staging`, and its name on the command line."""
+        """Return the table's name in the schemas `roi` and `staging`, and on the command line."""
         return f"{self.value.lower()}s"
 
     @property
     def key(self) -> str:
-        """The column that holds the vendor's id."""
+        """Return the column that holds the vendor's id."""
         return {"TRANSACTION": "softpro_order_id", "CONTACT": "softpro_contact_id"}[self.value]
 
     @property
     def deletable(self) -> bool:
-        """SoftPro's API can delete it."""
+        """Return whether SoftPro's API can delete such records."""
         return self is EntityType.TRANSACTION
 
 
@@ -66,10 +66,16 @@ class Stream:
 
 
 class Mode(StrEnum):
-    """Incremental fetches what changed; delta lists all and maps what differs; full lists and maps all.
+    """The mode of a run: which records it fetches and maps.
 
-    Remap fetches nothing, and maps all that was ever fetched; replay, what of it is in quarantine. Records fetches the
-    ones that were named, one by one. Push sends what was changed here.
+    Attributes:
+        INCREMENTAL: fetches what changed.
+        DELTA: lists all records and maps those that differ.
+        FULL: lists and maps all records.
+        REMAP: fetches nothing and maps every record that was ever fetched.
+        REPLAY: fetches nothing and maps the records in quarantine.
+        RECORDS: fetches the named records one by one.
+        PUSH: sends local edits to SoftPro.
     """
 
     INCREMENTAL = "incremental"
@@ -82,20 +88,20 @@ class Mode(StrEnum):
 
     @property
     def lists(self) -> bool:
-        """Whether it goes through the vendor's list, and moves the stream's cursor."""
+        """Return whether the mode reads the vendor's list and moves the stream's cursor."""
         return self in (Mode.INCREMENTAL, Mode.DELTA, Mode.FULL)
 
     @property
     def fetches(self) -> bool:
-        """Whether it asks the vendor."""
+        """Return whether the mode sends requests to the vendor."""
         return self.lists or self in (Mode.RECORDS, Mode.PUSH)
 
 
-LISTING = [mode for mode in Mode if mode.lists]
+LISTING_MODES = [mode for mode in Mode if mode.lists]
 
 
 class SyncType(StrEnum):
-    """Who began a run."""
+    """How a run was started: by a user, by the schedule, or by a webhook."""
 
     MANUAL = "MANUAL"
     SCHEDULED = "SCHEDULED"

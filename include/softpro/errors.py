@@ -1,4 +1,4 @@
-"""What can go wrong, named by what to do about it."""
+"""Define the errors, named by what the caller should do about them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from uuid import UUID
 
 
 class SoftProError(Exception):
-    """Anything this product says to a person: what happened, to whom, and what to do next."""
+    """Any error whose message a user reads: what happened, to which organization, and the next step."""
 
 
 class SettingsError(SoftProError):
-    """Settings that are missing or wrong, all of them at once. Mend the environment and start again."""
+    """Settings are missing or wrong; `problems` lists all of them. Correct the environment and restart."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -21,39 +21,39 @@ class SettingsError(SoftProError):
 
 
 class UsageError(SoftProError):
-    """The caller asked for something that can't be done: unknown organization, refused mapping, foreign state."""
+    """The request can't be fulfilled: an unknown organization, a refused mapping, a foreign OAuth state."""
 
 
 class NotFoundHere(UsageError):
-    """The integration, log or organization that was named does not exist in this database."""
+    """The named integration, log or organization does not exist in this database."""
 
 
-class DecidedAlready(UsageError):
-    """Somebody decided about it before, or there is nothing to decide any more."""
+class AlreadyDecided(UsageError):
+    """The item was decided earlier, or nothing is left to decide."""
 
 
 class Forbidden(SoftProError):
-    """The person may not do this; somebody with more rights may."""
+    """The user lacks the right; a user with more rights may do this."""
 
 
 class TooManyCalls(SoftProError):
-    """The person asked for runs more often than `limit` times a minute; the next is taken in `retry_after` seconds."""
+    """The user started more than `limit` runs within a minute and may retry in `retry_after` seconds."""
 
     def __init__(self, limit: int, retry_after: int) -> None:
         self.limit, self.retry_after = limit, retry_after
-        super().__init__(f"You started {limit} runs within a minute, as many as you may: try again in {retry_after} s")
+        super().__init__(f"You started {limit} runs within a minute, which is the limit: try again in {retry_after} s")
 
 
 class StateError(UsageError):
-    """An OAuth state that is unknown, expired, already used or begun by someone else (RFC 6749 section 10.12)."""
+    """An OAuth state is unknown, expired, already used or of another browser (RFC 6749 section 10.12)."""
 
 
 class OutOfDate(SoftProError):
-    """What was to be changed is not as it was when the caller looked at it. Look again, then decide anew."""
+    """The item changed since the caller read it. Read it again, then decide."""
 
 
 class MappingError(UsageError):
-    """A mapping set that is refused as a whole; `problems` says why, entry by entry."""
+    """A mapping set is refused as a whole; `problems` gives the reasons, entry by entry."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -61,7 +61,7 @@ class MappingError(UsageError):
 
 
 class VersionConflict(SoftProError):
-    """The mappings are not those that the caller knows: someone changed them meanwhile. Read them, and try again."""
+    """The mappings changed since the caller read them. Read them and make the change again."""
 
     def __init__(self, entity_type: str, expected: int, in_force: int | None) -> None:
         self.entity_type, self.version = entity_type, in_force
@@ -73,15 +73,15 @@ class VersionConflict(SoftProError):
 
 
 class ConsentRefused(SoftProError):
-    """The person, or the vendor, refused the authorization (RFC 6749 section 4.1.2.1). Connect again to retry."""
+    """The user, or the vendor, refused the authorization (RFC 6749 section 4.1.2.1). Connect again to retry."""
 
 
 class DecryptionError(SoftProError):
-    """A stored secret does not open with any key in INTEGRATION_ENCRYPTION_KEY, or was moved from its row."""
+    """No key in INTEGRATION_ENCRYPTION_KEY decrypts a stored secret, or the secret was moved from its row."""
 
 
 class DatabaseUnavailable(SoftProError):
-    """The database can't be reached, or refuses us."""
+    """The database can't be reached, or refuses the connection."""
 
 
 class SchemaError(SoftProError):
@@ -89,11 +89,11 @@ class SchemaError(SoftProError):
 
 
 class LeaseLost(SoftProError):
-    """Another run took this stream over; what was landed stays, and its new owner loads it."""
+    """Another run took over this stream. Landed records stay, and the new owner loads them."""
 
 
 class LeaseHeld(SoftProError):
-    """Another run works on this stream now; `log_id` is its log, where it can be told."""
+    """Another run works on this stream; `log_id` is its sync log, if known."""
 
     def __init__(self, message: str, log_id: UUID | None = None) -> None:
         self.log_id = log_id
@@ -101,26 +101,32 @@ class LeaseHeld(SoftProError):
 
 
 class NotConnected(SoftProError):
-    """The integration has no usable grant; a person has to connect it (again)."""
+    """The integration has no usable grant; a user has to connect it (again)."""
 
 
 class TokenUnavailable(SoftProError):
-    """SoftPro's OAuth server gave no access token; the grant stands, and the next run asks again."""
+    """SoftPro's OAuth server issued no access token. The grant is kept, and the next run retries."""
 
 
 class SoftProAPIError(SoftProError):
-    """An answer of SoftPro 360 that is not a success, with what it said.
+    """A response of SoftPro 360 that is not a success, or no response at all.
 
-    `status_code` is the HTTP status (0: none came), `error_code` the vendor's code, `details` its details, if any,
-    `request_id` its name for the request. `retryable` says whether the same request may succeed later;
-    `repeated` is set where an earlier try of the same call may have been carried out although its answer was lost.
-    `request` and `answer` tell what was asked and said, without personal data and secrets: logs keep them.
+    Attributes:
+        status_code: HTTP status, or 0 without a response.
+        error_code: the vendor's code.
+        details: the vendor's details, if any.
+        retry_after: seconds to wait, if the vendor gave them.
+        request_id: the vendor's id of the request.
+        retryable: the same request may succeed later.
+        repeated: an earlier attempt of the same call may have been carried out, although its response was lost.
+        request: the request without personal data and secrets, for logs.
+        response: the response without personal data and secrets, for logs.
     """
 
     retryable = False
     repeated = False
     request: Mapping[str, Any] | None = None
-    answer: Mapping[str, Any] | None = None
+    response: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -141,7 +147,7 @@ class SoftProAPIError(SoftProError):
 
 
 class AuthenticationError(SoftProAPIError):
-    """401: the access token is not good (any more)."""
+    """401: the access token is not valid (any more)."""
 
 
 class ForbiddenError(SoftProAPIError):
@@ -149,19 +155,19 @@ class ForbiddenError(SoftProAPIError):
 
 
 class ValidationError(SoftProAPIError):
-    """400: the request can't be right."""
+    """400: the request is invalid."""
 
 
 class RecordNotFound(SoftProAPIError):
-    """404: no such record, now."""
+    """404: the record does not exist now."""
 
 
 class ConflictError(SoftProAPIError):
-    """409: another version stands there now (`details.current`)."""
+    """409: the record has another version now (`details.current`)."""
 
 
 class RateLimitError(SoftProAPIError):
-    """429: `retry_after` seconds to wait."""
+    """429: wait `retry_after` seconds."""
 
     retryable = True
 
@@ -171,13 +177,13 @@ class BudgetExhausted(RateLimitError):
 
 
 class ServerError(SoftProAPIError):
-    """5xx, or an answer that is no answer: a proxy's page, an empty or cut-short body."""
+    """5xx, or an unusable response: a proxy's page, an empty or truncated body."""
 
     retryable = True
 
 
 class NetworkError(SoftProAPIError):
-    """No answer: refused, reset, timed out. `sent` is False where the request certainly did not arrive."""
+    """No response: refused, reset, timed out. `sent` is False if the request certainly did not arrive."""
 
     retryable = True
 
@@ -187,15 +193,18 @@ class NetworkError(SoftProAPIError):
 
 
 class CircuitOpen(SoftProError):
-    """The vendor failed too often in a row; it is asked again in `retry_after` seconds. Nothing was sent."""
+    """Too many calls in a row failed, so nothing was sent. The next call is allowed in `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         self.retry_after = retry_after
         super().__init__(message)
 
 
-class FateUnknown(SoftProError):
-    """A create was sent and its answer lost: it may have happened. Ask again at `due_at`; it is looked for then."""
+class OutcomeUnknown(SoftProError):
+    """A create was sent and its response was lost, so the record may exist.
+
+    Call again at `due_at`: the record is looked up then.
+    """
 
     def __init__(self, message: str, *, due_at: datetime) -> None:
         self.due_at = due_at
@@ -203,13 +212,13 @@ class FateUnknown(SoftProError):
 
 
 class CheckFailed(SoftProError):
-    """The quality suite could not be run; nothing was loaded."""
+    """The quality suite could not run; nothing was loaded."""
 
 
 class BatchHeld(SoftProError):
-    """Something is wrong with a batch as a whole: nothing of it was loaded, and a person has to decide.
+    """A batch is suspicious as a whole: nothing of it was loaded, and a user has to decide.
 
-    `again`: this very run was held for the same before.
+    `again` is set if this run was held for the same reason before.
     """
 
     def __init__(self, message: str, *, again: bool = False) -> None:
@@ -218,8 +227,8 @@ class BatchHeld(SoftProError):
 
 
 class RulesUnavailable(SoftProError):
-    """The process that evaluates mapping rules does not stay alive; nothing was loaded."""
+    """The process that evaluates mapping rules keeps ending; nothing was loaded."""
 
 
 RECORD_ERRORS = (ServerError, NetworkError, ValidationError, ConflictError, UsageError)
-"""Errors of a call that concern its record alone: the next record may be asked for."""
+"""Errors that concern only the record of the call; the caller may continue with the next record."""

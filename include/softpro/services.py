@@ -1,15 +1,26 @@
-"""What the steps need from outside, read once from the environment and handed down."""
+"""Read the configuration once and pass it, with the database and the keys, to the steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from softpro.db.database import Database
 from softpro.db.encryption import Vault
 from softpro.db.integrations import Integration
-from softpro.settings import EncryptionSettings, OAuthSettings, SyncSettings, VendorSettings, load
+from softpro.delete_limit import DeleteLimit
+from softpro.settings import (
+    CredentialSettings,
+    EncryptionSettings,
+    OAuthSettings,
+    QualitySettings,
+    ReconcileSettings,
+    SyncSettings,
+    VendorSettings,
+    load,
+)
 from softpro.softpro360 import oauth
 from softpro.softpro360.client import Client, client_for
 
@@ -18,19 +29,28 @@ SETTINGS = (EncryptionSettings, OAuthSettings, VendorSettings, SyncSettings)
 
 @dataclass(frozen=True)
 class Services:
-    """The database, the keys, and the settings of vendor and sync."""
+    """The database, the encryption keys, and the settings for OAuth, the vendor and sync."""
 
     database: Database
     vault: Vault
     oauth: OAuthSettings
     vendor: VendorSettings
     sync: SyncSettings
+    quality: QualitySettings
+    delete_limit: DeleteLimit
+
+    @cached_property
+    def credentials(self) -> CredentialSettings:
+        """Return our OAuth client, which only a connection without a client of its own needs. Raises SettingsError."""
+        (credentials,) = load(CredentialSettings)
+        return credentials
 
     @contextmanager
     def client(self, integration: Integration, *, bulk: bool = False) -> Iterator[Client]:
-        """The organization's connection to SoftPro; `bulk` work leaves a reserve of the rate limit to everybody else.
+        """Yield the organization's client for SoftPro. A `bulk` client leaves part of the rate limit to others.
 
-        Raises DatabaseUnavailable, also in the middle: without the shared budget nothing is sent.
+        Raises:
+            DatabaseUnavailable: at any time during use, because nothing is sent without the shared budget.
         """
         token = oauth.token_source(self.database, self.vault, self.oauth, integration.id)
         with self.database.connect() as connection:
@@ -40,6 +60,11 @@ class Services:
 
 
 def services(database: Database) -> Services:
-    """The services as the environment describes them. Raises SettingsError, with all that is missing or wrong."""
+    """Build the services from the environment.
+
+    Raises:
+        SettingsError: with every setting that is missing or wrong.
+    """
     encryption, oauth_settings, vendor, sync = load(*SETTINGS)
-    return Services(database, Vault(encryption.keys), oauth_settings, vendor, sync)
+    quality, reconcile = load(QualitySettings, ReconcileSettings)
+    return Services(database, Vault(encryption.keys), oauth_settings, vendor, sync, quality, reconcile.delete_limit)

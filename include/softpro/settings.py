@@ -1,7 +1,7 @@
-"""Settings from the environment, in groups, so that a command asks only for what it uses.
+"""Read settings from the environment, in groups, so that a command requires only the ones it uses.
 
-`load(OAuthSettings, SyncSettings)` answers the groups in that order, or raises one `SettingsError` that names
-everything missing or wrong in all of them. Plain http is accepted to loopback addresses only.
+`load(OAuthSettings, SyncSettings)` returns the groups in that order, or raises one `SettingsError` with every problem.
+Plain http is accepted only for loopback addresses.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from softpro.delete_limit import DeleteLimit
 from softpro.errors import SettingsError
 
 STATE_DIRECTORY = Path(".softpro")
 
 
 def is_loopback(host: str | None) -> bool:
-    """True for localhost and the loopback ranges of RFC 6890."""
+    """Return whether the host is localhost or in the loopback ranges of RFC 6890."""
     if host == "localhost":
         return True
     try:
@@ -51,9 +52,10 @@ def _decode_key(text: str) -> bytes:
 
 
 def parse_keys(value: str) -> tuple[bytes, ...]:
-    """The keys of INTEGRATION_ENCRYPTION_KEY, 32 bytes each; the first encrypts, all decrypt.
+    """Return the keys of INTEGRATION_ENCRYPTION_KEY, 32 bytes each. The first encrypts, all decrypt.
 
-    Raises ValueError with the expected form; never with the key.
+    Raises:
+        ValueError: with the expected form, never with the key.
     """
     texts = [value] if len(value.encode()) == 32 else [part.strip() for part in value.split(",")]
     keys = []
@@ -69,7 +71,11 @@ def parse_keys(value: str) -> tuple[bytes, ...]:
 
 
 def parse_webhook_secrets(value: str) -> tuple[bytes, ...]:
-    """The secrets of SOFTPRO_WEBHOOK_SECRET: none where it is empty. Raises ValueError with the expected form."""
+    """Return the secrets of SOFTPRO_WEBHOOK_SECRET, or an empty tuple if it is empty.
+
+    Raises:
+        ValueError: with the expected form.
+    """
     if not value.strip():
         return ()
     secrets = [part.strip().encode() for part in value.split(",")]
@@ -100,11 +106,13 @@ Secret = Annotated[SecretStr, AfterValidator(_present)]
 
 
 class Group(BaseSettings):
+    """Settings that are read and validated together; immutable."""
+
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class DatabaseSettings(Group):
-    """Where the product's tables are. Unset: an embedded PostgreSQL below `.softpro/`."""
+    """Where the database is. Without an address, an embedded PostgreSQL below `.softpro/`."""
 
     database_url: SecretStr | None = Field(
         None, alias="SOFTPRO_DATABASE_URL", description="a libpq address such as postgresql://user@host/database"
@@ -112,7 +120,7 @@ class DatabaseSettings(Group):
 
 
 class EncryptionSettings(Group):
-    """The keys that tokens and client secrets are stored under."""
+    """The keys that encrypt stored tokens and client secrets."""
 
     encryption_key: Annotated[SecretStr, AfterValidator(_keys)] = Field(
         alias="INTEGRATION_ENCRYPTION_KEY",
@@ -121,6 +129,7 @@ class EncryptionSettings(Group):
 
     @property
     def keys(self) -> tuple[bytes, ...]:
+        """Return the parsed keys; see `parse_keys`."""
         return parse_keys(self.encryption_key.get_secret_value())
 
 
@@ -134,7 +143,7 @@ class CredentialSettings(Group):
 
 
 class OAuthSettings(Group):
-    """The vendor's OAuth addresses (RFC 6749) and where it sends people back to."""
+    """The vendor's OAuth addresses (RFC 6749), and the address of our callback."""
 
     authorize_url: WebAddress = Field(
         "https://auth.softprocorp.com/oauth/authorize", alias="SOFTPRO_OAUTH_AUTHORIZE_URL"
@@ -147,7 +156,7 @@ class OAuthSettings(Group):
 
 
 class VendorSettings(Group):
-    """The vendor's API and how we call it."""
+    """The addresses of the vendor's API, and the limits for calling it."""
 
     sandbox_base_url: WebAddress = Field("https://api-sandbox.softprocorp.com/api/v1", alias="SOFTPRO_SANDBOX_BASE_URL")
     production_base_url: WebAddress = Field("https://api.softprocorp.com/api/v1", alias="SOFTPRO_PRODUCTION_BASE_URL")
@@ -165,19 +174,19 @@ class VendorSettings(Group):
         alias="SOFTPRO_RATE_LIMIT_RESERVE",
         ge=0,
         le=90,
-        description="the percentage of the limit that bulk sync leaves to others, 0 to 90",
+        description="the percentage of the limit that bulk sync leaves to other calls, 0 to 90",
     )
 
 
 class SyncSettings(Group):
-    """How much is asked for at once, and how often."""
+    """The page size of a sync and its interval."""
 
     batch_size: int = Field(50, alias="SOFTPRO_SYNC_BATCH_SIZE", ge=1, le=200, description="a whole number, 1 to 200")
     interval: int = Field(300, alias="SOFTPRO_SYNC_INTERVAL", ge=1, description="seconds, a whole number above 0")
 
 
 class ReconcileSettings(Group):
-    """How much a reconcile deletes without asking a person, whichever of the two is passed first."""
+    """How many records a reconcile deletes without approval; the lower of the two limits applies."""
 
     percent: float = Field(
         5,
@@ -191,9 +200,14 @@ class ReconcileSettings(Group):
         500, alias="SOFTPRO_DELETE_LIMIT_RECORDS", ge=0, le=1_000_000_000, description="a whole number, 0 or more"
     )
 
+    @property
+    def delete_limit(self) -> DeleteLimit:
+        """Return both limits as one value."""
+        return DeleteLimit(self.percent, self.records)
+
 
 class QualitySettings(Group):
-    """What holds a batch, and how long the results of checks are kept."""
+    """When a batch is held, and how long check results are kept."""
 
     row_count_fall_percent: float = Field(
         20,
@@ -209,7 +223,7 @@ class QualitySettings(Group):
 
 
 class WebhookSettings(Group):
-    """What SoftPro signs webhooks with, and how long their events are kept. Without a secret none is taken."""
+    """The secrets that verify webhooks, and how long events are kept. Without a secret, none is accepted."""
 
     secret: Annotated[SecretStr | None, AfterValidator(_webhook_secrets)] = Field(
         None,
@@ -222,17 +236,18 @@ class WebhookSettings(Group):
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
+        """Return the parsed secrets; see `parse_webhook_secrets`."""
         return parse_webhook_secrets(self.secret.get_secret_value()) if self.secret else ()
 
 
 class OutboxSettings(Group):
-    """How long people's edits are kept once both sides agree on them."""
+    """How long edits are kept after both sides agree on them."""
 
     days: int = Field(400, alias="SOFTPRO_OUTBOX_DAYS", ge=1, le=36_500, description="days, a whole number above 0")
 
 
 class CallSettings(Group):
-    """How often a person may start runs over HTTP."""
+    """How often a user may start runs over HTTP."""
 
     sync_calls: int = Field(
         30,
@@ -244,7 +259,7 @@ class CallSettings(Group):
 
 
 class WebSettings(Group):
-    """Where a browser goes after the OAuth callback."""
+    """The frontend that a browser returns to after the OAuth callback."""
 
     frontend_url: WebAddress = Field("http://localhost:3000", alias="FRONTEND_URL")
 
@@ -267,9 +282,10 @@ def load(a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]
 @overload
 def load(a: type[A], b: type[B], c: type[C], d: type[D], e: type[E], /) -> tuple[A, B, C, D, E]: ...
 def load(*groups: type[Group]) -> tuple[Any, ...]:
-    """Reads the groups from the environment, all of them, before it complains.
+    """Read all groups from the environment before reporting any problem.
 
-    Raises SettingsError with one line for each variable that is missing or wrong, and what it should look like.
+    Raises:
+        SettingsError: with one line for each variable that is missing or wrong, and its expected form.
     """
     loaded, problems = [], []
     for group in groups:

@@ -1,4 +1,4 @@
-"""Timestamps as the vendor writes them: ISO 8601, UTC, milliseconds."""
+"""Parse and format timestamps as the vendor writes them: ISO 8601, UTC, milliseconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from datetime import UTC, datetime
 
 
 def parse_time(text: str) -> datetime:
-    """An aware datetime in UTC; a text that names no zone is UTC. Raises ValueError, TypeError, OverflowError."""
+    """Return an aware datetime in UTC. A text without a zone is read as UTC.
+
+    Raises:
+        ValueError, TypeError, OverflowError: the text is not a timestamp.
+    """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is UTC:
         return moment
@@ -14,11 +18,11 @@ def parse_time(text: str) -> datetime:
 
 
 def format_milliseconds(moment: datetime) -> str:
-    """As in the specification's answers: `2025-01-01T00:00:05.000Z`, whatever finer digits there are."""
+    """Return `2025-01-01T00:00:05.000Z`, as in the specification's responses. Finer digits are dropped."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def format_time(moment: datetime) -> str:
-    """`2025-03-01T17:04:05.123Z`; finer digits are kept where there are any."""
+    """Return `2025-03-01T17:04:05.123Z`. Non-zero microseconds are kept."""
     timespec = "microseconds" if moment.microsecond % 1000 else "milliseconds"
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec) + "Z"

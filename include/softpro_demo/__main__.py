@@ -148,7 +148,7 @@ def _report_earlier_data(stack: Stack) -> None:
     with stack.database.connect() as connection:
         states = [
             integrations.stream_status(connection, integration, entity_type)
-            for integration in integrations.every(connection)
+            for integration in integrations.list_all(connection)
             for entity_type in EntityType
         ]
     found = [f"{state['rows']:,} {EntityType(state['entityType']).table}" for state in states if state["rows"]]

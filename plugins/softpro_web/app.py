@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.alias_generators import to_camel
 
-from softpro_web.deps import recognize
+from softpro_web.deps import authenticate
 from softpro_web.middleware.authentication import Authentication
 from softpro_web.middleware.body_limit import BodyLimit
 from softpro_web.responses import ERROR_RESPONSES, install_error_handlers
@@ -31,7 +31,7 @@ from softpro_web.routes import (
     write_back,
 )
 
-OPEN = (("GET", "/callback"), ("GET", "/health"), ("POST", "/webhooks/{integration_id}"))
+OPEN_ROUTES = (("GET", "/callback"), ("GET", "/health"), ("POST", "/webhooks/{integration_id}"))
 """What asks for no login: each says why."""
 
 RESOURCES = (
@@ -63,18 +63,18 @@ def create_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         responses=ERROR_RESPONSES,
-        generate_unique_id_function=_operation,
+        generate_unique_id_function=_operation_id,
     )
     for resource in RESOURCES:
         app.include_router(resource.router, tags=[_module(resource.__name__)])
     app.add_middleware(BodyLimit)
-    app.add_middleware(Authentication, open_to_all=OPEN, recognize=recognize)
-    app.openapi = lambda: _description(app)  # type: ignore[method-assign]
+    app.add_middleware(Authentication, open_to_all=OPEN_ROUTES, recognize=authenticate)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     install_error_handlers(app)
     return app
 
 
-def _operation(route: APIRoute) -> str:
+def _operation_id(route: APIRoute) -> str:
     """The name of an operation in the description: its file's and its function's."""
     module = _module(route.endpoint.__module__)
     return to_camel(route.name if route.name.startswith(module) else f"{module}_{route.name}")
@@ -84,7 +84,7 @@ def _module(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _description(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI) -> dict[str, Any]:
     """The description as OpenAPI, made once. What FastAPI says of 422 is left out: it is answered as 400."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)

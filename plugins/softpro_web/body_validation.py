@@ -20,14 +20,14 @@ RECORD = "record"
 Place = tuple[str | int, ...]
 
 
-async def _storable(request: Request) -> None:
+async def _require_storable(request: Request) -> None:
     """Raises RequestValidationError for a NUL, half a surrogate pair, a number that is none, or a body too deep."""
-    wrong = await run_in_threadpool(_wrong, await request.body())
+    wrong = await run_in_threadpool(_find_problems, await request.body())
     if wrong:
         raise RequestValidationError(wrong)
 
 
-def _wrong(body: bytes) -> list[dict[str, Any]]:
+def _find_problems(body: bytes) -> list[dict[str, Any]]:
     """The first few problems, as FastAPI notes its own."""
     try:
         found = problems(json.loads(body or b"null"))
@@ -36,7 +36,7 @@ def _wrong(body: bytes) -> list[dict[str, Any]]:
     return [{"loc": ("body", *place), "msg": message} for place, message in islice(found, MAX_REPORTED)]
 
 
-Storable = Annotated[None, Depends(_storable)]
+Storable = Annotated[None, Depends(_require_storable)]
 
 
 def problems(body: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

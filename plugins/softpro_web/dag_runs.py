@@ -20,7 +20,7 @@ from softpro.errors import LeaseHeld, SoftProError
 from softpro.runs.sync import organization_streams
 from softpro_web.deps import DatabaseDep, airflow_app
 from softpro_web.models.base import DataResponse
-from softpro_web.models.sync import Started, SyncResult
+from softpro_web.models.sync import StartedRun, SyncResult
 from softpro_web.paths import airflow_root
 from softpro_web.principal import Principal
 
@@ -55,7 +55,7 @@ class _Launcher:
         conf: Mapping[str, object],
         require: Callable[[Connection, Integration], object] = lambda connection, integration: None,
         record: str | None = None,
-    ) -> DataResponse[SyncResult] | DataResponse[Started]:
+    ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
         """Starts a run over one stream: its result when it ends within the wait, else 202 and where to look. `conf` is
         what the DAG is told beside the stream; `require` and `record` are those of `announce_run`.
 
@@ -86,7 +86,7 @@ class _Launcher:
         if entry.finished:
             return DataResponse(data=SyncResult.model_validate(sync_logs.sync_result(entry)))
         self._response.status_code = 202
-        return DataResponse(data=Started(run_id=run_id, log_id=log_id, status=entry.status))
+        return DataResponse(data=StartedRun(run_id=run_id, log_id=log_id, status=entry.status))
 
 
 Launcher = Annotated[_Launcher, Depends()]

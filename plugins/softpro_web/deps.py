@@ -30,7 +30,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DatabaseDep = Annotated[Database, Depends(database)]
 
 
-async def recognize(request: Request) -> None:
+async def authenticate(request: Request) -> None:
     """Notes whom Airflow takes the caller for, by token or cookie. Raises HTTPException: 401 where there is none, or
     one that has expired; 403 where it was never good."""
     request.state.softpro_user = await get_user(request, None, await bearer_scheme(request))
@@ -44,7 +44,7 @@ def _user(
     return request.state.softpro_user
 
 
-def _allowed(user: Any, right: str) -> bool:
+def _is_allowed(user: Any, right: str) -> bool:
     manager = get_auth_manager()
     if right == "configure":
         return manager.is_authorized_variable(method="PUT", user=user)
@@ -69,8 +69,8 @@ def _teams(user: Any) -> list[str]:
 def _requires(right: str, *, limited: bool = False) -> Callable[..., Principal]:
     def caller(request: Request, user: Annotated[Any, Depends(_user)], where: DatabaseDep, _: Storable) -> Principal:
         """The caller. 403 without the right, 429 for too many runs."""
-        _prove_origin(request)
-        if not _allowed(user, right):
+        _require_same_origin(request)
+        if not _is_allowed(user, right):
             raise HTTPException(403, f"Your role may not {right} here")
         name = str(user.get_name())
         with where.connect() as connection:
@@ -83,7 +83,7 @@ def _requires(right: str, *, limited: bool = False) -> Callable[..., Principal]:
     return caller
 
 
-def _prove_origin(request: Request) -> None:
+def _require_same_origin(request: Request) -> None:
     """A cookie is sent by any page's request, so one that changes something must show that it is ours."""
     if request.method in SAFE_METHODS or request.headers.get("Authorization", "").lower().startswith("bearer "):
         return

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from softpro.db import integrations, sync_logs
 from softpro.db.database import Connection
-from softpro.db.integrations import Integration, checked_organization
+from softpro.db.integrations import Integration, validate_organization
 from softpro.db.sync_logs import SyncLog
 from softpro.errors import NotFoundHere
 from softpro.quality import quarantine_cases
@@ -42,6 +42,6 @@ class Principal:
 
     def require(self, organization_id: str) -> None:
         """Raises NotFoundHere where the organization, which need not exist yet, is none that the caller may see."""
-        checked_organization(organization_id)
+        validate_organization(organization_id)
         if self.organizations is not None and organization_id not in self.organizations:
             raise NotFoundHere(f"No integration has the organization {organization_id!r}: connect it first")

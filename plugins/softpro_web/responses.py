@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 
 from softpro import json_codec
 from softpro.errors import (
-    DatabaseUnavailable,
     AlreadyDecided,
+    DatabaseUnavailable,
     DecryptionError,
     Forbidden,
     LeaseHeld,
@@ -95,10 +95,10 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def install_error_handlers(app: FastAPI) -> None:
     """Every error of the app leaves it in the envelope."""
-    app.add_exception_handler(SoftProError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(SoftProError, _handle_product_error)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
 
 
 def error(
@@ -120,7 +120,7 @@ def error_response_of(failed: HTTPException) -> JSONResponse:
     return error(failed.status_code, code, str(failed.detail), headers=failed.headers)
 
 
-async def _ours(_: Request, failed: Exception) -> JSONResponse:
+async def _handle_product_error(_: Request, failed: Exception) -> JSONResponse:
     status_code, code = next((status, code) for kind, status, code in STATUS_CODES if isinstance(failed, kind))
     details: object = getattr(failed, "problems", None)
     headers = {}
@@ -134,12 +134,12 @@ async def _ours(_: Request, failed: Exception) -> JSONResponse:
     return error(status_code, code, str(failed), details, headers)
 
 
-async def _unexpected(_: Request, failed: Exception) -> JSONResponse:
+async def _handle_unexpected_error(_: Request, failed: Exception) -> JSONResponse:
     log.error("unexpected error", exc_info=failed)
     return error(500, "INTERNAL_ERROR", "Something went wrong here; the server's log has the details")
 
 
-async def _invalid(_: Request, failed: Exception) -> JSONResponse:
+async def _handle_invalid_request(_: Request, failed: Exception) -> JSONResponse:
     assert isinstance(failed, RequestValidationError)
     problems = [
         {"field": ".".join(str(step) for step in problem["loc"][1:]), "message": _message(problem)}
@@ -154,6 +154,6 @@ def _message(problem: dict[str, Any]) -> str:
     return f"{problem['msg']}: {reason}" if reason else str(problem["msg"])
 
 
-async def _http(_: Request, failed: Exception) -> JSONResponse:
+async def _handle_http_error(_: Request, failed: Exception) -> JSONResponse:
     assert isinstance(failed, HTTPException)
     return error_response_of(failed)

@@ -57,7 +57,9 @@ class ConflictScenario:
         self.edit(contact, notes="ours", fax="ours")
         edit_at_softpro(self.sandbox, self.vendor, CONTACT, contact["key"], notes="theirs", company="Theirs")
         self.airflow.load(ORGANIZATION, "--entity", "contacts")
-        [conflict] = [each for each in self.entries("/conflicts", status="OPEN") if each["roiEntityId"] == contact["id"]]
+        [conflict] = [
+            each for each in self.entries("/conflicts", status="OPEN") if each["roiEntityId"] == contact["id"]
+        ]
         return contact, conflict
 
     def push(self, contact: dict[str, Any]) -> dict[str, Any]:

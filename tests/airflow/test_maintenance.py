@@ -70,7 +70,7 @@ def test_a_grant_that_can_not_be_kept_fails_its_task_once_and_blocks_no_other(ai
         {"keep_alive": ("failed", 1), "tidy": ("success", 1), "observe": ("success", 1)},
     )
     log = airflow.api("GET", f"{tasks['keep_alive']['path']}/taskInstances/keep_alive/logs/1")
-    assert "ended-org: SoftPro no longer honours the grant" in str(log)
+    assert "ended-org: SoftPro no longer honors the grant" in str(log)
     assert airflow.query(
         """
         select organization_id, status, refresh_token_issued_at > now() - interval '10 minutes' as alive

@@ -75,7 +75,7 @@ def test_a_change_makes_a_version_offers_the_remap_that_applies_it_and_can_be_ro
         },
     }
     again = acme.send("", mappings=acme.set())
-    assert (again.status_code, again.json()["message"]) == (200, "Mappings are as they were")
+    assert (again.status_code, again.json()["message"]) == (200, "Mappings are unchanged")
     assert again.json()["data"] == {
         "versions": [{"entityType": "CONTACT", "version": first + 1, "changed": False}],
         "remap": None,

@@ -70,7 +70,7 @@ def test_cases_are_listed_shown_corrected_replayed_and_discarded(airflow: Airflo
     for wrong, said in (
         (record("other", '"loanAmount": 1'), "this case is that of wordy"),
         (record("wordy", '"notes": "\\u0000"'), "can't be stored"),
-        (record("wordy", '"loanAmount": NaN'), "can't be taken"),
+        (record("wordy", '"loanAmount": NaN'), "can't be accepted"),
     ):
         refused = session.put(
             f"{url}/{ids['wordy']}", data=f'{{"record": {wrong}}}', headers={"Content-Type": "application/json"}
@@ -101,7 +101,7 @@ def test_cases_are_listed_shown_corrected_replayed_and_discarded(airflow: Airflo
     assert (replayed.json()["data"]["recordsFailed"], replayed.json()["data"]["left"]) == (1, 1), replayed.text
     [log, *_] = plugin.logs(integration_id)
     assert (log["mode"], log["apiRequests"]) == ("replay", 0)
-    assert log["reason"] == "maps again 1 records that are in quarantine; 1 could not land and need a correction"
+    assert log["reason"] == "maps 1 quarantined records again; 1 could not land and need a correction"
 
     discarded = session.post(f"{url}/{ids['negative']}/discard", json={"reason": "a test of theirs"})
     assert discarded.json()["data"]["resolution"] == "DISCARDED"

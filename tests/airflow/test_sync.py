@@ -75,7 +75,7 @@ def test_one_record_is_synced_while_a_run_holds_its_stream(airflow: Airflow) -> 
 
     assert sync("contacts/con-none").json()["data"]["success"] is False
     [log] = [log for log in plugin.logs(integration["id"]) if log["status"] == "FAILED"]
-    assert (log["mode"], log["errorMessage"]) == ("records", "SoftPro knows no contact con-none")
+    assert (log["mode"], log["errorMessage"]) == ("records", "SoftPro has no contact con-none")
 
 
 def test_a_sync_that_outlasts_the_wait_answers_202_with_the_run_and_its_log(airflow: Airflow) -> None:

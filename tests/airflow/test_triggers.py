@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from softpro.db import inbox, locks, outbox
 from softpro.db.database import Database
-from softpro.db.locks import Queue
+from softpro.db.locks import Lock
 from softpro.entities import EntityType, Stream
 from softpro.writeback import push_attempts
 
@@ -198,7 +198,7 @@ def test_it_does_not_fire_for_an_organization_that_is_not_connected(database: Da
 
 def test_it_waits_while_another_run_works_on_the_events(database: Database, listener: Listener) -> None:
     with database.connect() as worker:
-        assert locks.try_acquire(worker, Queue.INBOX)
+        assert locks.try_lock(worker, Lock.INBOX)
         event(database)
         assert listener.wait_for_event(QUIET_SECONDS) is None
     assert listener.wait_for_event(PATIENCE_SECONDS) == "due"
@@ -274,7 +274,7 @@ def test_it_waits_longer_and_longer_while_due_edits_stay_due(database: Database,
 
 def test_it_waits_while_another_run_pushes(database: Database, outbox_listener: Listener) -> None:
     with database.connect() as worker:
-        assert locks.try_acquire(worker, Queue.OUTBOX)
+        assert locks.try_lock(worker, Lock.OUTBOX)
         edit(database, contact(database), "new@example.com")
         assert outbox_listener.wait_for_event(QUIET_SECONDS) is None
     assert outbox_listener.wait_for_event(PATIENCE_SECONDS) == "due"
@@ -305,7 +305,7 @@ def test_edits_that_may_not_be_sent_do_not_fire(database: Database, outbox_liste
         stream = Stream(failed, str(failed), EntityType.CONTACT)
         found = connection.execute("select roi_entity_id, id from softpro.outbox where integration_id = %s", [failed])
         [each] = found.fetchall()
-        push_attempts.failed(connection, stream, each["roi_entity_id"], "refused", each["id"], after=None)
+        push_attempts.record_failure(connection, stream, each["roi_entity_id"], "refused", each["id"], after=None)
     assert outbox_listener.wait_for_event(QUIET_SECONDS) is None
 
     edit(database, failed, "newer@example.com")

@@ -116,7 +116,9 @@ def test_parties_documents_and_contacts_are_made_once_too(services: Services, ac
     wanted = [
         record_spec(EntityType.CONTACT, "roi-contact", {"contactType": "INDIVIDUAL", "lastName": "Núñez"}),
         party_spec(order, "roi-party", {"partyType": "BUYER", "entityName": "Núñez LLC"}),
-        document_spec(order, "roi-document", io.BytesIO(b"signed"), "deed.pdf", "application/pdf", {"documentType": "DEED"}),
+        document_spec(
+            order, "roi-document", io.BytesIO(b"signed"), "deed.pdf", "application/pdf", {"documentType": "DEED"}
+        ),
     ]
     own.switch(lostWrite=1)
     for each in wanted:
@@ -174,7 +176,9 @@ def test_a_refused_create_is_forgotten_and_can_be_corrected(
 ) -> None:
     with pytest.raises(ValidationError):
         create_once(
-            services, acme, record_spec(EntityType.TRANSACTION, "roi-1", {"orderType": "SALE", "purchasePrice": "a lot"})
+            services,
+            acme,
+            record_spec(EntityType.TRANSACTION, "roi-1", {"orderType": "SALE", "purchasePrice": "a lot"}),
         )
     assert rows(services.database, "select * from softpro.creates") == []
     create_once(services, acme, sale("roi-1"))

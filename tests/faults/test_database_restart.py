@@ -118,7 +118,7 @@ def test_a_sync_whose_database_goes_away_says_so_and_the_next_one_completes(
 
 
 def test_a_refused_statement_is_not_reported_as_an_unavailable_database(database: Database) -> None:
-    with pytest.raises(DatabaseUnavailable, match=r"^The database refuses us: canceling statement"):
+    with pytest.raises(DatabaseUnavailable, match=r"^The database refuses the request: canceling statement"):
         execute(database, "set statement_timeout = 1; select pg_sleep(1)")
 
 
@@ -161,7 +161,7 @@ def complete(database: Database, services: Services, acme: Integration, entity_t
     """Run the next sync. After a crash the vendor's window counts as full, so end that wait first."""
     log = sync(services, acme, entity_type)
     if not log.succeeded:
-        assert "the next one can be sent in" in (log.error_message or "")
+        assert "the next request can be sent in" in (log.error_message or "")
         execute(database, "update softpro.budgets set not_before = null")
         log = sync(services, acme, entity_type)
     assert log.succeeded, log.error_message

@@ -19,7 +19,7 @@ from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import one
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import StartSandbox
-from ..support.product import connect_acme, sync
+from ..support.product import connect_acme, quality_settings, sync
 
 RECORDS = int(os.environ.get("SOFTPRO_TEST_REPLAY_RECORDS", "200"))
 TRANSACTION = EntityType.TRANSACTION
@@ -48,7 +48,9 @@ def test_all_that_a_wrong_mapping_quarantined_loads_by_a_replay_without_a_call(
     with database.connect() as connection:
         repository.replace(connection, acme.id, "acme", right, "the test")
     began = time.monotonic()
-    log = runs_sync.replay(database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="replay")
+    log = runs_sync.replay(
+        database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="replay", quality=quality_settings()
+    )
 
     print(f"{RECORDS} records replayed in {time.monotonic() - began:.1f} s")
     assert (log.status, log.records_processed, log.records_failed) == ("COMPLETED", RECORDS, 0)

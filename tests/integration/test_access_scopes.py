@@ -62,9 +62,9 @@ def test_a_confined_user_changes_nothing_outside_his_organizations(confine: Conf
     confine(Kind.USER, "bob", "acme", "initech")
 
     assert confine(Kind.USER, "bob", "globex", within=mine) == ["globex", "initech"]
-    with pytest.raises(Forbidden, match="only somebody who is not"):
+    with pytest.raises(Forbidden, match="ask a user who is not confined"):
         confine(Kind.USER, "bob", within=mine)  # might be the last one, and bob would then see all
-    with pytest.raises(Forbidden, match="only somebody who is not"):
+    with pytest.raises(Forbidden, match="ask a user who is not confined"):
         confine(Kind.USER, "carol", "acme", within=mine)  # would take away an organization that the caller does not see
 
 
@@ -102,7 +102,7 @@ def test_organizations_outside_the_scope_answer_as_if_they_did_not_exist(
 def test_the_command_line_confines_lists_and_releases(settings: dict[str, str], database: Database) -> None:
     confined = command(settings, "access", "confine", "bob", "globex", "acme")
     assert confined.out == "user bob: acme, globex\n"
-    assert "named exactly bob" in confined.err
+    assert "exactly the name bob" in confined.err
     command(settings, "access", "confine", "west", "acme", "--team")
 
     listed = command(settings, "access", "list", "--json").out.splitlines()

@@ -98,7 +98,7 @@ def test_an_organization_that_was_never_allowed_says_so(settings: dict[str, str]
     command(settings, "connect", "acme")
     before = dump(database)
     answer = command(settings, "sync", "acme")
-    assert (answer.code, sentence(answer)) == (1, "acme is AUTHENTICATING: a person has to connect it")
+    assert (answer.code, sentence(answer)) == (1, "acme is AUTHENTICATING: a user has to connect it")
     assert dump(database) == before
 
 
@@ -231,7 +231,7 @@ def test_a_vendor_that_is_away_is_exit_1_and_the_next_try_is_put_off(
     began = time.time()
     answer = command(away, "sync", "acme", "--entity", "contacts")
     assert answer.code == 1
-    assert "SoftPro did not answer" in answer.err
+    assert "SoftPro did not respond" in answer.err
     (row,) = rows(database, "select consecutive_failures, next_attempt_at, status from softpro.integrations")
     assert (row["consecutive_failures"], row["status"]) == (1, "CONNECTED")
     assert 55 < row["next_attempt_at"].timestamp() - began < 70
@@ -240,10 +240,10 @@ def test_a_vendor_that_is_away_is_exit_1_and_the_next_try_is_put_off(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["callback", "http://[x"], "URL is the whole address"),
+        (["callback", "http://[x"], "URL must be the complete address"),
         (["status", "a b"], "An organization id is 1 to 128 visible characters"),
         (["sync", "a\udcff"], "An organization id is 1 to 128 visible characters"),
-        (["sync", "acme", "--entity", "documents"], "--entity is one of transactions, contacts, or all"),
+        (["sync", "acme", "--entity", "documents"], "--entity must be one of transactions, contacts, or all"),
     ],
 )
 def test_an_argument_that_can_not_be_right_is_wrong_use(

@@ -19,7 +19,7 @@ from softpro.services import Services
 from ..support.database_state import leftovers
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import begin, connect_acme, sync
+from ..support.product import begin, connect_acme, quality_settings, sync
 from ..support.sandbox import Sandbox
 
 STATUS = "status", "expect_column_values_to_be_in_set"
@@ -103,7 +103,7 @@ def test_a_check_and_a_load_that_are_run_again_count_once(services: Services, ac
     run = staged(services, acme)
     database = services.database
     for _ in range(2):
-        pipeline.check(database, run)
+        pipeline.check(database, run, quality_settings())
         assert found(database) == {}
     for _ in range(2):
         pipeline.load(database, run)
@@ -116,7 +116,7 @@ def test_a_run_that_is_killed_between_check_and_load_counts_nothing_and_the_next
 ) -> None:
     run = staged(services, acme)
     database = services.database
-    pipeline.check(database, run)
+    pipeline.check(database, run, quality_settings())
     assert one(database, "select count(*) from staging.check_results") > 0
     execute(database, "update softpro.leases set expires_at = now() - interval '1 second', backend_pid = null")
 
@@ -134,10 +134,10 @@ def test_the_parts_of_a_run_are_added_up(start_sandbox: StartSandbox, database: 
     run = begin(services, acme)
     for first in (True, False, False):
         pipeline.extract(services, run, seconds=0, first_slice=first)
-        pipeline.apply(database, run)
+        pipeline.apply(database, run, quality_settings())
     assert found(database)[STATUS][0] == 300 - 2  # a page overlaps the previous one
     pipeline.extract(services, run, first_slice=False)
-    pipeline.apply(database, run)
+    pipeline.apply(database, run, quality_settings())
     pipeline.finish(database, run)
     odd = unknown_statuses(sandbox, sandbox.organizations[0])
     assert found(database)[STATUS] == (700, odd, not odd, 1)
@@ -152,7 +152,7 @@ def test_the_findings_that_hold_a_batch_are_stored_once(services: Services, acme
     )
     for _ in range(2):  # as a task that is retried
         with pytest.raises(BatchHeld):
-            pipeline.check(database, run)
+            pipeline.check(database, run, quality_settings())
         assert found(database)["softpro_order_id", "expect_column_values_to_be_unique"] == (49, 2, False, 1)
         assert found(database)[STATUS] == (49, odd, False, 1)
 

@@ -61,7 +61,7 @@ def test_it_opens_after_five_calls_that_failed_after_all_their_retries(
     asked = own.requests_of(own.organizations[0])
     fail(client, OPENS_AFTER)
     assert own.requests_of(own.organizations[0]) - asked == 2 * OPENS_AFTER
-    with pytest.raises(CircuitOpen, match=r"not asked until .* 5 calls in a row failed: GET /user/profile") as open_:
+    with pytest.raises(CircuitOpen, match=r"No call to SoftPro until .* 5 calls in a row failed: GET /user/profile") as open_:
         client.profile()
     assert own.requests_of(own.organizations[0]) - asked == 2 * OPENS_AFTER
     assert open_.value.retry_after == pytest.approx(COOL_DOWN.total_seconds(), abs=5)
@@ -175,7 +175,7 @@ def test_the_status_says_why_and_until_when_and_a_sync_waits_until_then(
     fail(client, OPENS_AFTER)
     log = sync(services, acme)
     assert log.status == "FAILED"
-    assert "SoftPro is not asked until" in (log.error_message or "")
+    assert "No call to SoftPro until" in (log.error_message or "")
     wait = one(services.database, "select extract(epoch from next_retry_at - now())::float8 from softpro.sync_logs")
     assert wait >= COOL_DOWN.total_seconds()
     shown = command(environment(services.database, own), "status", "acme").out

@@ -69,7 +69,7 @@ def test_a_record_comes_byte_for_byte_with_its_etag(
     assert isinstance(record, Record)
     assert record.payload in sandbox.export(vendor_organization)
     assert record.etag is not None
-    with pytest.raises(RecordNotFound, match=r"GET /transactions/\{orderId\}: SoftPro answered 404"):
+    with pytest.raises(RecordNotFound, match=r"GET /transactions/\{orderId\}: SoftPro responded 404"):
         client.record(TRANSACTION, "../no one?")
 
 
@@ -323,7 +323,7 @@ def test_a_dripping_answer_ends(client: Client, sandbox: Sandbox) -> None:
 
     sandbox.switch(dripBody=1.0, dripSeconds=0.05)
     try:
-        with requests.Session() as session, pytest.raises(NetworkError, match="did not finish its answer in 1 s"):
+        with requests.Session() as session, pytest.raises(NetworkError, match="did not finish its response in 1 s"):
             exchange(session, "GET", f"{client.base_url}/statuses", "GET /statuses", seconds=1, authorize=authorize)
     finally:
         sandbox.switch(dripBody=0.0)

@@ -74,7 +74,7 @@ def test_connect_prints_the_address_alone_on_one_line(story: Story, sandbox: San
 
 
 def test_callback_names_both_organizations(story: Story) -> None:
-    assert story.callback.out == f"acme is connected to SoftPro's {story.vendor_organization}\n"
+    assert story.callback.out == f"acme is connected to the SoftPro organization {story.vendor_organization}\n"
 
 
 @pytest.mark.parametrize("entity", ["TRANSACTION", "CONTACT"])
@@ -107,7 +107,7 @@ def test_the_odd_record_is_exact_to_the_last_digit_and_character(story: Story) -
 
 def test_sync_says_one_line_an_entity_contacts_first(story: Story) -> None:
     contacts, transactions = story.synced.out.splitlines()
-    assert contacts.startswith("contacts COMPLETED: 12 fetched, 12 loaded (12 new, 0 changed, 0 as they were), 0 ")
+    assert contacts.startswith("contacts COMPLETED: 12 fetched, 12 loaded (12 new, 0 changed, 0 unchanged), 0 ")
     assert transactions.startswith("transactions COMPLETED: 46 fetched, 46 loaded (46 new, 0 changed, ")
 
 

@@ -25,6 +25,7 @@ from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import (
     connect_acme,
+    quality_settings,
     sync,
 )
 from ..support.reconcile_steps import (
@@ -253,7 +254,9 @@ def test_a_deleted_record_comes_back_only_when_softpro_sends_it_again(
     assert reconcile(services, acme).deleted == 2
 
     sync(services, acme, mode=Mode.FULL)
-    runs_sync.remap(database, acme, EntityType.TRANSACTION, sync_type=MANUAL, run_id="remap")
+    runs_sync.remap(
+        database, acme, EntityType.TRANSACTION, sync_type=MANUAL, run_id="remap", quality=quality_settings()
+    )
     assert ids(database, DELETED) == ids(database, IN_RAW) == [changed, same]
 
     newer = {**json.loads(kept[changed]), "notes": "alive", "updatedAt": "2025-12-01T00:00:00.000Z"}

@@ -62,7 +62,7 @@ def test_both_sides_are_shown_and_a_side_wins_and_that_is_taken_back(
     shown = command(settings, "conflicts", "show", "acme", conflict["id"]).out
     assert '"theirs@example.com"' in shown
     assert '"ours@example.com"' in shown
-    assert "nobody yet: a person is to decide" in shown
+    assert "undecided: a person is to decide" in shown
 
     resolved = command(
         settings, "conflicts", "resolve", "acme", conflict["id"], "--winner", "softpro", "--reason", "so"
@@ -99,7 +99,7 @@ def test_a_field_gets_another_value(
     ("arguments", "said"),
     [
         ([], "Give --winner softpro or --winner roi"),
-        (["--winner", "both"], "'both' is neither softpro nor roi"),
+        (["--winner", "both"], "'both' is not a side"),
         (["--field", "email"], "--field email: should be a field"),
         (["--set", "email=x"], "should be JSON"),
         (["--field", "phone=roi"], "Not in conflict: phone"),

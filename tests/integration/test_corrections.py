@@ -18,7 +18,7 @@ from softpro.sync import replay as replaying
 
 from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import dump, one
-from ..support.product import begin, paused_process, sync
+from ..support.product import begin, paused_process, quality_settings, sync
 from ..support.quarantine_cases import (
     JULY,
     JUNE,
@@ -56,7 +56,7 @@ def test_an_edited_record_is_loaded_and_closes_its_case_as_edited(
     assert (edited.resolution, edited.edited_by) == (None, "ann")
     log = replay(services, acme, before.id)
     assert outcome(log) == ("COMPLETED", 1, 0)
-    assert (log.mode, log.reason) == ("replay", "maps again 1 records that are in quarantine")
+    assert (log.mode, log.reason) == ("replay", "maps 1 quarantined records again")
     case = find_case(services)
     assert (case.resolution, case.resolved_by, case.payload_hash) == ("EDITED", "ann", before.payload_hash)
     assert [(each["decision"], each["by"]) for each in case.decisions] == [("EDIT", "ann")]
@@ -176,7 +176,7 @@ def test_an_edit_gives_a_record_its_id_and_the_case_without_one_follows_it(
     case = find_case(services)  # still the only one
     assert (case.record_key, case.entity_id, case.resolution) == (before.record_key, "found", None)
     assert case.reasons[0]["column"] == "purchase_price"
-    with pytest.raises(UsageError, match="this case is that of found"):
+    with pytest.raises(UsageError, match="this case is about found"):
         correct(services, case, order("another", 1))
     correct(services, case, order("found", 1))
     assert replay(services, acme, before.id).records_failed == 0
@@ -187,15 +187,15 @@ def test_an_edit_gives_a_record_its_id_and_the_case_without_one_follows_it(
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (b"{", "can't be taken: the record is not JSON"),
-        (b"[]", "can't be taken: the record is not a JSON object"),
+        (b"{", "can't be accepted: the record is not JSON"),
+        (b"[]", "can't be accepted: the record is not a JSON object"),
         (as_bytes({"updatedAt": JUNE}), "orderId is missing"),
         (as_bytes({"orderId": "o", "updatedAt": "soon"}), "updatedAt is missing or is not a timestamp"),
-        (as_bytes(order("p", 1)), "of another record: this case is that of o"),
-        (as_bytes(order("o", 1, JULY)), "keeps SoftPro's updatedAt, which is 2025-06-01T00:00:00.000Z"),
-        (as_bytes(order("o", 1, notes="a\x00b")), "can't be (stored|taken): "),
-        (as_bytes(order("o", 1, notes="half \ud83c")), "can't be (stored|taken): "),
-        (as_bytes(order("o", -1)), "is what SoftPro sent"),
+        (as_bytes(order("p", 1)), "for another record: this case is about o"),
+        (as_bytes(order("o", 1, JULY)), "must keep SoftPro's updatedAt, 2025-06-01T00:00:00.000Z"),
+        (as_bytes(order("o", 1, notes="a\x00b")), "can't be (stored|accepted): "),
+        (as_bytes(order("o", 1, notes="half \ud83c")), "can't be (stored|accepted): "),
+        (as_bytes(order("o", -1)), "equals what SoftPro sent"),
     ],
 )
 def test_an_edit_that_is_no_correction_is_refused_and_changes_nothing(
@@ -227,10 +227,10 @@ def test_an_edit_is_refused_once_softpro_has_sent_a_newer_version(
     run = begin(services, acme)
     pipeline.extract(services, run)
 
-    with pytest.raises(OutOfDate, match="A newer version of o is there"):
+    with pytest.raises(OutOfDate, match="A newer version of o exists"):
         correct(services, find_case(services), order("o", 1))
 
-    pipeline.apply(services.database, run)
+    pipeline.apply(services.database, run, quality_settings())
     pipeline.finish(services.database, run)
     assert find_case(services).resolution == "LOADED"
     with pytest.raises(OutOfDate, match="is closed: LOADED"):
@@ -252,7 +252,7 @@ def test_an_edit_that_lands_while_a_run_is_about_to_settle_the_old_version_wins(
     )
     pipeline.mark_cases(services.database, run)
     pipeline.transform(services.database, run)
-    pipeline.check(services.database, run)
+    pipeline.check(services.database, run, quality_settings())
 
     correct(services, find_case(services), order("o", 1))
     loaded = pipeline.load(services.database, run)
@@ -286,7 +286,7 @@ def test_one_of_two_concurrent_corrections_wins_as_a_whole(
         process.stdin.flush()
     ended = [process.communicate(timeout=60) for process in both]
     failed = [error for process, (_, error) in zip(both, ended, strict=True) if process.returncode]
-    assert all("has changed at this very moment" in error for error in failed)
+    assert all("was changed just now" in error for error in failed)
     assert len(failed) < 2
 
     assert outcome(sync(services, acme)) == ("COMPLETED", 1, 0)

@@ -238,7 +238,7 @@ def test_the_command_answers_from_the_last_look_within_the_hour_unless_asked_to_
     assert (old.code, json.loads(old.out)["records"]) == (0, 12)
     new = command(settings, "coverage", "acme", "--entity", "contacts", "--refresh")
     assert new.code == 0, new.err
-    assert new.out.startswith("contacts: 13 records looked at until ")
+    assert new.out.startswith("contacts: 13 records examined until ")
     assert "    pets[]  string  in 1, since " in new.out
     execute(services.database, "update softpro.coverage set refreshed_at = now() - interval '2 hours'")
     assert len(command(settings, "coverage", "acme", "--json").out.splitlines()) == 2

@@ -116,7 +116,7 @@ def test_one_refused_tenant_becomes_expired_and_the_others_are_done(
     }
     assert [row["organization_id"] for row in states if row["refresh_token_issued_at"] is None] == ["b-refused"]
     message = one(database, "select last_error_message from softpro.integrations where organization_id = 'b-refused'")
-    assert "a person has to connect the organization again" in message
+    assert "connect the organization again" in message
     assert [record.getMessage() for record in caplog.records].count("keep_alive_failed") == 1
 
 

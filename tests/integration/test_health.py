@@ -61,7 +61,7 @@ def test_each_problem_is_shown_to_users_who_may_see_the_organization(
     assert found["integrations"] == {"CONNECTED": 1}
     assert (found["webhookEvents"]["waiting"], found["webhookEvents"]["failed"]) == (1, 1)
     assert 90 <= found["webhookEvents"]["oldestSeconds"] < 120
-    assert seen(database, "globex")["problems"] == ["integrations need a person to connect them: 1"]
+    assert seen(database, "globex")["problems"] == ["integrations need a user to connect them: 1"]
     assert seen(database, "nobody")["status"] == "HEALTHY"
 
 
@@ -71,5 +71,5 @@ def test_a_schema_that_lacks_migrations_is_reported(database: Database) -> None:
     found = seen(database)
 
     assert found["status"] == "DEGRADED"
-    assert found["problems"][0].startswith("the database stands at revision 0011, not 00")
+    assert found["problems"][0].startswith("the database is at revision 0011, not 00")
     assert found["integrations"] is None

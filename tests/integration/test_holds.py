@@ -36,7 +36,7 @@ from ..support.held_batches import (
     remap,
     replay,
 )
-from ..support.product import begin, sync
+from ..support.product import begin, quality_settings, sync
 from ..support.sandbox import Sandbox
 
 
@@ -57,9 +57,9 @@ def test_a_mapping_that_empties_a_column_holds_the_remap_and_once_approved_the_n
     assert (hold.status, hold.records, hold.log_id, hold.entity_type) == ("WAITING", 150, log.id, "CONTACT")
     assert (log.status, log.records_processed) == ("FAILED", 0)
     assert log.error_message == (
-        f"The batch of 150 contacts of acme is held, and nothing of it was loaded: {message}. If that is right, run "
-        f"`python -m softpro holds approve acme {hold.id}`, or answer in Airflow; if it is not, `holds reject`, or "
-        "mend what is wrong: the next run looks again"
+        f"The batch of 150 contacts of acme is held, and nothing of it was loaded: {message}. If the batch is correct, "
+        f"run `python -m softpro holds approve acme {hold.id}` or approve it in Airflow. Otherwise run `holds reject`, "
+        "or correct the cause: the next run checks again"
     )
     assert dump(database)["roi.contacts"] == before
     assert one(database, PENDING) == 150
@@ -221,7 +221,7 @@ def test_other_findings_are_another_hold(
     second, was = list_holds(services, acme)
     assert (was.id, was.status, was.decided_by) == (first.id, "CLEARED", "Ann")
     assert (second.status, {finding["column"] for finding in second.findings}) == ("WAITING", {"email", "phone"})
-    with pytest.raises(AlreadyDecided, match=r"is CLEARED by Ann: there is nothing to decide any more"):
+    with pytest.raises(AlreadyDecided, match=r"is CLEARED by Ann: nothing is left to decide"):
         approve(services, acme, first)
     # Fewer records than approved need no new approval.
     approve(services, acme, second)
@@ -295,8 +295,8 @@ def test_duplicate_keys_hold_the_batch(loaded: tuple[Services, Integration, Sand
     pipeline.transform(database, run)
     execute(database, "insert into staging.contacts select * from staging.contacts order by softpro_contact_id limit 2")
 
-    with pytest.raises(BatchHeld, match="softpro_contact_id: 4 of 152 records share theirs with another one"):
-        pipeline.check(database, run)
+    with pytest.raises(BatchHeld, match="softpro_contact_id: 4 of 152 records share their value with another record"):
+        pipeline.check(database, run, quality_settings())
 
     (hold,) = list_holds(services, acme)
     assert hold.about == {("softpro_contact_id", "expect_column_values_to_be_unique")}

@@ -24,7 +24,7 @@ def test_the_command_line_lists_approves_and_rejects(
     def holds_(*arguments: str) -> Any:
         return command(settings, "holds", *arguments)
 
-    assert (holds_("list", "acme").out, holds_("list", "acme").err) == ("", "Nothing is held\n")
+    assert (holds_("list", "acme").out, holds_("list", "acme").err) == ("", "No batch is held\n")
     map_contacts(services, acme, email="nowhere")
     failed = command(settings, "remap", "acme", "--entity", "contacts")
     assert failed.code == 1
@@ -34,21 +34,21 @@ def test_the_command_line_lists_approves_and_rejects(
     assert json.loads(listed) == hold.as_json()
     assert holds_("list", "acme").out == f"{hold.line()}\n"
     status = command(settings, "status", "acme")
-    assert f"  held (WAITING), 150 records: {hold.summary}; see: holds list acme\n" in status.out
+    assert f"  held (WAITING), 150 records: {hold.summary}; see: python -m softpro holds list acme\n" in status.out
 
     approved = holds_("approve", "acme", str(hold.id), "--reason", "as it should be")
-    assert (approved.code, approved.err) == (0, "The next run loads it\n")
+    assert (approved.code, approved.err) == (0, "The next run loads the batch\n")
     again = holds_("approve", "acme", str(hold.id))
     assert again.code == 2
-    assert "there is nothing to decide any more" in again.err
+    assert "nothing is left to decide" in again.err
     assert holds_("reject", "acme", str(hold.id), "--reason", "no").code == 2
     assert "--reason" in holds_("reject", "acme", str(hold.id)).err
     assert holds_("approve", "acme", str(UUID(int=1))).code == 2
-    assert "HOLD is the id" in holds_("approve", "acme", "x").err
+    assert "HOLD must be an id" in holds_("approve", "acme", "x").err
     assert command(settings, "sync", "acme", "--entity", "contacts").code == 0
-    assert holds_("list", "acme").err == "Nothing is held\n"
+    assert holds_("list", "acme").err == "No batch is held\n"
     assert "LOADED by " in holds_("list", "acme", "--status", "LOADED").out
-    assert "--status is one of" in holds_("list", "acme", "--status", "OPEN").err
+    assert "--status must be one of" in holds_("list", "acme", "--status", "OPEN").err
 
     map_contacts(services, acme, phone="nowhere")
     command(settings, "remap", "acme", "--entity", "contacts")

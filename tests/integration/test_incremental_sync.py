@@ -17,7 +17,7 @@ from softpro.services import Services
 from ..support.databases import dump, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected
-from ..support.product import begin, command, sync
+from ..support.product import begin, command, quality_settings, sync
 from ..support.sandbox import Sandbox
 
 
@@ -143,8 +143,8 @@ def test_every_step_can_be_run_again(
         pipeline.extract(services, run)
         pipeline.transform(database, run)
         pipeline.transform(database, run)
-        checked = pipeline.check(database, run)
-        assert pipeline.check(database, run) == checked
+        checked = pipeline.check(database, run, quality_settings())
+        assert pipeline.check(database, run, quality_settings()) == checked
         pipeline.load(database, run)
     assert pipeline.load(database, run).loaded == 0
     log = pipeline.finish(database, run)
@@ -166,10 +166,10 @@ def test_a_named_record_is_loaded_even_while_a_run_holds_the_stream(
     answer = command(settings, "sync", "acme", "--entity", "transactions", "--record", changed, "--record", same)
 
     assert (answer.code, sandbox.requests_of(vendor_organization) - before) == (0, 2), answer.err
-    assert answer.out.startswith("transactions COMPLETED: 2 fetched, 2 loaded (0 new, 1 changed, 1 as they were)")
+    assert answer.out.startswith("transactions COMPLETED: 2 fetched, 2 loaded (0 new, 1 changed, 1 unchanged)")
     assert actual_rows(services.database, "acme") == expected_rows(sandbox.records(vendor_organization))
     unknown = command(settings, "sync", "acme", "--entity", "transactions", "--record", "ord-none", "--record", same)
-    assert (unknown.code, "SoftPro knows no transaction ord-none" in unknown.out + unknown.err) == (1, True)
+    assert (unknown.code, "SoftPro has no transaction ord-none" in unknown.out + unknown.err) == (1, True)
     for wrong in (["--record", same], ["--record", same, "--entity", "transactions", "--mode", "full"]):
         refused = command(settings, "sync", "acme", *wrong)
-        assert (refused.code, "--record takes an --entity" in refused.err) == (2, True)
+        assert (refused.code, "--record requires --entity" in refused.err) == (2, True)

@@ -34,11 +34,11 @@ def test_a_live_lease_is_refused_and_the_refusal_leaves_no_trace(
     with keeping(services.database) as keeper:
         keeper.keep(run)
         before = dump(services.database)
-        with pytest.raises(LeaseHeld, match=r"^Another run syncs "):
+        with pytest.raises(LeaseHeld, match=r"^Another run already syncs "):
             begin(services, integration)
         answer = command(settings, "sync", "acme", "--entity", "transactions")
         assert (answer.code, answer.out) == (1, "")
-        assert answer.err.startswith("transactions: Another run syncs ")
+        assert answer.err.startswith("transactions: Another run already syncs ")
         assert dump(services.database) == before
 
 
@@ -132,7 +132,7 @@ def test_a_killed_run_is_followed_at_once_and_its_log_is_failed(
     assert actual_rows(database, "acme") == expected_rows(sandbox.records(sandbox.organizations[0]))
     orphan, successor = rows(database, "select status, error_message from softpro.sync_logs order by started_at")
     assert (orphan["status"], successor["status"]) == ("FAILED", "COMPLETED")
-    assert "The run ended without a word" in orphan["error_message"]
+    assert "The run stopped responding" in orphan["error_message"]
 
 
 def test_a_run_that_was_presumed_dead_can_neither_land_nor_settle(connected: Connected, services: Services) -> None:

@@ -24,7 +24,7 @@ from softpro.services import Services
 
 from ..support.databases import dump, execute, load, one, rows
 from ..support.fixture_types import Connected
-from ..support.product import begin, sync
+from ..support.product import begin, quality_settings, sync
 
 CONTACT, TRANSACTION = EntityType.CONTACT, EntityType.TRANSACTION
 DEFAULTS = default_mappings(CONTACT)
@@ -52,7 +52,9 @@ def restore(services: Services, integration: Integration, number: int) -> Replac
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
-    return runs_sync.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
+    return runs_sync.remap(
+        services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id, quality=quality_settings()
+    )
 
 
 def listed(
@@ -230,7 +232,7 @@ def test_a_row_names_the_set_that_mapped_it_although_another_is_in_force_when_it
         give(services, acme, ruled("last_name", '"new"'))
     transforming.join()
 
-    pipeline.check(database, run)
+    pipeline.check(database, run, quality_settings())
     pipeline.load(database, run)
     log = pipeline.finish(database, run)
 
@@ -250,12 +252,12 @@ def test_in_a_background_load_each_row_names_the_set_of_its_part_and_the_log_the
     run = begin(services, acme, CONTACT, Mode.REMAP)
     pipeline.mark(database, run)
     execute(database, "delete from raw.pending where entity_id = any(%s)", ids[6:])
-    pipeline.apply(database, run)
+    pipeline.apply(database, run, quality_settings())
 
     give(services, acme, ruled("last_name", '"new"'))
     pipeline.mark(database, run)
     execute(database, "delete from raw.pending where entity_id = any(%s)", ids[:6])
-    pipeline.apply(database, run)
+    pipeline.apply(database, run, quality_settings())
     log = pipeline.finish(database, run)
 
     assert [row["by"] for row in rows(database, MADE_BY)] == [1] * 6 + [2] * 6

@@ -54,7 +54,7 @@ def test_the_output_of_show_can_be_edited_set_compared_and_rolled_back(
     put = run(settings, "put", acme, "--file", in_file(tmp_path, loud(before, "property_city")))
     assert put.out == (
         "transactions: version 2\n"
-        "contacts: version 1, as it was\n"
+        "contacts: version 1, unchanged\n"
         "To apply it to the 45 records that were fetched before: python -m softpro remap acme --entity transactions\n"
     )
     assert re.fullmatch(
@@ -158,17 +158,20 @@ def test_a_preview_shows_what_would_change_and_writes_nothing(
             ["preview", "--file", "{bad}"],
             "softpro: mapping 1: roiSystemsField 'no_such_column' is not a column of roi.",
         ),
-        (["preview", "--file", "{good}", "--entity", "transactions"], "softpro: The file holds no mappings of transac"),
-        (["preview", "--file", "{good}", "--record", "{list}"], "softpro: --record should hold one record: a JSON obj"),
+        (["preview", "--file", "{good}", "--entity", "transactions"], "softpro: The file holds no mappings for --en"),
+        (["preview", "--file", "{good}", "--record", "{list}"], "softpro: The --record file must hold one record, whi"),
         (
             ["preview", "--file", "{good}", "--id", "a", "--record", "{form}"],
-            "softpro: --record should hold one record",
+            "softpro: The --record file must hold one record",
         ),
-        (["preview", "--file", "{two}", "--id", "a"], "softpro: The file holds transactions and contacts: say which"),
-        (["show", "--version", "1"], "softpro: A version is of one entity type: say which with --entity"),
+        (["preview", "--file", "{two}", "--id", "a"], "softpro: The file holds transactions and contacts: choose one"),
+        (["show", "--version", "1"], "softpro: A version belongs to one entity type: add --entity"),
         (["show", "--version", "9", "--entity", "contacts"], "softpro: The mappings of contacts have no version 9"),
         (["rollback", "--version", "9", "--entity", "contacts"], "softpro: The mappings of contacts have no version 9"),
-        (["diff", "--from", "1", "--entity", "papers"], "softpro: --entity is one of transactions, contacts, or all"),
+        (
+            ["diff", "--from", "1", "--entity", "papers"],
+            "softpro: --entity must be one of transactions, contacts, or all",
+        ),
     ],
 )
 def test_wrong_use_says_so_and_ends_with_2(

@@ -12,6 +12,7 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.runs import pipeline
 
 from ..support.databases import execute, load, one, rows
+from ..support.product import quality_settings
 from ..support.writeback import BothSides, edit_in_roi, run_push
 
 TRANSACTION, CONTACT = EntityType.TRANSACTION, EntityType.CONTACT
@@ -66,7 +67,7 @@ def test_an_edit_made_while_its_row_is_loaded_is_not_lost(sides: BothSides) -> N
     )
     pipeline.extract(sides.services, run)
     pipeline.transform(sides.database, run)
-    pipeline.check(sides.database, run)
+    pipeline.check(sides.database, run, quality_settings())
     with sides.database.connect() as person:
         with person.transaction():
             person.execute("update roi.contacts set notes = 'ours' where softpro_contact_id = %s", [sides.key])

@@ -28,7 +28,7 @@ from softpro.timestamps import format_time
 from ..support.database_state import staging
 from ..support.databases import dump, execute, one, rows
 from ..support.fixture_types import Connected
-from ..support.product import sync
+from ..support.product import quality_settings, sync
 
 TRANSACTION = EntityType.TRANSACTION
 DEFAULTS = default_mappings(TRANSACTION)
@@ -191,7 +191,9 @@ def test_the_preview_and_the_remap_that_follows_say_the_same(services: Services,
 
     with services.database.connect() as connection:
         repository.replace(connection, acme.id, "acme", proposed, "me")
-    runs_sync.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="remap")
+    runs_sync.remap(
+        services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id="remap", quality=quality_settings()
+    )
 
     cases = rows(services.database, "select entity_id, reasons from softpro.quarantine")
     assert {case["entity_id"]: case["reasons"] for case in cases} == expected

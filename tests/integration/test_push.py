@@ -11,7 +11,7 @@ from softpro.mapping.mapping import Mapping
 from softpro.runs import sync as runs_sync
 
 from ..support.databases import one, rows
-from ..support.product import sync
+from ..support.product import quality_settings, sync
 from ..support.writeback import BothSides, edit_in_roi, open_edits, run_push
 
 CONTACT = EntityType.CONTACT
@@ -139,7 +139,14 @@ def test_another_mapping_is_no_change_at_softpro(sides: BothSides) -> None:
     sides.set_mappings(
         with_change("email", transformation_rule={"fromSoftPro": "$uppercase($)", "toSoftPro": "$lowercase($)"})
     )
-    runs_sync.remap(sides.database, sides.integration, CONTACT, sync_type=SyncType.MANUAL, run_id="remap")
+    runs_sync.remap(
+        sides.database,
+        sides.integration,
+        CONTACT,
+        sync_type=SyncType.MANUAL,
+        run_id="remap",
+        quality=quality_settings(),
+    )
     assert sides.roi_values("notes", "email") == ("ours", "ours@example.com")
     log = run_push(sides.services, sides.integration)
     assert (log.status, log.records_processed, log.error_message) == ("COMPLETED", 1, None)

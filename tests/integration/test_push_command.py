@@ -39,7 +39,7 @@ def test_edits_are_sent_and_each_entity_is_one_line(
     assert (sent.code, sent.err) == (0, "")
     contacts, transactions = sent.out.splitlines()
     assert re.fullmatch(
-        r"contacts COMPLETED: 12 sent, 0 deleted, 0 the same there, 0 wait, 0 failed, \d+ API requests, \d+\.\d s",
+        r"contacts COMPLETED: 12 sent, 0 deleted, 0 already in sync, 0 wait, 0 failed, \d+ API requests, \d+\.\d s",
         contacts,
     )
     assert transactions.startswith("transactions COMPLETED: 0 sent, ")
@@ -60,7 +60,7 @@ def test_records_that_can_not_be_sent_are_reported_and_the_rest_is_sent(
 
     assert sent.code == 0
     head, why = sent.out.splitlines()
-    assert head.startswith("contacts PARTIAL_SUCCESS: 11 sent, 0 deleted, 0 the same there, 0 wait, 1 failed, ")
+    assert head.startswith("contacts PARTIAL_SUCCESS: 11 sent, 0 deleted, 0 already in sync, 0 wait, 1 failed, ")
     assert why.startswith(f"  {bad['id']} failed, and is sent once it is edited again: ")
 
 
@@ -95,12 +95,12 @@ def test_a_dry_run_shows_what_would_be_sent_of_each_record_and_sends_nothing(
 
     shown = command(settings, "push", "acme", "--entity", "contacts", "--dry-run")
 
-    assert (shown.code, shown.err) == (0, "contacts: 3 were changed, 2 would be sent\n")
+    assert (shown.code, shown.err) == (0, "contacts: 3 changed, 2 would be sent\n")
     lines = shown.out.splitlines()
     assert lines[0] == f"{first['id']} ({first['key']})  UPDATE  SEND"
     assert lines[1] == f'  email  "{first["email"]}"  => "new@example.com"'
     assert re.fullmatch(r"  email by ann \\x1b\[31m at \S+Z", lines[2])
-    assert re.fullmatch(r"\S+ \(unknown at SoftPro\)  CREATE  SEND", lines[3])
+    assert re.fullmatch(r"\S+ \(not at SoftPro yet\)  CREATE  SEND", lines[3])
     assert '  lastName  null  => "Made here"' in lines
     assert lines[-3:-1] == [
         f"{second['id']} ({second['key']})  UPDATE  NOTHING",
@@ -118,8 +118,8 @@ def test_a_dry_run_shows_what_would_be_sent_of_each_record_and_sends_nothing(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--record", "00000000-0000-0000-0000-000000000001"], "--record takes an --entity"),
-        (["--entity", "documents"], "--entity is one of transactions, contacts, or all"),
+        (["--record", "00000000-0000-0000-0000-000000000001"], "--record requires --entity"),
+        (["--entity", "documents"], "--entity must be one of transactions, contacts, or all"),
         (["--entity", "contacts", "--record", "con-1"], "Invalid value for '--record'"),
     ],
 )

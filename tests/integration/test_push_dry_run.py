@@ -77,7 +77,7 @@ def test_deletes_that_are_not_sent_are_held(services: Services, connected: Conne
     sync(services, acme, TRANSACTION)
     execute(database, "delete from roi.transactions where id in (select id from roi.transactions order by id limit 2)")
     [one, two] = shown(services, acme, TRANSACTION)
-    assert one.plan.changed.operation == "DELETE"
+    assert one.plan.record.operation == "DELETE"
     assert (one.state, one.why) == (two.state, two.why)
     assert (one.state, one.why) == ("HELD", "Deletes of this kind are not sent to SoftPro: the row comes back")
     execute(database, "update softpro.integrations set push_deletes = true")

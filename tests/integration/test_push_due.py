@@ -9,7 +9,7 @@ import pytest
 
 from softpro.db import locks, outbox
 from softpro.db.integrations import Integration
-from softpro.db.locks import Queue
+from softpro.db.locks import Lock
 from softpro.entities import EntityType
 from softpro.runs.push import push_due
 from softpro.services import Services
@@ -97,9 +97,9 @@ def test_an_edit_of_a_field_that_no_mapping_sends_is_not_due(
 
 def test_running_pushes_are_visible(services: Services) -> None:
     with services.database.connect() as one_session, services.database.connect() as another:
-        assert locks.try_acquire(one_session, Queue.OUTBOX)
-        assert not locks.try_acquire(another, Queue.OUTBOX)
-        assert locks.try_acquire(another, Queue.INBOX)
+        assert locks.try_lock(one_session, Lock.OUTBOX)
+        assert not locks.try_lock(another, Lock.OUTBOX)
+        assert locks.try_lock(another, Lock.INBOX)
 
 
 def test_settled_edits_are_forgotten_in_time_and_open_ones_never(

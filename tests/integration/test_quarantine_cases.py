@@ -19,7 +19,7 @@ from softpro.services import Services
 
 from ..support.databases import one, rows
 from ..support.fixture_types import Connected
-from ..support.product import begin, sync
+from ..support.product import begin, quality_settings, sync
 from ..support.quarantine_cases import (
     JULY,
     LATEST,
@@ -146,7 +146,7 @@ def test_a_replay_waits_for_the_lease_and_an_edit_does_not(acme: Integration, se
     correct(services, find_case(services), order("o", 1))
     with pytest.raises(LeaseHeld):
         replay(services, acme)
-    pipeline.apply(services.database, run)
+    pipeline.apply(services.database, run, quality_settings())
     pipeline.finish(services.database, run)
     assert find_case(services).resolution == "EDITED"
 

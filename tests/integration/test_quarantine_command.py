@@ -110,4 +110,4 @@ def test_wrong_use_exits_2_and_an_impossible_action_exits_1(
 
     begin(services, acme)
     busy = command(settings, "quarantine", "replay", "acme", "--entity", "transactions")
-    assert (busy.code, "Another run syncs these transactions now" in busy.err) == (1, True)
+    assert (busy.code, "Another run already syncs these transactions" in busy.err) == (1, True)

@@ -17,7 +17,7 @@ from softpro.services import Services
 
 from ..support.database_state import inconsistent_logs, leftovers
 from ..support.databases import one, rows
-from ..support.product import begin, sync
+from ..support.product import begin, quality_settings, sync
 from ..support.quarantine_cases import (
     LATEST,
     OPEN,
@@ -129,7 +129,7 @@ def test_a_correction_that_a_run_is_loading_is_dropped_once_its_case_is_discarde
     correct(services, find_case(services), order("o", 2))
     run = begin(services, acme)
     pipeline.transform(services.database, run)
-    pipeline.check(services.database, run)
+    pipeline.check(services.database, run, quality_settings())
     discard(services, find_case(services))
     loaded = pipeline.load(services.database, run)
     pipeline.finish(services.database, run)
@@ -143,7 +143,7 @@ def test_a_discard_needs_a_reason_and_an_open_case_and_an_edit_takes_it_back(
     put(order("o", -1))
     sync(services, acme)
     case = find_case(services)
-    with pytest.raises(UsageError, match="for a reason"):
+    with pytest.raises(UsageError, match="needs a reason"):
         discard(services, case, "  ")
     discard(services, case)
     with pytest.raises(OutOfDate, match="is closed: DISCARDED by ben at "):

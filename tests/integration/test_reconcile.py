@@ -152,7 +152,7 @@ def test_an_error_about_one_record_leaves_it_for_the_next_reconcile(
     audit = confirm(services, audit)
     assert (audit.status, nonzero_counts(audit)) == ("COMPLETED", {"missing_there": 1, "unanswered": 1})
     assert not audit.converged
-    assert "the next reconcile asks for them again" in audit.problems()[0]
+    assert "the next reconcile requests them again" in audit.problems()[0]
     assert one(database, "select error_message from softpro.audit_differences")
     sandbox.switch(proxyHtml=0)
     assert nonzero_counts(reconcile(services, acme)) == {"missing_there": 1, "deleted": 1}
@@ -230,7 +230,7 @@ def test_the_command_says_what_it_found_and_leaves_a_mass_delete_undone_without_
 
     asked = command(settings, "reconcile", "acme", "--entity", "transactions")
     assert asked.code == 1
-    assert "transactions WAITING: SoftPro has 42, here were 45 and are 45, not the same" in asked.out
+    assert "transactions WAITING: SoftPro has 42, local before 45 and now 45, not in sync" in asked.out
     assert "3 of 45 records, which is more than the limit allows: nothing was deleted" in asked.err
     assert "reconcile acme --entity transactions --yes" in asked.err
     assert ids(services.database, DELETED) == []

@@ -15,7 +15,7 @@ from softpro.services import Services
 
 from ..support.databases import dump, execute, one, rows
 from ..support.fixture_types import Connected
-from ..support.product import command, sync
+from ..support.product import command, quality_settings, sync
 from ..support.sandbox import Sandbox
 
 CONTACT = EntityType.CONTACT
@@ -27,7 +27,9 @@ def give(services: Services, integration: Integration, mappings: list[Mapping]) 
 
 
 def remap(services: Services, integration: Integration, run_id: str = "remap") -> SyncLog:
-    return runs_sync.remap(services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id)
+    return runs_sync.remap(
+        services.database, integration, CONTACT, sync_type=SyncType.MANUAL, run_id=run_id, quality=quality_settings()
+    )
 
 
 def in_capitals(column: str) -> list[Mapping]:
@@ -52,7 +54,7 @@ def test_a_changed_mapping_is_applied_to_all_rows_with_history_and_without_a_cal
 
     assert sandbox.requests_of(vendor_organization) == calls
     named = [row for row in before if row["last_name"] and row["last_name"] != row["last_name"].upper()]
-    assert (log.status, log.mode, log.reason) == ("COMPLETED", "remap", "maps again all that was ever fetched")
+    assert (log.status, log.mode, log.reason) == ("COMPLETED", "remap", "maps every stored record again")
     assert (log.records_fetched, log.records_processed, log.api_requests) == (0, len(before), 0)
     assert log.records_updated == len(named)
     assert rows(services.database, "select softpro_contact_id, last_name from roi.contacts order by 1") == [
@@ -119,4 +121,4 @@ def test_it_needs_no_grant_and_the_command_does_it(
     execute(services.database, "update softpro.integrations set status = 'EXPIRED'")
     answer = command(settings, "remap", "acme", "--entity", "contacts")
     assert answer.code == 0, answer.err
-    assert answer.out.startswith("contacts COMPLETED: 0 fetched, 12 loaded (0 new, 0 changed, 12 as they were)")
+    assert answer.out.startswith("contacts COMPLETED: 0 fetched, 12 loaded (0 new, 0 changed, 12 unchanged)")

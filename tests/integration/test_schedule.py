@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 
 import pytest
 
 from softpro.db import schedule
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
-from softpro.db.schedule import Lane, shards
+from softpro.db.schedule import Lane
 from softpro.entities import EntityType, Stream
 from softpro.errors import RateLimitError
 from softpro.runs import pipeline
+from softpro.runs.tenant_pool import shards
 from softpro.services import Services
 
 from ..support.databases import execute, one, rows
@@ -161,6 +163,6 @@ def _patient(database: Database, sandbox: Sandbox) -> tuple[Services, Integratio
     """Connect the product with its real waits."""
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")
     hurried = build_services(settings, database)
-    services = Services(hurried.database, hurried.vault, hurried.oauth, hurried.vendor, hurried.sync)
+    services = Services(**{field.name: getattr(hurried, field.name) for field in fields(hurried)})
     address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
     return services, finish_connection(services, address)

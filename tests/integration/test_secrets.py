@@ -79,7 +79,7 @@ def test_no_secret_is_stored_or_logged_anywhere(
     records = [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
     seen += "\n".join(records) + "".join(capfd.readouterr())
     assert "token_refreshed" in seen
-    assert "SoftPro's OAuth server: SoftPro did not answer" in seen
+    assert "SoftPro's OAuth server: SoftPro did not respond" in seen
     assert [secret for secret in secrets if any(spelling in seen for spelling in spellings(secret))] == []
 
 
@@ -98,4 +98,4 @@ def test_a_token_copied_to_another_organizations_row_does_not_open(
     )
     log = sync(services, mine, EntityType.CONTACT)
     assert log.status == "FAILED"
-    assert "is damaged or was moved there from elsewhere" in str(log.error_message)
+    assert "is damaged or was copied from another row or column" in str(log.error_message)

@@ -42,7 +42,7 @@ def test_a_full_sync_of_a_list_that_shrank_by_more_than_the_share_is_held_until_
     log = sync(services, acme, mode=Mode.FULL)
 
     (hold,) = list_holds(services, acme)
-    message = "SoftPro's list holds 959 transactions and 1200 stand here: that is more than 20 % fewer"
+    message = "SoftPro's list holds 959 transactions, the table 1200: a fall of more than 20 %"
     finding = {"column": None, "rule": ROW_COUNT, "message": message}
     assert hold.findings == [{**finding, "rows": 1_200, "fallen": 241}]
     assert hold.as_json()["findings"] == [finding]

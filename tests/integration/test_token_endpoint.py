@@ -87,7 +87,7 @@ def test_the_error_of_the_token_endpoint_is_kept_as_one_short_line(monkeypatch: 
     with pytest.raises(AuthenticationError) as refused:
         tokens_of(monkeypatch, json.dumps(said), 400)
     assert refused.value.error_code == "invalid_grant"
-    assert str(refused.value).startswith("The token endpoint answered invalid_grant: dead[2J !!!")
+    assert str(refused.value).startswith("The token endpoint responded invalid_grant: dead[2J !!!")
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 700
 

@@ -46,7 +46,7 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
         yield next(map_records(compiled, payloads, rules))
         raise error("in the middle")
 
-    monkeypatch.setattr(transform, "mapped", broken)
+    monkeypatch.setattr(transform, "map_records", broken)
     monkeypatch.setattr(transform, "FETCH_SIZE", 1)
 
     def work() -> None:

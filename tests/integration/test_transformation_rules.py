@@ -21,7 +21,7 @@ from softpro.services import Services
 
 from ..support.databases import one, rows
 from ..support.fixture_types import Connected
-from ..support.product import sync
+from ..support.product import quality_settings, sync
 from ..support.sandbox import Sandbox
 
 TRANSACTION = EntityType.TRANSACTION
@@ -146,7 +146,14 @@ def test_a_set_of_hundreds_of_names_and_rules_is_mapped(connected: Connected, se
     for more in (names, names[:150] + ruled[:40], ruled):
         give(services, acme, default_mappings(TRANSACTION) + more)
         log = (
-            runs_sync.remap(services.database, acme, TRANSACTION, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+            runs_sync.remap(
+                services.database,
+                acme,
+                TRANSACTION,
+                sync_type=SyncType.MANUAL,
+                run_id=f"test__{uuid4()}",
+                quality=quality_settings(),
+            )
             if one(services.database, "select count(*) from raw.records")
             else sync(services, acme)
         )

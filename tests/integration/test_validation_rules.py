@@ -19,7 +19,7 @@ from softpro.services import Services
 
 from ..support.databases import one, rows
 from ..support.fixture_types import Connected, StartSandbox
-from ..support.product import begin, connect_acme, sync
+from ..support.product import begin, connect_acme, quality_settings, sync
 from ..support.sandbox import Sandbox
 
 TRANSACTION = EntityType.TRANSACTION
@@ -199,14 +199,12 @@ def test_a_pattern_that_takes_very_long_fails_the_check_and_says_so(
     pipeline.extract(services, run)
     pipeline.transform(services.database, run)
     monkeypatch.setattr(gx_runner, "STATEMENT_TIMEOUT_SECONDS", 1)
-    monkeypatch.setattr("softpro.quality.check.SECONDS", 1)
+    monkeypatch.setattr("softpro.quality.check.STATEMENT_TIMEOUT_SECONDS", 1)
 
-    with pytest.raises(
-        CheckFailed, match=r"^A check took longer than 1 s and was ended, so nothing was loaded: is a val"
-    ):
-        pipeline.check(services.database, run)
+    with pytest.raises(CheckFailed, match=r"^A check took longer than 1 s and was cancelled, so nothing was loaded"):
+        pipeline.check(services.database, run, quality_settings())
 
     assert one(services.database, "select count(*) from staging.rejects") == 0
     give(services, acme, [replace(slow, validation_rules=None)])
     pipeline.transform(services.database, run)
-    assert pipeline.check(services.database, run).rejected == 0
+    assert pipeline.check(services.database, run, quality_settings()).rejected == 0

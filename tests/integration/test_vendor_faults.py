@@ -86,7 +86,7 @@ def test_a_revoked_grant_is_expired_says_what_to_do_and_can_be_connected_again(
     assert answer.code == 1
     assert json.loads(answer.out)["success"] is False
     (said,) = answer.err.splitlines()
-    assert said == ("contacts: SoftPro no longer honours the grant: a person has to connect the organization again")
+    assert said == ("contacts: SoftPro no longer honors the grant: connect the organization again")
     (row,) = rows(services.database, "select status, access_token, refresh_token from softpro.integrations")
     assert row == {"status": "EXPIRED", "access_token": None, "refresh_token": None}
     again = command(settings, "sync", "acme", "--entity", "contacts")

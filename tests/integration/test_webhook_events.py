@@ -10,7 +10,7 @@ import pytest
 from softpro.db import integrations, locks
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
-from softpro.db.locks import Queue
+from softpro.db.locks import Lock
 from softpro.services import Services
 from softpro.webhooks.worker import DrainResult, drain
 
@@ -196,7 +196,7 @@ def test_a_mass_delete_waits_for_a_user(
 
     assert one(services.database, "select count(*) from roi.transactions where deleted_at is not null") == 0
     [why] = {event["processing_error"] for event in events(services.database).values()}
-    assert why.endswith("a reconcile asks a person (python -m softpro reconcile acme)")
+    assert why.endswith("run a reconcile, which asks for approval (python -m softpro reconcile acme)")
 
 
 def test_events_of_unsynced_entities_are_settled_with_a_reason(acme: Integration, services: Services) -> None:
@@ -281,7 +281,7 @@ def test_a_held_batch_keeps_what_webhooks_fetch_pending(
 
 def test_one_drain_at_a_time(acme: Integration, services: Services) -> None:
     with services.database.connect() as session:
-        assert locks.try_acquire(session, Queue.INBOX)
+        assert locks.try_lock(session, Lock.INBOX)
         assert process_events(services) == DrainResult(busy=True)
     assert process_events(services) == DrainResult()
 

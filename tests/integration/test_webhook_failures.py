@@ -24,7 +24,7 @@ from softpro.webhooks.worker import DrainResult, drain
 from ..support.databases import execute, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected
-from ..support.product import begin, sync
+from ..support.product import begin, quality_settings, sync
 from ..support.sandbox import Sandbox
 from ..support.webhook_events import add_event, backdate, events, outcomes
 
@@ -84,7 +84,7 @@ def test_a_record_staged_before_its_delete_does_not_come_back(
     run = begin(services, acme)
     pipeline.extract(services, run)
     pipeline.transform(services.database, run)
-    pipeline.check(services.database, run)
+    pipeline.check(services.database, run, quality_settings())
     sandbox.delete(vendor_organization, order_id)
     delete_by_webhook(services, acme, order_id)
     assert deleted(services.database, order_id)
@@ -106,9 +106,16 @@ def test_a_run_over_records_does_not_replace_rows_of_newer_mappings(
         number = Mapping(TRANSACTION, "orderId", "transaction_number", "SOFTPRO_TO_ROI")
         repository.replace(connection, acme.id, "acme", [number], author="a test")
         current = integrations.get(connection, acme.id)
-    runs_sync.remap(services.database, current, TRANSACTION, sync_type=SyncType.MANUAL, run_id="test__remap")
+    runs_sync.remap(
+        services.database,
+        current,
+        TRANSACTION,
+        sync_type=SyncType.MANUAL,
+        run_id="test__remap",
+        quality=quality_settings(),
+    )
 
-    pipeline.check(services.database, run)
+    pipeline.check(services.database, run, quality_settings())
     pipeline.load(services.database, run)
     pipeline.finish(services.database, run)
 
@@ -238,14 +245,14 @@ def test_records_skipped_for_lack_of_time_are_reported(
 
     def work() -> None:
         pipeline.fetch_all(services, run, seconds=0)
-        pipeline.apply(services.database, run)
+        pipeline.apply(services.database, run, quality_settings())
 
     log = pipeline.run_and_close(services.database, run, work)
 
     assert (log.status, log.records_processed) == ("FAILED", 1)
     assert log.error_message is not None
-    assert log.error_message.startswith("2 were not asked for")
-    assert log.error_message.endswith("first: the time was over")
+    assert log.error_message.startswith("2 were not requested")
+    assert log.error_message.endswith("first: the time ran out")
 
 
 def test_a_killed_run_over_records_is_closed(

@@ -6,7 +6,9 @@ import json
 from typing import Any
 from uuid import UUID
 
+from softpro.db import locks
 from softpro.db.database import Database
+from softpro.db.locks import Lock
 from softpro.services import Services
 
 from ..support.databases import execute, one
@@ -36,13 +38,13 @@ def test_the_command_line_lists_shows_retries_counts_and_processes(
     assert (failed.err, failed.out.endswith("FAILED, 5 of 5 tries: SoftPro is away\n")) == ("1 of 1\n", True)
     assert webhooks("list", "acme", "--type", "ORDER_REOPENED").err == "0 of 0\n"
     assert webhooks("list", "acme", "--entity", "contacts").err == "0 of 0\n"
-    assert "--status is one of" in webhooks("list", "acme", "--status", "OPEN").err
+    assert "--status must be one of" in webhooks("list", "acme", "--status", "OPEN").err
     event_id = listed[0]["id"]
     assert "SoftPro sent:\n{}" in webhooks("show", "acme", event_id).out
     assert json.loads(webhooks("show", "acme", event_id, "--json").out)["payload"] == {}
     assert webhooks("show", "acme", str(UUID(int=1))).code == 2
 
-    assert webhooks("retry", "acme", "--entity", "contacts").out == "0 are tried again now\n"
+    assert webhooks("retry", "acme", "--entity", "contacts").out == "0 events are retried now\n"
     assert json.loads(webhooks("retry", "acme", "--event", event_id, "--json").out) == {"retried": 1}
     assert one(database, "select decisions -> 0 ->> 'decision' from softpro.webhook_events where id = %s", event_id)
 
@@ -55,5 +57,5 @@ def test_the_command_line_lists_shows_retries_counts_and_processes(
     )
     assert json.loads(webhooks("stats", "acme", "--json").out)["byStatus"]["PROCESSED"] == 2
     with database.connect() as worker:
-        worker.execute("select pg_advisory_lock(360001)")
-        assert webhooks("process").err == "Another process works on the events now\n"
+        assert locks.try_lock(worker, Lock.INBOX)
+        assert webhooks("process").err == "Another process is already processing events; nothing was done\n"

@@ -15,6 +15,8 @@ from softpro.quality.holds import Hold
 from softpro.runs import sync
 from softpro.services import Services
 
+from .product import quality_settings
+
 CONTACT = EntityType.CONTACT
 NULL = "expect_column_proportion_of_non_null_values_to_be_between"
 ROW_COUNT = "expect_table_row_count_to_be_between"
@@ -39,11 +41,25 @@ def map_contacts(services: Services, acme: Integration, **fields: str) -> None:
 
 
 def remap(services: Services, acme: Integration) -> SyncLog:
-    return sync.remap(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+    return sync.remap(
+        services.database,
+        acme,
+        CONTACT,
+        sync_type=SyncType.MANUAL,
+        run_id=f"test__{uuid4()}",
+        quality=quality_settings(),
+    )
 
 
 def replay(services: Services, acme: Integration) -> SyncLog:
-    return sync.replay(services.database, acme, CONTACT, sync_type=SyncType.MANUAL, run_id=f"test__{uuid4()}")
+    return sync.replay(
+        services.database,
+        acme,
+        CONTACT,
+        sync_type=SyncType.MANUAL,
+        run_id=f"test__{uuid4()}",
+        quality=quality_settings(),
+    )
 
 
 def list_holds(services: Services, acme: Integration) -> list[Hold]:

@@ -23,6 +23,7 @@ from softpro.runs import pipeline
 from softpro.runs import sync as runs_sync
 from softpro.services import Services
 from softpro.services import services as read_services
+from softpro.settings import QualitySettings, load
 from softpro.softpro360.client import Client
 
 from .forked_process import forked
@@ -58,7 +59,15 @@ def build_services(settings: Mapping[str, str], database: Database) -> Services:
     """Return the services that this environment describes."""
     with patch.dict(os.environ, settings, clear=True):
         made = read_services(database)
-    return NoWaitServices(made.database, made.vault, made.oauth, made.vendor, made.sync)
+    return NoWaitServices(
+        made.database, made.vault, made.oauth, made.vendor, made.sync, made.quality, made.delete_limit
+    )
+
+
+def quality_settings() -> QualitySettings:
+    """Return when a batch is held, by the environment or the defaults."""
+    (quality,) = load(QualitySettings)
+    return quality
 
 
 @dataclass(frozen=True)

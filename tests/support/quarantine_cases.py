@@ -18,6 +18,7 @@ from softpro.sync.corrections import correct as correct_record
 
 from .bad_transactions import strict_mappings
 from .databases import rows
+from .product import quality_settings
 
 JUNE, JULY = "2025-06-01T00:00:00.000Z", "2025-07-01T00:00:00.000Z"
 LATEST = "2030-01-01T00:00:00.000Z"  # later than all others, so each run's first page contains it
@@ -78,6 +79,7 @@ def replay(services: Services, integration: Integration, *chosen: UUID) -> SyncL
         cases=chosen or None,
         sync_type=SyncType.MANUAL,
         run_id=f"test__{uuid4()}",
+        quality=quality_settings(),
     )
 
 
@@ -88,6 +90,7 @@ def remap(services: Services, integration: Integration) -> SyncLog:
         EntityType.TRANSACTION,
         sync_type=SyncType.MANUAL,
         run_id=f"test__{uuid4()}",
+        quality=quality_settings(),
     )
 
 

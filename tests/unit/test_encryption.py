@@ -46,7 +46,7 @@ def test_another_key_does_not_open_it_and_the_error_says_what_to_do() -> None:
 def test_a_ciphertext_moved_to_another_cell_does_not_open(elsewhere: Place) -> None:
     vault = Vault((OLD,))
     sealed = vault.seal("token", HERE)
-    with pytest.raises(DecryptionError, match="damaged or was moved"):
+    with pytest.raises(DecryptionError, match="damaged or was copied"):
         vault.open(sealed, elsewhere)
 
 

@@ -104,7 +104,7 @@ def test_a_target_is_filled_by_one_mapping_that_takes_part() -> None:
 def test_a_field_sent_by_two_mappings_is_refused_with_both_numbers(one: str, other: str) -> None:
     first, second = to("status", "status"), to("notes", one)
     assert problems(first, second, to("custom.a", other)) == [
-        f"mapping 3: softproField {other!r} is sent by mapping 2 ({one!r}) already: "
+        f"mapping 3: softproField {other!r} is already sent by mapping 2 ({one!r}): "
         "give one of them direction SOFTPRO_TO_ROI"
     ]
     validate([first, second, to("custom.a", other, direction="SOFTPRO_TO_ROI")])
@@ -135,7 +135,7 @@ def test_custom_as_a_whole_is_sent_with_single_names_of_it() -> None:
 def test_read_only_fields_of_softpro_are_not_sent(entity: EntityType) -> None:
     for field in (f"{'order' if entity is EntityType.TRANSACTION else 'contact'}Id", "createdAt", "updatedAt"):
         assert problems(to("custom.a", field, entity)) == [
-            f"mapping 1: softproField {field!r} is written by SoftPro alone: its direction is SOFTPRO_TO_ROI"
+            f"mapping 1: softproField {field!r} is written only by SoftPro: set direction SOFTPRO_TO_ROI"
         ]
         validate([to("custom.a", field, entity, direction="SOFTPRO_TO_ROI")])
 
@@ -144,7 +144,7 @@ def test_sending_into_a_list_is_warned_of() -> None:
     into_a_list = to("custom.buyer", "buyer[0].contactId")
     validate([into_a_list])
     [warning] = warnings([to("notes"), into_a_list])
-    assert warning.startswith("mapping 2: softproField 'buyer[0].contactId' stands in a list")
+    assert warning.startswith("mapping 2: softproField 'buyer[0].contactId' is an item of a list")
     assert (
         warnings([to("custom.buyer", "buyer[0].contactId", direction="SOFTPRO_TO_ROI"), to("custom.a", "buyer")]) == []
     )

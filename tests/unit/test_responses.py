@@ -69,7 +69,7 @@ def test_each_status_is_an_error_of_its_own(
     assert type(error) is kind
     assert (error.status_code, error.error_code, error.retryable) == (status, code, retryable)
     assert error.details == {"current": {"orderId": "a"}}
-    assert str(error) == f"GET /x: SoftPro answered {status} {code}, Because."
+    assert str(error) == f"GET /x: SoftPro responded {status} {code}, Because."
 
 
 @pytest.mark.parametrize("status", [200, 502])
@@ -90,7 +90,7 @@ def test_a_proxys_page_or_nothing_is_a_server_error(status: int, body: bytes, he
 def test_a_success_without_a_needed_body_may_be_empty_but_not_a_proxys_page() -> None:
     for nothing in (answer(204, b"", {}), answer(200, b""), answer(200, b"{}")):
         require_success(nothing, "DELETE /x")
-    with pytest.raises(ServerError, match=r"^DELETE /x: the answer is not JSON"):
+    with pytest.raises(ServerError, match=r"^DELETE /x: the response is not JSON"):
         require_success(answer(200, b"<html>Log in</html>", {"Content-Type": "text/html"}), "DELETE /x")
     with pytest.raises(RecordNotFound):
         require_success(answer(404, envelope("NOT_FOUND")), "DELETE /x")
@@ -102,7 +102,7 @@ def test_the_vendors_error_is_kept_as_one_short_line() -> None:
         json_body(odd, "GET /x")
     error = refused.value
     assert error.error_code == "BAD" + "C" * 97
-    assert str(error) == f"GET /x: SoftPro answered 500 {error.error_code}, ab c" + "m" * 496
+    assert str(error) == f"GET /x: SoftPro responded 500 {error.error_code}, ab c" + "m" * 496
     named = answer(500, b"", {"X-Request-Id": "r\x00\n" + "1" * 200})
     assert request_id(named) == "r " + "1" * 98
 
@@ -135,7 +135,7 @@ def test_an_error_envelope_that_is_none_still_gives_the_statuss_error(body: byte
     ],
 )
 def test_a_body_cut_short_or_of_other_types_is_a_server_error(body: bytes) -> None:
-    with pytest.raises(ServerError, match="cut short or not what the contract says"):
+    with pytest.raises(ServerError, match="truncated or violates the contract"):
         decode(body, Profile, "GET /user/profile")
 
 

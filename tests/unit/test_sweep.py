@@ -47,17 +47,17 @@ SWEPT = Sweep(Position(None, 3, D), at(50), frozenset([A, B, C, D]))
 
 
 def test_the_next_page_overlaps_the_one_before_and_the_first_says_how_far_the_sweep_will_have_come() -> None:
-    turn = Sweep(Position()).take(page(A, B, C, D), 4)
-    assert (turn.accepted, turn.ended, turn.new) == (True, False, frozenset("abcd"))
-    assert (turn.way.position, turn.way.visible_until) == (Position(None, 3, D), horizon(at(100)))
+    outcome = Sweep(Position()).take(page(A, B, C, D), 4)
+    assert (outcome.accepted, outcome.ended, outcome.new) == (True, False, frozenset("abcd"))
+    assert (outcome.pager.position, outcome.pager.visible_until) == (Position(None, 3, D), horizon(at(100)))
     wide = Sweep(Position()).take(page(*(key(1, f"{n:03}") for n in range(50))), 50)
-    assert wide.way.position.offset == 45
+    assert wide.pager.position.offset == 45
 
 
 def test_a_page_that_holds_a_record_of_the_one_before_counts_and_only_what_follows_it_is_new() -> None:
-    turn = SWEPT.take(page(D, E, F, key(1, "g"), answered=200), 4)
-    assert (turn.accepted, turn.new) == (True, frozenset("efg"))
-    assert (turn.way.position, turn.way.visible_until) == (Position(None, 6, key(1, "g")), at(50))
+    outcome = SWEPT.take(page(D, E, F, key(1, "g"), answered=200), 4)
+    assert (outcome.accepted, outcome.new) == (True, frozenset("efg"))
+    assert (outcome.pager.position, outcome.pager.visible_until) == (Position(None, 6, key(1, "g")), at(50))
 
 
 def test_a_sweep_resumes_from_its_stored_state() -> None:
@@ -65,46 +65,46 @@ def test_a_sweep_resumes_from_its_stored_state() -> None:
 
 
 def test_a_record_that_changed_proves_nothing() -> None:
-    turn = replace(SWEPT, anchors=frozenset([D])).take(page(key(99, "d"), E, F), 4)
-    assert (turn.accepted, turn.way.position.offset) == (False, 1)
+    outcome = replace(SWEPT, anchors=frozenset([D])).take(page(key(99, "d"), E, F), 4)
+    assert (outcome.accepted, outcome.pager.position.offset) == (False, 1)
 
 
 def test_a_list_that_slid_goes_back_half_a_page_then_a_page_then_twice_as_far() -> None:
-    way: Pager = replace(SWEPT, position=Position(None, 100, D))
+    pager: Pager = replace(SWEPT, position=Position(None, 100, D))
     offsets = []
-    while way.position.offset:
-        way = way.take(page(E, F), 8).way
-        offsets.append(way.position.offset)
+    while pager.position.offset:
+        pager = pager.take(page(E, F), 8).pager
+        offsets.append(pager.position.offset)
     assert offsets == [96, 88, 72, 40, 0]
-    assert way.held == Position(None, 0, D)
-    turn = way.take(page(*(key(1, record) for record in "ghijklmn")), 8)
-    assert turn.accepted
-    assert turn.way.position.offset == 4  # with more overlap from now on
+    assert pager.held == Position(None, 0, D)
+    outcome = pager.take(page(*(key(1, record) for record in "ghijklmn")), 8)
+    assert outcome.accepted
+    assert outcome.pager.position.offset == 4  # with more overlap from now on
 
 
 def test_an_empty_page_behind_the_end_of_a_list_that_shrank_is_not_the_end() -> None:
-    turn = SWEPT.take(page(has_more=False), 4)
-    assert (turn.accepted, turn.done, turn.way.position.offset) == (False, False, 1)
+    outcome = SWEPT.take(page(has_more=False), 4)
+    assert (outcome.accepted, outcome.done, outcome.pager.position.offset) == (False, False, 1)
 
 
 def test_an_empty_list_is_the_end() -> None:
-    turn = Sweep(Position()).take(page(has_more=False), 4)
-    assert (turn.accepted, turn.ended, turn.done) == (True, True, True)
+    outcome = Sweep(Position()).take(page(has_more=False), 4)
+    assert (outcome.accepted, outcome.ended, outcome.done) == (True, True, True)
 
 
 def test_one_answer_that_holds_all_is_the_end_and_the_cursor_follows_its_date() -> None:
-    turn = Sweep(Position(at(40))).take(page(key(50, "a"), has_more=False), 4)
-    assert (turn.ended, turn.done, turn.lacks) == (True, True, None)
-    assert (turn.way.held, turn.way.visible_until) == (Position(horizon(at(100))), None)
+    outcome = Sweep(Position(at(40))).take(page(key(50, "a"), has_more=False), 4)
+    assert (outcome.ended, outcome.done, outcome.lacks) == (True, True, None)
+    assert (outcome.pager.held, outcome.pager.visible_until) == (Position(horizon(at(100))), None)
 
 
 def test_the_cursor_never_goes_back() -> None:
-    assert Sweep(Position(at(98))).take(page(has_more=False), 4).way.held == Position(at(98))
+    assert Sweep(Position(at(98))).take(page(has_more=False), 4).pager.held == Position(at(98))
 
 
 def test_a_sweep_of_several_pages_is_complete_if_the_list_did_not_change() -> None:
-    way = Sweep(Position()).take(page(A, B, C, D, total=6), 4).way
-    assert way.take(page(D, E, F, has_more=False, total=6), 4).done
+    pager = Sweep(Position()).take(page(A, B, C, D, total=6), 4).pager
+    assert pager.take(page(D, E, F, has_more=False, total=6), 4).done
 
 
 @pytest.mark.parametrize(
@@ -116,50 +116,55 @@ def test_a_sweep_of_several_pages_is_complete_if_the_list_did_not_change() -> No
     ],
 )
 def test_a_sweep_of_a_changing_list_is_followed_by_the_changes(last: Page) -> None:
-    way = Sweep(Position(at(5))).take(page(A, B, C, D, total=6), 4).way
-    turn = way.take(last, 4)
-    assert (turn.accepted, turn.ended, turn.done) == (True, True, False)
-    assert (turn.way.position, turn.way.visible_until) == (Position(horizon(at(100))), horizon(at(100)))
-    end = turn.way.take(page(has_more=False, answered=110), 4)
-    assert (end.done, end.way.held, end.way.visible_until) == (True, Position(horizon(at(110))), None)
+    pager = Sweep(Position(at(5))).take(page(A, B, C, D, total=6), 4).pager
+    outcome = pager.take(last, 4)
+    assert (outcome.accepted, outcome.ended, outcome.done) == (True, True, False)
+    assert (outcome.pager.position, outcome.pager.visible_until) == (Position(horizon(at(100))), horizon(at(100)))
+    end = outcome.pager.take(page(has_more=False, answered=110), 4)
+    assert (end.done, end.pager.held, end.pager.visible_until) == (True, Position(horizon(at(110))), None)
 
 
 def test_recent_changes_are_swept_twice() -> None:
-    tied, way = [key(99, record) for record in "abcdef"], Sweep(Position())
+    tied, pager = [key(99, record) for record in "abcdef"], Sweep(Position())
     for done in (False, True):
-        turn = way.take(page(*tied[:4], total=6), 4).way.take(page(*tied[3:], has_more=False, total=6), 4)
-        assert turn.done is done
-        assert isinstance(turn.way, Sweep)
-        way = turn.way
+        outcome = pager.take(page(*tied[:4], total=6), 4).pager.take(page(*tied[3:], has_more=False, total=6), 4)
+        assert outcome.done is done
+        assert isinstance(outcome.pager, Sweep)
+        pager = outcome.pager
 
 
 def test_a_list_that_never_holds_still_is_not_swept_for_ever() -> None:
-    way, sweeps, done = Sweep(Position()), 0, False
+    pager, sweeps, done = Sweep(Position()), 0, False
     while not done:
         first, last = page(key(98, "a"), key(99, "b")), page(key(99, "b"), key(100 + sweeps, "c"), has_more=False)
-        turn = way.take(first, 2).way.take(last, 2)
-        assert isinstance(turn.way, Sweep)
-        way, done, sweeps = turn.way, turn.done, sweeps + 1
+        outcome = pager.take(first, 2).pager.take(last, 2)
+        assert isinstance(outcome.pager, Sweep)
+        pager, done, sweeps = outcome.pager, outcome.done, sweeps + 1
     assert sweeps == MAX_CONSECUTIVE_SWEEPS
 
 
 def test_changes_during_a_sweep_are_searched_only_at_the_head_of_an_unfiltered_list() -> None:
     after = Sweep(Position(at(50)), since=at(50))
-    turn = after.take(page(key(60, "a"), key(40, "b")), 2)
-    assert (turn.accepted, turn.done, turn.new, turn.lacks) == (True, True, frozenset("a"), "filters_updated_from")
-    assert turn.way.held == Position(at(50))  # the rest of the list was not seen
+    outcome = after.take(page(key(60, "a"), key(40, "b")), 2)
+    assert (outcome.accepted, outcome.done, outcome.new, outcome.lacks) == (
+        True,
+        True,
+        frozenset("a"),
+        "filters_updated_from",
+    )
+    assert outcome.pager.held == Position(at(50))  # the rest of the list was not seen
 
 
 def test_an_unreadable_record_is_recognized_by_its_bytes() -> None:
-    turn = Sweep(Position()).take(page(b"[1]", b"[2]"), 2)
-    stored = resume_sweep(turn.way.held, at(50))
+    outcome = Sweep(Position()).take(page(b"[1]", b"[2]"), 2)
+    stored = resume_sweep(outcome.pager.held, at(50))
     assert stored.take(page(b"[2]", A), 2).new == frozenset("a")
     assert not stored.take(page(b"[3]", A), 2).accepted
 
 
 def test_a_list_that_never_holds_still_or_comes_one_record_at_a_time_is_given_up() -> None:
-    def never_still(way: Pager, second: int = 0) -> None:
-        never_still(way.take(page(key(second, "a"), key(second, "b")), 2).way, second + 1)
+    def never_still(pager: Pager, second: int = 0) -> None:
+        never_still(pager.take(page(key(second, "a"), key(second, "b")), 2).pager, second + 1)
 
     with pytest.raises(UnsweepableList, match="changes faster than it can be read"):
         never_still(Sweep(Position()))
@@ -184,22 +189,22 @@ def test_neither_paging_mode_resumes_the_others_state() -> None:
 
 def test_a_page_that_looked_sorted_by_chance_is_found_out() -> None:
     # The list is sorted by id, and the last record of the page changed last: all between would be skipped.
-    way: Pager = ByTime(Position(), Position())
-    way = way.take(page(key(1, "a"), key(90, "b"), total=4), 2).way
-    assert way.position == Position(at(90), 0, key(90, "b"))
-    turn = way.take(page(key(90, "b"), has_more=False, total=1), 2)
-    assert (turn.accepted, turn.way.position) == (False, Position(None, 1, key(90, "b")))
+    pager: Pager = ByTime(Position(), Position())
+    pager = pager.take(page(key(1, "a"), key(90, "b"), total=4), 2).pager
+    assert pager.position == Position(at(90), 0, key(90, "b"))
+    outcome = pager.take(page(key(90, "b"), has_more=False, total=1), 2)
+    assert (outcome.accepted, outcome.pager.position) == (False, Position(None, 1, key(90, "b")))
     with pytest.raises(UnsortedList) as refused:
-        turn.way.take(page(key(90, "b"), key(2, "c"), total=4), 2)
+        outcome.pager.take(page(key(90, "b"), key(2, "c"), total=4), 2)
     assert refused.value.lacks == "sorts_by_updated_at"
 
 
 def test_a_step_back_is_stored_so_that_slices_of_one_page_get_on() -> None:
     tied = Position(at(2), 9, key(2, "j"))
-    turn = ByTime(tied, tied).take(page(key(2, "k"), key(2, "l")), 8)
-    assert (turn.accepted, turn.way.held) == (False, replace(tied, offset=5))
+    outcome = ByTime(tied, tied).take(page(key(2, "k"), key(2, "l")), 8)
+    assert (outcome.accepted, outcome.pager.held) == (False, replace(tied, offset=5))
     behind = Position(at(1))
-    assert ByTime(tied, behind, frozen=True).take(page(key(2, "k")), 8).way.held == behind
+    assert ByTime(tied, behind, frozen=True).take(page(key(2, "k")), 8).pager.held == behind
 
 
 # Random histories
@@ -246,23 +251,23 @@ def run(history: Odds, stored: Cursor, known: Capabilities) -> tuple[Cursor, boo
     vendor, first_slice, cursor = history.odd, True, stored
     bound = vendor.requests + 3_000
     while True:
-        way = choose_pager(cursor, known, first_slice)
+        pager = choose_pager(cursor, known, first_slice)
         for _ in range(history.slices):
-            answer = vendor.answer(way.position)
+            answer = vendor.answer(pager.position)
             assert vendor.requests < bound, "an endless loop"
             try:
-                turn = way.take(answer, vendor.limit)
+                outcome = pager.take(answer, vendor.limit)
             except UnsweepableList:
                 return cursor, False, known
             except UnsortedList as refused:
-                known, way = replace(known, **{refused.lacks: False}), Sweep(Position())
+                known, pager = replace(known, **{refused.lacks: False}), Sweep(Position())
                 continue
-            known = replace(known, **{turn.lacks: False}) if turn.lacks else known
-            way = turn.way
-            cursor = Cursor(way.held, None, not turn.done, way.visible_until)
-            if turn.accepted:
+            known = replace(known, **{outcome.lacks: False}) if outcome.lacks else known
+            pager = outcome.pager
+            cursor = Cursor(pager.held, None, not outcome.done, pager.visible_until)
+            if outcome.accepted:
                 history.accept([record.key for record in answer.records if isinstance(record, Record)])
-            if turn.done:
+            if outcome.done:
                 return cursor, True, known
             if history.happen():
                 return cursor, False, known

@@ -1,7 +1,8 @@
-"""Notes which fields and codes SoftPro's records hold, and since when: `softpro.seen_fields`, `softpro.seen_values`.
+"""Profile which fields and codes SoftPro's records hold, and since when.
 
-Each refresh looks at what landed since the one before, inside PostgreSQL. Names that are no identifiers, such as a
-person's in a map of people, are not kept, and of values only those that look like codes.
+The results are in `softpro.seen_fields` and `softpro.seen_values`. Each refresh examines the records landed since the
+last one, inside PostgreSQL. To keep personal data out, only names that are identifiers and values that look like codes
+are stored.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
 
-FRESH = timedelta(hours=1)
-"""What was refreshed within so long is good enough, unless it is asked for."""
+PROFILE_MAX_AGE = timedelta(hours=1)
+"""A profile of this age is refreshed only on request."""
 
 IDENTIFIER, OTHER_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}", "(no identifier)"
 CODE = r"[A-Z][A-Z0-9_]{0,59}"
-# A person's name in capitals looks like a code, too: what is kept comes from fields that are named like ones of codes.
-CODED = (
+# A person's name in capitals looks like a code too, so codes are stored only for fields with names like these.
+CODE_FIELD_PATTERN = (
     r"(?i)(type|status|state|code|category|kind|role|purpose|priority|country|method|stage|phase|level|language)"
     r"s?(\[\])*$"
 )
-MOST_FIELDS, MOST_VALUES = 2_000, 100
-DEEPEST = 30
-SETTLE_SECONDS = 0.25  # from the beginning of a transaction to its first record
+MAX_FIELDS, MAX_VALUES = 2_000, 100
+MAX_DEPTH = 30
+SETTLE_SECONDS = 0.25  # the time a transaction may take from its beginning to its first record
 LANDING_TIMEOUT_SECONDS = 30.0
 
 ENSURE_STATE = """
@@ -51,9 +52,9 @@ where relation = 'raw.records'::regclass and mode = 'RowExclusiveLock' and grant
   and database = (select oid from pg_database where datname = current_database())
 """
 
-# A record is walked by itself, so that memory holds one at a time; its paths are then grouped, and names looked at once
-# for all records. Below a list a path can occur in a record several times: it counts once. Of names that are no
-# identifiers the one that most records hold counts. What a person corrected is not SoftPro's.
+# Each record is walked separately, so that memory holds one at a time. Its paths are then grouped, and names are
+# checked once for all records. A path below a list can occur several times in a record, but counts once. Among names
+# that are no identifiers, the most frequent one counts. Records that a user corrected are left out.
 REFRESH_PROFILE = r"""
 with landed as not materialized (
     select r.payload, r.last_seen_at
@@ -91,7 +92,7 @@ looked as (
             ) child (path, value, several)
             where jsonb_typeof(w.value) in ('object', 'array') and w.depth < %(deepest)s
         ),
-        told as (
+        described as (
             select path, several, jsonb_typeof(value) as kind,
                    case when jsonb_typeof(value) = 'string'
                              and value::text collate "C" >= '"A' and value::text collate "C" < '"['
@@ -101,12 +102,12 @@ looked as (
             where depth > 0
         )
         select path, kind, code, 1 as weight
-        from told
+        from described
         where not several
         union all
-        (select distinct path, kind, code, 0 from told where several)
+        (select distinct path, kind, code, 0 from described where several)
         union all
-        (select distinct path, null, null, 1 from told where several)
+        (select distinct path, null, null, 1 from described where several)
     ) f
     group by f.path, f.kind, f.code, f.weight
 ),
@@ -196,12 +197,15 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 
 
 def refresh(connection: Connection, integration: Integration, entity_type: EntityType, *, only_if_old: bool) -> None:
-    """Looks at what landed in the stream since it was looked at last; not at all where that is fresh and `only_if_old`.
+    """Profile the stream's records landed since its last refresh.
 
-    The first look after a list was fetched to its end is the baseline: what is seen first after it is new.
+    The first refresh after a list was fetched to its end is the baseline: fields and codes first seen later are new.
+
+    Args:
+        only_if_old: do nothing if the last refresh is recent.
     """
     stream = integration.stream(entity_type)
-    if only_if_old and connection.execute(SELECT_IF_FRESH, {**stream.parameters, "fresh": FRESH}).rowcount:
+    if only_if_old and connection.execute(SELECT_IF_FRESH, {**stream.parameters, "fresh": PROFILE_MAX_AGE}).rowcount:
         return
     until = _settled(connection)
     with connection.transaction():
@@ -217,18 +221,20 @@ def refresh(connection: Connection, integration: Integration, entity_type: Entit
                     "until": until,
                     "identifier": rf"^{IDENTIFIER}(\[\])*$",
                     "code": f"^{CODE}$",
-                    "coded": CODED,
+                    "coded": CODE_FIELD_PATTERN,
                     "other_name": OTHER_NAME,
-                    "deepest": DEEPEST,
-                    "most_fields": MOST_FIELDS,
-                    "most_values": MOST_VALUES,
+                    "deepest": MAX_DEPTH,
+                    "most_fields": MAX_FIELDS,
+                    "most_values": MAX_VALUES,
                 },
             )
 
 
 def _settled(connection: Connection) -> datetime | None:
-    """A moment, now, before which everything has landed, so that nothing is passed over that is on its way: records
-    carry the time at which their transaction began. None where one goes on and on."""
+    """Return a time, now, before which everything has landed; None if a transaction does not end in time.
+
+    Records carry the time at which their transaction began, so a record of an open transaction could be missed.
+    """
     now = queries.now(connection)
     time.sleep(SETTLE_SECONDS)
     deadline = time.monotonic() + LANDING_TIMEOUT_SECONDS
@@ -241,5 +247,5 @@ def _settled(connection: Connection) -> datetime | None:
 
 
 def _landing(connection: Connection) -> set[str]:
-    """The transactions that write records now."""
+    """Return the transactions that write records now."""
     return {row["name"] for row in connection.execute(SELECT_LANDING).fetchall()}

@@ -1,13 +1,12 @@
-"""Shows what a proposed mapping set would make of real records, beside what the set in force makes of them.
+"""Compare what a proposed mapping set makes of real records with what the set in force makes of them.
 
-It maps and checks as a run does. What the checks are to see has to stand in staging meanwhile; nothing else is written,
-and no lease is taken.
+A preview maps and checks as a run does. It writes only to `staging`, where the checks read the rows, and removes them
+afterwards. It takes no lease.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,16 +16,26 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.db import queries, sync_logs
+from softpro.db import locks, queries, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
+from softpro.db.locks import Lock
 from softpro.entities import EntityType
 from softpro.errors import MappingError
 from softpro.mapping import repository
-from softpro.mapping.compiler import Compiled, Mapped, compile_mappings, mapped
+from softpro.mapping.compiler import Compiled, Mapped, compile_mappings, map_records
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.outbound import outbound, sent
-from softpro.mapping.preview_diff import Effect, Outcome, Return, effect, outcome, returned, returning, summary
+from softpro.mapping.outbound import compile_outbound, outbound_values
+from softpro.mapping.preview_diff import (
+    Effect,
+    Outcome,
+    RoundTrip,
+    effect,
+    outcome,
+    round_trip_mappings,
+    round_trips,
+    summary,
+)
 from softpro.mapping.rules.evaluator import evaluating
 from softpro.mapping.set_validation import warnings
 from softpro.mapping.step import Reason
@@ -34,11 +43,11 @@ from softpro.quality.check import judge_staged, reject
 from softpro.softpro360 import records as vendor
 from softpro.sync.demanded import demanded
 from softpro.sync.raw_store import REFUSED_MESSAGE
-from softpro.sync.transform import clear
+from softpro.sync.transform import clear_staging
 
-MOST_RECORDS = 100
+MAX_RECORDS = 100
 DEFAULT_RECORDS = 10
-WITHOUT_ID = ""  # no record of SoftPro's has it
+WITHOUT_ID = ""  # an id that no record of SoftPro has
 
 SELECT_LATEST = """
 select entity_id
@@ -55,12 +64,10 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 order by array_position(%(ids)s, entity_id)
 """
 
-LOCK_PREVIEW = "select {}(hashtextextended('softpro preview ' || %s, 0))"
-
 
 @dataclass(frozen=True)
-class Chosen:
-    """Which records: those with these ids, or one that was pasted, as JSON, or the latest that were landed."""
+class RecordSelection:
+    """The records to preview: those with these ids, one pasted as JSON, or the latest landed ones."""
 
     ids: Sequence[str] | None = None
     pasted: bytes | None = None
@@ -69,8 +76,14 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Preview:
-    """What becomes of each record; the ids that no record here has; the version that it is compared with; what of the
-    set will not work although it is valid."""
+    """The result of a preview.
+
+    Attributes:
+        effects: the effect on each record.
+        unknown: requested ids that no stored record has.
+        version: the version of the set in force.
+        warnings: parts of the proposed set that are valid but will not work.
+    """
 
     effects: list[Effect]
     unknown: list[str]
@@ -89,7 +102,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class _Record:
-    """`reason`: why it could not even be landed."""
+    """A record to preview; `reason` says why it could not be landed, if so."""
 
     entity_id: str
     payload: bytes
@@ -100,7 +113,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Side:
-    """A set, and what it makes of the records; `name` tells the two apart in staging."""
+    """A mapping set and the rows that it makes of the records; `name` distinguishes the two sets in staging."""
 
     name: str
     mappings: Sequence[Mapping]
@@ -109,19 +122,24 @@ class _Side:
 
 
 def preview(
-    database: Database, integration: Integration, entity_type: EntityType, proposed: Sequence[Mapping], chosen: Chosen
+    database: Database,
+    integration: Integration,
+    entity_type: EntityType,
+    proposed: Sequence[Mapping],
+    chosen: RecordSelection,
 ) -> Preview:
-    """Compares the proposed set of the entity type with the one in force. Raises MappingError, CheckFailed."""
-    strangers = [number for number, each in enumerate(proposed, 1) if each.entity_type is not entity_type]
-    if strangers:
-        raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in strangers])
+    """Compare the proposed set of the entity type with the one in force. Raises MappingError, CheckFailed."""
+    misplaced = [number for number, each in enumerate(proposed, 1) if each.entity_type is not entity_type]
+    if misplaced:
+        raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in misplaced])
     with database.connect() as connection:
         repository.require_valid(connection, proposed)
         in_force = repository.current(connection, integration.stream(entity_type))
         records = _records(connection, integration, entity_type, chosen)
         before = _side("before", entity_type, in_force.mappings, records)
         after = _side("after", entity_type, proposed, records)
-        with _alone(connection, integration, entity_type):
+        # Previews of a stream stage under the same log ids, so that each clears the rows of one that died.
+        with locks.locked(connection, Lock.PREVIEW, f"{integration.id} {entity_type.value}"):
             against = {
                 side.name: _judged(database, connection, integration, entity_type, side, records)
                 for side in (before, after)
@@ -144,9 +162,9 @@ def preview(
 
 
 def _records(
-    connection: Connection, integration: Integration, entity_type: EntityType, chosen: Chosen
+    connection: Connection, integration: Integration, entity_type: EntityType, chosen: RecordSelection
 ) -> list[_Record]:
-    """In the order of the ids, or the latest first."""
+    """Return the selected records in the order of the ids, or the latest first."""
     if chosen.pasted is not None:
         return [_pasted(connection, entity_type, chosen.pasted)]
     stream = integration.stream(entity_type)
@@ -165,7 +183,7 @@ def _records(
 
 
 def _pasted(connection: Connection, entity_type: EntityType, payload: bytes) -> _Record:
-    """A record that nobody fetched, as `raw` would hold it, if it could."""
+    """Return a pasted record as `raw` would hold it, with a reason if `raw` could not."""
     read = vendor.read(payload, entity_type)
     reason = read.reason if isinstance(read, vendor.Unreadable) else None
     try:
@@ -186,31 +204,20 @@ def _unlanded(record: _Record) -> list[Reason]:
 
 def _side(name: str, entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record]) -> _Side:
     compiled = compile_mappings(entity_type, mappings)
-    with evaluating(compiled.asking.rules) as rules:
-        rows = list(mapped(compiled, ((record.payload, None) for record in records), rules))
+    with evaluating(compiled.rule_inputs.rules) as rules:
+        rows = list(map_records(compiled, ((record.payload, None) for record in records), rules))
     return _Side(name, mappings, compiled, rows)
 
 
 def _returns(
     entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record], outcomes: Sequence[Outcome]
-) -> list[dict[str, Return]]:
-    """Of each record, by target, what its rules for the way back come to."""
-    both_ways = returning(mappings)
-    back = outbound(entity_type, both_ways)
-    with evaluating(back.asking.rules) as rules:
-        all_sent = sent(back, (outcome.values for outcome in outcomes), rules)
-        return [returned(both_ways, record.payload, each) for record, each in zip(records, all_sent, strict=True)]
-
-
-@contextmanager
-def _alone(connection: Connection, integration: Integration, entity_type: EntityType) -> Iterator[None]:
-    """Two previews of one stream take turns: they stage under the same log ids, so that none is ever left over."""
-    stream = f"{integration.id} {entity_type.value}"
-    connection.execute(sql.SQL(LOCK_PREVIEW).format(sql.SQL("pg_advisory_lock")), [stream])
-    try:
-        yield
-    finally:
-        connection.execute(sql.SQL(LOCK_PREVIEW).format(sql.SQL("pg_advisory_unlock")), [stream])
+) -> list[dict[str, RoundTrip]]:
+    """Return for each record, by target, the results of its outbound rules."""
+    both_ways = round_trip_mappings(mappings)
+    back = compile_outbound(entity_type, both_ways)
+    with evaluating(back.rule_inputs.rules) as rules:
+        all_sent = outbound_values(back, (outcome.values for outcome in outcomes), rules)
+        return [round_trips(both_ways, record.payload, each) for record, each in zip(records, all_sent, strict=True)]
 
 
 def _judged(
@@ -221,11 +228,11 @@ def _judged(
     side: _Side,
     records: Sequence[_Record],
 ) -> dict[str, list[Reason]]:
-    """What the checks have against the records, by id; staging is as it was afterwards."""
+    """Return the checks' reasons to reject the records, by id, and leave staging as it was."""
     log_id = sync_logs.log_id_of("preview", integration.stream(entity_type), side.name)
     try:
         with connection.transaction():
-            clear(connection, entity_type, log_id)  # what a preview left that died
+            clear_staging(connection, entity_type, log_id)  # rows of a preview that died
             _stage(connection, integration, entity_type, log_id, side, records)
         judged = judge_staged(database, entity_type, log_id, demanded(side.mappings)) if records else []
         with connection.transaction():
@@ -239,7 +246,7 @@ def _judged(
             [log_id, integration.organization_id],
         ).fetchall()
     finally:
-        clear(connection, entity_type, log_id)
+        clear_staging(connection, entity_type, log_id)
     found: dict[str, list[Reason]] = {}
     for row in rejected:
         found.setdefault(row["entity_id"], []).append(row["reason"])

@@ -1,1 +1,1 @@
-"""Groups of commands of the command line, one file each, and what all commands share."""
+"""Implement the commands of `python -m softpro`, one file per command group, and the code that they share."""

@@ -1,4 +1,4 @@
-"""`python -m softpro access …`: who is confined to which organizations."""
+"""Confine users and teams to organizations: `python -m softpro access …`."""
 
 from __future__ import annotations
 
@@ -12,47 +12,55 @@ from softpro.db import access_scopes
 from softpro.db.access_scopes import Confinement, Kind
 from softpro.errors import NotFoundHere
 
-LISTED = 1_000
+MAX_LISTED = 1_000
 
 app = typer.Typer(
-    help="See and decide who is confined to which organizations.", no_args_is_help=True, rich_markup_mode=None
+    help="Control which organizations users see.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A user's name in Airflow, exactly.")]
-Team = Annotated[bool, typer.Option("--team", help="NAME is a team or role that Airflow's auth manager knows.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A user's name in Airflow; letter case matters.")]
+Team = Annotated[bool, typer.Option("--team", help="NAME is a team or role of Airflow's auth manager.")]
 
 
 @app.command("list")
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """List who is confined, and to what; everybody else may see all organizations."""
+    """List the confined users and teams.
+
+    All others may see every organization.
+    """
     with database().connect() as connection:
-        found, total = access_scopes.confinements(connection, None, LISTED, 0)
+        found, total = access_scopes.confinements(connection, None, MAX_LISTED, 0)
     for confinement in found:
         _print(context, confinement, as_json)
     if not found:
-        say("Nobody is confined")
+        say("No user or team is confined")
     if total > len(found):
-        say(f"{total - len(found)} more are not shown")
+        say(f"{total - len(found)} more entries are not shown")
 
 
 @app.command()
 def confine(
     context: typer.Context,
     name: Name,
-    organizations: Annotated[list[str], typer.Argument(metavar="ORG...", help="All that they may see.")],
+    organizations: Annotated[list[str], typer.Argument(metavar="ORG...", help="The organizations that NAME may see.")],
     team: Team = False,
     as_json: Json = False,
 ) -> None:
-    """Let somebody see these organizations only, whichever they could see before."""
+    """Confine a user or team to organizations.
+
+    The list replaces any earlier one.
+    """
     with database().connect() as connection:
         confined = access_scopes.confine(connection, _kind(team), name, organizations, by=operator())
     _print(context, confined, as_json)
-    say(f"This is about the {_kind(team).value.lower()} named exactly {name}; if there is one, only Airflow knows")
+    say(f"This command does not check that Airflow has a {_kind(team).value.lower()} with exactly the name {name}")
 
 
 @app.command()
 def release(context: typer.Context, name: Name, team: Team = False, as_json: Json = False) -> None:
-    """Let somebody see every organization again."""
+    """Let a user or team see all again."""
     with database().connect() as connection:
         if not access_scopes.is_confined(connection, _kind(team), name):
             raise NotFoundHere(f"{_kind(team).value.lower()} {name} is not confined")

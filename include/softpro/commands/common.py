@@ -1,4 +1,4 @@
-"""What commands share: their usual arguments, the database, and where things are said."""
+"""Define the arguments, the database and the output helpers that all commands share."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ from softpro.errors import UsageError
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line and entity, instead of text.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line and entity instead of text.")]
 Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id in ROI Systems.")]
 
 
 def database() -> Database:
-    """The database the environment names."""
+    """Open the database that the environment names."""
     (wanted,) = settings.load(settings.DatabaseSettings)
     return open_database(wanted)
 
 
 def operator() -> str:
-    """Who is at the command line, for the records."""
+    """Return the name of the user at the command line, for audit columns."""
     try:
         return f"{getuser()} (command line)"
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may have no name
         return "command line"
 
 
 def entity_types(name: str) -> list[EntityType] | None:
-    """What `--entity` names; None for all that is switched on. Raises UsageError."""
+    """Return the entity types that `--entity` names, or None for `all`.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
     known = {entity_type.table: entity_type for entity_type in EntityType}
     if name == "all":
         return None
     if name not in known:
-        raise UsageError(f"--entity is one of {', '.join(known)}, or all")
+        raise UsageError(f"--entity must be one of {', '.join(known)}, or all")
     return [known[name]]
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey."""
+    """Replace control characters, which a terminal would interpret, by `\\xNN`."""
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def say(text: str) -> None:
+    """Print a line to standard error."""
     typer.echo(text, err=True)

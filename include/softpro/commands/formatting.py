@@ -1,4 +1,4 @@
-"""Mapping sets, what differs in them, and previews, as lines for people."""
+"""Format mapping sets, their differences and previews as lines of text."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from softpro.mapping.repository import Version
 from softpro.timestamps import format_milliseconds
 
 ARROWS = {"SOFTPRO_TO_ROI": "->", "ROI_TO_SOFTPRO": "<-", "BIDIRECTIONAL": "<->"}
-SHOWN_CHARACTERS = 60
+MAX_VALUE_CHARACTERS = 60
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The rows as indented lines, each column as wide as its longest cell."""
+    """Yield the rows as indented lines, each column as wide as its longest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def version(head: Version) -> list[str]:
+    """Return the cells of one version: number, time, size and author."""
     restores = f", a copy of version {head.restores}" if head.restores else ""
     return [
         f"version {head.version}",
@@ -36,7 +37,7 @@ def version(head: Version) -> list[str]:
 
 
 def mapping(entry: Mapping) -> list[str]:
-    """SoftPro's field, which way, the target, and whatever is not as usual."""
+    """Return the cells of one mapping: SoftPro's field, direction, target, and properties that differ from defaults."""
     notes = [
         "" if entry.enabled else "disabled",
         "required" if entry.required else "",
@@ -48,7 +49,7 @@ def mapping(entry: Mapping) -> list[str]:
 
 
 def difference(found: Diff) -> Iterator[str]:
-    """What was added, removed and changed; of a change both values."""
+    """Yield a line per added, removed or changed mapping, with both values of each change."""
     rows = [["added", *mapping(entry)] for entry in found.added]
     rows += [["removed", *mapping(entry)] for entry in found.removed]
     rows += [
@@ -60,7 +61,7 @@ def difference(found: Diff) -> Iterator[str]:
 
 
 def preview(entity_type: EntityType, shown: Preview) -> Iterator[str]:
-    """The sums; then each record that changes or would not load, with its fields side by side."""
+    """Yield the totals, then each record that changes or would not load, with its fields before and after."""
     sums = summary(shown.effects)
     yield (
         f"{entity_type.table}: {sums['records']} records, {sums['changedRecords']} would change, "
@@ -69,25 +70,25 @@ def preview(entity_type: EntityType, shown: Preview) -> Iterator[str]:
     if sums["changedFields"]:
         yield "  " + ", ".join(f"{target} {count}" for target, count in sums["changedFields"].items())
     yield from (f"  {warning}" for warning in shown.warnings)
-    yield from (f"  no record here has the id {entity_id}" for entity_id in shown.unknown)
+    yield from (f"  no fetched record has the id {entity_id}" for entity_id in shown.unknown)
     for effect in shown.effects:
         if effect.changed or effect.reasons or effect.failed_before:
             yield from ("", *_record(effect))
 
 
-def value(of: Any) -> str:
-    """A JSON value, cut where it is long."""
-    text = json_codec.encode(of).decode()
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+def value(content: Any) -> str:
+    """Return a value as JSON, cut to `MAX_VALUE_CHARACTERS`."""
+    text = json_codec.encode(content).decode()
+    return text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + "…"
 
 
-def _back(back: RoundTrip | None) -> str:
-    """What is wrong with the way back, if anything is."""
+def _round_trip_problem(back: RoundTrip | None) -> str:
+    """Describe how a value would return to SoftPro changed; empty if it would return unchanged."""
     if back is None or back.same:
         return ""
     shown = back.as_json()
-    came_to = back.error or f"would be sent back as {value(shown['sent'])}"
-    return f"SoftPro's {value(shown['original'])}: {came_to}"
+    problem = back.error or f"would be sent back as {value(shown['sent'])}"
+    return f"SoftPro's {value(shown['original'])}: {problem}"
 
 
 def _record(effect: Effect) -> Iterator[str]:
@@ -95,12 +96,17 @@ def _record(effect: Effect) -> Iterator[str]:
     if not effect.would_load:
         yield f"{name} would not load"
     else:
-        yield f"{name} would load, which it does not now" if effect.failed_before else name
+        yield f"{name} would load, and does not load now" if effect.failed_before else name
     yield from table(
         [
-            [field.roi_systems_field, value(field.before), f"=> {value(field.after)}", field.error or _back(field.back)]
+            [
+                field.roi_systems_field,
+                value(field.before),
+                f"=> {value(field.after)}",
+                field.error or _round_trip_problem(field.back),
+            ]
             for field in effect.fields
-            if field.changed or field.error or _back(field.back)
+            if field.changed or field.error or _round_trip_problem(field.back)
         ]
     )
     named = {field.roi_systems_field for field in effect.fields}

@@ -1,4 +1,4 @@
-"""`python -m softpro holds …`: batches that were not loaded, and what a person decides about them."""
+"""List and decide held batches: `python -m softpro holds …`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.quality import holds
 
-LISTED = 100
+MAX_LISTED = 100
 
 app = typer.Typer(
-    help="See batches that wait for a person, and decide about them.",
+    help="Manage batches that were held back.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id, as `holds list` shows it.")]
-Reason = Annotated[str | None, typer.Option(help="Why; it is kept with the hold.")]
+HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id, as `holds list` prints it.")]
+Reason = Annotated[str | None, typer.Option(help="The reason, which is stored with the hold.")]
 
 
 @app.command("list")
@@ -30,34 +30,34 @@ def show(
     context: typer.Context,
     organization: Organization,
     status: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(holds.Status)}; left out: those that are open.")
+        str | None, typer.Option(help=f"One of {', '.join(holds.Status)}. Default: the open holds.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List an organization's batches that are held, newest first."""
+    """List an organization's held batches, newest first."""
     if status is not None and status not in set(holds.Status):
-        raise UsageError(f"--status is one of {', '.join(holds.Status)}")
+        raise UsageError(f"--status must be one of {', '.join(holds.Status)}")
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        found, total = holds.page(connection, integration.id, [status] if status else holds.OPEN, LISTED, 0)
+        found, total = holds.page(connection, integration.id, [status] if status else holds.OPEN, MAX_LISTED, 0)
     for hold in found:
         _print(context, hold, as_json)
     if not found:
-        say("Nothing is held")
+        say("No batch is held")
     if total > len(found):
-        say(f"{total - len(found)} older ones are not shown")
+        say(f"{total - len(found)} older holds are not shown")
 
 
 @app.command()
 def approve(
     context: typer.Context, organization: Organization, hold: HoldId, reason: Reason = None, as_json: Json = False
 ) -> None:
-    """Let the next run load a batch that is held."""
+    """Approve a held batch; the next run loads it."""
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        decided = holds.approve(connection, integration.id, _id(hold), operator(), reason)
+        decided = holds.approve(connection, integration.id, _parse_id(hold), operator(), reason)
     _print(context, decided, as_json)
-    say("The next run loads it")
+    say("The next run loads the batch")
 
 
 @app.command()
@@ -65,21 +65,21 @@ def reject(
     context: typer.Context,
     organization: Organization,
     hold: HoldId,
-    reason: Annotated[str, typer.Option(help="Why; it is kept with the hold.")],
+    reason: Annotated[str, typer.Option(help="The reason, which is stored with the hold.")],
     as_json: Json = False,
 ) -> None:
-    """Do not load a batch that is held: its records go to quarantine."""
+    """Reject a held batch; its records go to quarantine."""
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        decided = holds.reject(connection, integration.id, _id(hold), operator(), reason)
+        decided = holds.reject(connection, integration.id, _parse_id(hold), operator(), reason)
     _print(context, decided, as_json)
 
 
-def _id(given: str) -> UUID:
+def _parse_id(given: str) -> UUID:
     try:
         return UUID(given)
     except ValueError:
-        raise UsageError("HOLD is the id that `holds list` shows") from None
+        raise UsageError("HOLD must be an id that `holds list` prints") from None
 
 
 def _print(context: typer.Context, hold: holds.Hold, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`python -m softpro mappings …`: an organization's mapping sets, shown, replaced, compared, rolled back, tried out."""
+"""Show, replace, compare, roll back and preview mapping sets: `python -m softpro mappings …`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from softpro.mapping.repository import Replaced, Version
 from softpro.mapping.set_validation import validate
 from softpro.sync import remap
 
-LARGEST = 2**31 - 1
+MAX_VERSION = 2**31 - 1
 
 Entity = Annotated[str, typer.Option(help="transactions, contacts or all.")]
 OneEntity = Annotated[str, typer.Option("--entity", help="transactions or contacts.")]
-File = Annotated[typer.FileBinaryRead, typer.Option(help="Mappings as show --json prints them; - is standard input.")]
+File = Annotated[
+    typer.FileBinaryRead,
+    typer.Option(help="The mappings, as `mappings show --json` prints them; - reads standard input."),
+]
 
-app = typer.Typer(help="Show, replace, compare, roll back and try out mapping sets.", no_args_is_help=True)
+app = typer.Typer(help="Manage mapping sets.", no_args_is_help=True)
 
 
 @app.command()
@@ -40,11 +43,16 @@ def show(
     context: typer.Context,
     organization: Organization,
     entity: Entity = "all",
-    version: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="One that stood earlier.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, max=MAX_VERSION, help="An earlier version, of one entity type.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the sets in force, or an earlier one; with --json as put takes them."""
-    types = _types(entity) if version is None else [_one(entity)]
+    """Print the sets in force.
+
+    Or an earlier version. With --json, in the form that `mappings put` accepts.
+    """
+    types = _entity_types(entity) if version is None else [_single_entity_type(entity)]
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         found = {each: _version(connection, integration, each, version) for each in types}
@@ -59,7 +67,10 @@ def show(
 
 @app.command()
 def put(context: typer.Context, organization: Organization, file: File, as_json: Json = False) -> None:
-    """Replace the set of each entity type that a file holds; all of it or nothing."""
+    """Replace mapping sets by those in a file.
+
+    The set of each entity type in the file is replaced, all or none.
+    """
     wanted = document.read(file.read())
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
@@ -71,7 +82,7 @@ def put(context: typer.Context, organization: Organization, file: File, as_json:
             author=operator(),
             expected=wanted.expected_versions,
         )
-        _say_change(connection, integration, in_force, context.obj or as_json)
+        _print_update(connection, integration, in_force, context.obj or as_json)
 
 
 @app.command()
@@ -79,13 +90,13 @@ def versions(
     context: typer.Context,
     organization: Organization,
     entity: Entity = "all",
-    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="The latest so many of each entity type.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_VERSION, help="Number of latest versions per entity type.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List the sets that stand or stood, the latest first."""
+    """List the current and earlier sets, latest first."""
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        for entity_type in _types(entity):
+        for entity_type in _entity_types(entity):
             found, total = repository.versions(connection, integration.stream(entity_type), limit, 0)
             if context.obj or as_json:
                 for each in found:
@@ -100,14 +111,15 @@ def compare(
     context: typer.Context,
     organization: Organization,
     entity: OneEntity,
-    earlier: Annotated[int, typer.Option("--from", min=1, max=LARGEST, help="The earlier version.")],
+    earlier: Annotated[int, typer.Option("--from", min=1, max=MAX_VERSION, help="The earlier version.")],
     later: Annotated[
-        int | None, typer.Option("--to", min=1, max=LARGEST, help="The later one; else the one in force.")
+        int | None,
+        typer.Option("--to", min=1, max=MAX_VERSION, help="The later version. Default: the version in force."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print what differs from one version to another, by target."""
-    entity_type = _one(entity)
+    """Print the differences between two versions, by target."""
+    entity_type = _single_entity_type(entity)
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         _, before = _version(connection, integration, entity_type, earlier)
@@ -125,15 +137,18 @@ def rollback(
     context: typer.Context,
     organization: Organization,
     entity: OneEntity,
-    version: Annotated[int, typer.Option(min=1, max=LARGEST, help="The version to go back to.")],
+    version: Annotated[int, typer.Option(min=1, max=MAX_VERSION, help="The version to go back to.")],
     as_json: Json = False,
 ) -> None:
-    """Make a new version that is a copy of an earlier one."""
-    entity_type = _one(entity)
+    """Go back to an earlier version.
+
+    Makes a new version that copies it.
+    """
+    entity_type = _single_entity_type(entity)
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         in_force = repository.restore(connection, integration.stream(entity_type), version, author=operator())
-        _say_change(connection, integration, {entity_type: in_force}, context.obj or as_json)
+        _print_update(connection, integration, {entity_type: in_force}, context.obj or as_json)
 
 
 @app.command()
@@ -143,24 +158,27 @@ def preview(
     file: File,
     entity: Entity = "all",
     entity_id: Annotated[
-        list[str] | None, typer.Option("--id", help="A record's id; may be given several times.")
+        list[str] | None, typer.Option("--id", help="The SoftPro id of a fetched record. Repeatable.")
     ] = None,
     record: Annotated[
         typer.FileBinaryRead | None, typer.Option(help="A file with one record, as SoftPro sends it.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=previews.MAX_RECORDS, help="The latest so many that were fetched.")
+        int, typer.Option(min=1, max=previews.MAX_RECORDS, help="Number of latest fetched records to show.")
     ] = previews.DEFAULT_RECORDS,
     as_json: Json = False,
 ) -> None:
-    """Show what the sets of a file would make of real records, before it is put; nothing is written."""
+    """Show the effect of the sets in a file.
+
+    Maps real records by them, without writing anything.
+    """
     proposed = [entry.mapping() for entry in document.read(file.read()).mappings]
-    validate(proposed)  # as the file numbers them, whatever their entity types
-    types = [each for each in _types(entity) if any(mapping.entity_type is each for mapping in proposed)]
+    validate(proposed)  # all entity types together, so that problems have the numbers of the file
+    types = [each for each in _entity_types(entity) if any(mapping.entity_type is each for mapping in proposed)]
     if not types:
-        raise UsageError(f"The file holds no mappings of {entity}")
-    chosen = previews.RecordSelection(entity_id or None, _record(record.read()) if record else None, limit)
-    _require_clear(chosen, types)
+        raise UsageError(f"The file holds no mappings for --entity {entity}")
+    chosen = previews.RecordSelection(entity_id or None, _read_record(record.read()) if record else None, limit)
+    _require_one_selection(chosen, types)
     database_ = database()
     with database_.connect() as connection:
         integration = integrations.find(connection, organization)
@@ -178,32 +196,40 @@ def _print(text: Iterable[str]) -> None:
         print(line)
 
 
-def _types(entity: str) -> list[EntityType]:
+def _entity_types(entity: str) -> list[EntityType]:
     return entity_types(entity) or list(EntityType)
 
 
-def _one(entity: str) -> EntityType:
-    """The entity type of a command that is about one. Raises UsageError."""
+def _single_entity_type(entity: str) -> EntityType:
+    """Return the one entity type that `--entity` names.
+
+    Raises:
+        UsageError: The option is missing or `all`.
+    """
     found = entity_types(entity)
     if found is None:
-        raise UsageError("A version is of one entity type: say which with --entity")
+        raise UsageError("A version belongs to one entity type: add --entity transactions or --entity contacts")
     return found[0]
 
 
 def _version(
     connection: Connection, integration: Integration, entity_type: EntityType, number: int | None
 ) -> tuple[Version, list[Mapping]]:
-    """The version of this number, or the one in force. Raises NotFoundHere."""
+    """Return the version with this number, or the version in force.
+
+    Raises:
+        NotFoundHere: The version does not exist.
+    """
     number = number or repository.current(connection, integration.stream(entity_type)).version
     if number is None:
-        raise NotFoundHere(f"{integration.organization_id} has no mappings of {entity_type.table} yet")
+        raise NotFoundHere(f"{integration.organization_id} has no mappings for {entity_type.table} yet")
     return repository.version(connection, integration.stream(entity_type), number)
 
 
-def _say_change(
+def _print_update(
     connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced], as_json: bool
 ) -> None:
-    """What a change came to, and the command that applies it to what was fetched before."""
+    """Print the versions in force, and the command that applies them to records fetched before."""
     changed = [each for each in integration.entity_types() if each in in_force and in_force[each].changed]
     records = remap.count_records(connection, integration.id, changed) if changed else 0
     command = f"python -m softpro remap {shlex.quote(integration.organization_id)}"
@@ -218,28 +244,32 @@ def _say_change(
         print(json.dumps({"versions": versions, "remap": offer}))
         return
     for entity_type, each in in_force.items():
-        was = "" if each.changed else ", as it was"
+        was = "" if each.changed else ", unchanged"
         print(f"{entity_type.table}: version {each.version}{was}")
     if records:
         print(f"To apply it to the {records} records that were fetched before: {command}")
 
 
-def _require_clear(chosen: previews.RecordSelection, types: list[EntityType]) -> None:
-    """Raises UsageError where it can't be told which records are meant."""
+def _require_one_selection(chosen: previews.RecordSelection, types: list[EntityType]) -> None:
+    """Raise UsageError for options that contradict each other or do not select an entity type."""
     if chosen.ids and chosen.pasted is not None:
         raise UsageError("Give --id or --record, not both")
     if len(chosen.ids or []) > previews.MAX_RECORDS:
-        raise UsageError(f"--id may be given {previews.MAX_RECORDS} times")
+        raise UsageError(f"--id can be repeated at most {previews.MAX_RECORDS} times")
     if (chosen.ids or chosen.pasted is not None) and len(types) > 1:
-        raise UsageError(f"The file holds {' and '.join(each.table for each in types)}: say which with --entity")
+        raise UsageError(f"The file holds {' and '.join(each.table for each in types)}: choose one with --entity")
 
 
-def _record(text: bytes) -> bytes:
-    """A record from a file. Raises UsageError where it is none."""
+def _read_record(text: bytes) -> bytes:
+    """Return the record in a file.
+
+    Raises:
+        UsageError: The file does not hold one JSON object.
+    """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as broken:
-        raise UsageError(f"--record should hold one record as JSON: {broken}") from None
+        raise UsageError(f"The --record file must hold one record as JSON: {broken}") from None
     if not isinstance(found, dict):
-        raise UsageError("--record should hold one record: a JSON object")
+        raise UsageError("The --record file must hold one record, which is a JSON object")
     return text

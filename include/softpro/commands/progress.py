@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, silence elsewhere."""
+"""Show progress bars on a terminal, and nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(entity_type: EntityType) -> Iterator[tuple[Progress, Stage]]:
-    """Of a sync: records, and the stage it is in."""
+    """Show the records that a sync has fetched, and the stage it is in."""
     if not sys.stderr.isatty():
-        yield (lambda fetched, total: None), (lambda name, came_to: None)
+        yield (lambda fetched, total: None), (lambda name, result: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[came_to]}"), console=Console(stderr=True)) as bars:
-        task = bars.add_task(entity_type.table, total=None, came_to="")
+    with Progress(*columns, TextColumn("{task.fields[result]}"), console=Console(stderr=True)) as bars:
+        task = bars.add_task(entity_type.table, total=None, result="")
         yield (
-            lambda fetched, total: bars.update(task, completed=fetched, total=total, came_to=""),
-            lambda name, came_to: bars.update(task, description=f"{entity_type.table} {name}", came_to=came_to),
+            lambda fetched, total: bars.update(task, completed=fetched, total=total, result=""),
+            lambda name, result: bars.update(task, description=f"{entity_type.table} {name}", result=result),
         )
 
 
 @contextmanager
 def rotation_bar() -> Iterator[Progress]:
-    """Of a key rotation: secrets."""
+    """Show the secrets that a key rotation has processed."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return

@@ -1,4 +1,4 @@
-"""`python -m softpro push ORG`: sends to SoftPro what was changed here, or shows what it would send."""
+"""Send edits of `roi` to SoftPro, or show them: `python -m softpro push ORG`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from softpro.errors import UsageError
 from softpro.runs import push as runs_push
 from softpro.runs.sync import organization_streams
 from softpro.services import services
+from softpro.settings import ReconcileSettings, load
 from softpro.timestamps import format_milliseconds
 from softpro.writeback import conflicts, push_attempts
 
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from softpro.writeback.dry_run import Outgoing
     from softpro.writeback.push_attempts import Push
 
-SHOWN = 20
-PAGE = 100
-"""Records of a dry run that are planned together."""
+MAX_SHOWN = 20
+DRY_RUN_PAGE = 100
+"""Number of records that a dry run plans together."""
 
 
 def push(
@@ -41,17 +42,23 @@ def push(
     entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
     record: Annotated[
         list[UUID] | None,
-        typer.Option(metavar="ROI_ID", help="The id of a roi row, of one --entity: it alone, due or not. Repeatable."),
+        typer.Option(
+            metavar="ROI_ID",
+            help="The id of a row in roi, of one --entity. Sends only this row, due or not. Repeatable.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would be sent of each record, and why or why not; send nothing."),
+        typer.Option("--dry-run", help="Show what would be sent for each record, or why not. Send nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send to SoftPro what was changed in ROI Systems, and say what waits and why."""
+    """Send changes in ROI Systems to SoftPro.
+
+    Prints a line for each record that waits or failed, with the reason.
+    """
     if record and entity == "all":
-        raise UsageError("--record takes an --entity, transactions or contacts")
+        raise UsageError("--record requires --entity transactions or --entity contacts")
     if dry_run:
         _dry_run(database(), organization, entity_types(entity), record, context.obj or as_json)
         return
@@ -60,12 +67,12 @@ def push(
     def run(
         integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
     ) -> RunOutcome:
-        told = ""
+        last_result = ""
 
-        def staged(name: str, came_to: str) -> None:
-            nonlocal told
-            told = came_to or told
-            stage(name, came_to)
+        def keep_result(name: str, result: str) -> None:
+            nonlocal last_result
+            last_result = result or last_result
+            stage(name, result)
 
         log = runs_push.push(
             services_,
@@ -74,33 +81,36 @@ def push(
             sync_type=SyncType.MANUAL,
             run_id=run_id,
             records=record,
-            stage=staged,
+            stage=keep_result,
         )
         seconds = (log.duration or 0) / 1000
-        line = f"{entity_type.table} {log.status}: {told}, {log.api_requests} API requests, {seconds:.1f} s"
-        left = _left(services_.database, integration, entity_type, record)
+        line = f"{entity_type.table} {log.status}: {last_result}, {log.api_requests} API requests, {seconds:.1f} s"
+        left = _blocked_lines(services_.database, integration, entity_type, record)
         return outcome_of(log)._replace(line="\n".join([line, *left]))
 
     run_streams(services_.database, organization, entity_types(entity), run, context.obj or as_json)
 
 
-def _left(
+def _blocked_lines(
     database_: Database, integration: Integration, entity_type: EntityType, records: list[UUID] | None
 ) -> list[str]:
-    """A line for each record that could not be sent, and one for those that a person is to decide about."""
+    """Return a line for each record that could not be sent, and one that counts the records in review."""
     stream = integration.stream(entity_type)
     with database_.connect() as connection:
-        in_review = conflicts.open_conflict(connection, stream)
-        found, total = push_attempts.blocked(connection, stream, records, SHOWN)
-    lines = [f"  {_why(each)}" for each in found if each.roi_entity_id not in in_review]
+        in_review = conflicts.records_in_review(connection, stream)
+        found, total = push_attempts.list_blocked(connection, stream, records, MAX_SHOWN)
+    lines = [f"  {_blocked_line(each)}" for each in found if each.roi_entity_id not in in_review]
     if total > len(found):
         lines.append(f"  … and {total - len(found)} more")
     if waiting := len(in_review if records is None else in_review & set(records)):
-        lines.append(f"  {waiting} wait for a person, as both sides changed them: see `conflicts list`")
+        lines.append(
+            f"  {waiting} wait for a decision, because both sides changed them: see `python -m softpro conflicts list`"
+        )
     return lines
 
 
-def _why(push: Push) -> str:
+def _blocked_line(push: Push) -> str:
+    """Describe a record that could not be sent."""
     if push.next_attempt_at is None:
         return f"{push.roi_entity_id} failed, and is sent once it is edited again: {push.error}"
     return f"{push.roi_entity_id} waits until {format_milliseconds(push.next_attempt_at)}: {push.error}"
@@ -109,41 +119,43 @@ def _why(push: Push) -> str:
 def _dry_run(
     database_: Database, organization: str, wanted: list[EntityType] | None, records: list[UUID] | None, as_json: bool
 ) -> None:
-    """Prints what a push would send, a record after the other, who was changed first, first."""
+    """Print what a push would send, record by record, the earliest edit first."""
     from softpro.writeback.dry_run import State, dry_run
     from softpro.writeback.field_values import encode
 
+    (reconcile,) = load(ReconcileSettings)
     with database_.connect() as connection:
         integration = integrations.find(connection, organization)
         for entity_type in organization_streams(integration, wanted):
             states: Counter[State] = Counter()
-            for offset in count(0, PAGE):
+            for offset in count(0, DRY_RUN_PAGE):
                 page, _ = dry_run(
                     connection,
                     integration,
                     [entity_type],
+                    delete_limit=reconcile.delete_limit,
                     records=records,
-                    limit=PAGE,
+                    limit=DRY_RUN_PAGE,
                     offset=offset,
                 )
                 for outgoing in page:
                     states[outgoing.state] += 1
-                    print(encode(outgoing.as_json()) if as_json else "\n".join(_shown(outgoing)))
-                if len(page) < PAGE:
+                    print(encode(outgoing.as_json()) if as_json else "\n".join(_outgoing_lines(outgoing)))
+                if len(page) < DRY_RUN_PAGE:
                     break
-            say(f"{entity_type.table}: {states.total()} were changed, {states[State.SEND]} would be sent")
+            say(f"{entity_type.table}: {states.total()} changed, {states[State.SEND]} would be sent")
 
 
-def _shown(outgoing: Outgoing) -> Iterator[str]:
-    """What would be sent of a record, why or why not, and who changed it when."""
-    told = outgoing.as_json()
-    named = "unknown at SoftPro" if told["entityId"] is None else told["entityId"]
-    yield printable(f"{told['roiEntityId']} ({named})  {told['operation']}  {told['state']}")
+def _outgoing_lines(outgoing: Outgoing) -> Iterator[str]:
+    """Yield the lines of one record: the fields to send, the reason if it is not sent, and the author of each edit."""
+    content = outgoing.as_json()
+    name = "not at SoftPro yet" if content["entityId"] is None else content["entityId"]
+    yield printable(f"{content['roiEntityId']} ({name})  {content['operation']}  {content['state']}")
     if outgoing.why is not None:
-        again = f", tried again at {told['nextAttemptAt']}" if told["nextAttemptAt"] else ""
+        again = f", retried at {content['nextAttemptAt']}" if content["nextAttemptAt"] else ""
         yield printable(f"  {outgoing.why}{again}")
-    rows = [[field["softproField"], value(field["from"]), f"=> {value(field['to'])}"] for field in told["fields"]]
+    rows = [[field["softproField"], value(field["from"]), f"=> {value(field['to'])}"] for field in content["fields"]]
     yield from map(printable, table(rows) if rows else ())
-    for edit in told["edits"]:
-        what = edit["field"] or {"CREATE": "made", "DELETE": "deleted"}[edit["operation"]]
+    for edit in content["edits"]:
+        what = edit["field"] or {"CREATE": "created", "DELETE": "deleted"}[edit["operation"]]
         yield printable(f"  {what} by {edit['changedBy']} at {edit['changedAt']}")

@@ -1,4 +1,4 @@
-"""`python -m softpro quarantine …`: the records that were not loaded, and what people do about them."""
+"""List, correct, replay and discard quarantine cases: `python -m softpro quarantine …`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from softpro.errors import UsageError
 from softpro.quality import quarantine_cases
 from softpro.quality.quarantine_cases import Case, CaseFilter, Payloads, Resolution
 from softpro.runs import sync
+from softpro.settings import QualitySettings, load
 from softpro.sync import replay as replaying
 from softpro.sync.corrections import correct as correct
 
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from softpro.runs.pipeline import Stage
     from softpro.sync.extract import Progress
 
-LARGEST_PAGE = 200
+MAX_PAGE_SIZE = 200
 
 app = typer.Typer(
-    help="The records that were not loaded: list, show, edit, replay, discard.",
+    help="Manage records that were not loaded.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -44,34 +45,37 @@ def list_(
     context: typer.Context,
     organization: Organization,
     entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
-    column: Annotated[str | None, typer.Option(help="Those with a reason about this column.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Those with a reason by this rule.")] = None,
+    column: Annotated[str | None, typer.Option(help="Only cases with a reason about this column.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Only cases with a reason by this rule.")] = None,
     resolution: Annotated[str, typer.Option(help="open, loaded, edited, discarded or all.")] = "open",
-    limit: Annotated[int, typer.Option(min=1, max=LARGEST_PAGE, help="How many.")] = 50,
-    offset: Annotated[int, typer.Option(min=0, help="After so many.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="Number of entries to print.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Number of entries to skip.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """List an organization's cases, the one that failed last first."""
+    """List an organization's cases, latest failure first."""
     if resolution.upper() not in list(Resolution):
-        raise UsageError(f"--resolution is one of {', '.join(each.lower() for each in Resolution)}")
+        raise UsageError(f"--resolution must be one of {', '.join(each.lower() for each in Resolution)}")
     one = entity_types(entity)
     wanted = CaseFilter(one[0] if one else None, column, rule, Resolution(resolution.upper()))
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         found, total = quarantine_cases.page(connection, integration.id, wanted, limit, offset)
     for case in found:
-        print(json.dumps(case.as_json()) if context.obj or as_json else line(case))
+        print(json.dumps(case.as_json()) if context.obj or as_json else case_line(case))
     say(f"{len(found)} of {total}")
 
 
 @app.command()
 def show(context: typer.Context, case: CaseId, as_json: Json = False) -> None:
-    """Show all of a case: reasons, what SoftPro sent, corrections, decisions."""
+    """Show a case with all details.
+
+    Prints the reasons, the decisions, SoftPro's payload, and the correction.
+    """
     with database().connect() as connection:
         found = quarantine_cases.get(connection, case)
         both = quarantine_cases.payloads(connection, found)
-    shown = quarantine_cases.shown(found, both).decode()
-    print(shown if context.obj or as_json else text(found, both))
+    shown = quarantine_cases.as_json_bytes(found, both).decode()
+    print(shown if context.obj or as_json else case_text(found, both))
 
 
 @app.command()
@@ -79,23 +83,28 @@ def edit(
     context: typer.Context,
     case: CaseId,
     file: Annotated[
-        str, typer.Option("--file", metavar="FILE", help="Holds the whole corrected record, as JSON; - is stdin.")
+        str,
+        typer.Option(
+            "--file", metavar="FILE", help="A file with the complete corrected record, as JSON; - reads standard input."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Correct a case's record, and load it."""
-    payload = sys.stdin.buffer.read() if file == "-" else contents(Path(file))
+    """Correct the record of a case, and load it."""
+    payload = sys.stdin.buffer.read() if file == "-" else read_file(Path(file))
     database_ = database()
     with database_.connect() as connection:
         edited = correct(connection, case, payload, operator())
-    say("The correction is stored, and loaded now; where another run works on the stream, by the next one")
+    say(
+        "The correction is stored. This run loads it; if another run works on the stream, that run or the next one does"
+    )
     wanted = [EntityType(edited.entity_type)]
     run_replay(database_, edited.organization_id, wanted, [edited.id], context.obj or as_json)
     with database_.connect() as connection:
         replayed = quarantine_cases.get(connection, case)
     if replayed.resolution is None:
         for reason in replayed.reasons:
-            say(f"The correction failed as well: {reason['message']}")
+            say(f"The corrected record failed, too: {reason['message']}")
 
 
 @app.command()
@@ -104,11 +113,15 @@ def replay(
     organization: Organization,
     entity: Annotated[str, typer.Option(help="transactions, contacts or all.")] = "all",
     case: Annotated[
-        list[UUID] | None, typer.Option("--case", metavar="CASE", help="One of some cases; else all that are open.")
+        list[UUID] | None,
+        typer.Option("--case", metavar="CASE", help="A case to replay. Repeatable. Default: all open cases."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Map, check and load again what is in quarantine, as after a change of mappings or suites."""
+    """Load quarantined records again.
+
+    Maps and checks them first. Use it after mappings or suites changed.
+    """
     database_, wanted = database(), entity_types(entity)
     if case:
         with database_.connect() as connection:
@@ -126,13 +139,16 @@ def replay(
 def discard(
     context: typer.Context,
     case: CaseId,
-    reason: Annotated[str, typer.Option(help="Why the record is not to be loaded.")],
+    reason: Annotated[str, typer.Option(help="The reason why the record is not to be loaded.")],
     as_json: Json = False,
 ) -> None:
-    """Close a case whose record is not to be loaded, until SoftPro sends another version of it."""
+    """Close a case without loading its record.
+
+    It stays closed until SoftPro sends another version of the record.
+    """
     with database().connect() as connection:
         discarded = quarantine_cases.discard(connection, case, reason, operator())
-    print(json.dumps(discarded.as_json()) if context.obj or as_json else line(discarded))
+    print(json.dumps(discarded.as_json()) if context.obj or as_json else case_line(discarded))
 
 
 def run_replay(
@@ -142,46 +158,57 @@ def run_replay(
     chosen: Collection[UUID] | None,
     as_json: bool,
 ) -> None:
-    """Replays the organization's open cases, or those that are chosen, and prints what became of each stream's."""
+    """Replay the chosen cases, or all open cases of the organization, and print the result of each stream."""
+
+    (quality,) = load(QualitySettings)
 
     def run(
         integration: Integration, entity_type: EntityType, run_id: str, progress: Progress, stage: Stage
     ) -> RunOutcome:
         log = sync.replay(
-            database_, integration, entity_type, cases=chosen, sync_type=SyncType.MANUAL, run_id=run_id, stage=stage
+            database_,
+            integration,
+            entity_type,
+            cases=chosen,
+            sync_type=SyncType.MANUAL,
+            run_id=run_id,
+            quality=quality,
+            stage=stage,
         )
         with database_.connect() as connection:
             left = replaying.count_unreplayable(connection, integration.stream(entity_type), chosen)
-        came = outcome_of(log)
+        outcome = outcome_of(log)
         more = f"; {left} could not land and need a correction" if left else ""
-        return RunOutcome({**came.result, "left": left}, came.line + more, came.problems)
+        return RunOutcome({**outcome.result, "left": left}, outcome.line + more, outcome.problems)
 
     run_streams(database_, organization, wanted, run, as_json)
 
 
-def contents(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return the content of a file. Raises UsageError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError:
-        raise UsageError(f"--file {path} can't be read") from None
+        raise UsageError(f"--file {path} cannot be read") from None
 
 
-def line(case: Case) -> str:
-    """A case in one line."""
+def case_line(case: Case) -> str:
+    """Return a case as one line."""
     reasons = "; ".join(": ".join(filter(None, (each["column"], each["message"]))) for each in case.reasons)
-    named = case.entity_id or "without an id"
-    return f"{case.id}  {case.entity_type.lower()} {named}  {case.resolution or 'OPEN'}  {reasons}"
+    name = case.entity_id or "without an id"
+    return f"{case.id}  {case.entity_type.lower()} {name}  {case.resolution or 'OPEN'}  {reasons}"
 
 
-def text(case: Case, both: Payloads) -> str:
-    """All of a case in some lines."""
-    told = case.as_json()
+def case_text(case: Case, both: Payloads) -> str:
+    """Return a case with all details as text."""
+    content = case.as_json()
     lines = [
-        line(case),
-        f"failed at {told['updatedAt']}, first at {told['createdAt']}, in the run of log {case.log_id}",
+        case_line(case),
+        f"failed at {content['updatedAt']}, first at {content['createdAt']}, log of the run {case.log_id}",
     ]
     lines.append(
-        "mapped by " + (f"version {case.mapping_version}" if case.mapping_version else "none: it did not land")
+        "mapped by "
+        + (f"version {case.mapping_version}" if case.mapping_version else "no version: the record did not land")
     )
     for each in case.decisions:
         lines.append(
@@ -191,7 +218,7 @@ def text(case: Case, both: Payloads) -> str:
     if both.edited_payload is not None:
         lines += [
             "",
-            f"Corrected by {case.edited_by} at {told['editedAt']}:",
+            f"Corrected by {case.edited_by} at {content['editedAt']}:",
             printable(both.edited_payload.decode(errors="backslashreplace")),
         ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Commands that run over an organization's streams, one after the other, and say what became of each."""
+"""Run a command over the streams of an organization, one after the other, and print the result of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class RunOutcome(NamedTuple):
-    """What a run over a stream came to: for programs, for people, and what keeps it from having ended well."""
+    """The result of a run over one stream.
+
+    Attributes:
+        result: The JSON object that `--json` prints.
+        line: The text that is printed otherwise.
+        problems: Reasons why the run failed; empty after success.
+    """
 
     result: dict[str, Any]
     line: str
@@ -43,26 +49,37 @@ def run_streams(
     run: Run,
     as_json: bool,
 ) -> None:
-    """Has the organization's streams run one after the other, the wanted ones or all that are switched on, and prints
-    what became of each; exits 1 if one failed."""
+    """Run the organization's streams one after the other, and print the result of each.
+
+    Args:
+        database: The product's database.
+        organization: The organization's id in ROI Systems.
+        wanted: The entity types to run; None for all that are switched on.
+        run: Runs one stream.
+        as_json: Print JSON objects instead of lines.
+
+    Raises:
+        typer.Exit: A stream failed (code 1), or the user pressed Ctrl-C (130).
+        NotConnected: The organization has no grant.
+    """
     with database.connect() as connection:
         integration = integrations.find(connection, organization)
     run_id, ended_well = f"cli__{uuid4()}", True
     for entity_type in sync.organization_streams(integration, wanted):
         try:
             with progress_bar(entity_type) as (progress, stage):
-                came = run(integration, entity_type, run_id, progress, stage)
-        except NotConnected:  # so is none of the others
+                outcome = run(integration, entity_type, run_id, progress, stage)
+        except NotConnected:  # no other stream can run either
             raise
         except SoftProError as failed:
             ended_well = False
             say(f"{entity_type.table}: {failed}")
             continue
         except KeyboardInterrupt:
-            say(f"{entity_type.table}: stopped; nothing is lost, and the next run goes on from there")
+            say(f"{entity_type.table}: stopped; nothing is lost, and the next run resumes here")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        print(json.dumps(came.result) if as_json else came.line, flush=True)
-        for problem in came.problems:
+        print(json.dumps(outcome.result) if as_json else outcome.line, flush=True)
+        for problem in outcome.problems:
             ended_well = False
             say(f"{entity_type.table}: {problem}")
     if not ended_well:
@@ -70,17 +87,18 @@ def run_streams(
 
 
 def outcome_of(log: SyncLog) -> RunOutcome:
-    """What a sync came to, as its log has it."""
+    """Return the outcome of a sync, read from its log."""
     return RunOutcome(sync_logs.sync_result(log), summary(log), [] if log.succeeded else [str(log.error_message)])
 
 
 def summary(log: SyncLog) -> str:
+    """Return the line that `sync` prints for one stream."""
     succeeded = log.records_processed - log.records_failed
     unchanged = succeeded - log.records_inserted - log.records_updated
     unlikely = sum(log.warnings.values())
     return (
         f"{log.entity_type.lower()}s {log.status}: {log.records_fetched} fetched, {succeeded} loaded "
-        f"({log.records_inserted} new, {log.records_updated} changed, {unchanged} as they were), "
+        f"({log.records_inserted} new, {log.records_updated} changed, {unchanged} unchanged), "
         f"{log.records_failed} quarantined, {unlikely} warnings, "
         f"{log.api_requests} API requests, {(log.duration or 0) / 1000:.1f} s"
     )

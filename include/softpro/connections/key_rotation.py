@@ -1,4 +1,4 @@
-"""Another encryption key: every sealed cell is sealed anew with the first one, while work goes on."""
+"""Encrypt every sealed cell again with the first encryption key, while other work continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH_ROWS = 200
 
 @dataclass(frozen=True)
 class SealedTable:
-    """A table with sealed columns; `row` is the column whose id is bound into them (`Place.row`)."""
+    """A table with sealed columns; `row` is the column with the id that is bound into them (`Place.row`)."""
 
     name: str
     key: str
@@ -27,7 +27,7 @@ class SealedTable:
     columns: tuple[str, ...]
 
 
-SEALED = (
+SEALED_TABLES = (
     SealedTable(INTEGRATIONS, "id", "id", ("client_secret", "next_client_secret", "access_token", "refresh_token")),
     SealedTable("softpro.oauth_states", "state_hash", "integration_id", ("client_secret", "code_verifier")),
 )
@@ -46,10 +46,15 @@ class Cell:
 
 @dataclass
 class Rotation:
-    """What was done: `total` cells were seen and `reencrypted` of them written.
+    """The result of a key rotation.
 
-    `unopenable` says why a cell was left, and `remaining` how many cells are not under the first key at the end: those,
-    and what a process with another first key has written meanwhile. `by_key` counts the cells under each of the keys.
+    Attributes:
+        total: the number of cells read.
+        reencrypted: the number of cells written.
+        remaining: the number of cells not under the first key at the end: the unopenable ones, and those that a process
+            with another first key wrote during the rotation.
+        by_key: the number of cells under each key.
+        unopenable: the cells that no key opens, with the reason.
     """
 
     total: int = 0
@@ -59,7 +64,7 @@ class Rotation:
     unopenable: list[tuple[Cell, str]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """The same as one JSON object."""
+        """Return the result as a JSON object."""
         return {
             "total": self.total,
             "reencrypted": self.reencrypted,
@@ -73,10 +78,13 @@ class Rotation:
 
 
 def rotate(connection: Connection, vault: Vault, progress: Callable[[int, int], None]) -> Rotation:
-    """Seals every cell with the vault's first key that is not sealed with it yet; `progress` is told (done, total).
+    """Seal every cell with the vault's first key, unless it is sealed with that key already.
 
-    Each cell is a transaction of its own, and is written only while it still holds what was read: a token that was
-    refreshed meanwhile stays.
+    Each cell is its own transaction, and is written only if it still holds the value read. So a token refreshed in
+    between stays.
+
+    Args:
+        progress: called with the number of cells done and the total.
     """
     rotation = Rotation()
     expected = sum(1 for _ in cells(connection))
@@ -87,15 +95,15 @@ def rotate(connection: Connection, vault: Vault, progress: Callable[[int, int], 
         except DecryptionError as closed:
             rotation.unopenable.append((cell, str(closed)))
         progress(rotation.total, max(expected, rotation.total))
-    held = Counter(vault.key_of(cell.sealed) for cell in cells(connection))
-    rotation.by_key = [held[place] for place in range(len(vault.keys))]
-    rotation.remaining = held.total() - held[0]
+    counts = Counter(vault.key_of(cell.sealed) for cell in cells(connection))
+    rotation.by_key = [counts[index] for index in range(len(vault.keys))]
+    rotation.remaining = counts.total() - counts[0]
     return rotation
 
 
 def cells(connection: Connection) -> Iterator[Cell]:
-    """Every sealed cell, in the order of the keys, in batches of rows that are read when their turn comes."""
-    for table in SEALED:
+    """Yield every sealed cell in key order, reading the rows in batches."""
+    for table in SEALED_TABLES:
         after = None
         while rows := _batch(connection, table, after):
             for row in rows:
@@ -107,7 +115,7 @@ def cells(connection: Connection) -> Iterator[Cell]:
 
 
 def _batch(connection: Connection, table: SealedTable, after: Any) -> list[dict[str, Any]]:
-    """The next rows after this key (None: the first ones)."""
+    """Return the next rows after this key, or the first ones for None."""
     query = sql.SQL(
         """
         select {key} as key, {row} as place, organization_id, {columns}
@@ -128,7 +136,7 @@ def _batch(connection: Connection, table: SealedTable, after: Any) -> list[dict[
 
 
 def _reseal(connection: Connection, vault: Vault, cell: Cell) -> bool:
-    """Whether the cell was written. Raises DecryptionError where no key opens it."""
+    """Seal the cell again and return whether it was written. Raises DecryptionError if no key opens it."""
     names = {
         "table": sql.Identifier(*cell.place.table.split(".")),
         "column": sql.Identifier(cell.place.column),
@@ -138,7 +146,7 @@ def _reseal(connection: Connection, vault: Vault, cell: Cell) -> bool:
     write = sql.SQL("update {table} set {column} = %s where {key} = %s and {column} = %s").format(**names)
     sealed: str | None = cell.sealed
     while sealed is not None:
-        secret = vault.open(sealed, cell.place)  # also of what is current, so that a damaged one is named
+        secret = vault.open(sealed, cell.place)  # current cells too, so that a damaged one is reported
         if vault.is_current(sealed):
             return False
         if connection.execute(write, [vault.seal(secret, cell.place), cell.key, sealed]).rowcount:

@@ -1,4 +1,4 @@
-"""An organization's way to and from a connection: connect, callback, disconnect."""
+"""Connect an organization to SoftPro, handle the callback, and disconnect it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
-from softpro.connections.redirects import checked_path
+from softpro.connections.redirects import validate_path
 from softpro.db import integration_settings, integrations, oauth_tokens
 from softpro.db.database import Connection
 from softpro.db.integration_settings import NextConnection
-from softpro.db.integrations import Integration, checked_organization
+from softpro.db.integrations import Integration, validate_organization
 from softpro.db.oauth_tokens import Credentials, Grant
 from softpro.entities import EntityType
 from softpro.errors import AuthenticationError, ConsentRefused, NotConnected, StateError, UsageError
 from softpro.mapping import repository
 from softpro.services import Services
-from softpro.settings import CredentialSettings, load
 from softpro.softpro360 import consent, oauth
 from softpro.softpro360.consent import Authorization
 from softpro.softpro360.models import Profile
@@ -35,20 +34,27 @@ def connect(
     user_name: str | None = None,
     redirect_path: str | None = None,
 ) -> str:
-    """Makes the organization's integration if it is absent, and returns the address that asks a person for consent.
+    """Create the organization's integration if it does not exist, and return the URL that asks a user for consent.
 
-    Client and environment are those given, else what the integration's options name, else the client of the settings
-    and, for a new integration, SANDBOX. `redirect_path` is where in the frontend the person goes afterwards. Raises
-    UsageError, SettingsError. See `consent.get_authorization_url` for `browser`.
+    Args:
+        client_id: the OAuth client; by default that of the integration's options, else that of the settings.
+        client_secret: the client's secret.
+        environment: by default that of the integration's options, or SANDBOX for a new integration.
+        browser: see `consent.get_authorization_url`.
+        redirect_path: the page of the frontend that the user returns to.
+
+    Raises:
+        UsageError: an argument is invalid.
+        SettingsError: no OAuth client is configured.
     """
     if redirect_path is not None:
-        checked_path(redirect_path)
-    checked_organization(organization_id)
+        validate_path(redirect_path)
+    validate_organization(organization_id)
     with services.database.connect() as connection:
         chosen = integration_settings.next_connection(connection, services.vault, organization_id)
         environment = environment or (chosen.environment if chosen else "SANDBOX")
         if client_id is None or client_secret is None:
-            client_id, client_secret = _client(chosen)
+            client_id, client_secret = _client(services, chosen)
         integration = integrations.ensure(
             connection,
             services.vault,
@@ -72,14 +78,22 @@ def connect(
 
 
 def callback(services: Services, answer: Mapping[str, str], browser: str | None = None) -> Integration:
-    """Finishes an authorization from the parameters the vendor sent the browser back with (RFC 6749 section 4.1.2).
+    """Finish an authorization and return the integration; store the tokens and default mappings, all or nothing.
 
-    Stores the tokens and the default mappings, all or nothing. Raises StateError, ConsentRefused, UsageError,
-    SoftProAPIError; a connection that stood before stands after any of them.
+    An existing connection survives any error.
+
+    Args:
+        answer: the parameters with which SoftPro redirected the browser (RFC 6749 section 4.1.2).
+
+    Raises:
+        StateError: the state is missing, unknown or expired.
+        ConsentRefused: SoftPro or the user refused the authorization.
+        UsageError: the consent is for another organization.
+        SoftProAPIError: a request to SoftPro failed.
     """
     answer = {name: value.replace("\x00", "") for name, value in answer.items()}
     if not answer.get("state"):
-        raise StateError("The address holds no state: start again with connect")
+        raise StateError("The address contains no state: start again with connect")
     with services.database.connect() as connection:
         authorization = consent.consume_state(connection, services.vault, answer["state"], browser)
         if answer.get("error") or not answer.get("code"):
@@ -97,36 +111,38 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
 
 
 def redirect_path(services: Services, answer: Mapping[str, str], browser: str | None = None) -> str | None:
-    """Where in the frontend the person goes after the callback with this answer, whatever comes of it.
+    """Return the page of the frontend that the user returns to after this callback, whether it succeeds or fails.
 
-    None: nothing was asked for, or the state is not good.
+    Returns:
+        The path; None if none was requested or the state is invalid.
     """
     with services.database.connect() as connection:
         return consent.redirect_path(connection, answer.get("state", ""), browser)
 
 
 def disconnect(services: Services, integration_id: UUID) -> bool:
-    """Erases the tokens and ends the grant. Returns False when the vendor was not told.
+    """Erase the tokens, revoke the grant, and return whether SoftPro was notified.
 
-    Raises NotFoundHere, NotConnected.
+    Raises:
+        NotFoundHere: no such integration exists.
+        NotConnected: the integration is disconnected already.
     """
     with services.database.connect() as connection:
         integrations.get(connection, integration_id)
         return oauth.revoke_access(connection, services.vault, services.oauth, integration_id)
 
 
-def _client(chosen: NextConnection | None) -> tuple[str, str]:
-    """Id and secret of the OAuth client that the options name, or else the settings. Raises SettingsError."""
+def _client(services: Services, chosen: NextConnection | None) -> tuple[str, str]:
+    """Return the id and secret of the OAuth client from the options, or else the settings. Raises SettingsError."""
     if chosen and chosen.client:
         return chosen.client.client_id, chosen.client.client_secret
-    (credentials,) = load(CredentialSettings)
-    return credentials.client_id, credentials.client_secret.get_secret_value()
+    return services.credentials.client_id, services.credentials.client_secret.get_secret_value()
 
 
 def _finish(services: Services, connection: Connection, authorization: Authorization, code: str) -> None:
-    """Code to tokens, tokens to profile, and all of it to the integration; or nothing, and the grant is given back.
+    """Exchange the code for tokens, read the profile, and store all of it; after an error, revoke the new grant.
 
-    The grant that stood before is ended at the vendor once the new one is committed, if the vendor can be told.
+    The previous grant is revoked at SoftPro once the new one is committed, if SoftPro can be reached.
     """
     client = authorization.client
     tokens = oauth.exchange_code_for_tokens(services.oauth, client, code, authorization.code_verifier)
@@ -139,9 +155,9 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
             _require_same_organization(connection, authorization, profile)
             try:
                 former = oauth.grant_to_end(connection, services.vault, client.integration_id)
-            except NotConnected:  # disconnected: it was ended then
+            except NotConnected:  # the grant was revoked by the disconnect
                 former = None
-            integrations.adopt(
+            integrations.apply_consent(
                 connection,
                 services.vault,
                 client.integration_id,
@@ -153,12 +169,12 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
             oauth_tokens.store(connection, services.vault, client.integration_id, tokens)
             repository.ensure_defaults(connection, client.integration_id, authorization.organization_id, EntityType)
     except BaseException:
-        # Nobody would ever use this grant, so it is not left standing at the vendor.
+        # Nothing would ever use this grant, so do not leave it valid at SoftPro.
         oauth.revoke_token(services.oauth, client, tokens.refresh_token or tokens.access_token)
         raise
     if former and former.refresh_token and tokens.refresh_token not in (None, former.refresh_token):
-        told = oauth.revoke_token(services.oauth, former.credentials, former.refresh_token)
-        log.info("former_grant_ended", extra={"integration_id": str(client.integration_id), "vendor_told": told})
+        notified = oauth.revoke_token(services.oauth, former.credentials, former.refresh_token)
+        log.info("former_grant_ended", extra={"integration_id": str(client.integration_id), "vendor_told": notified})
 
 
 def _require_same_organization(connection: Connection, authorization: Authorization, profile: Profile) -> None:

@@ -1,4 +1,4 @@
-"""Who is confined to which organizations. Somebody who is named nowhere, nor a team of theirs, may see all of them."""
+"""Confine users and teams to organizations. A user in no confinement, and in no confined team, sees all of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from psycopg import sql
 
 from softpro.db import queries
 from softpro.db.database import Connection
-from softpro.db.integrations import checked_organization
+from softpro.db.integrations import validate_organization
 from softpro.errors import Forbidden, UsageError
 
-LONGEST_SUBJECT = 256
-MOST_ORGANIZATIONS = 1_000
+MAX_SUBJECT_CHARACTERS = 256
+MAX_ORGANIZATIONS = 1_000
 
 
 class Kind(StrEnum):
-    """What a subject names: a user, or what Airflow's auth manager calls a team or a role."""
+    """The kind of a subject: a user, or a team or role of Airflow's auth manager."""
 
     USER = "USER"
     TEAM = "TEAM"
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Confinement:
-    """A subject, and all organizations that it is confined to."""
+    """A subject and the organizations that it is confined to."""
 
     kind: str
     subject: str
@@ -42,7 +42,10 @@ class Confinement:
 
 
 def organizations(connection: Connection, user: str, teams: Collection[str]) -> frozenset[str] | None:
-    """What this user, a member of these teams, may see: what any of them is confined to; None for all of it."""
+    """Return the organizations that this user, a member of these teams, may see; None for all.
+
+    They are the organizations to which the user or any of the teams is confined.
+    """
     found = connection.execute(
         """
         select organization_id
@@ -57,8 +60,11 @@ def organizations(connection: Connection, user: str, teams: Collection[str]) -> 
 def confinements(
     connection: Connection, within: Collection[str] | None, limit: int, offset: int
 ) -> tuple[list[Confinement], int]:
-    """Who is confined, by kind and name, and how many there are in all: as far as it is about organizations `within`
-    (None: any), others left out."""
+    """Return one page of the confinements, by kind and name, and their total number.
+
+    Args:
+        within: only show these organizations; None for all.
+    """
     return queries.page(
         connection,
         Confinement,
@@ -78,7 +84,7 @@ def confinements(
 
 
 def is_confined(connection: Connection, kind: Kind, subject: str) -> bool:
-    """Whether the subject is named in any confinement."""
+    """Return whether the subject has a confinement."""
     query = "select from softpro.confinements where subject_kind = %s and subject = %s limit 1"
     return bool(connection.execute(query, [kind.value, subject]).rowcount)
 
@@ -92,19 +98,31 @@ def confine(
     by: str,
     within: Collection[str] | None = None,
 ) -> Confinement:
-    """From now on the subject may see these organizations only, or, of none, every one. Returns what `within` shows.
+    """Confine the subject to these organizations, or end its confinement if there are none.
 
-    `within`: what whoever decides may see; None for all. The rest of a confinement stays as it is, so nobody confined
-    can end one, or begin one: that would be about organizations they do not see. Raises UsageError, Forbidden.
+    A confined user can only change the part of a confinement that they see. So they can neither begin nor end one,
+    because that would affect organizations that they do not see.
+
+    Args:
+        wanted: the organizations.
+        by: the user who decides.
+        within: the organizations that this user may see; None for all.
+
+    Returns:
+        The confinement, as far as `within` shows it.
+
+    Raises:
+        UsageError: the subject or an organization is invalid.
+        Forbidden: the user is confined, and would begin or end a confinement.
     """
-    if not (1 <= len(subject) <= LONGEST_SUBJECT and subject.isprintable()):
-        raise UsageError(f"A user or team is named by 1 to {LONGEST_SUBJECT} printable characters")
-    if len(wanted) > MOST_ORGANIZATIONS:
-        raise UsageError(f"At most {MOST_ORGANIZATIONS} organizations can be named")
-    asked = sorted({checked_organization(organization) for organization in wanted})
-    stream = {"kind": kind.value, "subject": subject, "wanted": asked, "within": _listed(within), "by": by}
+    if not (1 <= len(subject) <= MAX_SUBJECT_CHARACTERS and subject.isprintable()):
+        raise UsageError(f"A user or team is named by 1 to {MAX_SUBJECT_CHARACTERS} printable characters")
+    if len(wanted) > MAX_ORGANIZATIONS:
+        raise UsageError(f"At most {MAX_ORGANIZATIONS} organizations can be named")
+    chosen = sorted({validate_organization(organization) for organization in wanted})
+    stream = {"kind": kind.value, "subject": subject, "wanted": chosen, "within": _listed(within), "by": by}
     with connection.transaction():
-        connection.execute("lock table softpro.confinements in share row exclusive mode")  # two decide one by one
+        connection.execute("lock table softpro.confinements in share row exclusive mode")  # one decision at a time
         known = connection.execute(
             """
             select from softpro.confinements
@@ -113,9 +131,9 @@ def confine(
             """,
             stream,
         ).rowcount
-        if within is not None and not (known and asked):
+        if within is not None and not (known and chosen):
             raise Forbidden(
-                "You are confined to organizations yourself: only somebody who is not can begin or end "
+                "You are confined to organizations yourself: ask a user who is not confined to begin or end "
                 "the confinement of others"
             )
         connection.execute(
@@ -135,7 +153,7 @@ def confine(
             """,
             stream,
         )
-    return Confinement(kind, subject, asked)
+    return Confinement(kind, subject, chosen)
 
 
 def _listed(within: Collection[str] | None) -> list[str] | None:

@@ -1,23 +1,22 @@
-"""How often each person asks for runs, counted in PostgreSQL for all API servers together."""
+"""Limit how often each user requests runs, counted in PostgreSQL for all API servers together."""
 
 from __future__ import annotations
 
 import math
 
-from softpro.db import queries
+from softpro.db import locks, queries
 from softpro.db.database import Connection
+from softpro.db.locks import Lock
 from softpro.errors import TooManyCalls
 
 WINDOW_SECONDS = 60
-LOCK_COUNTER = 360_002
-"""Of a transaction's advisory lock, with the person's name: their calls are counted one by one."""
 
 
 def count_call(connection: Connection, user: str, limit: int) -> None:
-    """Counts a call, where there were fewer than `limit` of them in the last 60 s. Raises TooManyCalls, uncounted."""
-    parameters = {"user": user, "seconds": WINDOW_SECONDS, "lock": LOCK_COUNTER}
+    """Count a call if the user made fewer than `limit` in the last 60 s. Raises TooManyCalls, without counting it."""
+    parameters = {"user": user, "seconds": WINDOW_SECONDS}
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(%(lock)s, hashtext(%(user)s))", parameters)
+        locks.lock_in_transaction(connection, Lock.CALLS, user)
         connection.execute(
             """
             delete from softpro.sync_calls

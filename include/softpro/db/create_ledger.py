@@ -1,7 +1,8 @@
-"""What was begun to be made at the vendor: written down before it is sent, so that it is never made twice.
+"""Record each create before it is sent to SoftPro, so that no record is created there twice.
 
-Who begins a create, or finds it due, holds a claim on it until `due_at`, and nobody else touches it before. Whoever
-comes later claims it with another `due_at`: from then on the first one's changes nothing, but for an id it has to tell.
+A caller that begins a create, or finds it due, holds a claim on it until `due_at`. A later caller takes the claim over
+with another `due_at`. Then the former caller can change nothing, except to report the id of a created record.
+See docs/design/write-back.md.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from psycopg.rows import class_row
 
 from softpro.db import integrations
 from softpro.db.database import Connection
-from softpro.errors import FateUnknown
+from softpro.errors import OutcomeUnknown
 from softpro.timestamps import format_milliseconds
 
 
 @dataclass(frozen=True)
 class Create:
-    """One create. `softpro_id` once it is known that the record is there; `lookups` that did not find it so far."""
+    """A record to create at SoftPro.
+
+    Attributes:
+        softpro_id: the record's id, once it is known to exist.
+        lookups: the number of lookups that did not find it so far.
+        due_at: when the claim on it ends; None once the record exists.
+    """
 
     id: UUID
     entity_type: str
@@ -34,13 +41,13 @@ class Create:
     due_at: datetime | None
 
     def known(self) -> str:
-        """The vendor's id of the record. Raises FateUnknown."""
+        """Return SoftPro's id of the record. Raises FateUnknown."""
         if self.softpro_id is not None:
             return self.softpro_id
         assert self.due_at is not None
-        raise FateUnknown(
-            f"The {self.entity_type.lower()} {self.roi_systems_id} was sent and its answer lost: "
-            f"it is looked for at {format_milliseconds(self.due_at)}",
+        raise OutcomeUnknown(
+            f"The {self.entity_type.lower()} {self.roi_systems_id} was sent and the response was lost: "
+            f"the next lookup is at {format_milliseconds(self.due_at)}",
             due_at=self.due_at,
         )
 
@@ -56,11 +63,17 @@ def begin(
     order_id: str | None,
     over_in: timedelta,
 ) -> tuple[Create, bool]:
-    """The create as it stands, and whether it is new: then it is the caller's to send. `over_in` says when that is over
-    and has surfaced even if the caller dies.
+    """Begin or claim a create, and return it and whether it is new.
 
-    One that was begun before, and is due, is the caller's to look for. Raises FateUnknown while it is not due;
-    NotFoundHere.
+    The caller sends a new create. It looks up one that was begun before and is due.
+
+    Args:
+        order_id: the order that the record belongs to, if any.
+        over_in: the time after which the create has ended and surfaced even if the caller dies.
+
+    Raises:
+        FateUnknown: the create was begun before and is not due yet.
+        NotFoundHere: no such integration exists.
     """
     parameters = {
         "id": uuid4(),
@@ -100,11 +113,11 @@ def begin(
         if stored is not None:
             stored.known()
             return stored, False
-        integrations.get(connection, integration_id)  # it is there: who had begun the create forgot it just now
+        integrations.get(connection, integration_id)  # if it exists, another caller has just discarded the create
 
 
 def renew(connection: Connection, claim: Create, over_in: timedelta, lookups: int = 0) -> Create | None:
-    """The claim from now on, for what is done next; None where it is the caller's no more."""
+    """Extend the claim for the next step, and return it; None if the caller has lost it."""
     return _creates(
         connection,
         """
@@ -118,18 +131,17 @@ def renew(connection: Connection, claim: Create, over_in: timedelta, lookups: in
 
 
 def postpone(connection: Connection, claim: Create, after: timedelta, lookups: int) -> Create:
-    """It is not to be looked for, or sent, before then. The create as it stands: where it was the caller's no more,
-    as another left it."""
+    """Postpone the next lookup or attempt, and return the current create, which another caller may have claimed."""
     return renew(connection, claim, after, lookups) or current(connection, claim)
 
 
 def current(connection: Connection, claim: Create) -> Create:
-    """The create as it stands; the claim itself where another has forgotten it."""
+    """Return the current create, or the claim itself if another caller has discarded the create."""
     return _creates(connection, "select {} from softpro.creates where id = %s", [claim.id]).fetchone() or claim
 
 
 def mark_created(connection: Connection, claim: Create, softpro_id: str) -> str:
-    """The record is there. Returns its id: the one that was written down first."""
+    """Record that the record exists at SoftPro, and return its id: the one that was stored first."""
     stored = connection.execute(
         """
         update softpro.creates
@@ -143,14 +155,14 @@ def mark_created(connection: Connection, claim: Create, softpro_id: str) -> str:
 
 
 def discard(connection: Connection, claim: Create) -> None:
-    """It certainly was not made, and will not be; unless it is the caller's no more."""
+    """Delete a create that certainly was not and will not be made, unless the caller has lost the claim."""
     connection.execute(
         "delete from softpro.creates where id = %s and due_at = %s and softpro_id is null", [claim.id, claim.due_at]
     )
 
 
 def find(connection: Connection, integration_id: UUID, entity_type: str, roi_systems_id: str) -> Create | None:
-    """The create of this id of ours; None where none was begun."""
+    """Return the create with this id of ours, if one was begun."""
     query: LiteralString = """
         select {} from softpro.creates
         where integration_id = %s and entity_type = %s and roi_systems_id = %s
@@ -159,13 +171,13 @@ def find(connection: Connection, integration_id: UUID, entity_type: str, roi_sys
 
 
 def is_due(connection: Connection, claim: Create) -> bool:
-    """Whether what was sent for it is over, and has surfaced."""
+    """Return whether any request for the create has ended and surfaced."""
     row = connection.execute("select %s <= now() as due", [claim.due_at]).fetchone()
     return bool(row and row["due"])
 
 
 def due(connection: Connection, integration_id: UUID) -> list[Create]:
-    """The creates of unknown fate whose time has come, longest due first."""
+    """Return the due creates of unknown fate, longest due first."""
     query: LiteralString = """
         select {} from softpro.creates
         where integration_id = %s and softpro_id is null and due_at <= now()
@@ -177,5 +189,5 @@ def due(connection: Connection, integration_id: UUID) -> list[Create]:
 def _creates(
     connection: Connection, query: LiteralString, parameters: Sequence[Any] | Mapping[str, Any]
 ) -> Cursor[Create]:
-    """What a query answers whose `{}` is the columns."""
+    """Execute a query whose `{}` is replaced by the columns."""
     return connection.cursor(row_factory=class_row(Create)).execute(sql.SQL(query).format(COLUMNS), parameters)

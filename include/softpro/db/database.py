@@ -1,4 +1,4 @@
-"""One way to reach PostgreSQL, for the command line, the tasks and the plugin alike."""
+"""Connect to PostgreSQL in one way for the command line, the tasks and the plugin."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ OLD_SCHEMA = (
 
 @dataclass(frozen=True)
 class Database:
-    """Where the product's tables are: a libpq connection string (which may hold a password, so it is not shown)."""
+    """The database of the product's tables: a libpq connection string, hidden because it may contain a password."""
 
     conninfo: str = field(repr=False)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection in autocommit, rows as dicts, UTC; transactions are opened with `.transaction()`.
+        """Yield a connection in autocommit, rows as dicts, UTC; open transactions with `.transaction()`.
 
-        Raises DatabaseUnavailable when the server refuses or goes away, SchemaError when migrations are missing.
+        Raises:
+            DatabaseUnavailable: the server refuses the connection or the session ends.
+            SchemaError: migrations are missing.
         """
         try:
             connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
@@ -53,19 +55,19 @@ class Database:
                 f"The database lacks the product's tables ({_first_line(old)}): run `python -m softpro migrate`"
             ) from old
         except psycopg.OperationalError as failed:
-            what = "went away" if _is_gone(failed) else "refuses us"
-            raise DatabaseUnavailable(f"The database {what}: {_first_line(failed)}") from failed
+            problem = "closed the connection" if _is_gone(failed) else "refuses the request"
+            raise DatabaseUnavailable(f"The database {problem}: {_first_line(failed)}") from failed
         except psycopg.errors.InsufficientPrivilege as forbidden:
-            raise DatabaseUnavailable(f"The database refuses us: {_first_line(forbidden)}") from forbidden
+            raise DatabaseUnavailable(f"The database refuses the request: {_first_line(forbidden)}") from forbidden
 
     def set(self, **settings: str) -> Database:
-        """The same place, with these run-time settings in each session; their values hold no spaces."""
+        """Return the same database with these run-time settings in each session; their values contain no spaces."""
         options = str(conninfo_to_dict(self.conninfo).get("options") or "")
         more = [f"-c {name}={value}" for name, value in settings.items()]
         return Database(make_conninfo(self.conninfo, options=" ".join([options, *more]).strip()))
 
     def sqlalchemy_url(self) -> URL:
-        """The same place as an address for SQLAlchemy, which Alembic and Great Expectations connect with."""
+        """Return the address for SQLAlchemy, with which Alembic and Great Expectations connect."""
         from sqlalchemy import URL
 
         parameters: dict[str, Any] = conninfo_to_dict(self.conninfo)
@@ -80,8 +82,11 @@ class Database:
 
 @contextmanager
 def disable_planner_nodes(connection: Connection, kind: Literal["nestloop", "seqscan"]) -> Iterator[None]:
-    """In a transaction: statements that are not planned so, where PostgreSQL can't know how large a table is, or grows
-    under the very statement, and would go through all of it for each record."""
+    """Disable a kind of plan node during the block, in a transaction.
+
+    Use it if PostgreSQL can't know how large a table is, or how it grows during the statement, and could scan all of it
+    for each record.
+    """
     setting = sql.Identifier(f"enable_{kind}")
     connection.execute(sql.SQL("set local {} = off").format(setting))
     yield
@@ -89,7 +94,7 @@ def disable_planner_nodes(connection: Connection, kind: Literal["nestloop", "seq
 
 
 def database_at(address: str) -> Database:
-    """The database at a libpq address or connection string. Raises SettingsError when libpq can't read it."""
+    """Return the database at a libpq address or connection string. Raises SettingsError if libpq can't read it."""
     try:
         return Database(
             make_conninfo(
@@ -103,7 +108,7 @@ def database_at(address: str) -> Database:
 
 
 def open_database(settings: DatabaseSettings) -> Database:
-    """The database that the settings name, or, where they name none, the embedded one below `.softpro/`."""
+    """Return the database that the settings name, or else start the embedded one below `.softpro/`."""
     if settings.database_url is None:
         from softpro.db.embedded import start
 
@@ -112,7 +117,7 @@ def open_database(settings: DatabaseSettings) -> Database:
 
 
 def _is_gone(error: psycopg.Error) -> bool:
-    """The session is over (SQLSTATE 08…, 57P…; libpq's own errors have none), and it is not our statement's fault."""
+    """Return whether the session ended (SQLSTATE 08…, 57P…, or none in libpq's own errors)."""
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 

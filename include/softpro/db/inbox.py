@@ -1,8 +1,8 @@
-"""Webhook events that wait: hints that a record of SoftPro changed. One is settled by any fetch that returned its
-record and began after it was received.
+"""Settle webhook events, which are hints that a record of SoftPro changed.
 
-Within the vendor's lag such a fetch may still show the version from before the change: then it only settles an event
-that carries its record, of that version or an earlier one.
+An event is settled by any fetch that returned its record and began after the event was received. Within the lag, a
+fetch may still show the version from before the change. Then it only settles an event that carries the fetched version
+of its record, or an earlier one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from softpro.db.database import Connection
 from softpro.entities import Stream
 
 CHANNEL = "softpro_webhooks"
-"""On which PostgreSQL notifies whoever listens that events came in."""
-# Who is to be connected again by a person waits for that. What is disconnected is settled as not synced.
+"""The channel on which PostgreSQL notifies listeners of new events."""
+# Events wait while a user has to reconnect the integration. Those of a disconnected one are settled as ignored.
 SELECT_SECONDS_UNTIL_DUE = """
 select extract(epoch from min(d.due_at) - clock_timestamp())::float8 as seconds
 from (
@@ -31,10 +31,11 @@ join softpro.integrations i on i.id = d.integration_id
 where i.status in ('CONNECTED', 'DISCONNECTED')
 """
 
-# Whoever changes events locks them in one order.
+# Every writer locks events in id order (prevents deadlocks).
 SETTLE_EVENTS = """
 with returned as (
-    select e.id, coalesce(e.received_at <= %(asked_at)s - %(lag)s or e.record_updated_at <= r.updated_at, false) as told
+    select e.id,
+           coalesce(e.received_at <= %(asked_at)s - %(lag)s or e.record_updated_at <= r.updated_at, false) as settles
     from unnest(%(ids)s::text[], %(versions)s::timestamptz[]) r (entity_id, updated_at)
     join softpro.webhook_events e on e.entity_id = r.entity_id
     where e.integration_id = %(integration_id)s and e.entity_type = %(entity_type)s and not e.processed
@@ -47,12 +48,12 @@ settled as (
     set processed = true, processed_at = clock_timestamp(), outcome = 'FETCHED', log_id = %(log_id)s,
         processing_error = null, next_retry_at = null, missing_at = null
     from returned r
-    where e.id = r.id and r.told
+    where e.id = r.id and r.settles
 )
 update softpro.webhook_events e
 set missing_at = null
 from returned r
-where e.id = r.id and not r.told and e.missing_at is not null
+where e.id = r.id and not r.settles and e.missing_at is not null
 """
 
 SETTLE_EVENTS_OF_DELETED = """
@@ -74,7 +75,7 @@ where e.id = gone.id
 
 
 def has_unsettled(connection: Connection, stream: Stream) -> bool:
-    """Whether any event of the stream is not settled."""
+    """Return whether the stream has unsettled events."""
     return bool(
         queries.value(
             connection,
@@ -99,9 +100,14 @@ def settle_events(
     asked_at: datetime,
     lag: timedelta,
 ) -> None:
-    """Settles the events of the records that a fetch returned, in these versions (their `updatedAt`; None where it has
-    none), in the transaction that lands them. `asked_at`: when it began, by the database's clock; `lag`: within which
-    a change surfaces after it was made, and its event sent."""
+    """Settle the events of the records that a fetch returned, in the transaction that lands them.
+
+    Args:
+        ids: the records' ids.
+        versions: the `updatedAt` of each record; None if it has none.
+        asked_at: when the fetch began, by the database's clock.
+        lag: the time within which a change surfaces after it was made and its event sent.
+    """
     connection.execute(
         SETTLE_EVENTS,
         {
@@ -124,8 +130,13 @@ def settle_events_of_deleted(
     outcome: str,
     lag: timedelta,
 ) -> None:
-    """Settles the events of records that are gone at the vendor: DELETED where they were deleted here, GONE where they
-    were not here. `confirmed`: when that was found, by id; `lag` as in `settle_events`."""
+    """Settle the events of records that SoftPro has deleted.
+
+    Args:
+        confirmed: when each record was confirmed deleted, by its id.
+        outcome: DELETED if they were deleted here, GONE if they were not stored here.
+        lag: as in `settle_events`.
+    """
     connection.execute(
         SETTLE_EVENTS_OF_DELETED,
         {

@@ -1,5 +1,4 @@
-"""What an organization chose for its integration: what is synced, how often, and the client and environment that its
-next connection asks consent for."""
+"""Read and change an integration's options: what is synced, how often, and the client of the next connection."""
 
 from __future__ import annotations
 
@@ -19,12 +18,12 @@ from softpro.db.integrations import TABLE
 from softpro.db.oauth_tokens import Credentials
 from softpro.errors import UsageError
 
-SHORTEST_SECONDS = 60  # the DAG comes every minute
-LONGEST_SECONDS = 7 * 24 * 3600
+MIN_SYNC_SECONDS = 60  # the DAG runs every minute
+MAX_SYNC_SECONDS = 7 * 24 * 3600
 
 
 class ConflictStrategy(StrEnum):
-    """Who wins where both sides changed a field since the last sync."""
+    """The side that wins if both changed a field since the last sync."""
 
     SOFTPRO_WINS = "SOFTPRO_WINS"
     ROI_WINS = "ROI_WINS"
@@ -35,10 +34,14 @@ class ConflictStrategy(StrEnum):
 
 @dataclass(frozen=True)
 class IntegrationSettings:
-    """One row of `softpro.integrations`, as far as a person decides about it. `sync_frequency` in seconds.
+    """The part of a row of `softpro.integrations` that users decide.
 
-    `environment` and `client_id` are in force; `next_…` come into force with the next consent (None: no other
-    environment; the client that SoftPro registered for all).
+    Attributes:
+        sync_frequency: the seconds between two syncs.
+        environment: the environment in force.
+        client_id: the OAuth client in force.
+        next_environment: takes effect with the next consent; None keeps the environment.
+        next_client_id: takes effect with the next consent; None is the client shared by all organizations.
     """
 
     id: UUID
@@ -60,7 +63,7 @@ class IntegrationSettings:
 
 @dataclass(frozen=True)
 class NextConnection:
-    """What the next connection asks consent for. No client: the one of the environment's variables."""
+    """The client and environment of the next connection; without a client, the one of the environment variables."""
 
     client: Credentials | None
     environment: str
@@ -78,11 +81,11 @@ PLAIN_COLUMNS = (
     "push_deletes",
     "next_environment",
 )
-"""What `change` writes as it is given."""
+"""The columns that `change` writes unchanged."""
 
 
 def read(connection: Connection, integration_id: UUID) -> IntegrationSettings:
-    """The integration's options. It has to exist."""
+    """Return the options of an existing integration."""
     query = sql.SQL("select {} from softpro.integrations where id = %s").format(COLUMNS)
     found = connection.cursor(row_factory=class_row(IntegrationSettings)).execute(query, [integration_id]).fetchone()
     assert found is not None
@@ -90,7 +93,7 @@ def read(connection: Connection, integration_id: UUID) -> IntegrationSettings:
 
 
 def change(connection: Connection, integration_id: UUID, changes: Mapping[str, Any]) -> None:
-    """Writes those of the `PLAIN_COLUMNS` options that are given, and leaves the others."""
+    """Write the given `PLAIN_COLUMNS` options, and leave the others unchanged."""
     if not changes:
         return
     sets = sql.SQL(", ").join(
@@ -106,12 +109,13 @@ def change(connection: Connection, integration_id: UUID, changes: Mapping[str, A
 def change_client(
     connection: Connection, vault: Vault, integration_id: UUID, client_id: str | None, secret: str | None
 ) -> None:
-    """The OAuth client that the next connection asks consent for; None for the one that all organizations share.
+    """Set the OAuth client of the next connection; None for the client that all organizations share.
 
-    Raises UsageError unless both are given, or neither is.
+    Raises:
+        UsageError: only one of the two is given.
     """
     if (client_id is None) != (secret is None):
-        raise UsageError("clientId and clientSecret come together: give both, or null for both")
+        raise UsageError("clientId and clientSecret belong together: give both, or null for both")
     place = Place(TABLE, "next_client_secret", integration_id)
     connection.execute(
         """
@@ -124,9 +128,10 @@ def change_client(
 
 
 def next_connection(connection: Connection, vault: Vault, organization_id: str) -> NextConnection | None:
-    """What an organization's next connection asks consent for; None where it never had one.
+    """Return the client and environment of an organization's next connection. Raises DecryptionError.
 
-    Raises DecryptionError.
+    Returns:
+        The next connection; None if the organization has no integration.
     """
     row = connection.execute(
         """

@@ -1,4 +1,4 @@
-"""Organizations' connections to SoftPro 360: who they are, how they fare. Their secrets are read in `grants`."""
+"""Read and change organizations' integrations with SoftPro 360. `oauth_tokens` reads their secrets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from softpro.json_codec import camel_case
 from softpro.timestamps import format_milliseconds
 
 TABLE = "softpro.integrations"
-REFRESH_TOKEN_DAYS = 30  # from its issue, as the vendor says nowhere but in its documentation
+REFRESH_TOKEN_DAYS = 30  # counted from its issue; only SoftPro's documentation says so, no response does
 
 
 @dataclass(frozen=True)
 class Integration:
-    """One row of `softpro.integrations`, without its secrets."""
+    """A row of `softpro.integrations`, without its secrets."""
 
     id: UUID
     organization_id: str
@@ -47,7 +47,7 @@ class Integration:
 
     @property
     def grant_expires_at(self) -> datetime | None:
-        """When the grant ends unless it is refreshed before."""
+        """Return when the grant ends unless it is refreshed before."""
         issued_at = self.refresh_token_issued_at
         return issued_at + timedelta(days=REFRESH_TOKEN_DAYS) if issued_at else None
 
@@ -56,14 +56,14 @@ class Integration:
         return Stream(self.id, self.organization_id, entity_type)
 
     def entity_types(self) -> list[EntityType]:
-        """What is switched on and built, in the order it is synced: contacts first, as orders refer to them."""
+        """Return the enabled entity types in sync order: contacts first, because orders refer to them."""
         switches = {EntityType.CONTACT: self.sync_contacts, EntityType.TRANSACTION: self.sync_transactions}
         return [entity_type for entity_type, on in switches.items() if on]
 
 
 @dataclass(frozen=True)
 class Outage:
-    """SoftPro failed so often in a row that it is not asked before `next_try_at` (an open circuit breaker)."""
+    """An open circuit breaker: after repeated failures, SoftPro is not asked before `next_try_at`."""
 
     opened_at: datetime
     next_try_at: datetime
@@ -77,7 +77,7 @@ COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Integration.__dataclass_fields_
 
 
 def validate_organization(organization_id: str) -> str:
-    """The id itself, if it is 1-128 visible characters. Raises UsageError."""
+    """Return the id if it consists of 1-128 visible characters. Raises UsageError."""
     visible = organization_id.isprintable() and not any(character.isspace() for character in organization_id)
     if not (1 <= len(organization_id) <= 128 and visible):
         raise UsageError("An organization id is 1 to 128 visible characters, without spaces")
@@ -85,19 +85,19 @@ def validate_organization(organization_id: str) -> str:
 
 
 def find(connection: Connection, organization_id: str, within: Collection[str] | None = None) -> Integration:
-    """The organization's integration; those not `within` do not exist. Raises NotFoundHere, UsageError."""
+    """Return the organization's integration. Raises NotFoundHere, also for one not `within`, and UsageError."""
     validate_organization(organization_id)
     name = f"organization {organization_id!r}"
     return _one(connection, sql.SQL("organization_id = %(value)s"), organization_id, name, within)
 
 
 def get(connection: Connection, integration_id: UUID, within: Collection[str] | None = None) -> Integration:
-    """The integration of this id; those of organizations not `within` do not exist. Raises NotFoundHere."""
+    """Return the integration with this id. Raises NotFoundHere, also if its organization is not `within`."""
     return _one(connection, sql.SQL("id = %(value)s"), integration_id, f"id {integration_id}", within)
 
 
 def list_all(connection: Connection) -> list[Integration]:
-    """All integrations, by organization."""
+    """Return all integrations, by organization."""
     query = sql.SQL("select {} from softpro.integrations order by organization_id").format(COLUMNS)
     return connection.cursor(row_factory=class_row(Integration)).execute(query).fetchall()
 
@@ -112,8 +112,10 @@ def ensure(
     environment: str,
     sync_frequency: int,
 ) -> Integration:
-    """The organization's integration, made if it is absent. One that is there keeps its client and environment: they
-    change when a person has given consent to others (`apply_consent`)."""
+    """Return the organization's integration, and create it if it does not exist.
+
+    An existing integration keeps its client and environment until a user consents to others (`apply_consent`).
+    """
     validate_organization(organization_id)
     integration_id = uuid4()
     connection.execute(
@@ -148,7 +150,7 @@ def apply_consent(
     environment: str,
     softpro_organization_id: str,
 ) -> None:
-    """What consent was given to is in force from now on, and the schedule starts afresh."""
+    """Put the client and environment that a user consented to in force, and restart the schedule."""
     connection.execute(
         """
         update softpro.integrations
@@ -172,12 +174,12 @@ def apply_consent(
 
 
 def require_connected(integration: Integration) -> None:
-    """Raises NotConnected unless the integration has a grant to work with."""
+    """Raise NotConnected unless the integration has a grant."""
     if integration.status != "CONNECTED":
         raise NotConnected(
             f"{integration.organization_id} is {integration.status}"
             + (f" ({integration.last_error_message})" if integration.status == "EXPIRED" else "")
-            + ": a person has to connect it"
+            + ": a user has to connect it"
         )
 
 
@@ -198,7 +200,7 @@ def _one(
 
 
 def outage(connection: Connection, integration_id: UUID) -> Outage | None:
-    """Why an integration's vendor is not asked now; None while it is."""
+    """Return the outage for which SoftPro is not asked for this integration now, if any."""
     query = """
         select opened_at, next_try_at, reason from softpro.breakers
         where integration_id = %s and opened_at is not null
@@ -207,8 +209,11 @@ def outage(connection: Connection, integration_id: UUID) -> Outage | None:
 
 
 def stream_status(connection: Connection, integration: Integration, entity_type: EntityType) -> dict[str, Any]:
-    """What an operator asks of a stream: its connection, its rows, what is pending or in quarantine, its last sync,
-    a batch that is held; the edits that wait to be sent to SoftPro, and the conflicts that wait for a person."""
+    """Return the state of a stream for operators, as JSON.
+
+    It holds the connection, the last sync, the held batch, and counts of rows, pending records, quarantine cases,
+    waiting edits and open conflicts.
+    """
     counts = queries.one(
         connection,
         sql.SQL(

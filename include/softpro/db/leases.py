@@ -1,8 +1,8 @@
-"""A lease on a stream (an integration's entity type): one run at a time moves its cursor.
+"""Lease streams to runs, so that only one run at a time moves a stream's cursor.
 
-Each acquisition raises the epoch; a transaction that lands or settles names its epoch (`fence`), so a run that was
-presumed dead can't overwrite its successor. A lease lives as long as its owner's database session, at most 30 s without
-a heartbeat. Between two Airflow tasks nobody's session is there: then it is handed over for a few minutes.
+Each acquisition raises the epoch. A transaction that lands or settles checks its epoch (`fence`), so a run presumed
+dead can't overwrite its successor. A lease lives as long as its owner's database session, and at most 30 s without a
+heartbeat. Between two Airflow tasks no session exists, so the lease is handed over for a few minutes.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from uuid import UUID
 
 import psycopg
 
-from softpro.db import queries
+from softpro.db import locks, queries
 from softpro.db.database import Connection, Database
+from softpro.db.locks import Lock
 from softpro.entities import EntityType, Mode, Stream
 from softpro.errors import LeaseHeld, LeaseLost
 
 LIFETIME_SECONDS = 30
 HEARTBEAT_SECONDS = 10
 HANDOVER_SECONDS = 120
-ANNOUNCED_SECONDS = 120
-"""So long a run that was announced may take to begin, before another one is."""
-
-LOCK_ANNOUNCEMENTS = "select pg_advisory_xact_lock(hashtextextended('softpro announce ' || %s, 0))"
+ANNOUNCEMENT_SECONDS = 120
+"""How long an announced run may take to begin before another one may be announced."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run over one stream, under one epoch of its lease. `log_id` names its sync log and keys its staging.
+    """A run over one stream, under one epoch of its lease.
 
-    A run over `records`, a few that were named by their ids, has no lease, and no epoch: it moves no cursor, and goes
-    on beside one that does.
+    A run over named records has no lease and no epoch. It moves no cursor, and runs in parallel with one that does.
+
+    Attributes:
+        log_id: the id of its sync log, and the key of its rows in staging.
+        records: the ids of the named records; None for a run over the whole stream.
     """
 
     log_id: UUID
@@ -63,9 +65,13 @@ class Run:
 
 
 def acquire(connection: Connection, stream: Stream, log_id: UUID) -> tuple[int, UUID | None]:
-    """Takes the lease if it is free, expired, or its owner's session is gone; call it inside a transaction.
+    """Acquire the lease if it is free, expired, or its owner's session is gone. Call it in a transaction.
 
-    Returns the new epoch, and the log of the run it was taken from, if any. Raises LeaseHeld.
+    Returns:
+        The new epoch, and the log id of the run that held the lease before, if any.
+
+    Raises:
+        LeaseHeld: another run holds the lease.
     """
     connection.execute(
         """
@@ -102,7 +108,7 @@ def acquire(connection: Connection, stream: Stream, log_id: UUID) -> tuple[int, 
 
 
 def holder(connection: Connection, stream: Stream) -> UUID | None:
-    """The log of the live run that works on the stream, if one does."""
+    """Return the log id of the live run that works on the stream, if any."""
     row = connection.execute(
         """
         select log_id from softpro.leases l
@@ -115,10 +121,13 @@ def holder(connection: Connection, stream: Stream) -> UUID | None:
 
 
 def lock_announcements(connection: Connection, stream: Stream) -> None:
-    """Lets nobody else announce a run over the stream until the surrounding transaction ends. Raises LeaseHeld, with
-    the log's id, while a live run works on the stream, or an announced one is about to begin."""
-    connection.execute(LOCK_ANNOUNCEMENTS, [f"{stream.integration_id} {stream.entity_type.value}"])
-    # Looked at first: one that begins in between is at work when that is looked at.
+    """Keep others from announcing a run over the stream until the surrounding transaction ends.
+
+    Raises:
+        LeaseHeld: with the log's id, if a live run works on the stream or an announced one is about to begin.
+    """
+    locks.lock_in_transaction(connection, Lock.ANNOUNCEMENTS, f"{stream.integration_id} {stream.entity_type.value}")
+    # Check announced runs first: a run that begins between the two checks is then found by the second one.
     waiting = connection.execute(
         """
         select id from softpro.sync_logs
@@ -127,11 +136,11 @@ def lock_announcements(connection: Connection, stream: Stream) -> None:
         order by started_at
         limit 1
         """,
-        [stream.integration_id, stream.entity_type.value, ANNOUNCED_SECONDS],
+        [stream.integration_id, stream.entity_type.value, ANNOUNCEMENT_SECONDS],
     ).fetchone()
     if waiting is not None:
         raise LeaseHeld(
-            f"Another run over these {stream.entity_type.table} is about to begin: its log is {waiting['id']}",
+            f"Another run over these {stream.entity_type.table} is about to begin; its log is {waiting['id']}",
             waiting["id"],
         )
     working = holder(connection, stream)
@@ -140,7 +149,7 @@ def lock_announcements(connection: Connection, stream: Stream) -> None:
 
 
 def lock_free(connection: Connection, stream: Stream) -> None:
-    """Keeps all runs from the stream until the surrounding transaction ends. Raises LeaseHeld while one works on it."""
+    """Keep all runs from the stream until the surrounding transaction ends. Raises LeaseHeld if a run works on it."""
     row = connection.execute(
         """
         select l.log_id, softpro.is_free(l) as free
@@ -155,7 +164,7 @@ def lock_free(connection: Connection, stream: Stream) -> None:
 
 
 class Keeper:
-    """Keeps the leases of any number of runs, with one database session and one heart for all of them."""
+    """A keeper of the leases of any number of runs, with one database session and one heartbeat for all of them."""
 
     def __init__(self, session: Connection) -> None:
         self._session = session
@@ -163,7 +172,7 @@ class Keeper:
         self._lock = threading.Lock()
 
     def keep(self, run: Run) -> None:
-        """Keeps this run's lease too. Raises LeaseLost when another run owns the stream by now."""
+        """Keep this run's lease too. Raises LeaseLost if another run owns the stream."""
         if run.epoch is None:
             return
         with self._lock:
@@ -171,7 +180,7 @@ class Keeper:
             self._runs[run.log_id] = run
 
     def beat(self) -> None:
-        """Shows that the runs live. One that was lost is only forgotten: the fence of its next transaction tells it."""
+        """Renew the leases. A lost one is only dropped here: the run's next fence raises LeaseLost."""
         with self._lock:
             for run in list(self._runs.values()):
                 try:
@@ -180,7 +189,7 @@ class Keeper:
                     del self._runs[run.log_id]
 
     def hand_over(self) -> None:
-        """Leaves the leases to the next task."""
+        """Hand the leases over to the next task."""
         with self._lock:
             for run in self._runs.values():
                 _hand_over(self._session, run)
@@ -188,7 +197,7 @@ class Keeper:
 
 @contextmanager
 def keeping(database: Database) -> Iterator[Keeper]:
-    """A keeper whose session lives as long as the block; then its leases are handed over for a while."""
+    """Yield a keeper whose session lives as long as the block; afterwards, its leases are handed over."""
     with database.connect() as session:
         keeper, stop = Keeper(session), threading.Event()
         heart = threading.Thread(target=_beat, args=(keeper, stop), name="lease-heartbeat", daemon=True)
@@ -203,7 +212,7 @@ def keeping(database: Database) -> Iterator[Keeper]:
 
 
 def fence(connection: Connection, run: Run) -> None:
-    """Makes the surrounding transaction fail unless the run still owns the stream. Raises LeaseLost."""
+    """Fail the surrounding transaction unless the run still owns the stream. Raises LeaseLost."""
     if run.epoch is None:
         return
     row = connection.execute(
@@ -220,7 +229,7 @@ def fence(connection: Connection, run: Run) -> None:
 
 
 def release(connection: Connection, run: Run) -> None:
-    """Frees the stream, if the run still owns it."""
+    """Release the lease if the run still owns it."""
     connection.execute(
         """
         update softpro.leases
@@ -253,7 +262,7 @@ def _beat(keeper: Keeper, stop: threading.Event) -> None:
         try:
             keeper.beat()
         except psycopg.Error as trouble:
-            # The fence of the next transaction tells the runs.
+            # The fence of their next transaction raises LeaseLost in the runs.
             log.warning(
                 "lease_heartbeat_stopped: the database session that kept this process's leases is gone",
                 extra={"error": type(trouble).__name__},
@@ -276,11 +285,9 @@ def _hand_over(session: Connection, run: Run) -> None:
 
 def _held(entity_type: EntityType, log_id: UUID | None) -> LeaseHeld:
     return LeaseHeld(
-        f"Another run syncs these {entity_type.table} now" + (f": its log is {log_id}" if log_id else ""), log_id
+        f"Another run already syncs these {entity_type.table}" + (f"; its log is {log_id}" if log_id else ""), log_id
     )
 
 
 def _lease_lost(run: Run) -> LeaseLost:
-    return LeaseLost(
-        f"Another run took over the {run.entity_type.table} of {run.organization_id}; what was landed stays there"
-    )
+    return LeaseLost(f"Another run took over the {run.entity_type.table} of {run.organization_id}; landed records stay")

@@ -1,20 +1,21 @@
-"""Runs the migrations of `sql/migrations`, forward only, each in one transaction, one process at a time."""
+"""Run the migrations of `sql/migrations`, forward only, each in one transaction, one process at a time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from softpro.db import locks
 from softpro.db.database import Database
+from softpro.db.locks import Lock
 from softpro.errors import DatabaseUnavailable
 
 SQL_DIRECTORY = Path(__file__).resolve().parents[3] / "sql"
-OLDEST_POSTGRES = 16  # `pg_input_is_valid` tells which records jsonb can hold
-ADVISORY_LOCK = 7_363_601  # any number, the same for every process that migrates
+MIN_POSTGRES_VERSION = 16  # the first with `pg_input_is_valid`, which shows the records that jsonb can store
 
 
 def migrate(database: Database) -> list[str]:
-    """Brings the schema up to date. Returns the migrations it ran, oldest first. Raises DatabaseUnavailable."""
+    """Bring the schema up to date, and return the migrations run, oldest first. Raises DatabaseUnavailable."""
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -35,9 +36,9 @@ def migrate(database: Database) -> list[str]:
     try:
         with engine.connect() as connection:
             version = connection.scalar(text("select current_setting('server_version_num')::int / 10000"))
-            if version < OLDEST_POSTGRES:
-                raise DatabaseUnavailable(f"PostgreSQL {OLDEST_POSTGRES} or later is needed; this is {version}")
-            connection.execute(text("select pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+            if version < MIN_POSTGRES_VERSION:
+                raise DatabaseUnavailable(f"PostgreSQL {MIN_POSTGRES_VERSION} or later is needed; this is {version}")
+            connection.execute(text("select pg_advisory_lock(:key)"), {"key": locks.key(Lock.MIGRATIONS)})
             for schema in ("softpro", "raw", "staging", "roi", "analytics"):
                 connection.execute(text(f"create schema if not exists {schema}"))
             connection.execute(text("set lock_timeout = '30s'"))
@@ -56,5 +57,5 @@ def migrate(database: Database) -> list[str]:
 
 
 def newest() -> str:
-    """The revision that `migrate` brings the schema to: they are numbered, and so are their files."""
+    """Return the revision that `migrate` brings the schema to, by the numbers of the migration files."""
     return max(path.name.partition("_")[0] for path in (SQL_DIRECTORY / "migrations" / "versions").glob("[0-9]*.py"))

@@ -1,4 +1,4 @@
-"""The secrets of an integration, in and out of their encrypted columns. Nothing here is ever logged or shown."""
+"""Read and write an integration's secrets in their encrypted columns. They are never logged or shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from softpro.errors import NotConnected
 
 @dataclass(frozen=True)
 class Tokens:
-    """A token endpoint's answer (RFC 6749 section 5.1); `expires_in` in seconds."""
+    """A token endpoint's response (RFC 6749 section 5.1); `expires_in` in seconds."""
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
@@ -32,9 +32,12 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Grant:
-    """What an integration may do at the vendor now; in `due_in` seconds its access token should be refreshed.
+    """An integration's current authorization at SoftPro.
 
-    `uncertain`: a refresh was sent and its answer lost, so the vendor may have ended this refresh token.
+    Attributes:
+        version: increases whenever the tokens change.
+        due_in: the seconds until the access token should be refreshed.
+        uncertain: the response to a refresh was lost, so SoftPro may have ended this refresh token.
     """
 
     credentials: Credentials
@@ -46,12 +49,12 @@ class Grant:
 
     @property
     def due(self) -> bool:
-        """The access token should be refreshed before it is used."""
+        """Return whether the access token should be refreshed before it is used."""
         return self.due_in <= 0
 
 
 def credentials(connection: Connection, vault: Vault, integration_id: UUID) -> Credentials:
-    """The integration's OAuth client. Raises DecryptionError, NotConnected where there is no such integration."""
+    """Return the integration's OAuth client. Raises DecryptionError, or NotConnected if the integration is deleted."""
     row = connection.execute(
         "select client_id, client_secret from softpro.integrations where id = %s and deleted_at is null",
         [integration_id],
@@ -63,10 +66,11 @@ def credentials(connection: Connection, vault: Vault, integration_id: UUID) -> C
 
 
 def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
-    """The integration's client and tokens. Raises DecryptionError, NotConnected where there is no such integration.
+    """Return the integration's client and tokens. Raises DecryptionError, or NotConnected if it is deleted.
 
-    A token is due for refresh ahead of its expiry by the smaller of 5 minutes and half its life; but only at its end
-    where the answer to a refresh was lost, as another one may be taken for a stolen token (RFC 9700 section 4.14).
+    A token is due 5 minutes before its expiry, or at half its lifetime if that is later. After a refresh whose response
+    was lost it is due only at its expiry, because another refresh could look like a stolen token (RFC 9700 section
+    4.14).
     """
     client = credentials(connection, vault, integration_id)
     row = queries.one(
@@ -98,10 +102,12 @@ def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
 def store(
     connection: Connection, vault: Vault, integration_id: UUID, tokens: Tokens, *, replaces: int | None = None
 ) -> bool:
-    """Replaces the token pair; an answer without a refresh token keeps the one that is there (RFC 6749 section 6),
-    and the time of its issue.
+    """Replace the token pair and return whether it was replaced.
 
-    With `replaces`, only while the stored pair is still of that version: returns False where it is not.
+    A response without a refresh token keeps the stored one and the time of its issue (RFC 6749 section 6).
+
+    Args:
+        replaces: only replace a stored pair of this version.
     """
     refresh_token = tokens.refresh_token
     return bool(
@@ -127,7 +133,7 @@ def store(
 
 
 def mark_uncertain(connection: Connection, integration_id: UUID, version: int) -> None:
-    """A refresh of the pair of this version was sent and its answer lost: the vendor may have rotated it or not."""
+    """Mark the pair of this version: the response to its refresh was lost, so SoftPro may have rotated it or not."""
     connection.execute(
         "update softpro.integrations set refresh_uncertain = true where id = %s and token_version = %s",
         [integration_id, version],
@@ -135,7 +141,11 @@ def mark_uncertain(connection: Connection, integration_id: UUID, version: int) -
 
 
 def expire(connection: Connection, integration_id: UUID, version: int, message: str) -> bool:
-    """The vendor no longer honours the pair of this version: EXPIRED. Returns False where another pair stands there."""
+    """Set the integration to EXPIRED, because SoftPro no longer accepts the pair of this version.
+
+    Returns:
+        False if another pair is stored.
+    """
     return bool(
         connection.execute(
             """
@@ -152,7 +162,7 @@ def expire(connection: Connection, integration_id: UUID, version: int, message: 
 
 
 def erase(connection: Connection, integration_id: UUID) -> None:
-    """Forgets the tokens: DISCONNECTED. The synced rows, the mappings and the cursors stay for a reconnection."""
+    """Delete the tokens and set the integration to DISCONNECTED. Rows, mappings and cursors stay for a reconnection."""
     connection.execute(
         """
         update softpro.integrations

@@ -1,6 +1,6 @@
-"""What somebody other than the sync changed in `roi`, field by field, until both sides agree; triggers write it.
+"""Read and settle the outbox: local edits of `roi`, field by field, until both sides agree. Triggers write it.
 
-A field's first open edit holds what both sides last agreed on, as its `old_value`.
+The `old_value` of a field's first open edit is the last value on which both sides agreed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 
 CHANNEL = "softpro_outbox"
-"""Notified with every edit."""
+"""The channel that is notified of every edit."""
 
 MARK_LOADING = "select set_config('softpro.loading', 'on', true)"
-"""Until the surrounding transaction ends, what is written to `roi` is the sync's, and no edit."""
+"""Marks writes to `roi` as the sync's own, so that they are no edits, until the surrounding transaction ends."""
 
 PURGE_BATCH_ROWS = 10_000
-"""Settled edits that are deleted in one transaction."""
+"""The number of settled edits that are deleted in one transaction."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One row of `softpro.outbox`; values as JSON, None where `custom.<name>` was not there."""
+    """A row of `softpro.outbox`; values as JSON, None for a `custom.<name>` that did not exist."""
 
     id: int
     roi_entity_id: UUID
@@ -45,14 +45,14 @@ class Edit:
 
 @dataclass(frozen=True)
 class EditedKey:
-    """Names a row of `roi` with open edits."""
+    """The key of a row of `roi` with open edits."""
 
     entity_type: str
     roi_entity_id: UUID
 
 
 def open_edits(connection: Connection, stream: Stream, roi_ids: Collection[UUID]) -> dict[UUID, list[Edit]]:
-    """The open edits of these records, oldest first."""
+    """Return the open edits of these records, oldest first."""
     found = connection.cursor(row_factory=class_row(Edit)).execute(
         """
         select id, roi_entity_id, entity_id, operation, field, old_value::text as old_value,
@@ -79,8 +79,11 @@ def page(
     limit: int,
     offset: int = 0,
 ) -> tuple[list[EditedKey], int]:
-    """Our ids of records with open edits, who was changed first, first; `records`: of these alone. And how many there
-    are in all."""
+    """Return one page of the records with open edits, by their first edit, and their total number.
+
+    Args:
+        records: only these records, by our ids.
+    """
     return queries.page(
         connection,
         EditedKey,
@@ -104,7 +107,7 @@ def page(
 
 
 def queue_unlinked_rows(connection: Connection, integration_id: UUID, organization_id: str) -> None:
-    """What was made in `roi` before the organization was known is to be sent as well."""
+    """Queue the rows that were created in `roi` before the organization was connected, so that they are pushed too."""
     for entity_type in EntityType:
         connection.execute(
             sql.SQL(
@@ -127,8 +130,15 @@ def queue_unlinked_rows(connection: Connection, integration_id: UUID, organizati
 
 
 def settle_unmapped_fields(connection: Connection, creates: Collection[int], key: str, named: Collection[str]) -> None:
-    """Of records that were made here, the creates' ids: what they hold in fields that no mapping names, of which
-    SoftPro is not told, stays what it is, as any later edit of these fields does."""
+    """Turn the unmapped fields of created records into edits, which stay open as later edits of such fields do.
+
+    A create sends only the fields that mappings name.
+
+    Args:
+        creates: the ids of the creates in the outbox.
+        key: the column of SoftPro's id.
+        named: the fields that mappings name.
+    """
     if creates:
         connection.execute(
             """
@@ -152,7 +162,7 @@ def settle_unmapped_fields(connection: Connection, creates: Collection[int], key
 
 
 def settle_edits(connection: Connection, edits: Collection[int], outcome: str, log_id: UUID | None) -> None:
-    """Closes the edits of these ids that are still open."""
+    """Settle the edits with these ids that are still open."""
     if edits:
         connection.execute(
             """
@@ -173,8 +183,13 @@ def replace(
     *,
     changed_by: str | None = None,
 ) -> int:
-    """Puts one edit, from `old_value` to `new_value`, in the place of these of one field (or deletes): SoftPro holds
-    the old value by now. It is of who changed the field last, and when, or of `changed_by`, now. Returns its id."""
+    """Replace the edits of one field, or deletes, by one from `old_value` to `new_value`, and return its id.
+
+    SoftPro holds the old value now. The new edit keeps the user and time of the last one.
+
+    Args:
+        changed_by: the user of the new edit, made now, instead.
+    """
     last = edits[-1]
     row = queries.one(
         connection,
@@ -196,9 +211,11 @@ def replace(
 
 
 def purge(connection: Connection, days: int) -> int:
-    """Deletes the edits that were settled more than so many days ago, FORGOTTEN_TOGETHER at a time; call it in
-    autocommit. Returns how many."""
-    forgotten = 0
+    """Delete the edits settled more than `days` days ago, in batches, and return their number.
+
+    Call it in autocommit, so that each batch is a transaction.
+    """
+    purged = 0
     while True:
         deleted = connection.execute(
             """
@@ -211,6 +228,6 @@ def purge(connection: Connection, days: int) -> int:
             """,
             {"days": days, "limit": PURGE_BATCH_ROWS},
         ).rowcount
-        forgotten += deleted
+        purged += deleted
         if deleted < PURGE_BATCH_ROWS:
-            return forgotten
+            return purged

@@ -1,4 +1,4 @@
-"""When a stream is synced next, and in which lane. Each stream has a clock of its own: its failures are its own."""
+"""Schedule the syncs of each stream, by lane. Each stream has its own clock, so failures of others do not delay it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ RETRY_BASE_SECONDS = 60
 RETRY_LIMIT_SECONDS = 3600
 
 ANNOUNCED_MAX_AGE = timedelta(minutes=2)
-"""A run that was announced and has not begun by then is not waited for any longer."""
+"""An announced run that has not begun by this age no longer keeps its stream from being due."""
 
 
 class Lane(StrEnum):
-    """Streams with a backlog (first loads, sweeps) go on in a lane of their own, so that nobody waits for them."""
+    """The lane of a stream; streams with a backlog (first loads, sweeps) have their own and delay no others."""
 
     FRESH = "fresh"
     BACKLOG = "backlog"
 
 
 def due(connection: Connection, lane: Lane) -> list[Stream]:
-    """The connected streams of the lane whose time has come and that no run works on or is about to, oldest sync first.
+    """Return the lane's due streams of connected integrations, oldest sync first.
 
-    Time has come when `sync_frequency` seconds have passed since the stream's last sync, or, after a failure, at its
-    `next_attempt_at`; a backlog is due at once.
+    A stream is due `sync_frequency` seconds after its last sync, or at its `next_attempt_at` after a failure. A backlog
+    is due at once. Streams with a current or announced run are left out.
     """
     query = """
         select i.id as integration_id, i.organization_id, e.entity_type
@@ -64,7 +64,11 @@ def due(connection: Connection, lane: Lane) -> list[Stream]:
 def of_organization(
     connection: Connection, organization_id: str | None, entity_types: Sequence[EntityType]
 ) -> list[Stream]:
-    """The switched-on streams that a person asked for, due or not: of one organization, or of all connected ones."""
+    """Return the enabled streams that a user requested, due or not.
+
+    Args:
+        organization_id: the organization; None for all connected ones.
+    """
     query = """
         select i.id as integration_id, i.organization_id, e.entity_type
         from softpro.integrations i
@@ -82,23 +86,8 @@ def of_organization(
     return connection.cursor(row_factory=kwargs_row(Stream.of_row)).execute(query, parameters).fetchall()
 
 
-def shards(streams: Sequence[Stream], most: int, least_streams: int) -> list[list[Stream]]:
-    """Deals the streams to at most `most` shards, each of at least `least_streams` while there are enough of them.
-
-    An integration's streams stay together: they share its budget, so they would only wait for each other.
-    """
-    by_integration: dict[UUID, list[Stream]] = {}
-    for stream in streams:
-        by_integration.setdefault(stream.integration_id, []).append(stream)
-    count = min(most, max(1, len(streams) // least_streams), len(by_integration))
-    dealt: list[list[Stream]] = [[] for _ in range(count)]
-    for group in sorted(by_integration.values(), key=len, reverse=True):
-        min(dealt, key=len).extend(group)
-    return dealt
-
-
 def record_success(connection: Connection, run: Run) -> None:
-    """The stream's run ended well: its failures are forgotten, its clock starts again."""
+    """Record that the stream's run succeeded: reset its failures and restart its clock."""
     connection.execute(
         """
         update softpro.cursors
@@ -115,8 +104,12 @@ def record_success(connection: Connection, run: Run) -> None:
 
 
 def record_failure(connection: Connection, run: Run, message: str, not_before: float = 0) -> datetime:
-    """The stream's run failed. Returns when it is tried again: after 1 min, 2 min, 4 min, … at most 1 h, and no sooner
-    than `not_before` seconds from now."""
+    """Record that the stream's run failed, and return when it is retried: after 1 min, 2 min, 4 min, … at most 1 h.
+
+    Args:
+        message: the error message.
+        not_before: the least number of seconds until the retry.
+    """
     row = queries.one(
         connection,
         """
@@ -150,8 +143,11 @@ def record_failure(connection: Connection, run: Run, message: str, not_before: f
 
 
 def mark_due_now(connection: Connection, integration_id: UUID, entity_type: EntityType, settled: str) -> None:
-    """A stream that failed is tried again now: what kept it is mended, or decided. An error that names what is
-    `settled` is none any more."""
+    """Make a failed stream due now, because the cause of the failure is fixed or decided.
+
+    Args:
+        settled: the integration's last error is cleared if its message contains this text.
+    """
     connection.execute(
         """
         update softpro.cursors set next_attempt_at = least(next_attempt_at, now())
@@ -170,7 +166,7 @@ def mark_due_now(connection: Connection, integration_id: UUID, entity_type: Enti
 
 
 def _sum_up(connection: Connection, integration_id: UUID) -> None:
-    """The integration shows the failures of its worst stream, and when the first of them is tried again."""
+    """Show on the integration the failures of its worst stream, and the earliest retry."""
     connection.execute(
         """
         update softpro.integrations i

@@ -1,4 +1,4 @@
-"""Sync logs: what each run did, to which stream, and how it ended."""
+"""Write and read sync logs: what each run did to its stream, and how it ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNFINISHED = ("PENDING", "IN_PROGRESS")
 
 
 class Status(StrEnum):
-    """How a run stands: the first two are unfinished."""
+    """The state of a run; the first two are unfinished."""
 
     PENDING = "PENDING"
     IN_PROGRESS = "IN_PROGRESS"
@@ -37,7 +37,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class SyncLog:
-    """One row of `softpro.sync_logs`; `duration` in milliseconds."""
+    """A row of `softpro.sync_logs`; `duration` in milliseconds."""
 
     id: UUID
     integration_id: UUID
@@ -78,7 +78,7 @@ class SyncLog:
 
     @property
     def succeeded(self) -> bool:
-        """Quarantined records do not fail a run; `records_failed` counts them."""
+        """Return whether the run succeeded. Quarantined records do not fail a run; `records_failed` counts them."""
         return self.status in ("COMPLETED", "PARTIAL_SUCCESS")
 
     @property
@@ -90,7 +90,7 @@ COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SyncLog.__dataclass_fields__))
 
 
 def log_id_of(run_id: str, stream: Stream, operation: str = "SYNC", part: int = 0) -> UUID:
-    """The id of a run's log for a stream: the same however often a task is tried (UUID version 5, RFC 9562)."""
+    """Return the id of a run's log for a stream, which is the same for each attempt (UUID version 5, RFC 9562)."""
     name = f"{run_id}/{stream.integration_id}/{stream.entity_type.value}"
     name = name if operation == "SYNC" else f"{name}/{operation}"
     return uuid5(NAMESPACE, f"{name}/{part}" if part else name)
@@ -107,10 +107,11 @@ def announce(
     entity_id: str | None = None,
     part: int = 0,
 ) -> UUID:
-    """Writes the PENDING log of a run that is about to begin; `entity_id`: of the one record that it is about; `part`:
-    of the run, where it has several for a stream.
+    """Write the PENDING log of a run that is about to begin, and return its id. Repeating it changes nothing.
 
-    Returns its id; writing it again is no change.
+    Args:
+        entity_id: the id of the record, if the run is about only one.
+        part: the number of the run, if one run id begins several runs over the stream.
     """
     log_id = log_id_of(run_id, stream, operation, part)
     connection.execute(
@@ -138,9 +139,10 @@ def announce(
 
 
 def start(connection: Connection, log_id: UUID, max_attempts: int, reason: str) -> None:
-    """PENDING, or a try that failed, becomes IN_PROGRESS; so does a run that ended a slice well and begins another.
+    """Set the log to IN_PROGRESS: of an announced run, of a failed attempt, or of a run that begins another slice.
 
-    `reason` says why it does what it does.
+    Args:
+        reason: why the run does what it does.
     """
     connection.execute(
         """
@@ -156,17 +158,17 @@ def start(connection: Connection, log_id: UUID, max_attempts: int, reason: str) 
 
 
 def explain(connection: Connection, log_id: UUID, reason: str) -> None:
-    """Says more exactly why the run does what it does."""
+    """Replace the reason of the run by a more exact one."""
     connection.execute("update softpro.sync_logs set reason = %s where id = %s", [reason, log_id])
 
 
 def record_mapping_version(connection: Connection, log_id: UUID, mapping_version: int | None) -> None:
-    """Notes the version of the set that the run maps by."""
+    """Record the version of the mapping set that the run maps by."""
     connection.execute("update softpro.sync_logs set mapping_version = %s where id = %s", [mapping_version, log_id])
 
 
 def add_counts(connection: Connection, log_id: UUID, **counts: int) -> None:
-    """Adds to the log's counts, e.g. `add(connection, log_id, records_fetched=50, api_requests=1)`."""
+    """Add to the log's counts, e.g. `add_counts(connection, log_id, records_fetched=50, api_requests=1)`."""
     sums = sql.SQL(", ").join(
         sql.SQL("{0} = {0} + {1}").format(sql.Identifier(name), sql.Placeholder(name)) for name in counts
     )
@@ -176,7 +178,7 @@ def add_counts(connection: Connection, log_id: UUID, **counts: int) -> None:
 
 
 def add_warnings(connection: Connection, log_id: UUID, warnings: Mapping[str, int]) -> None:
-    """Adds the checks' warnings, {expectation: records}, to those the log holds."""
+    """Add the checks' warnings, {expectation: records}, to those of the log."""
     for expectation, count in warnings.items():
         connection.execute(
             """
@@ -190,12 +192,12 @@ def add_warnings(connection: Connection, log_id: UUID, warnings: Mapping[str, in
 
 
 def record_problem(connection: Connection, log_id: UUID, problem: str) -> None:
-    """Notes what the run could not do, while it does the rest: `finish` ends it as FAILED."""
+    """Record what the run could not do while it does the rest; `finish` then ends it as FAILED."""
     connection.execute("update softpro.sync_logs set error_message = %s where id = %s", [problem, log_id])
 
 
 def finish(connection: Connection, log_id: UUID) -> SyncLog:
-    """Closes it: COMPLETED; PARTIAL_SUCCESS where records went to quarantine; FAILED where a problem was noted."""
+    """Close the log: FAILED if a problem was recorded, PARTIAL_SUCCESS if records failed, otherwise COMPLETED."""
     return _end(
         connection,
         log_id,
@@ -207,7 +209,7 @@ def finish(connection: Connection, log_id: UUID) -> SyncLog:
 
 
 def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_at: datetime | None = None) -> SyncLog:
-    """The run ended early; what it landed stays. The stack trace is kept without values or arguments."""
+    """Close the log of a run that ended early as FAILED. The stack trace is stored without values or arguments."""
     connection.execute(
         """
         update softpro.sync_logs
@@ -220,7 +222,7 @@ def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_
             "message": str(error) or type(error).__name__,
             "trace": "".join(traceback.format_list(traceback.extract_tb(error.__traceback__))),
             "request": Jsonb(error.request) if isinstance(error, SoftProAPIError) else None,
-            "answer": Jsonb(error.answer) if isinstance(error, SoftProAPIError) else None,
+            "answer": Jsonb(error.response) if isinstance(error, SoftProAPIError) else None,
             "retry": next_retry_at,
         },
     )
@@ -228,14 +230,16 @@ def fail(connection: Connection, log_id: UUID, error: BaseException, next_retry_
 
 
 def cancel(connection: Connection, log_id: UUID, why: BaseException | str) -> SyncLog:
-    """The run did not do its work, and nothing is wrong: another one was there, or a person stopped it."""
+    """Close the log of a run that did not do its work, without an error: another run worked, or a user stopped it."""
     connection.execute("update softpro.sync_logs set error_message = %s where id = %s", [str(why), log_id])
     return _end(connection, log_id, "'CANCELLED'")
 
 
 def cancel_stale(connection: Connection) -> None:
-    """Closes the logs of runs that were announced and never began, as whoever announced them died in between; and of
-    runs without a lease that died: over named records, and pushes."""
+    """Close the logs of announced runs that never began, and of dead runs without a lease.
+
+    A run never begins if its announcer died. Runs over named records and pushes have no lease.
+    """
     connection.execute(
         """
         update softpro.sync_logs
@@ -246,7 +250,7 @@ def cancel_stale(connection: Connection) -> None:
     connection.execute(
         """
         update softpro.sync_logs
-        set status = 'FAILED', error_message = 'The run ended without a word', completed_at = now(),
+        set status = 'FAILED', error_message = 'The run stopped responding', completed_at = now(),
             duration = round(extract(epoch from now() - started_at) * 1000)
         where status = 'IN_PROGRESS' and mode in ('records', 'push') and started_at < now() - interval '1 hour'
         """
@@ -254,7 +258,7 @@ def cancel_stale(connection: Connection) -> None:
 
 
 def get(connection: Connection, log_id: UUID, within: Collection[str] | None = None) -> SyncLog:
-    """One log; those of organizations not `within` do not exist. Raises NotFoundHere."""
+    """Return a log. Raises NotFoundHere, also if its organization is not `within`."""
     query = sql.SQL(
         """
         select {} from softpro.sync_logs
@@ -277,7 +281,7 @@ def page(
     entity_type: EntityType | None = None,
     status: Status | None = None,
 ) -> tuple[list[SyncLog], int]:
-    """The integration's logs, of this entity type and status where named, newest first, and how many there are."""
+    """Return one page of the integration's logs, newest first, and their total number, filtered as given."""
     return queries.page(
         connection,
         SyncLog,
@@ -296,7 +300,7 @@ def page(
 
 
 def of_run(connection: Connection, run_id: str) -> list[SyncLog]:
-    """The logs of one run, in the order they began."""
+    """Return the logs of one run, in the order they began."""
     query = sql.SQL("select {} from softpro.sync_logs where run_id = %s order by started_at, id").format(COLUMNS)
     return connection.cursor(row_factory=class_row(SyncLog)).execute(query, [run_id]).fetchall()
 
@@ -317,7 +321,7 @@ def _end(connection: Connection, log_id: UUID, status: str) -> SyncLog:
 
 
 def sync_result(log: SyncLog) -> dict[str, Any]:
-    """The specification's SyncResult; `duration` in milliseconds, times as the vendor writes them."""
+    """Return the specification's SyncResult; `duration` in milliseconds, times in SoftPro's format."""
     return {
         "success": log.succeeded,
         "entityType": log.entity_type,

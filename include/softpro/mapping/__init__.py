@@ -1,1 +1,1 @@
-"""Which vendor field goes to which column, per organization: read, validate, compile, apply."""
+"""Read, validate, compile and apply an organization's mappings from SoftPro fields to columns."""

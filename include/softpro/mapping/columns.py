@@ -1,4 +1,4 @@
-"""The columns a mapping may fill, and what they hold. The migrations make them; a test holds the two together."""
+"""List the columns that a mapping may fill, and their types. A test compares the list with the migrations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from softpro.entities import EntityType
 
 
 class Type(StrEnum):
-    """What a column holds."""
+    """The type of a column."""
 
     TEXT = "text"
     MONEY = "money"  # numeric(14, 2)
@@ -18,7 +18,7 @@ class Type(StrEnum):
 
     @property
     def staged(self) -> str:
-        """PostgreSQL's type for it in staging, which holds money of any size: the checks judge that."""
+        """Return the PostgreSQL type in staging. Money has no limit there, because the checks judge its size."""
         return {Type.TEXT: "text", Type.TIMESTAMP: "timestamptz", Type.JSON: "jsonb"}.get(self, "numeric")
 
 
@@ -26,7 +26,7 @@ def _columns(**of_type: str) -> dict[str, Type]:
     return {column: Type[kind] for kind, columns in of_type.items() for column in columns.split()}
 
 
-# Keys and the timestamps that the product keeps are not here: they are not mapped.
+# Keys and the product's own timestamps are not mapped, so they are absent.
 COLUMNS: dict[EntityType, dict[str, Type]] = {
     EntityType.TRANSACTION: _columns(
         TEXT="transaction_number transaction_type status property_street property_street2 property_city property_state "

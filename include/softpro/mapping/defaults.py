@@ -1,4 +1,4 @@
-"""The mappings an organization starts with: every mapped column, from the vendor's field that says the same."""
+"""Define the mappings that an organization starts with: every mapped column and its field at SoftPro."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ FIELDS: dict[EntityType, dict[str, str]] = {
 
 
 def default_mappings(entity_type: EntityType) -> list[Mapping]:
-    """The set that `connect` gives an organization that has none."""
+    """Return the set that `connect` gives an organization that has none."""
     return [Mapping(entity_type, field, column) for field, column in FIELDS[entity_type].items()]

@@ -1,4 +1,4 @@
-"""What a mapping set reads of a record."""
+"""Find the paths that a mapping set reads from a record."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from softpro.mapping.mapping import FROM_SOFTPRO, Mapping
 
 PLACE = re.compile(r"\[\d+\]")
 RECORD = re.compile(r"\$record(?![A-Za-z0-9_])")
-# With these a rule may see more of $record than it names: its parent, or what it puts together by itself.
-WANDERING = ("%", "$eval")
+# With these a rule can read fields of $record that it does not name: its parent, or an evaluated text.
+UNTRACEABLE = ("%", "$eval")
 NAMED = re.compile(r"\$record((?:\s*\.\s*[A-Za-z_][A-Za-z0-9_]*)+)")
 
 
 @dataclass(frozen=True)
-class Reads:
-    """The paths that are read, with all that is below them.
+class ReadPaths:
+    """The paths that are read, each with everything below it.
 
-    `paths`: by mappings, with `[]` for any place in a list. `named`: by rules, which say `buyer.name` for the names of
-    all buyers. `anything`: a rule takes the whole record, so that nobody can tell what it reads.
+    Attributes:
+        paths: paths that mappings read, with `[]` for any index.
+        named: paths that rules name, without indexes: `buyer.name` reads the names of all buyers.
+        anything: a rule uses the whole record, so the fields that it reads are unknown.
     """
 
     paths: frozenset[str]
@@ -28,38 +30,38 @@ class Reads:
     anything: bool = False
 
     def __contains__(self, path: str) -> bool:
-        return _within(path, self.paths) or _within(without_places(path), self.named)
+        return _within(path, self.paths) or _within(without_indexes(path), self.named)
 
 
-def reads(mappings: Iterable[Mapping]) -> Reads:
-    """What those of the mappings read that take part when SoftPro's records are loaded."""
+def read_paths(mappings: Iterable[Mapping]) -> ReadPaths:
+    """Return the paths that the inbound mappings read."""
     paths: set[str] = set()
     named: set[str] = set()
     anything = False
     for mapping in mappings:
         if not mapping.inbound:
             continue
-        paths.add(any_place(mapping.softpro_field))
-        found, whatever = named_in(mapping.rules.get(FROM_SOFTPRO, ""))
+        paths.add(any_index(mapping.softpro_field))
+        found, reads_more = paths_named_in_rule(mapping.rules.get(FROM_SOFTPRO, ""))
         named.update(found)
-        anything = anything or whatever
-    return Reads(frozenset(paths), frozenset(named), anything)
+        anything = anything or reads_more
+    return ReadPaths(frozenset(paths), frozenset(named), anything)
 
 
-def named_in(rule: str) -> tuple[set[str], bool]:
-    """The dotted paths that a rule names of `$record`, and whether it may read whatever else it likes of it."""
+def paths_named_in_rule(rule: str) -> tuple[set[str], bool]:
+    """Return the dotted paths that a rule names of `$record`, and whether it may read other paths too."""
     found = [re.sub(r"\s", "", path).removeprefix(".") for path in NAMED.findall(rule)]
     times = len(RECORD.findall(rule))
-    return set(found), times > len(found) or (times > 0 and any(sign in rule for sign in WANDERING))
+    return set(found), times > len(found) or (times > 0 and any(sign in rule for sign in UNTRACEABLE))
 
 
-def any_place(path: str) -> str:
-    """The path with `[]` for each place in a list: `buyer[0].contactId` is `buyer[].contactId`."""
+def any_index(path: str) -> str:
+    """Return the path with `[]` for each index: `buyer[0].contactId` becomes `buyer[].contactId`."""
     return PLACE.sub("[]", path)
 
 
-def without_places(path: str) -> str:
-    """The path as a rule names it: `buyer[].contactId` is `buyer.contactId`."""
+def without_indexes(path: str) -> str:
+    """Return the path as a rule names it: `buyer[].contactId` becomes `buyer.contactId`."""
     return path.replace("[]", "")
 
 

@@ -1,4 +1,4 @@
-"""A mapping set as JSON: what `PUT /mappings`, the previews and the command line read, and what they answer."""
+"""Read and write mapping sets as JSON, for `PUT /mappings`, the previews and the command line."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from softpro.entities import EntityType
 from softpro.errors import MappingError
 from softpro.mapping.mapping import Mapping
 
-MOST_MAPPINGS = 1_000
+MAX_MAPPINGS = 1_000
 
 RuleText = Annotated[str, Field(max_length=10_000)]
 
 
 class RuleBothWays(BaseModel):
-    """JSONata for each way; see docs/mappings.md."""
+    """JSONata for each direction; see docs/mappings.md."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,9 +43,10 @@ class MappingIn(BaseModel):
     enabled: bool = True
     validation_rules: dict[str, Any] | None = None
 
-    id: UUID | None = Field(None, description="Ignored: what GET answered can be sent back.")
+    id: UUID | None = Field(None, description="Ignored, so that the response of GET can be sent back.")
 
     def mapping(self) -> Mapping:
+        """Return the mapping without the id."""
         return Mapping(**self.model_dump(exclude={"id", "transformation_rule"}), transformation_rule=self._rule())
 
     def _rule(self) -> Any:
@@ -53,15 +54,15 @@ class MappingIn(BaseModel):
         return rule.model_dump(by_alias=True, exclude_none=True) if isinstance(rule, RuleBothWays) else rule
 
 
-MappingsIn = Annotated[list[MappingIn], Field(min_length=1, max_length=MOST_MAPPINGS)]
+MappingsIn = Annotated[list[MappingIn], Field(min_length=1, max_length=MAX_MAPPINGS)]
 ExpectedVersions = Annotated[
     dict[EntityType, Annotated[int, Field(ge=0)]] | None,
-    Field(None, description="Refuses the change where another version is in force by now; 0: none yet."),
+    Field(None, description="Refuses the change if another version is in force; 0 means none yet."),
 ]
 
 
 class Document(BaseModel):
-    """The body of `PUT /mappings`, as a file; whose set it was does not matter."""
+    """The body of `PUT /mappings`, as a file. The integration that it was exported from is ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
@@ -71,7 +72,11 @@ class Document(BaseModel):
 
 
 def read(text: str | bytes) -> Document:
-    """A document, or the list of its mappings alone. Raises MappingError with all that is wrong with its form."""
+    """Read a document, or a bare list of mappings.
+
+    Raises:
+        MappingError: with every problem of its form.
+    """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as broken:
@@ -83,16 +88,17 @@ def read(text: str | bytes) -> Document:
 
 
 def as_json(mapping: Mapping) -> dict[str, Any]:
-    """A mapping as its entry in JSON."""
+    """Return a mapping as its entry in JSON."""
     return {name_in_json(name): value for name, value in asdict(mapping).items()}
 
 
 def name_in_json(name: str) -> str:
+    """Return the camel-case name of a property."""
     return to_camel(name)
 
 
 def _place(steps: tuple[int | str, ...]) -> str:
-    """Where it is, as `validate` names a mapping: counted from 1."""
+    """Return where a problem is, named as `validate` names a mapping: counted from 1."""
     match steps:
         case ["mappings", int(number), *inside]:
             return ": ".join([f"mapping {number + 1}", *([".".join(map(str, inside))] if inside else [])])

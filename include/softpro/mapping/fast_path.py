@@ -1,6 +1,6 @@
-"""The plain steps of a mapping set, taken together: the quick way for records that hold nothing out of the ordinary.
+"""Map ordinary records quickly by reading all plain steps of a set in one pass.
 
-It makes the same of them as `step.value` does, step by step. All others it gives up.
+The result equals that of `step.value` for each step. Unusual records are left to `compiler`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from softpro.mapping.columns import Type
 from softpro.mapping.field_reader import Fields, fields
 from softpro.mapping.step import Step
 
-NUL = rb"\u0000"  # stands in texts that are no text to PostgreSQL, and in some that are
+NUL = rb"\u0000"  # PostgreSQL refuses most texts that contain it
 
 
 @dataclass(frozen=True)
-class Plain:
-    """`steps` are those it takes; `unfinished` those whose field is not yet their value, with its place."""
+class FastPath:
+    """The plain steps of a set.
+
+    Attributes:
+        steps: the steps that it reads.
+        fields: decodes their fields.
+        unfinished: the steps whose field still has to be converted, checked or defaulted, with its index.
+        arrange: puts the values in the order of the columns.
+    """
 
     steps: frozenset[Step]
     fields: Fields
@@ -27,7 +34,7 @@ class Plain:
     arrange: Callable[[Sequence[Any]], tuple[Any, ...]]
 
     def row(self, payload: bytes) -> tuple[Any, ...] | None:
-        """A record's values in the order of the columns, None for those of other steps; None where it gives up."""
+        """Return the values in column order, None for columns of other steps. Return None for unusual records."""
         if NUL in payload:
             return None
         try:
@@ -44,8 +51,8 @@ class Plain:
         return self.arrange(values)
 
 
-def plain(steps: Sequence[Step], columns: Sequence[str]) -> Plain:
-    """Takes the plain ones of the steps, but for those whose field is taken by another one, or lies inside it."""
+def build_fast_path(steps: Sequence[Step], columns: Sequence[str]) -> FastPath:
+    """Take the plain steps, except those whose field another step reads or that lie inside another's field."""
     by_path: dict[tuple[str, ...], Step] = {}
     for step in steps:
         if step.plain:
@@ -53,7 +60,7 @@ def plain(steps: Sequence[Step], columns: Sequence[str]) -> Plain:
     read = fields({path: step.kind is Type.TEXT for path, step in by_path.items()})
     taken = {step.column: (read.places[path], step) for path, step in by_path.items() if path in read.places}
     nothing = len(read.places)
-    return Plain(
+    return FastPath(
         steps=frozenset(step for _, step in taken.values()),
         fields=read,
         unfinished=tuple(

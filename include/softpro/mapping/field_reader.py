@@ -1,4 +1,4 @@
-"""Reads the fields that mappings name from a record in one go; what no mapping names is skipped, not decoded."""
+"""Decode only the fields that mappings name from a record's JSON, in one pass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from msgspec.structs import astuple
 Names = tuple[str, ...]
 """A path of names alone, without an index."""
 
-_Tree = dict[str, Any]  # to a tree, or, at a leaf, to the type it is decoded as
+_Tree = dict[str, Any]  # values are subtrees, or at a leaf the type to decode
 _Flatten = Callable[[Any, list[Any]], None]
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Where each field's value is in the list that `read` makes of a record's JSON; None where it is missing or null.
+    """A reader of selected fields.
 
-    `read` raises ValueError or RecursionError where the record is not JSON, something else than an object stands on
-    the way to a field, or a field of text holds no text.
+    Attributes:
+        places: the index of each field in the list that `read` returns.
+        read: decodes a record's JSON to a list of values, None for a missing field or null. Raises ValueError or
+            RecursionError if the record is not JSON, a parent of a field is no object, or a text field holds no text.
     """
 
     places: Mapping[Names, int]
@@ -30,7 +32,7 @@ class Fields:
 
 
 def fields(wanted: Mapping[Names, bool]) -> Fields:
-    """A reader of the wanted fields, with whether only a text will do. One that lies inside another is left out."""
+    """Build a reader of the wanted fields; the flag says that a field must be text. Nested paths are left out."""
     tree: _Tree = {}
     for path, text in wanted.items():
         _plant(tree, path, str | None if text else Any)
@@ -39,6 +41,7 @@ def fields(wanted: Mapping[Names, bool]) -> Fields:
     decode = msgspec.json.Decoder(struct, float_hook=Decimal).decode
 
     def read(payload: bytes) -> list[Any]:
+        """Decode a record and return the values of the fields."""
         values: list[Any] = []
         flatten(decode(payload), values)
         return values
@@ -47,7 +50,7 @@ def fields(wanted: Mapping[Names, bool]) -> Fields:
 
 
 def _plant(tree: _Tree, path: Names, leaf: Any) -> None:
-    """Adds a leaf, unless a leaf stands on the way to it, or leaves beyond it."""
+    """Add a leaf to the tree, unless a leaf is already on its path or below it."""
     *names, last = path
     for name in names:
         branch = tree.setdefault(name, {})
@@ -58,7 +61,7 @@ def _plant(tree: _Tree, path: Names, leaf: Any) -> None:
 
 
 def _compile(tree: _Tree, path: Names, places: dict[Names, int]) -> tuple[type[msgspec.Struct], _Flatten]:
-    """The tree as a struct, and what lays out such a struct's values: its leaves, then those of its branches."""
+    """Compile the tree to a struct and a function that appends its values: its leaves, then its branches."""
     leaves = {name: leaf for name, leaf in tree.items() if not isinstance(leaf, dict)}
     start = len(places)
     places.update({(*path, name): start + number for number, name in enumerate(leaves)})

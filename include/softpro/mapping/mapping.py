@@ -1,4 +1,4 @@
-"""A mapping: one vendor field to one column of ours, as the specification's IntegrationMapping has it."""
+"""Define a mapping of one SoftPro field to one column, as the specification's IntegrationMapping."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ FROM_SOFTPRO, TO_SOFTPRO = "fromSoftPro", "toSoftPro"
 
 @dataclass(frozen=True)
 class Mapping:
-    """`softpro_field`: a dotted path such as `propertyAddress.city` or `buyer[0].contactId`.
+    """A mapping of one SoftPro field to one column.
 
-    `roi_systems_field`: a column of `columns.COLUMNS`, or `custom.<name>`. `transformation_rule`: None, JSONata for the
-    one way that the mapping goes, or `{"fromSoftPro": …, "toSoftPro": …}` with JSONata for each way. `default_value`
-    stands in for a field that is missing or null. `validation_rules`: what a value has to keep, as in `validation.py`.
+    Attributes:
+        softpro_field: a dotted path such as `propertyAddress.city` or `buyer[0].contactId`.
+        roi_systems_field: a column of `columns.COLUMNS`, or `custom.<name>`.
+        transformation_rule: None, JSONata for the mapping's one direction, or `{"fromSoftPro": …, "toSoftPro": …}`.
+        default_value: replaces a field that is missing or null.
+        validation_rules: the rules that a value has to satisfy; see `value_rules`.
     """
 
     entity_type: EntityType
@@ -32,17 +35,17 @@ class Mapping:
 
     @property
     def inbound(self) -> bool:
-        """It takes part when SoftPro's records are loaded."""
+        """Return whether the mapping applies when SoftPro's records are loaded."""
         return self.enabled and self.direction != "ROI_TO_SOFTPRO"
 
     @property
     def outbound(self) -> bool:
-        """It takes part when records are sent to SoftPro."""
+        """Return whether the mapping applies when records are sent to SoftPro."""
         return self.enabled and self.direction != "SOFTPRO_TO_ROI"
 
     @property
     def rules(self) -> dict[str, str]:
-        """The JSONata by the way it is for, `FROM_SOFTPRO` or `TO_SOFTPRO`."""
+        """Return the JSONata by direction, `FROM_SOFTPRO` or `TO_SOFTPRO`."""
         rule = self.transformation_rule
         if rule is None:
             return {}

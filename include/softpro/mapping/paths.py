@@ -1,4 +1,4 @@
-"""Dotted paths into a record: `status`, `propertyAddress.city`, `buyer[0].contactId`."""
+"""Parse and follow dotted paths into a record: `status`, `propertyAddress.city`, `buyer[0].contactId`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ Path = tuple[str | int, ...]
 
 STEP = re.compile(r"([^.\[\]\s]+)((?:\[\d{1,4}\])*)")
 MISSING: Final = object()
-"""The field is not there, which is not the same as null."""
+"""The field is absent, which differs from null."""
 
 
 def parse(text: str) -> Path:
-    """The steps of a path: names and indexes. Raises ValueError with what is wrong."""
+    """Return the steps of a path: names and indexes.
+
+    Raises:
+        ValueError: the text is not a dotted path.
+    """
     steps: list[str | int] = []
     for part in text.split("."):
         matched = STEP.fullmatch(part)
@@ -25,7 +29,7 @@ def parse(text: str) -> Path:
 
 
 def look_up(record: Any, path: Path) -> Any:
-    """The value at the path, or MISSING; a null on the way counts as missing."""
+    """Return the value at the path, or MISSING. A null before the last step counts as missing."""
     value = record
     for step in path:
         if isinstance(step, str):

@@ -1,4 +1,4 @@
-"""Refuses a mapping set that could not work, as a whole and with every problem named."""
+"""Validate a mapping set as a whole, and report every problem."""
 
 from __future__ import annotations
 
@@ -33,11 +33,15 @@ READ_ONLY = {
     EntityType.TRANSACTION: ("orderId", "createdAt", "updatedAt"),
     EntityType.CONTACT: ("contactId", "createdAt", "updatedAt"),
 }
-"""What SoftPro alone writes."""
+"""Fields that only SoftPro writes."""
 
 
 def target_type(mapping: Mapping) -> Type:
-    """What the mapping's target holds. Raises ValueError for a target that does not exist or is not mapped."""
+    """Return the type of the mapping's target.
+
+    Raises:
+        ValueError: the target does not exist or can't be mapped.
+    """
     columns, target = COLUMNS[mapping.entity_type], mapping.roi_systems_field
     if target.startswith(CUSTOM_PREFIX) and target != CUSTOM_PREFIX:
         return Type.JSON
@@ -50,7 +54,11 @@ def target_type(mapping: Mapping) -> Type:
 
 
 def validate(mappings: Sequence[Mapping]) -> None:
-    """Raises MappingError with all problems, each with the number of its mapping, counted from 1."""
+    """Validate the set.
+
+    Raises:
+        MappingError: with every problem and the number of its mapping, counted from 1.
+    """
     problems: list[str] = []
     taken: dict[tuple[str, str], int] = {}
     uncompilable = _uncompilable(mappings)
@@ -62,13 +70,13 @@ def validate(mappings: Sequence[Mapping]) -> None:
                 problems.append(
                     f"mapping {number}: roiSystemsField {mapping.roi_systems_field!r} is taken by mapping {first}"
                 )
-    problems.extend(_sent_twice(mappings))
+    problems.extend(_outbound_conflicts(mappings))
     if problems:
         raise MappingError(problems)
 
 
-def _sent_twice(mappings: Sequence[Mapping]) -> Iterator[str]:
-    """What two mappings would send: the same field, or one inside the other's."""
+def _outbound_conflicts(mappings: Sequence[Mapping]) -> Iterator[str]:
+    """Yield a problem for each two mappings that would send the same field, or one inside the other."""
     earlier: dict[EntityType, dict[Path, int]] = {}
     for number, mapping in enumerate(mappings, start=1):
         if not mapping.outbound:
@@ -76,7 +84,7 @@ def _sent_twice(mappings: Sequence[Mapping]) -> Iterator[str]:
         try:
             path = paths.parse(mapping.softpro_field)
         except ValueError:
-            continue  # which is told of as it is
+            continue  # reported by `_problems`
         others = earlier.setdefault(mapping.entity_type, {})
         for other, first in others.items():
             shorter = min(len(path), len(other))
@@ -85,15 +93,15 @@ def _sent_twice(mappings: Sequence[Mapping]) -> Iterator[str]:
             inner, whole = (number, first) if len(path) > len(other) else (first, number)
             if not _leaves_out(mappings[whole - 1], mappings[inner - 1]):
                 yield (
-                    f"mapping {number}: softproField {mapping.softpro_field!r} is sent by mapping {first} "
-                    f"({mappings[first - 1].softpro_field!r}) already: give one of them direction SOFTPRO_TO_ROI"
+                    f"mapping {number}: softproField {mapping.softpro_field!r} is already sent by mapping {first} "
+                    f"({mappings[first - 1].softpro_field!r}): give one of them direction SOFTPRO_TO_ROI"
                 )
                 break
         others.setdefault(path, number)
 
 
 def _leaves_out(whole: Mapping, inner: Mapping) -> bool:
-    """Whether the mapping that sends `custom` as a whole leaves to the other what that sends: the same name of it."""
+    """Return whether the mapping that sends the whole `custom` leaves out the name that the other one sends."""
     name = inner.roi_systems_field.removeprefix(CUSTOM_PREFIX)
     return (
         whole.roi_systems_field == CUSTOM
@@ -104,17 +112,17 @@ def _leaves_out(whole: Mapping, inner: Mapping) -> bool:
 
 
 def warnings(mappings: Sequence[Mapping]) -> list[str]:
-    """What of a valid set will not work once it is to, each with its mapping's number: sending one item of a list."""
+    """Return warnings for mappings that are valid but can't be sent: a single item of a list."""
     return [
-        f"mapping {number}: softproField {mapping.softpro_field!r} stands in a list, which can only be sent as a "
-        f"whole: what is changed in {mapping.roi_systems_field} is not sent. Its direction should be SOFTPRO_TO_ROI"
+        f"mapping {number}: softproField {mapping.softpro_field!r} is an item of a list, and a list can only be "
+        f"sent as a whole: changes of {mapping.roi_systems_field} are not sent. Set its direction to SOFTPRO_TO_ROI"
         for number, mapping in enumerate(mappings, start=1)
         if mapping.outbound and any(isinstance(step, int) for step in paths.parse(mapping.softpro_field))
     ]
 
 
 def _uncompilable(mappings: Sequence[Mapping]) -> dict[str, str]:
-    """Of the JSONata in these mappings what does not compile, and why."""
+    """Return the JSONata texts of the mappings that do not compile, with the errors."""
     texts = list({text: None for mapping in mappings if _rules_are_texts(mapping) for text in mapping.rules.values()})
     if not texts:
         return {}
@@ -142,7 +150,7 @@ def _problems(mapping: Mapping, uncompilable: Dict[str, str]) -> list[str]:
     else:
         if mapping.outbound and path[0] in READ_ONLY[mapping.entity_type]:
             found.append(
-                f"softproField {mapping.softpro_field!r} is written by SoftPro alone: its direction is SOFTPRO_TO_ROI"
+                f"softproField {mapping.softpro_field!r} is written only by SoftPro: set direction SOFTPRO_TO_ROI"
             )
     try:
         convert = CONVERTERS[target_type(mapping)]

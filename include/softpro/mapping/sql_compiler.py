@@ -1,7 +1,7 @@
-"""A mapping set as SQL: records that hold nothing out of the ordinary need not leave PostgreSQL.
+"""Compile a mapping set to SQL, so that ordinary records need not leave PostgreSQL.
 
-A row comes out as `compiled.mapped` would make it, but that no field which nobody maps can make a record unreadable.
-Records that hold something odd are told apart, and left to that. Rules are evaluated before, by their own process.
+A row equals the result of `compiler.map_records`, with one exception: a field that is not mapped can't make a record
+unreadable. Unusual records are flagged and left to Python. A separate process evaluates the rules before.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from psycopg import sql
 from softpro.mapping.columns import CUSTOM_PREFIX, Type
 from softpro.mapping.compiler import Compiled
 from softpro.mapping.paths import Path
-from softpro.mapping.rules.inputs import ALL_OF_IT
+from softpro.mapping.rules.inputs import WHOLE_RECORD
 from softpro.mapping.step import Step
 
 BOUNDS = {
-    # Bytes. What Python refuses for its length or depth, a number of thousands of digits, say, is longer.
+    # Bytes. Values that Python refuses for their length or depth are longer.
     "longest": sql.Literal(1_000),
     "largest": sql.Literal(10**30),
     "decimals": sql.Literal(30),
@@ -27,10 +27,12 @@ BOUNDS = {
 
 
 class _Kind(NamedTuple):
-    """How a column of a type is filled.
+    """SQL that fills a column of one type.
 
-    `text`: its field is found as text, else as jsonb: null where there is nothing. `value` makes of that what the
-    column holds, or null; `odd` is whether Python has to look at it. Neither is asked where there is nothing.
+    Attributes:
+        text: the field is read as text, otherwise as jsonb.
+        value: the column's value, or null. Evaluated only if the field has a value.
+        odd: true if Python has to map the record. Evaluated only if the field has a value.
     """
 
     text: bool
@@ -40,26 +42,26 @@ class _Kind(NamedTuple):
 
 NUMBER = "case when jsonb_typeof({field}) = 'number' then {field}::numeric end"
 KINDS = {
-    # An object or a list, or a text that begins like one.
+    # Odd: an object or a list, or a text that begins like one.
     Type.TEXT: _Kind(
         True, "{field}", "ascii({field}) in (ascii('['), ascii('{{')) or octet_length({field}) > {longest}"
     ),
     Type.JSON: _Kind(False, "{field}", "octet_length({field}::text) > {longest}"),
     Type.NUMBER: _Kind(False, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {decimals}"),
     Type.MONEY: _Kind(False, NUMBER, "{value} is null or abs({value}) >= {largest} or scale({value}) > {cents}"),
-    # PostgreSQL writes it back as it stands: so it read all of it, and nothing else into it.
+    # PostgreSQL prints the same text again, so it understood the whole value.
     Type.TIMESTAMP: _Kind(
         True,
         "case when pg_input_is_valid({field}, 'timestamptz') then {field}::timestamptz end",
         """
         to_char({value} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') is distinct from {field}
-        or octet_length({field}) <> 24  -- the year 10000 is none to Python
+        or octet_length({field}) <> 24  -- Python has no year 10000
         """,
     ),
 }
 CUSTOM = "custom"
-MOST_STEPS = 200
-"""PostgreSQL has some four columns for each, in one query, and of these it takes 1,664."""
+MAX_STEPS = 200
+"""Each step needs about four columns in one query, and PostgreSQL allows 1,664."""
 ROWS = """
 select {kept}, {columns}, {odd} as odd
 from (
@@ -75,39 +77,46 @@ from (
 COMMA = sql.SQL(", ")
 
 
-def expressible(compiled: Compiled) -> bool:
-    """Whether SQL says what all steps of the set do."""
+def is_expressible(compiled: Compiled) -> bool:
+    """Return whether SQL can express all steps of the set."""
     steps = (*compiled.steps, *compiled.custom_steps)
-    return len(steps) <= MOST_STEPS and all(step.simple for step in steps)
+    return len(steps) <= MAX_STEPS and all(step.simple for step in steps)
 
 
 def columns(compiled: Compiled) -> list[str]:
-    """The columns that `rows` fills."""
+    """Return the columns that `mapped_rows` fills."""
     own = [step.column for step in compiled.steps]
     return [*own, CUSTOM] if compiled.custom_steps and CUSTOM not in own else own
 
 
-def result(rule: int) -> str:
-    """The column of a source of `rows` that holds a rule's result, jsonb; null: it says undefined."""
+def rule_column(rule: int) -> str:
+    """Return the source column that holds a rule's result as jsonb, null if the result is undefined."""
     return f"rule {rule}"
 
 
-def read(payload: sql.Composable, path: Path) -> sql.Composed:
-    """What a path leads to, as text that is JSON; null where that is nothing."""
-    found = _inside(payload, path) if path != ALL_OF_IT else payload
+def json_at(payload: sql.Composable, path: Path) -> sql.Composed:
+    """Return SQL for the value at a path as JSON text, null if it is missing."""
+    found = _inside(payload, path) if path != WHOLE_RECORD else payload
     return sql.SQL("({})::text").format(found)
 
 
-def rows(compiled: Compiled, source: sql.Composable, kept: Sequence[str]) -> sql.Composed:
-    """A query of a row for each one of `source`, a query with a column `payload`, jsonb, and each rule's `result`.
+def mapped_rows(compiled: Compiled, source: sql.Composable, kept: Sequence[str]) -> sql.Composed:
+    """Return a query that maps each row of a source query.
 
-    Its columns: `kept` ones of the source, those that the set fills, and `odd`, true where the row is not to be used.
-    Raises ValueError where a step's default is none.
+    The query returns the `kept` columns, the columns that the set fills, and `odd`, which is true for unusable rows.
+
+    Args:
+        compiled: the compiled set.
+        source: a query with the column `payload`, jsonb, and a column for each rule, named by `rule_column`.
+        kept: columns of the source to return.
+
+    Raises:
+        ValueError: a default can't be converted.
     """
     steps = (*compiled.steps, *compiled.custom_steps)
     parents = {step.path[:-1]: number for number, step in enumerate(steps) if step.rule is None}
     each = [(step, _names(number, step, parents)) for number, step in enumerate(steps)]
-    # `offset 0` keeps PostgreSQL from working an expression out anew wherever it is named.
+    # `offset 0` keeps PostgreSQL from evaluating an expression again wherever it is used.
     return sql.SQL(ROWS).format(
         kept=COMMA.join(map(sql.Identifier, kept)),
         columns=COMMA.join(_columns(compiled, each)),
@@ -125,7 +134,7 @@ Names = dict[str, sql.Composable]
 def _names(number: int, step: Step, parents: dict[Path, int]) -> Names:
     return {
         **BOUNDS,
-        "object": sql.Identifier(_object(parents[step.path[:-1]]) if step.rule is None else result(step.rule)),
+        "object": sql.Identifier(_object(parents[step.path[:-1]]) if step.rule is None else rule_column(step.rule)),
         "name": sql.Literal(step.path[-1]),
         "field": sql.Identifier(f"field {number}"),
         "value": sql.Identifier(f"value {number}"),
@@ -133,12 +142,12 @@ def _names(number: int, step: Step, parents: dict[Path, int]) -> Names:
 
 
 def _objects(compiled: Compiled, parents: dict[Path, int]) -> Iterator[sql.Composable]:
-    """What fields are looked up in: once each, whatever number of them."""
+    """Yield each parent object of a field once, and each rule's column."""
     for path, number in parents.items():
         inside = _inside(sql.Identifier("payload"), path)
         yield sql.SQL("{} as {}").format(inside, sql.Identifier(_object(number)))
-    for rule in range(len(compiled.asking.rules)):
-        yield sql.Identifier(result(rule))
+    for rule in range(len(compiled.rule_inputs.rules)):
+        yield sql.Identifier(rule_column(rule))
 
 
 def _object(number: int) -> str:
@@ -155,10 +164,10 @@ def _inside(payload: sql.Composable, path: Path) -> sql.Composable:
 
 
 def _field(step: Step) -> str:
-    """Where a step finds what it makes a value of: in an object, or in what its rule came to."""
+    """Return SQL for the input of a step: a field in an object, or the result of its rule."""
     if step.rule is not None:
         found, text = "{object}", "{object} #>> '{{}}'"
-    elif isinstance(step.path[-1], int):  # to PostgreSQL a scalar is a list of itself
+    elif isinstance(step.path[-1], int):  # PostgreSQL treats a scalar as a list of one item
         found, text = (
             f"case when jsonb_typeof({{object}}) = 'array' then {{object}} {arrow} {{name}} end"
             for arrow in ("->", "->>")
@@ -179,12 +188,12 @@ def _as(expression: str, of: Names, name: str) -> sql.Composed:
 
 
 def _columns(compiled: Compiled, each: Sequence[tuple[Step, Names]]) -> Iterator[sql.Composed]:
-    made = {step.column: _value(step, of) for step, of in each}
-    custom = [(step.column.removeprefix(CUSTOM_PREFIX), made.pop(step.column)) for step in compiled.custom_steps]
+    values = {step.column: _value(step, of) for step, of in each}
+    custom = [(step.column.removeprefix(CUSTOM_PREFIX), values.pop(step.column)) for step in compiled.custom_steps]
     if custom:
-        made[CUSTOM] = _laid_over(made.get(CUSTOM, sql.SQL("null::jsonb")), custom)
+        values[CUSTOM] = _overlay(values.get(CUSTOM, sql.SQL("null::jsonb")), custom)
     for column in columns(compiled):
-        yield sql.SQL("{} as {}").format(made[column], sql.Identifier(column))
+        yield sql.SQL("{} as {}").format(values[column], sql.Identifier(column))
 
 
 def _value(step: Step, of: Names) -> sql.Composable:
@@ -194,8 +203,8 @@ def _value(step: Step, of: Names) -> sql.Composable:
     return sql.SQL("coalesce({}, {})").format(of["value"], default)
 
 
-def _laid_over(base: sql.Composable, custom: Sequence[tuple[str, sql.Composable]]) -> sql.Composable:
-    """An object with more names in it; null where there is neither that nor any of them."""
+def _overlay(base: sql.Composable, custom: Sequence[tuple[str, sql.Composable]]) -> sql.Composable:
+    """Return SQL that adds names to an object; null if there is neither an object nor a value."""
     values = [value for _, value in custom]
     more = [
         sql.SQL("case when {1} is null then '{{}}' else jsonb_build_object({0}, {1}) end").format(

@@ -1,4 +1,4 @@
-"""One mapping, compiled: from a record to the value of one column."""
+"""Compile one mapping to a step that turns a record into the value of one column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from softpro.mapping.paths import MISSING
 from softpro.mapping.set_validation import target_type
 
 Reason = dict[str, str | None]
-"""Why a record is rejected: {column, rule, message}; no column where the record as a whole is to blame."""
+"""Why a record is rejected: {column, rule, message}. `column` is None if the whole record is at fault."""
 
 
 PLAIN_NAME = re.compile(r"""[^"\\\x00-\x1f]+""")
@@ -25,9 +25,16 @@ PLAIN_DEPTH = 20
 
 @dataclass(frozen=True)
 class Step:
-    """Looks a field up, applies the rule, falls back to the default, and converts to what the column holds.
+    """One compiled mapping: look the field up, apply the rule, fall back to the default, convert to the column's type.
 
-    `rule`: its number among the rules of the set.
+    Attributes:
+        column: a column, or `custom.<name>`.
+        path: where the field is in a record.
+        rule: the index of the mapping's rule among the rules of the set, or None.
+        rule_name: the vendor's field, as messages name it.
+        default: the text to use for a field that is missing or null.
+        required: a record without a value is rejected.
+        kind: the type of the column.
     """
 
     column: str
@@ -40,33 +47,37 @@ class Step:
 
     @cached_property
     def convert(self) -> Callable[[Any], Any]:
-        """Makes what the column holds of a value that was found. It raises ValueError."""
+        """Return the converter of the column's type. It raises ValueError for a value that does not fit."""
         return CONVERTERS[self.kind]
 
     @property
     def custom(self) -> bool:
-        """The value goes into the column `custom`, under a name."""
+        """Return whether the value becomes a name in the column `custom`."""
         return self.column.startswith(CUSTOM_PREFIX)
 
     @property
     def plain(self) -> bool:
-        """It takes a field as it is: no rule, no place in a list, no name that only a patient reader takes."""
+        """Return whether the fast path can read the field as it is: no rule, no list index, a simple path."""
         names_only = all(isinstance(name, str) for name in self.path)
         return self.rule is None and not self.custom and names_only and self.simple
 
     @property
     def simple(self) -> bool:
-        """Nothing of its path is only for a patient reader."""
+        """Return whether the path is short and its names need no escaping, so that the fast readers accept it."""
         names = [name for name in self.path if isinstance(name, str)]
         return len(self.path) <= PLAIN_DEPTH and all(map(PLAIN_NAME.fullmatch, names))
 
 
-# The one timestamp of the vendor's that is kept whatever the mappings say, and is not part of a record's key.
+# Loaded regardless of the mappings. The vendor's other timestamp, updatedAt, is part of a record's key.
 CREATED_AT = Step("softpro_created_at", ("createdAt",), None, "createdAt", None, False, Type.TIMESTAMP)
 
 
 def compile_step(mapping: Mapping, rules: list[tuple[str, paths.Path]]) -> Step:
-    """Adds the mapping's rule, and the path of its field, to the others. Raises ValueError on an invalid mapping."""
+    """Compile a mapping, and append its rule with the path of its field to `rules`.
+
+    Raises:
+        ValueError: the mapping is invalid.
+    """
     rule, path = mapping.rules.get(FROM_SOFTPRO), paths.parse(mapping.softpro_field)
     if rule is not None:
         rules.append((rule, path))
@@ -82,9 +93,14 @@ def compile_step(mapping: Mapping, rules: list[tuple[str, paths.Path]]) -> Step:
 
 
 def value(step: Step, found: Any, reasons: list[Reason]) -> Any:
-    """The column's value for what the path, or the rule, found; None, and a reason more, where there can be none.
+    """Convert a found value to the column's value. Return None, and append to `reasons`, if that is impossible.
 
-    MISSING: nothing was found. Under a name in `custom`, a null that was found is one; else it is nothing, too.
+    Args:
+        step: the compiled mapping.
+        found: the value at the path, or the result of the rule; MISSING if there was none.
+        reasons: receives the reason if the value is required or can't be converted.
+
+    A null counts as missing, except for a target in `custom` that has no default and is not required.
     """
     if found is MISSING or (found is None and (step.default is not None or step.required or not step.custom)):
         if step.default is None:

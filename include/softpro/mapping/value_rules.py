@@ -1,8 +1,9 @@
-"""What a customer demands of a mapped value beyond its column's type: the `validationRules` of a mapping.
+"""Validate a mapping's `validationRules`: what a value has to satisfy beyond its column's type.
 
     {"type": "integer", "enum": ["A", "B"], "pattern": "^[A-Z]", "min": 0, "max": 10, "length": {"min": 1, "max": 5}}
 
-All are optional, all are demanded, and a missing value keeps all of them. `softpro.quality` judges by them.
+Each rule is optional. A value has to satisfy all that are given, and a missing value satisfies every rule.
+`softpro.quality` evaluates the rules.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from softpro.mapping.columns import Type
 from softpro.mapping.convert import NUL, to_number, to_timestamp
 
-# What a value can be demanded to be, by what its column holds. Of a text: what it reads as.
+# The types that a rule may require, by the column's type. A text is checked by what it can be parsed as.
 TYPES: dict[Type, tuple[str, ...]] = {
     Type.TEXT: ("string", "number", "integer", "boolean", "timestamp"),
     Type.NUMBER: ("number", "integer"),
@@ -23,11 +24,11 @@ TYPES: dict[Type, tuple[str, ...]] = {
     Type.JSON: ("string", "number", "integer", "boolean", "object", "array"),
 }
 NUMERIC = (Type.NUMBER, Type.MONEY)
-LONGEST_PATTERN, LONGEST_ENUM = 1_000, 1_000
+MAX_PATTERN_LENGTH, MAX_ENUM_VALUES = 1_000, 1_000
 
 
 def problems(rules: Any, kind: Type) -> list[str]:
-    """What is wrong with the rules for a target of this kind; of a pattern only what can be told without PostgreSQL."""
+    """Return what is wrong with the rules for a target of this type. PostgreSQL checks the patterns later."""
     if not isinstance(rules, Mapping) or not rules:
         return [f"validationRules should be an object with some of {', '.join(CHECKS)}, or null"]
     if NUL.search(json.dumps(rules)):
@@ -44,8 +45,8 @@ def _type(value: Any, kind: Type) -> str | None:
 
 
 def _enum(value: Any, kind: Type) -> str | None:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not 0 < len(value) <= LONGEST_ENUM:
-        return f"should be a list of 1 to {LONGEST_ENUM} values"
+    if not isinstance(value, Sequence) or isinstance(value, str) or not 0 < len(value) <= MAX_ENUM_VALUES:
+        return f"should be a list of 1 to {MAX_ENUM_VALUES} values"
     if kind in NUMERIC:
         return None if all(_number(each) for each in value) else "should hold numbers, as the target does"
     if kind is Type.TIMESTAMP:
@@ -57,8 +58,8 @@ def _enum(value: Any, kind: Type) -> str | None:
 def _pattern(value: Any, kind: Type) -> str | None:
     if kind not in (Type.TEXT, Type.JSON):
         return "is for texts only"
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_PATTERN:
-        return f"should be a regular expression of 1 to {LONGEST_PATTERN} characters"
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_PATTERN_LENGTH:
+        return f"should be a regular expression of 1 to {MAX_PATTERN_LENGTH} characters"
     return None
 
 
@@ -92,7 +93,7 @@ CHECKS: dict[str, Callable[[Any, Type], str | None]] = {
 
 
 def _orders(rules: Mapping[str, Any]) -> list[str]:
-    """Bounds that no value can keep."""
+    """Return the pairs of bounds that no value can satisfy."""
     pairs = [("validationRules", rules)]
     if isinstance(rules.get("length"), Mapping):
         pairs.append(("validationRules.length", rules["length"]))

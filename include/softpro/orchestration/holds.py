@@ -11,26 +11,26 @@ from uuid import UUID
 from airflow.sdk.exceptions import AirflowSkipException
 
 from softpro.entities import EntityType
-from softpro.errors import DecidedAlready, LeaseHeld
+from softpro.errors import AlreadyDecided, LeaseHeld
 from softpro.orchestration.hook import database
-from softpro.orchestration.reconcile import APPROVE, REJECT, UNQUOTED
+from softpro.orchestration.reconcile import APPROVE, MARKDOWN_ESCAPES, REJECT
 from softpro.quality import holds
 from softpro.quality.holds import Hold
 
-ASKED_AT_ONCE = 1000
+MAX_QUESTIONS = 1000
 """Holds that people are asked about in one run; Airflow maps a task to 1024 at most."""
 
 log = logging.getLogger(__name__)
 
 
-def waiting(run_id: str, patience: timedelta) -> list[dict[str, Any]]:
+def questions(run_id: str, patience: timedelta) -> list[dict[str, Any]]:
     """What people are to be asked, a hold each: its ids, and the question's subject and body.
 
     A question that was left unanswered for longer than `patience` has lapsed, and is asked anew. Raises
     AirflowSkipException where there is none.
     """
     with database().connect() as connection:
-        found = holds.to_ask(connection, run_id, patience, ASKED_AT_ONCE)
+        found = holds.claim_unasked(connection, run_id, patience, MAX_QUESTIONS)
     if not found:
         raise AirflowSkipException("No batch waits for a person who is not asked already")
     return [
@@ -44,7 +44,7 @@ def waiting(run_id: str, patience: timedelta) -> list[dict[str, Any]]:
     ]
 
 
-def carry_out(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -> bool:
+def apply_answer(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -> bool:
     """Does what was answered. Returns whether it is done: not while a run has the records in its hands.
 
     Raises AirflowSkipException where nothing is to do: nobody answered, or the hold was decided or cleared meanwhile.
@@ -57,7 +57,7 @@ def carry_out(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -> b
     try:
         with database().connect() as connection:
             hold = decide(connection, UUID(integration_id), UUID(hold_id), person["name"], reason)
-    except DecidedAlready as decided:
+    except AlreadyDecided as decided:
         raise AirflowSkipException(str(decided)) from None
     except LeaseHeld as busy:
         log.info("%s", busy)
@@ -68,7 +68,7 @@ def carry_out(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -> b
 
 def _body(hold: Hold) -> str:
     table = EntityType(hold.entity_type).table
-    findings = "\n".join(f"* `{str(finding['message']).translate(UNQUOTED)}`" for finding in hold.findings)
+    findings = "\n".join(f"* `{str(finding['message']).translate(MARKDOWN_ESCAPES)}`" for finding in hold.findings)
     return (
         f"A batch of {hold.records} {table} of **{hold.organization_id}** is held; nothing of it was loaded:\n\n"
         f"{findings}\n\n"

@@ -25,23 +25,23 @@ def database() -> Database:
         connection = PostgresHook(postgres_conn_id=CONNECTION_ID).get_connection(CONNECTION_ID)
     except AirflowNotFoundException:
         return open_database(*load(DatabaseSettings))
-    return _database_of(connection)
+    return _from_connection(connection)
 
 
-def database_of_environment() -> Database:
+def database_from_environment() -> Database:
     """The same, where only the environment may be asked, as in the triggerer: of the connection in
     AIRFLOW_CONN_SOFTPRO_POSTGRES, else of SOFTPRO_DATABASE_URL. Raises SettingsError."""
     if defined := os.environ.get(VARIABLE):
         try:
             if defined.lstrip().startswith("{"):
-                return _database_of(Connection.from_json(defined, CONNECTION_ID))
-            return _database_of(Connection.from_uri(defined, CONNECTION_ID))
+                return _from_connection(Connection.from_json(defined, CONNECTION_ID))
+            return _from_connection(Connection.from_uri(defined, CONNECTION_ID))
         except (AirflowException, TypeError, ValueError):
             raise SettingsError([f"{VARIABLE} is wrong: it should be a connection, as JSON or a URI"]) from None
     return open_database(*load(DatabaseSettings))
 
 
-def _database_of(connection: Connection) -> Database:
+def _from_connection(connection: Connection) -> Database:
     extras = connection.extra_dejson
     parameters: dict[str, Any] = {
         "host": connection.host,

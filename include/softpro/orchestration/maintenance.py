@@ -42,7 +42,7 @@ def keep_alive() -> int:
     return kept.refreshed
 
 
-def tidy() -> int:
+def purge_expired() -> int:
     """Deletes the states of authorizations that can't be finished any more, and results of checks, settled webhook
     events and settled edits that are too old. Returns how many."""
     quality, webhooks, edits = load(QualitySettings, WebhookSettings, OutboxSettings)
@@ -55,14 +55,14 @@ def tidy() -> int:
         )
 
 
-def observe() -> int:
+def refresh_field_profiles() -> int:
     """Notes the fields and codes of the records that landed since the last time. Returns how many streams there are.
 
     Raises AirflowFailException, after all others, where a stream's records could not be looked at.
     """
     problems = []
     with database().connect() as connection:
-        streams = [(each, entity_type) for each in integrations.every(connection) for entity_type in EntityType]
+        streams = [(each, entity_type) for each in integrations.list_all(connection) for entity_type in EntityType]
         for integration, entity_type in streams:
             try:
                 refresh(connection, integration, entity_type, only_if_old=True)

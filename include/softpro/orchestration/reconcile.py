@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,24 +22,24 @@ from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
-from softpro.orchestration.tasks import FETCHERS, LEAST_STREAMS, SHARDS
+from softpro.orchestration.tasks import MIN_STREAMS_PER_SHARD, SHARDS
 from softpro.reconcile import audits
 from softpro.reconcile.audits import Audit, Decision, Status
 from softpro.runs import reconcile as runs_reconcile
+from softpro.runs.tenant_pool import map_tenants, shards
 from softpro.services import Services, services
-from softpro.settings import ReconcileSettings, load
 
-SWEEP_SECONDS, ASK_SECONDS = 240.0, 60.0
+SWEEP_SECONDS, READ_SECONDS = 240.0, 60.0
 """A stream's slices of a sweep, and of single reads; between two, its syncs have their turn."""
 
-GIVE_UP = timedelta(hours=6)
+GIVE_UP_AFTER = timedelta(hours=6)
 """A stream that is not done by then leaves the run, so that nobody waits for it; the next run goes on with it."""
 
 APPROVE, REJECT = "Approve", "Reject"
-ASKED_AT_ONCE = 1000
+MAX_QUESTIONS = 1000
 """Streams that people are asked about in one run; Airflow maps a task to 1024 at most."""
-IDS_SHOWN = 20
-UNQUOTED = str.maketrans("`\r\n", "'  ")
+MAX_IDS_SHOWN = 20
+MARKDOWN_ESCAPES = str.maketrans("`\r\n", "'  ")
 """An id is the vendor's text: it may not end the Markdown that it stands in."""
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def plan(params: Mapping[str, Any], *, manual: bool) -> list[Shard]:
         raise AirflowException(f"{organization} is not connected, or these entity types are switched off for it")
     if not streams:
         raise AirflowSkipException("There is nothing to reconcile")
-    return [[stream.as_json() for stream in shard] for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)]
+    return [[stream.as_json() for stream in shard] for shard in shards(streams, SHARDS, MIN_STREAMS_PER_SHARD)]
 
 
 def reconcile(
@@ -75,18 +74,16 @@ def reconcile(
 
     Returns whether all are done: completed, waiting for a person, or out of the run.
     """
-    services_, limit = services(database()), limit_of(params)
+    services_ = services(database())
+    limit = delete_limit(services_.delete_limit, params)
     sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
-    late = datetime.now(UTC) - began_at > GIVE_UP
+    late = datetime.now(UTC) - began_at > GIVE_UP_AFTER
 
     def work(streams: Shard) -> list[bool]:
         return [_work(services_, Stream.from_json(each), limit, sync_type, run_id, late=late) for each in streams]
 
-    tenants: dict[str, Shard] = {}
-    for stream in shard:
-        tenants.setdefault(stream["integration_id"], []).append(stream)
-    with ThreadPoolExecutor(FETCHERS) as pool:
-        done = all(each for worked in pool.map(work, tenants.values()) for each in worked)
+    results: list[bool] = map_tenants(shard, work, lambda stream: stream["integration_id"])
+    done = all(results)
     if done:
         mine = {(UUID(stream["integration_id"]), stream["entity_type"]) for stream in shard}
         entries = _logs_of(services_.database, run_id)
@@ -94,21 +91,20 @@ def reconcile(
     return done
 
 
-def limit_of(params: Mapping[str, Any]) -> DeleteLimit:
+def delete_limit(usual: DeleteLimit, params: Mapping[str, Any]) -> DeleteLimit:
     """The limit of the form; what it leaves empty is the settings'."""
-    (usual,) = load(ReconcileSettings)
     percent, records = params["limit_percent"], params["limit_records"]
     return DeleteLimit(usual.percent if percent is None else percent, usual.records if records is None else records)
 
 
-def waiting(run_id: str) -> list[dict[str, Any]]:
+def questions(run_id: str) -> list[dict[str, Any]]:
     """What people are to be asked, a mass delete each: the audit, and the question's subject and body.
 
     Raises AirflowSkipException where there is none.
     """
     with database().connect() as connection:
         found = [audit for audit in audits.of_run(connection, run_id) if audit.status == Status.WAITING]
-        if len(found) > ASKED_AT_ONCE:
+        if len(found) > MAX_QUESTIONS:
             log.warning("%d streams wait for a person: the others are asked about by the next run", len(found))
         if not found:
             raise AirflowSkipException("No stream has more to delete than its limit allows")
@@ -116,13 +112,13 @@ def waiting(run_id: str) -> list[dict[str, Any]]:
             {
                 "audit_id": str(audit.id),
                 "subject": f"Delete {audit.waiting} {EntityType(audit.entity_type).table} of {audit.organization_id}?",
-                "body": _body(audit, audits.waiting_ids(connection, audit, IDS_SHOWN)),
+                "body": _body(audit, audits.waiting_ids(connection, audit, MAX_IDS_SHOWN)),
             }
-            for audit in found[:ASKED_AT_ONCE]
+            for audit in found[:MAX_QUESTIONS]
         ]
 
 
-def carry_out(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_events: Any, *, manual: bool) -> bool:
+def apply_answer(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_events: Any, *, manual: bool) -> bool:
     """Does what was answered, for a slice of time. Returns whether all is deleted.
 
     Raises AirflowSkipException where nothing is: it was rejected, nobody answered, or a later run asks anew.
@@ -143,7 +139,7 @@ def carry_out(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_even
     if audit.status == Status.DELETING:
         sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
         try:
-            audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=ASK_SECONDS)
+            audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=READ_SECONDS)
         except LeaseHeld as busy:
             log.info("%s", busy)
             return False
@@ -164,7 +160,7 @@ def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[s
     with database().connect() as connection:
         found = audits.of_run(connection, run_id)
         entries = sync_logs.of_run(connection, run_id)
-        names = {each.id: each.organization_id for each in integrations.every(connection)}
+        names = {each.id: each.organization_id for each in integrations.list_all(connection)}
     for audit in found:
         log.info("%s %s", audit.organization_id, audit.line())
         for problem in audit.problems():
@@ -211,9 +207,9 @@ def _work(
                 services_, integration, entity_type, sync_type=sync_type, run_id=run_id, seconds=SWEEP_SECONDS
             )
         if audit.status == Status.CONFIRMING:
-            audit = runs_reconcile.confirm(services_, audit, limit, sync_type=sync_type, seconds=ASK_SECONDS)
+            audit = runs_reconcile.confirm(services_, audit, limit, sync_type=sync_type, seconds=READ_SECONDS)
         if audit.status == Status.DELETING:
-            audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=ASK_SECONDS)
+            audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=READ_SECONDS)
         return audit.status not in (Status.SWEEPING, Status.SWEPT, Status.CONFIRMING, Status.DELETING)
     except LeaseHeld as busy:
         log.info("%s %s: %s", integration.organization_id, entity_type.table, busy)
@@ -263,7 +259,7 @@ def _decision(answer: Mapping[str, Any]) -> tuple[Decision, str | None]:
 
 def _body(audit: Audit, ids: Sequence[str]) -> str:
     table = EntityType(audit.entity_type).table
-    shown = ", ".join(f"`{each[:100].translate(UNQUOTED)}`" for each in ids)
+    shown = ", ".join(f"`{each[:100].translate(MARKDOWN_ESCAPES)}`" for each in ids)
     return (
         f"SoftPro no longer has {audit.waiting} of the {audit.our_count_after} {table} of **{audit.organization_id}**: "
         "its complete list does not hold them, and each was asked for twice and answered 404. That is more than may be "

@@ -10,7 +10,7 @@ from airflow.sdk import Param, get_current_context, task
 from softpro.entities import EntityType
 from softpro.orchestration.assets import CHANGED, HELD
 
-DEFAULTS = {
+DEFAULT_ARGS = {
     "owner": "roi-systems",
     "pool": "default_pool",
     "retries": 1,
@@ -18,7 +18,7 @@ DEFAULTS = {
     "execution_timeout": timedelta(minutes=30),
 }
 
-STREAMS = {
+STREAM_PARAMS = {
     "organization": Param(
         None,
         type=["null", "string"],

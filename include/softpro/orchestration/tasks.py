@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from softpro import settings
 from softpro.db import integrations, schedule, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.leases import Keeper, Run, keeping
@@ -27,13 +27,13 @@ from softpro.orchestration.assets import notify, notify_held
 from softpro.orchestration.hook import database
 from softpro.quality import holds
 from softpro.runs import pipeline
+from softpro.runs.tenant_pool import map_tenants, shards
 from softpro.services import services
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
 
 SHARDS = 4
-LEAST_STREAMS = 8
-FETCHERS = 8  # tenants of a shard that are fetched at the same time: each waits for its own vendor answers
+MIN_STREAMS_PER_SHARD = 8
 QUARANTINED = "quarantined"  # what the form of a remap calls the records that a replay takes
 SLICE_SECONDS = {Lane.FRESH: 60.0, Lane.BACKLOG: 240.0}
 
@@ -43,7 +43,7 @@ Shard = list[dict[str, Any]]
 T = TypeVar("T")
 
 
-def packed(run: Run) -> dict[str, Any]:
+def pack_run(run: Run) -> dict[str, Any]:
     """A run on its way through the shard's tasks, as XCom carries it."""
     return {
         "log_id": str(run.log_id),
@@ -54,7 +54,7 @@ def packed(run: Run) -> dict[str, Any]:
     }
 
 
-def unpacked(run: dict[str, Any]) -> Run:
+def unpack_run(run: dict[str, Any]) -> Run:
     return Run(
         log_id=UUID(run["log_id"]),
         stream=Stream.from_json(run),
@@ -73,10 +73,10 @@ def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
         raise AirflowSkipException("A run that a person began goes through the fresh lane")
     with database().connect() as connection:
         if manual:
-            streams = _asked_for(connection, params)
-            return _named(streams, params["records"]) if params["records"] else _dealt(streams)
+            streams = _requested_streams(connection, params)
+            return _shard_of_records(streams, params["records"]) if params["records"] else _to_shards(streams)
         sync_logs.cancel_stale(connection)
-        return _dealt(schedule.due(connection, lane))
+        return _to_shards(schedule.due(connection, lane))
 
 
 def plan_remap(params: dict[str, Any]) -> list[Shard]:
@@ -84,7 +84,7 @@ def plan_remap(params: dict[str, Any]) -> list[Shard]:
     if params["cases"] and params["records"] != QUARANTINED:
         raise AirflowException(f"Cases are those of the quarantine: choose the records that are {QUARANTINED}")
     with database().connect() as connection:
-        return _dealt(_asked_for(connection, params))
+        return _to_shards(_requested_streams(connection, params))
 
 
 def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) -> Shard:
@@ -102,16 +102,13 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
             return pipeline.fetch_all(services_, run, seconds=deadline - time.monotonic())
 
         runs = (_begin(database_, stream, mode, sync_type, run_id) for stream in streams)
-        return [packed(run) for run in runs if run and _step(database_, keeper, run, slice_of)]
+        return [pack_run(run) for run in runs if run and _step(database_, keeper, run, slice_of)]
 
-    tenants: dict[str, list[dict[str, Any]]] = {}
-    for stream in shard:
-        tenants.setdefault(stream["integration_id"], []).append(stream)
-    with keeping(database_) as keeper, ThreadPoolExecutor(FETCHERS) as pool:
-        return [run for fetched in pool.map(fetch, tenants.values()) for run in fetched]
+    with keeping(database_) as keeper:
+        return map_tenants(shard, fetch, lambda stream: stream["integration_id"])
 
 
-def mark(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
+def mark_pending(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
     """Begins a run for each stream of the shard that maps again what the form asks for, and makes that pending:
     everything, what is in quarantine, or some cases of it."""
     database_ = database()
@@ -125,27 +122,32 @@ def mark(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
 
     begun = (_begin(database_, stream, mode, SyncType.MANUAL, run_id) for stream in shard)
     with keeping(database_) as keeper:
-        return [packed(run) for run in begun if run and _step(database_, keeper, run, step)]
+        return [pack_run(run) for run in begun if run and _step(database_, keeper, run, step)]
 
 
 def transform(shard: Shard) -> Shard:
     """Maps what the shard's streams have pending into staging."""
     database_ = database()
-    with _kept(database_, shard) as (keeper, runs):
+    with _keeping_leases(database_, shard) as (keeper, runs):
         return [
-            packed(run) for run in runs if _step(database_, keeper, run, lambda run: pipeline.transform(database_, run))
+            pack_run(run)
+            for run in runs
+            if _step(database_, keeper, run, lambda run: pipeline.transform(database_, run))
         ]
 
 
 def check(shard: Shard, outlet_events: Any) -> Shard:
     """Runs the quality suites over what the shard staged, and tells where a batch waits for a person."""
     database_ = database()
-    with _kept(database_, shard) as (keeper, runs):
+    (quality,) = settings.load(settings.QualitySettings)
+    with _keeping_leases(database_, shard) as (keeper, runs):
         checked = [
-            packed(run) for run in runs if _step(database_, keeper, run, lambda run: pipeline.check(database_, run))
+            pack_run(run)
+            for run in runs
+            if _step(database_, keeper, run, lambda run: pipeline.check(database_, run, quality))
         ]
     with database_.connect() as connection:
-        notify_held(outlet_events, holds.unasked(connection, [UUID(run["log_id"]) for run in shard]))
+        notify_held(outlet_events, holds.count_unasked(connection, [UUID(run["log_id"]) for run in shard]))
     return checked
 
 
@@ -157,7 +159,7 @@ def load(shard: Shard, outlet_events: Any) -> None:
         pipeline.load(database_, run)
         pipeline.finish(database_, run)
 
-    with _kept(database_, shard) as (keeper, runs):
+    with _keeping_leases(database_, shard) as (keeper, runs):
         for run in runs:
             _step(database_, keeper, run, load_and_finish)
     with database_.connect() as connection:
@@ -175,7 +177,7 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
                     connection, entry.id, SoftProError("A task of the run died; the next run goes on from there")
                 )
         entries = sync_logs.of_run(connection, run_id)
-    say(entries)
+    log_summaries(entries)
     failed = [
         f"{entry.organization_id} {entry.entity_type.lower()}s: {entry.error_message}"
         for entry in entries
@@ -191,7 +193,7 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
     }
 
 
-def say(entries: Sequence[SyncLog]) -> None:
+def log_summaries(entries: Sequence[SyncLog]) -> None:
     """A line in the task's log for each sync log."""
     for entry in entries:
         log.info(
@@ -206,7 +208,7 @@ def say(entries: Sequence[SyncLog]) -> None:
         )
 
 
-def _asked_for(connection: Connection, params: dict[str, Any]) -> list[Stream]:
+def _requested_streams(connection: Connection, params: dict[str, Any]) -> list[Stream]:
     """The streams that a form names. Raises AirflowException for an organization that has none of them."""
     organization = params["organization"] or None
     wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
@@ -216,7 +218,7 @@ def _asked_for(connection: Connection, params: dict[str, Any]) -> list[Stream]:
     return streams
 
 
-def _named(streams: Sequence[Stream], records: Sequence[str]) -> list[Shard]:
+def _shard_of_records(streams: Sequence[Stream], records: Sequence[str]) -> list[Shard]:
     """One shard with the records of one stream. Raises AirflowException where the form names several streams."""
     if len(streams) != 1:
         raise AirflowException("Records are those of one organization and one entity type: choose these as well")
@@ -225,10 +227,10 @@ def _named(streams: Sequence[Stream], records: Sequence[str]) -> list[Shard]:
     return [[named]]
 
 
-def _dealt(streams: Sequence[Stream]) -> list[Shard]:
+def _to_shards(streams: Sequence[Stream]) -> list[Shard]:
     if not streams:
         raise AirflowSkipException("Nothing is due")
-    return [[stream.as_json() for stream in shard] for shard in schedule.shards(streams, SHARDS, LEAST_STREAMS)]
+    return [[stream.as_json() for stream in shard] for shard in shards(streams, SHARDS, MIN_STREAMS_PER_SHARD)]
 
 
 def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:
@@ -257,10 +259,10 @@ def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: 
 
 
 @contextmanager
-def _kept(database_: Database, shard: Shard) -> Iterator[tuple[Keeper, list[Run]]]:
+def _keeping_leases(database_: Database, shard: Shard) -> Iterator[tuple[Keeper, list[Run]]]:
     """The shard's runs with their leases kept for the whole task: while one is worked on, the others wait."""
     with keeping(database_) as keeper:
-        yield keeper, [run for run in map(unpacked, shard) if _step(database_, keeper, run, lambda run: True)]
+        yield keeper, [run for run in map(unpack_run, shard) if _step(database_, keeper, run, lambda run: True)]
 
 
 def _step(database_: Database, keeper: Keeper, run: Run, step: Callable[[Run], T]) -> T | None:

@@ -10,7 +10,7 @@ from typing import Any
 from softpro.db import sync_logs
 from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
-from softpro.orchestration.tasks import say
+from softpro.orchestration.tasks import log_summaries
 from softpro.services import services
 from softpro.webhooks.worker import drain
 
@@ -31,7 +31,7 @@ def process(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[
         log.info("Somebody else works on the events")
     with services_.database.connect() as connection:
         entries = sync_logs.of_run(connection, run_id)
-    say(entries)
+    log_summaries(entries)
     if drained.failed:
         log.warning("%d events are FAILED: see `python -m softpro webhooks list`", drained.failed)
     notify(outlet_events, entries)

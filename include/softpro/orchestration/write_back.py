@@ -14,7 +14,7 @@ from softpro.entities import EntityType, SyncType
 from softpro.errors import SoftProError
 from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
-from softpro.orchestration.tasks import say
+from softpro.orchestration.tasks import log_summaries
 from softpro.runs.push import push, push_due
 from softpro.services import Services, services
 
@@ -33,12 +33,12 @@ def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> di
     """
     services_ = services(database())
     if params["organization"] or params["records"]:
-        _push_asked(services_, params, run_id)
+        _push_requested(services_, params, run_id)
     else:
         push_due(services_, run_id=run_id, seconds=PUSH_SECONDS)
     with services_.database.connect() as connection:
         entries = sync_logs.of_run(connection, run_id)
-    say(entries)
+    log_summaries(entries)
     for entry in entries:
         if entry.records_failed or not entry.succeeded:
             log.warning(
@@ -57,7 +57,7 @@ def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> di
     }
 
 
-def _push_asked(services_: Services, params: Mapping[str, Any], run_id: str) -> None:
+def _push_requested(services_: Services, params: Mapping[str, Any], run_id: str) -> None:
     """One organization's edits, due as they are; or of some records, due or not."""
     wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
     if params["records"] and (not params["organization"] or len(wanted) != 1):

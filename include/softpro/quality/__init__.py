@@ -1,1 +1,1 @@
-"""What may be loaded: the suites, the check that runs them, and the quarantine for what may not."""
+"""Check staged records with the quality suites, and quarantine or hold those that must not load."""

@@ -1,4 +1,4 @@
-"""What is wrong with a batch as a whole, though each of its records may be good."""
+"""Find what is wrong with a batch as a whole, even if each of its records is valid."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from softpro.db.leases import Run
 from softpro.quality.gx_runner import Judged, view
 from softpro.quality.results import Result
 from softpro.quality.suite import EACH_MAPPED, Expectation
-from softpro.quality.value_rule_expectations import value
+from softpro.quality.value_rule_expectations import target_value
 
 ROW_COUNT = "expect_table_row_count_to_be_between"
-ROWS_WORTH_COUNTING = 1_000
-"""A stream of no more rows may lose any share of them: a person would be asked for a handful."""
+MIN_ROWS_TO_COUNT = 1_000
+"""A stream of at most this many rows may lose any share, so that a handful of rows never needs a decision."""
 
 Finding = dict[str, Any]
-"""Why a batch is held: {column, rule, message}. Where it is about the table there is no column, but the `rows` that
-stand, and by how many the list has `fallen` below them."""
+"""Why a batch is held: {column, rule, message}. A finding about the row count has no column. It has the number of
+`rows` in the table, and by how many the list has `fallen` below it."""
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """What a batch is measured by: the `targets` that the mappings fill; the `sweep_total` that the vendor announced
-    when the full sweep began which brought it (None: none did); whether it is of the stream's `first_load`; the
-    `fall_percent` of its rows that a stream may lose."""
+    """The limits for a batch.
+
+    Attributes:
+        targets: the targets that the mappings fill.
+        sweep_total: the number of records that the vendor announced when the full sweep began, or None without a sweep.
+        first_load: the batch belongs to the first load of the stream.
+        fall_percent: the percentage of its rows that a stream may lose.
+    """
 
     targets: Sequence[str]
     sweep_total: int | None
@@ -39,30 +44,30 @@ class BatchLimits:
 
 @dataclass(frozen=True)
 class BatchFindings:
-    """A result, and what it comes to where it holds the batch."""
+    """A check result, and the finding if it holds the batch."""
 
     result: Result
     finding: Finding | None = None
 
 
 def duplicates(judged: Judged, records: int) -> BatchFindings:
-    """Of an expectation that Great Expectations has judged."""
+    """Return the result of an expectation about duplicates that Great Expectations has evaluated."""
     expectation, count = judged.expectation, judged.unexpected
-    message = f"{expectation.column}: {count} of {records} records share theirs with another one"
+    message = f"{expectation.column}: {count} of {records} records share their value with another record"
     return _found(expectation, expectation.column, records, count, message)
 
 
 def suddenly_null(
-    connection: Connection, run: Run, expectation: Expectation, standard: BatchLimits
+    connection: Connection, run: Run, expectation: Expectation, limits: BatchLimits
 ) -> Iterator[BatchFindings]:
-    """Of each mapped column whether it is null in all records of the batch, though most rows they replace have it.
+    """Check for each mapped column that not all records are null if most of the rows that they replace have a value.
 
-    New records have nothing to be held against: orders that were opened lately may well lack what older ones have.
-    Records that are rejected are none of the batch.
+    New records are not compared, because orders that were opened lately may well lack fields that older ones have.
+    Rejected records do not count.
     """
-    if standard.first_load or not standard.targets:
+    if limits.first_load or not limits.targets:
         return
-    values = {f"value {number}": value(target) for number, target in enumerate(standard.targets)}
+    values = {f"value {number}": target_value(target) for number, target in enumerate(limits.targets)}
     with disable_planner_nodes(connection, "nestloop"):
         batch = _counted(connection, COUNT_BATCH, run, values)
     records = batch["records"]
@@ -71,7 +76,7 @@ def suddenly_null(
     empty = {name: values[name] for name in values if not batch[name]}
     with disable_planner_nodes(connection, "nestloop"):
         replaced = _counted(connection, COUNT_REPLACED, run, empty) if empty else {}
-    for target, name in zip(standard.targets, values, strict=True):
+    for target, name in zip(limits.targets, values, strict=True):
         rows, having = replaced.get("records", 0), replaced.get(name, 0)
         enough = rows >= expectation.where["records"] and having >= expectation.where["share"] * rows
         lost = name in empty and enough
@@ -79,35 +84,37 @@ def suddenly_null(
         yield _found(expectation, target, records, records if lost else 0, message)
 
 
-def fallen_row_count(connection: Connection, run: Run, standard: BatchLimits) -> Iterator[BatchFindings]:
-    """Whether the list of a full sweep was so much shorter than what stands here that most likely it lacks records. It
-    may even be empty, and so the batch."""
-    if standard.sweep_total is None:
+def fallen_row_count(connection: Connection, run: Run, limits: BatchLimits) -> Iterator[BatchFindings]:
+    """Check that the list of a full sweep is not much shorter than the table, which would suggest missing records.
+
+    The list, and therefore the batch, may even be empty.
+    """
+    if limits.sweep_total is None:
         return
     rows = _counted(connection, COUNT_LIVE, run, {})["records"]
-    if rows <= ROWS_WORTH_COUNTING:
+    if rows <= MIN_ROWS_TO_COUNT:
         return
-    fell = (rows - standard.sweep_total) * 100 > standard.fall_percent * rows
+    fell = (rows - limits.sweep_total) * 100 > limits.fall_percent * rows
     result = Result(
         ROW_COUNT,
         None,
         "critical",
         "batch",
-        {"fall_percent": standard.fall_percent},
+        {"fall_percent": limits.fall_percent},
         records=rows,
-        unexpected=rows - standard.sweep_total if fell else 0,
+        unexpected=rows - limits.sweep_total if fell else 0,
         success=not fell,
     )
     message = (
-        f"SoftPro's list holds {standard.sweep_total} {run.entity_type.table} and {rows} stand here: that is more than "
-        f"{standard.fall_percent:g} % fewer"
+        f"SoftPro's list holds {limits.sweep_total} {run.entity_type.table}, the table {rows}: a fall of more than "
+        f"{limits.fall_percent:g} %"
     )
     finding = {"column": None, "rule": ROW_COUNT, "message": message, "rows": rows, "fallen": result.unexpected}
     yield BatchFindings(result, finding if fell else None)
 
 
 def each_mapped(expectation: Expectation) -> bool:
-    """It stands for one of each column that a mapping fills."""
+    """Return whether the expectation applies to each column that a mapping fills."""
     return expectation.column == EACH_MAPPED
 
 
@@ -123,7 +130,7 @@ where organization_id = {organization_id} and deleted_at is null
 """
 
 
-# One look into the index for each, as in transform.
+# One index lookup for each record, as in transform.
 COUNT_REPLACED = """
 select count(*) as records {counts}
 from (
@@ -141,7 +148,7 @@ cross join lateral (
 
 
 def _counted(connection: Connection, query: str, run: Run, values: dict[str, sql.Composable]) -> dict[str, int]:
-    """How many records there are, and how many have each of the values."""
+    """Count the records, and those that have each of the values."""
     counts = [sql.SQL(", count({}) as {}").format(each, sql.Identifier(name)) for name, each in values.items()]
     return queries.one(
         connection,

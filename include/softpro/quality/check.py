@@ -1,4 +1,4 @@
-"""Judges what a run has staged: record by record, and all of it together."""
+"""Check the records that a run staged, one by one and as a batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from softpro.entities import EntityType
 from softpro.errors import BatchHeld
 from softpro.quality import batch, holds, results
 from softpro.quality.batch import BatchFindings, BatchLimits
-from softpro.quality.gx_runner import SECONDS, Judged, judge, took_too_long, view
+from softpro.quality.gx_runner import STATEMENT_TIMEOUT_SECONDS, Judged, judge, timeout_error, view
 from softpro.quality.results import Result
 from softpro.quality.suite import suite_of
 from softpro.quality.value_rule_expectations import Demand, expectations
@@ -26,33 +26,43 @@ SHOWN_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class Checked:
-    """How many staged records were rejected."""
+    """The number of staged records that were rejected."""
 
     rejected: int
 
 
 def check(
-    database: Database, connection: Connection, run: Run, demands: Sequence[Demand], standard: BatchLimits
+    database: Database, connection: Connection, run: Run, demands: Sequence[Demand], limits: BatchLimits
 ) -> Checked:
-    """Rejects the staged records that break a critical expectation, each with all its reasons, and stages the results.
+    """Reject the staged records that break a critical expectation, each with all its reasons, and stage the results.
 
-    `demands`: the mappings' validation rules; `standard`: what the batch as a whole is measured by. Can be run again:
-    it starts from what transform staged. A few records that were named are no batch. Raises LeaseLost, CheckFailed, and
-    BatchHeld where a person has to decide.
+    The check can be repeated: it starts from the staged records. A run over named records has no batch to check.
+
+    Args:
+        database: opens the sessions of Great Expectations.
+        connection: a connection in autocommit.
+        run: the run, whose lease is fenced.
+        demands: the validation rules of the mappings.
+        limits: the limits for the batch as a whole.
+
+    Raises:
+        LeaseLost: another run took over the stream.
+        CheckFailed: a check could not run.
+        BatchHeld: a user has to decide about the batch.
     """
     if run.records is not None and holds.is_waiting(connection, run):
-        raise BatchHeld(f"A batch of these {run.entity_type.table} is held: what was fetched waits with it")
+        raise BatchHeld(f"A batch of these {run.entity_type.table} is held: the fetched records stay pending with it")
     records = _staged(connection, run)
     judged: list[Judged] = []
     if records:  # importing Great Expectations alone takes seconds
         judged = judge_staged(database, run.entity_type, run.log_id, demands)
-    elif run.records is not None or (standard.sweep_total is None and not holds.is_waiting(connection, run)):
+    elif run.records is not None or (limits.sweep_total is None and not holds.is_waiting(connection, run)):
         return Checked(0)
     try:
         with connection.transaction():
             leases.fence(connection, run)
             rejected = reject(connection, run.entity_type, run.log_id, judged)
-            found = _of_batch(connection, run, judged, standard, records) if run.records is None else []
+            found = _of_batch(connection, run, judged, limits, records) if run.records is None else []
             rows = [_result(each, records) for each in judged if each.expectation.level == "row"]
             results.stage(connection, run, [*rows, *(each.result for each in found)])
             held = None
@@ -61,7 +71,7 @@ def check(
             if held is not None and not held.again:
                 results.keep(connection, run)
     except psycopg.errors.QueryCanceled:
-        raise took_too_long() from None
+        raise timeout_error() from None
     if held is not None:
         raise held
     return Checked(rejected)
@@ -80,13 +90,20 @@ def _staged(connection: Connection, run: Run) -> int:
 
 
 def judge_staged(database: Database, entity_type: EntityType, log_id: UUID, demands: Sequence[Demand]) -> list[Judged]:
-    """Judges what stands in staging under a log id, by the suite and the demands. Raises CheckFailed."""
+    """Evaluate the suite and the demands for the records that are staged under a log id.
+
+    Raises:
+        CheckFailed: a check could not run.
+    """
     suite = [each for each in suite_of(entity_type) if not batch.each_mapped(each)]
     return judge(database.set(**_session(log_id)), entity_type, [*suite, *expectations(entity_type, demands)])
 
 
 def reject(connection: Connection, entity_type: EntityType, log_id: UUID, judged: Sequence[Judged]) -> int:
-    """In a transaction: rejects what breaks a critical expectation, however many records that are. Returns how many."""
+    """Reject every record that breaks a critical expectation, and return the number of rejected records.
+
+    Call it inside a transaction.
+    """
     for name, value in _session(log_id).items():
         connection.execute("select set_config(%s, %s, true)", [name, value])
     connection.execute("delete from staging.rejects where log_id = %s and checked", [log_id])
@@ -104,29 +121,29 @@ def reject(connection: Connection, entity_type: EntityType, log_id: UUID, judged
 
 
 def _of_batch(
-    connection: Connection, run: Run, judged: Sequence[Judged], standard: BatchLimits, records: int
+    connection: Connection, run: Run, judged: Sequence[Judged], limits: BatchLimits, records: int
 ) -> list[BatchFindings]:
-    """What is to be said of the batch as a whole, once its bad records are known."""
+    """Return the findings about the batch as a whole, once its bad records are rejected."""
     found = [batch.duplicates(each, records) for each in judged if each.expectation.level == "batch"]
     for expectation in suite_of(run.entity_type):
         if batch.each_mapped(expectation):
-            found.extend(batch.suddenly_null(connection, run, expectation, standard))
-    return [*found, *batch.fallen_row_count(connection, run, standard)]
+            found.extend(batch.suddenly_null(connection, run, expectation, limits))
+    return [*found, *batch.fallen_row_count(connection, run, limits)]
 
 
 def _session(log_id: UUID) -> dict[str, str]:
-    """What a session has to have set to see that run's records in the view, and nothing for ever."""
+    """Return the session settings that select the run's records in the view and limit each statement."""
     return {
         "search_path": "staging",
         "softpro.log_id": str(log_id),
-        "statement_timeout": f"{SECONDS * 1000:.0f}",
+        "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS * 1000:.0f}",
     }
 
 
 def _reject(connection: Connection, entity_type: EntityType, broken: Judged) -> None:
-    """Rejects the rows that the expectation's own query finds: its list of them stops at 20.
+    """Reject the rows that the expectation's query finds, because its list of them ends at 20.
 
-    Great Expectations wrote that query of a suite's expectation, ours of a customer's: see `demands.py`.
+    Great Expectations writes the query for a suite's expectation, and `value_rule_expectations` for a customer's rule.
     """
     assert broken.query is not None
     expectation = broken.expectation

@@ -1,6 +1,6 @@
-"""Great Expectations, imported without what only charts and tests of distributions use: a third of the time and memory.
+"""Import Great Expectations without modules that only charts and distribution tests use.
 
-Those come once they are used, so that a suite may ask for any expectation.
+This saves a third of the time and memory. The modules are imported on first use, so a suite may use any expectation.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ import sys
 from types import ModuleType
 from typing import Any
 
-SELDOM_USED = ("altair", "scipy.stats")
+LAZY_MODULES = ("altair", "scipy.stats")
 
 
-class _Later(ModuleType):
-    """Stands in for a module until something of it is wanted."""
+class _LazyModule(ModuleType):
+    """A module that is imported when one of its attributes is first read."""
 
     def __getattr__(self, name: str) -> Any:
+        """Import the module, and return the attribute."""
         module = importlib.import_module(self.__name__)
         self.__dict__.update(module.__dict__)
         return getattr(module, name)
 
 
 def great_expectations() -> ModuleType:
-    """The package, its reports of usage to its makers switched off."""
+    """Import the package with its usage reports switched off."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
-    # It logs stack traces of what it answers as well, and `check` raises.
+    # It also logs stack traces of errors that it returns, and `check` raises those.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
-    later = {name: _Later(name) for name in SELDOM_USED if name not in sys.modules}
+    later = {name: _LazyModule(name) for name in LAZY_MODULES if name not in sys.modules}
     sys.modules.update(later)
     try:
         return importlib.import_module("great_expectations")
     finally:
         for name in later:
-            del sys.modules[name]  # whoever imports it from now on gets it
+            del sys.modules[name]  # later imports get the real module

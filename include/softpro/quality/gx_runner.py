@@ -1,4 +1,4 @@
-"""Has Great Expectations judge what a run staged, inside PostgreSQL."""
+"""Let Great Expectations evaluate, inside PostgreSQL, the records that a run staged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from softpro.quality.suite import ROWS_QUERY, Expectation
 if TYPE_CHECKING:
     from great_expectations.validator.validator import Validator
 
-SECONDS = 120
-"""So long any statement of a check may take. Tens of thousands of records take one or two seconds."""
-# Great Expectations keeps a context in a global variable, and promises nothing to two threads of a process.
-_ONE_AT_A_TIME = Lock()
+STATEMENT_TIMEOUT_SECONDS = 120
+"""The limit for each statement of a check. Tens of thousands of records take one or two seconds."""
+# Great Expectations keeps a context in a global variable and is not thread-safe.
+_LOCK = Lock()
 TOO_LONG = "canceling statement due to statement timeout"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """An expectation, how many records break it, and, where some do, the query that finds them all by their key."""
+    """An expectation, the number of records that break it, and a query of their keys if there are any."""
 
     expectation: Expectation
     unexpected: int = 0
@@ -33,27 +33,30 @@ class Judged:
 
 
 def judge(database: Database, entity_type: EntityType, expectations: Sequence[Expectation]) -> list[Judged]:
-    """Judges what the sessions of this database see in the view: what one run staged. Raises CheckFailed where one
-    expectation could not be judged."""
+    """Evaluate the expectations for the records that the database's sessions see in the view: those of one run.
+
+    Raises:
+        CheckFailed: an expectation could not be evaluated.
+    """
     try:
-        with _ONE_AT_A_TIME:
+        with _LOCK:
             return _judge(database, entity_type, expectations)
     except CheckFailed:
         raise
-    except Exception as failed:  # it has many kinds of errors of its own
+    except Exception as failed:  # Great Expectations raises many kinds of errors
         raise _failed("The checks", str(failed)) from failed
 
 
 def view(entity_type: EntityType) -> str:
-    """What shows a session the records of one run, in the schema staging."""
+    """Return the view in the schema `staging` that shows a session the records of one run."""
     return f"run_{entity_type.table}"
 
 
-def took_too_long() -> CheckFailed:
-    """For a statement that was ended for its time."""
+def timeout_error() -> CheckFailed:
+    """Return the error for a statement that was cancelled for its duration."""
     return CheckFailed(
-        f"A check took longer than {SECONDS} s and was ended, so nothing was loaded: is a validationRules.pattern of "
-        "the mappings one that takes PostgreSQL very long? Make it simpler, then sync again"
+        f"A check took longer than {STATEMENT_TIMEOUT_SECONDS} s and was cancelled, so nothing was loaded. "
+        "A validationRules.pattern may be too slow for PostgreSQL: make it simpler, then sync again"
     )
 
 
@@ -62,12 +65,12 @@ def _judge(database: Database, entity_type: EntityType, expectations: Sequence[E
     from softpro.quality.validator import validator
 
     with validator(database, view(entity_type)) as validates:
-        # Most are kept: which are not is asked of all in one query, and the rest, in several, only of those.
+        # Most expectations hold. One query finds the broken ones, and further queries get only their details.
         broken = {number for number, _ in _broken(validates, dict(enumerate(expectations)), "BOOLEAN_ONLY")}
         detailed = _broken(
             validates,
             {number: expectations[number] for number in sorted(broken)},
-            "BASIC",  # the fuller ones fetch every value that is unexpected
+            "BASIC",  # fuller formats fetch every unexpected value
             unexpected_index_column_names=[entity_type.key],
             return_unexpected_index_query=True,
         )
@@ -78,7 +81,11 @@ def _judge(database: Database, entity_type: EntityType, expectations: Sequence[E
 def _broken(
     validates: Validator, numbered: dict[int, Expectation], result_format: str, **details: Any
 ) -> list[tuple[int, dict[str, Any]]]:
-    """The numbers of the expectations that are broken, and what is told of them. Raises CheckFailed."""
+    """Return the numbers of the expectations that are broken, with their details.
+
+    Raises:
+        CheckFailed: an expectation could not be evaluated.
+    """
     if not numbered:
         return []
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
@@ -99,19 +106,23 @@ def _found(entity_type: EntityType, expectation: Expectation, result: dict[str, 
     if expectation.type == ROWS_QUERY:
         query = expectation.kwargs["unexpected_rows_query"].format(batch=view(entity_type))
         return Judged(expectation, result["observed_value"], query)
-    # Its texts are quoted as Python does: only a suite's, which are ours, stand in it.
+    # Its texts are quoted as in Python, which is safe because they come from our own suites.
     return Judged(expectation, result["unexpected_count"], result["unexpected_index_query"].rstrip("; \n"))
 
 
 def _require_ran(expectation: Expectation, result: Any) -> None:
-    """Raises CheckFailed where the expectation raised instead of judging; its news of that is nested, or not."""
+    """Check that the expectation was evaluated. Great Expectations reports errors nested or not.
+
+    Raises:
+        CheckFailed: the expectation raised an error.
+    """
     info = result.exception_info or {}
-    for news in [info] if "raised_exception" in info else info.values():
-        if news["raised_exception"]:
-            raise _failed(f"The check {expectation.name}", str(news["exception_message"]))
+    for report in [info] if "raised_exception" in info else info.values():
+        if report["raised_exception"]:
+            raise _failed(f"The check {expectation.name}", str(report["exception_message"]))
 
 
 def _failed(what: str, message: str) -> CheckFailed:
     if TOO_LONG in message:
-        return took_too_long()
+        return timeout_error()
     return CheckFailed(f"{what} could not run: {next(iter(message.splitlines()), message)}")

@@ -1,8 +1,8 @@
-"""Records that were not loaded: each with its payload, byte for byte, and its reasons. One bad record stops nobody.
+"""Keep the records that were not loaded, each with its exact payload and its reasons, so that the others can load.
 
-A case is open until a version of the record loads (LOADED, EDITED) or a person discards it. One that a person closed
-stays closed when the very payload fails again that they knew of; any other opens it anew. What they discarded is not
-loaded either, even where nothing is wrong with it any more.
+A case is open until a version of the record loads (LOADED, EDITED) or a user discards it (DISCARDED). A case that a
+user closed stays closed while the same payload fails again; another payload reopens it. A discarded payload is not
+loaded, even if it has become valid.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from softpro.db import queries
+from softpro.db import pending, queries
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import Stream
@@ -51,8 +51,10 @@ def quarantine_record(
     reasons: Jsonb,
     again: bool,
 ) -> int:
-    """Opens a record's case, or brings it up to date. Returns 1, or 0 where this payload's case stands already, open or
-    closed by a person (with `again`: where this very run put it there)."""
+    """Open or update the case of a record. Return 1, or 0 if this payload already has a case, open or closed by a user.
+
+    With `again`, the result is 0 only if this same run created that case.
+    """
     return connection.execute(
         INSERT_CASE,
         {
@@ -68,7 +70,7 @@ def quarantine_record(
     ).rowcount
 
 
-# What a run rejected.
+# Select the records that a run rejected.
 SELECT_REJECTED = """
 with failed as (
     select j.entity_id, j.payload_hash, j.reasons
@@ -80,24 +82,23 @@ with failed as (
     ) j
 ),
 """
-# What had landed when a batch was held, and is still pending; locked in the order in which everybody does.
+# Select what had landed when a batch was held and is still pending, locked in id order (prevents deadlocks).
+PENDING_HELD = sql.SQL(
+    """
+    select p.ctid
+    from raw.pending p
+    where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+      and p.payload_hash = (
+          select r.payload_hash
+          from raw.records r
+          where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
+            and r.entity_id = p.entity_id and r.last_seen_at <= %(held_at)s)
+    order by p.entity_id
+    for update
+    """
+)
 SELECT_HELD = """
-with held as (
-    delete from raw.pending
-    where ctid = any(array(
-        select p.ctid
-        from raw.pending p
-        where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
-          and p.payload_hash = (
-              select r.payload_hash
-              from raw.records r
-              where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s
-                and r.entity_id = p.entity_id and r.last_seen_at <= %(held_at)s)
-        order by p.entity_id
-        for update
-    ))
-    returning entity_id, payload_hash
-),
+with held as ({clear}),
 failed as (
     select h.entity_id, h.payload_hash, %(reasons)s::jsonb as reasons
     from held h
@@ -107,8 +108,8 @@ failed as (
           and q.entity_id = h.entity_id and q.resolution = 'DISCARDED' and softpro.is_decided(q, h.payload_hash))
 ),
 """
-# Where it is a person's correction that was rejected, the case keeps what SoftPro sent beside it. Corrections that gave
-# a record its id belong to the case that it has without one.
+# If a user's correction was rejected, the case also keeps SoftPro's payload. A correction that gave a record its id
+# belongs to the case that the record has without an id.
 UPSERT_CASES = """
 named as (
     update softpro.quarantine q
@@ -158,7 +159,10 @@ select (select count(*) from named) + (select count(*) from put) as cases
 
 
 def settle_rejected(connection: Connection, run: Run) -> int:
-    """Moves the run's rejected records to quarantine, in the transaction that loads the others. Returns how many."""
+    """Move the run's rejected records to quarantine, and return their number.
+
+    Call it in the transaction that loads the other records.
+    """
     return _count(connection, SELECT_REJECTED + UPSERT_CASES, {**run.stream.parameters, "log_id": run.log_id})
 
 
@@ -186,8 +190,10 @@ select count(*) as cases from discarded
 
 
 def leave_discarded(connection: Connection, run: Run) -> int:
-    """Takes out of staging what a person discarded, whether it failed again or not, in the transaction that loads the
-    rest. Its cases stay as they are. Returns how many records that are."""
+    """Remove discarded records from staging, even those that failed again, and return their number.
+
+    Call it in the transaction that loads the other records. The cases do not change.
+    """
     parameters = {**run.stream.parameters, "log_id": run.log_id}
     if not connection.execute(SELECT_ANY_DISCARDED, parameters).rowcount:
         return 0
@@ -201,12 +207,15 @@ def leave_discarded(connection: Connection, run: Run) -> int:
 def settle_rejected_batch(
     connection: Connection, stream: Stream, *, log_id: UUID, held_at: datetime, message: str
 ) -> int:
-    """Moves what is pending of a batch that a person rejected to quarantine: what had landed when the run of that log
-    found it, `held_at`; later versions stay pending. Returns how many."""
+    """Move the pending records of a batch that a user rejected to quarantine, and return their number.
+
+    Only records that had landed by `held_at`, when the run of that log last found the problem, move. Later versions
+    stay pending.
+    """
     reasons = Jsonb([{"column": None, "rule": "held", "message": message}])
     return _count(
         connection,
-        SELECT_HELD + UPSERT_CASES,
+        sql.SQL(SELECT_HELD + UPSERT_CASES).format(clear=pending.clearing(PENDING_HELD)),
         {**stream.parameters, "log_id": log_id, "held_at": held_at, "reasons": reasons},
     )
 

@@ -15,7 +15,7 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.db import queries
+from softpro.db import pending, queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
@@ -107,13 +107,16 @@ COLUMNS = sql.SQL(", ").join(
     for name in Case.__dataclass_fields__
 )
 # The record, or a user's correction of it, may be pending.
-CLEAR_PENDING = """
-delete from raw.pending p
-using softpro.quarantine q
-where q.id = %(id)s and q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
-  and p.integration_id = q.integration_id and p.entity_type = q.entity_type and p.entity_id = q.entity_id
-  and p.payload_hash in (q.payload_hash, q.edited_hash)
-"""
+PENDING_OF_CASE = sql.SQL(
+    """
+    select p.ctid
+    from softpro.quarantine q
+    join raw.pending p on p.integration_id = q.integration_id and p.entity_type = q.entity_type
+                      and p.entity_id = q.entity_id and p.payload_hash in (q.payload_hash, q.edited_hash)
+    where q.id = %(id)s and q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
+    for update of p
+    """
+)
 DISCARD_CASE = """
 update softpro.quarantine
 set resolved_at = now(), updated_at = now(), resolution = 'DISCARDED', resolved_by = %(by)s,
@@ -205,7 +208,7 @@ def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case
     case = get(connection, case_id)
     values = {**case.stream.parameters, "id": case.id, "by": by, "reason": reason.strip()}
     with connection.transaction():
-        connection.execute(CLEAR_PENDING, values)
+        connection.execute(pending.clearing(PENDING_OF_CASE), values)
         discarded = connection.execute(DISCARD_CASE, values).rowcount
         case = get(connection, case_id)
         if not discarded:

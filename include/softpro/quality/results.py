@@ -1,7 +1,7 @@
-"""What the checks found, kept for analysts: in staging until the batch is loaded, or held, then in softpro.
+"""Keep the results of checks for analysts: in staging until the batch is loaded or held, then in `softpro`.
 
-Each check replaces what an earlier one of its run staged, and whoever moves that takes it out of staging in the same
-transaction: so every batch is counted once.
+Each check replaces the staged results of an earlier check of its run. Moving results deletes them from staging in the
+same transaction, so every batch counts once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,13 @@ where severity = 'warning' and not success
 
 @dataclass(frozen=True)
 class Result:
-    """How an expectation fared: of `records` that were judged, so many are `unexpected`. `shown`: its arguments."""
+    """The result of an expectation.
+
+    Attributes:
+        shown: the arguments of the expectation.
+        records: the number of checked records.
+        unexpected: the number of records that break the expectation.
+    """
 
     expectation: str
     column: str | None
@@ -54,7 +60,7 @@ class Result:
 
 
 def stage(connection: Connection, run: Run, results: Iterable[Result]) -> None:
-    """Notes what a check of the run's batch found, in place of what an earlier one did."""
+    """Stage the results of a check of the run's batch, and replace those of an earlier check."""
     connection.execute("delete from staging.check_results where log_id = %s", [run.log_id])
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -83,9 +89,9 @@ def stage(connection: Connection, run: Run, results: Iterable[Result]) -> None:
 
 
 def keep(connection: Connection, run: Run) -> dict[str, int]:
-    """Adds what the check of the run's batch found to the results, in the transaction that loads or holds the batch.
+    """Move the staged results of the run's batch to the kept results, and return the warnings, {expectation: records}.
 
-    Returns the warnings, {expectation: records}, for the log.
+    Call it in the transaction that loads or holds the batch.
     """
     found = connection.execute(KEEP_RESULTS, {**run.stream.parameters, "log_id": run.log_id}).fetchall()
     warnings: dict[str, int] = {}
@@ -96,7 +102,7 @@ def keep(connection: Connection, run: Run) -> dict[str, int]:
 
 
 def purge(connection: Connection, days: int) -> int:
-    """Deletes the results that are older than so many days. Returns how many."""
+    """Delete the results older than the given number of days, and return their number."""
     return connection.execute(
         "delete from softpro.check_results where checked_at < now() - make_interval(days => %s)", [days]
     ).rowcount

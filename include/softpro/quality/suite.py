@@ -1,4 +1,4 @@
-"""What is expected of what a run stages: an entity's suite, as its file in `suites` has it."""
+"""Read the expectations of an entity type from its file in `suites`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from softpro.entities import EntityType
 
 SUITES = Path(__file__).parent / "suites"
 EACH_MAPPED = "*"
-"""In a file, in place of a column: each one that a mapping fills. Such an entry is judged by `batch.py`."""
+"""Used in a file instead of a column: each column that a mapping fills. `batch` evaluates such an entry."""
 ROWS_QUERY = "unexpected_rows_expectation"
-"""The type of an expectation that is a query of the rows that break it."""
+"""The type of an expectation that is given as a query of the rows that break it."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One thing that is expected. `type` and `kwargs` are Great Expectations'.
+    """One expectation. `type` and `kwargs` are Great Expectations' own.
 
-    `severity`: critical or warning; `level`: row, or batch where records are judged together. `column` is what reasons
-    and results name, `shown` the arguments as results keep them. `message` begins what a rejected record is told, which
-    ends with what was found: what `found`, an SQL expression, comes to. `label`: what reasons and results call it where
-    that is not its type.
+    Attributes:
+        severity: critical or warning.
+        column: the column, as reasons and results name it.
+        shown: the arguments, as results keep them.
+        message: the beginning of a rejected record's reason; the found value follows.
+        found: an SQL expression for the found value.
+        level: row, or batch if records are judged together.
+        where: the batch sizes to which a batch expectation applies.
+        label: the name in reasons and results, if it is not the type.
     """
 
     type: str
@@ -42,29 +47,29 @@ class Expectation:
 
     @property
     def rule(self) -> str:
-        """What reasons and results call it."""
+        """Return the name in reasons and results."""
         return self.label or self.type
 
     @property
     def name(self) -> str:
-        """As the sync log counts it among its warnings."""
+        """Return the name under which the sync log counts warnings."""
         return name(self.rule, self.column)
 
 
 def name(expectation: str, column: str) -> str:
-    """What the sync log calls an expectation."""
+    """Return the name under which the sync log counts an expectation."""
     return f"{column} {expectation.removeprefix('expect_column_').removeprefix('values_to_')}"
 
 
 def load_suite(entity_type: EntityType) -> list[dict[str, Any]]:
-    """The suite's expectations as they stand in its file: type, kwargs, severity; level and where of some."""
+    """Read the suite's expectations from its file: type, kwargs, severity, and for some level and where."""
     suite: list[dict[str, Any]] = yaml.safe_load((SUITES / f"{entity_type.table}.yaml").read_text(encoding="utf-8"))
     return suite
 
 
 @cache
 def suite_of(entity_type: EntityType) -> tuple[Expectation, ...]:
-    """The suite of an entity type."""
+    """Return the suite of an entity type."""
     return tuple(_read(entry) for entry in load_suite(entity_type))
 
 

@@ -1,7 +1,7 @@
-"""What of Great Expectations judges a view. Importing this takes seconds, and comes after `great_expectations()`.
+"""Build the Great Expectations validator of a view. Importing this takes seconds: call `great_expectations()` before.
 
-It is made of its parts: a data source in a data context would bring a second engine, which only tests the connection,
-and would write the whole project's configuration three times.
+The validator is assembled from its parts. A data source in a data context would need a second engine, only to test the
+connection, and would write the whole project configuration three times.
 """
 
 from __future__ import annotations
@@ -33,31 +33,36 @@ COLUMNS = text(
 
 
 class _ViewInspector:
-    """Tells the columns of a view by one short query. SQLAlchemy's own looks for keys, defaults, comments, domains and
-    enums as well, by statements that it takes longer to compose than a check of a few records lasts."""
+    """An inspector that reads the columns of a view with one short query.
+
+    SQLAlchemy's own also reads keys, defaults, comments, domains and enums. Composing those statements takes longer
+    than a check of a few records.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect
 
     def get_pk_constraint(self, table_name: str, schema: str | None = None) -> dict[str, Any]:
+        """Return no primary key, because a view has none."""
         return {"constrained_columns": []}
 
     def get_columns(self, table_name: str, schema: str | None = None) -> list[dict[str, Any]]:
-        """Names and types, these as PostgreSQL writes them."""
+        """Return the names of the columns, and their types as PostgreSQL writes them."""
         with self.engine.connect() as connection:
             return [dict(column) for column in connection.execute(COLUMNS, {"name": table_name}).mappings()]
 
 
 class _ExecutionEngine(SqlAlchemyExecutionEngine):  # type: ignore[misc]  # it has no types
     def get_inspector(self) -> Any:
+        """Return the short inspector."""
         return _ViewInspector(self.engine)
 
 
 @contextmanager
 def validator(database: Database, view: str) -> Iterator[Validator]:
-    """Validates what this database's sessions see in a view of their search path, through one connection at a time."""
-    # One statement is all that any transaction of a check would hold.
+    """Yield a validator of a view in the sessions' search path, which uses one connection at a time."""
+    # Every transaction of a check would hold only one statement.
     engine = create_engine(database.sqlalchemy_url(), isolation_level="AUTOCOMMIT", use_native_hstore=False)
     try:
         execution = _ExecutionEngine(engine=engine, create_temp_table=False)
@@ -71,7 +76,7 @@ def validator(database: Database, view: str) -> Iterator[Validator]:
 
 @cache
 def _context() -> EphemeralDataContext:
-    """The process's one. Nothing is added to it: it says that no progress is shown."""
+    """Return the context of this process. It only switches progress bars off, and nothing is added to it."""
     context = get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     return context

@@ -2,8 +2,8 @@
 
     SWEEPING → SWEPT → CONFIRMING → (WAITING →) DELETING → COMPLETED
 
-An audit belongs to its stream, not to its run. Any run that lands the sweep's pages records what they hold, and the next
-run continues the audit of a run that died. `run_id` names the run that works on it; steps of other runs raise LeaseLost.
+An audit belongs to its stream, not to its run. Any run that lands the sweep's pages records what they hold, and the
+next run continues the audit of a run that died. `run_id` names the run that works on it; other runs get LeaseLost.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def lock_owned(connection: Connection, audit: Audit, *statuses: Status) -> Audit
 def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = False) -> Audit:
     """Take over the stream's unfinished audit of the last day, or begin a new one, and return it.
 
-    A new audit resets the stream's cursor to the first record in the same transaction, so the records seen from then on,
-    by any run, form a sweep from its start. Call it in a transaction, under the lease's fence.
+    A new audit resets the stream's cursor to the first record in the same transaction. The records that any run sees
+    from then on form a sweep from its start. Call it in a transaction, under the lease's fence.
 
     Args:
         approving: also take over an audit that waits for approval.

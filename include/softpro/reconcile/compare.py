@@ -1,23 +1,23 @@
-"""Holds what a sweep has seen of the vendor against what is here: counts, hashes, and the differences one by one.
+"""Compare what a sweep has seen at SoftPro with the stored records: counts, hashes, and each difference.
 
-Both sides are counted and hashed the same way: the `bit_xor` of `softpro.record_digest` over the ids and the payloads'
-hashes, which does not depend on any order. Left out of both: what is in flux (it changed at the vendor after the sweep
-began, or was landed meanwhile by something that was not the sweep), and what went to quarantine unread.
+Both sides are counted and hashed the same way: by the `bit_xor` of `softpro.record_digest`, which does not depend on
+any order. Neither side includes unreadable records or records in flux. A record is in flux if it changed at SoftPro
+after the sweep began, or if something other than the sweep landed it since.
 """
 
 from __future__ import annotations
 
 from psycopg import sql
 
-from softpro.db import queries
+from softpro.db import pending, queries
 from softpro.db.database import Connection
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.reconcile import audits
 from softpro.reconcile.audits import Audit, Status
 
-# `held_hash` is of the version that we had when the sweep came by; what it did not come by is as it was. Where a person
-# corrected a version, that one counts.
+# `held_hash` is the hash of the version stored when the sweep saw the record. A record that it did not see has not
+# changed. For a version that a user corrected, the hash that SoftPro sent counts.
 WITH_SIDES = """
 with audit as (
     select * from softpro.audits where id = %(audit_id)s
@@ -63,11 +63,10 @@ from (
 where id = %(audit_id)s
 """
 
-# What is looked up for each record is a scalar subquery: of a stream PostgreSQL may know nothing yet, and would plan a
-# join that goes through all of it for each record. Corrections that gave a record its id belong to the case that it has
-# without one.
+# Each lookup per record is a scalar subquery. PostgreSQL may have no statistics about a stream yet, and could plan a
+# join that scans all of it for each record. A correction that gave a record its id belongs to the case without an id.
 
-# What the stream had not asked for yet when the sweep began is the next sync's ordinary work, and no difference.
+# A change that the stream had not fetched yet when the sweep began is left to the next sync, and is no difference.
 INSERT_OURS_DIFFERING = """
 insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, vendor_hash, our_hash)
 select a.id, a.organization_id, s.entity_id, case when s.held_hash is null then 'MISSING_HERE' else 'DIFFERS' end,
@@ -85,7 +84,7 @@ where a.id = %(audit_id)s
       ), true)
 """
 
-# Landed before the sweep began and not since, by anybody, and not seen by it.
+# Records that landed before the sweep began, were not landed by any run since, and that the sweep did not see.
 INSERT_MISSING_THERE = """
 insert into softpro.audit_differences (audit_id, organization_id, entity_id, kind, our_hash)
 select a.id, a.organization_id, r.entity_id, 'MISSING_THERE', r.payload_hash
@@ -120,14 +119,17 @@ with lost as (
     on conflict (audit_id, entity_id) do nothing
     returning organization_id, entity_id, our_hash
 )
-insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-select %(integration_id)s, organization_id, %(entity_type)s, entity_id, our_hash
-from lost
-order by entity_id
-on conflict (integration_id, entity_type, entity_id) do nothing
+{mark}
 """
+LOST = sql.SQL(
+    """
+    (select %(integration_id)s::uuid as integration_id, organization_id, %(entity_type)s::text as entity_type,
+            entity_id, our_hash as payload_hash
+     from lost) lost_records
+    """
+)
 
-# HEALED: the row stands. KEPT: ours is newer, and an older version never replaces a newer one.
+# HEALED: the row is correct now. KEPT: our version is newer, and an older version never replaces a newer one.
 UPDATE_OUTCOMES = """
 update softpro.audit_differences d
 set outcome = case
@@ -179,17 +181,17 @@ EMPTY_HASH = sql.Literal("0" * 128) + sql.SQL("::bit(128)")
 
 
 def compare(connection: Connection, audit: Audit) -> Audit:
-    """Lists the differences that a complete sweep shows; what is in raw and was never loaded is pending again.
+    """Store the differences that a complete sweep shows, and return the audit. Raises LeaseLost.
 
-    Where the database crashed meanwhile, what was seen is gone: then the audit is FAILED and nothing is believed.
-    Raises LeaseLost.
+    Stored records that were never loaded become pending again. If a crash of the database lost what the sweep had seen,
+    the audit is FAILED and no difference is stored.
     """
     parameters = _parameters(audit)
     with connection.transaction():
-        audits.owned(connection, audit, Status.SWEPT)
-        if not _seen_is_there(connection, audit):
-            why = "The database lost what the sweep had seen (it crashed): nothing is deleted; reconcile again"
-            audits.end(connection, audit, Status.FAILED, why)
+        audits.lock_owned(connection, audit, Status.SWEPT)
+        if not _has_sightings(connection, audit):
+            why = "The database crashed and lost what the sweep had seen: nothing was deleted; reconcile again"
+            audits.close(connection, audit, Status.FAILED, why)
             return audits.get(connection, audit.id)
         connection.execute(sql.SQL(WITH_SIDES + UPDATE_SUMS).format(nothing=EMPTY_HASH), parameters)
         connection.execute(INSERT_OURS_DIFFERING, parameters)
@@ -197,7 +199,9 @@ def compare(connection: Connection, audit: Audit) -> Audit:
         entity_type = EntityType(audit.entity_type)
         connection.execute(
             sql.SQL(INSERT_NOT_LOADED).format(
-                roi=sql.Identifier("roi", entity_type.table), key=sql.Identifier(entity_type.key)
+                roi=sql.Identifier("roi", entity_type.table),
+                key=sql.Identifier(entity_type.key),
+                mark=pending.marking(LOST),
             ),
             parameters,
         )
@@ -206,11 +210,13 @@ def compare(connection: Connection, audit: Audit) -> Audit:
     return audits.get(connection, audit.id)
 
 
-def judge(connection: Connection, audit: Audit, limit: DeleteLimit) -> Audit:
-    """Decides about the confirmed deletes, once all candidates were asked for: above the limit they wait for a person,
-    otherwise they may be done. Raises LeaseLost."""
+def apply_limit(connection: Connection, audit: Audit, limit: DeleteLimit) -> Audit:
+    """Let the confirmed deletes proceed, or wait for a user if they exceed the limit. Raises LeaseLost.
+
+    Call it once all candidates were requested.
+    """
     with connection.transaction():
-        audits.owned(connection, audit, Status.CONFIRMING)
+        audits.lock_owned(connection, audit, Status.CONFIRMING)
         row = queries.one(
             connection,
             """
@@ -232,19 +238,19 @@ def judge(connection: Connection, audit: Audit, limit: DeleteLimit) -> Audit:
 
 
 def conclude(connection: Connection, audit: Audit) -> Audit:
-    """Closes an audit whose deletes are done, or were decided against. Raises LeaseLost."""
+    """Close an audit whose deletes are done or rejected. Raises LeaseLost."""
     with connection.transaction():
-        audits.owned(connection, audit, Status.DELETING)
+        audits.lock_owned(connection, audit, Status.DELETING)
         _sum_up(connection, audit)
-        audits.end(connection, audit, Status.COMPLETED)
+        audits.close(connection, audit, Status.COMPLETED)
     return audits.get(connection, audit.id)
 
 
 def _sum_up(connection: Connection, audit: Audit) -> None:
-    """What became of each difference, and both sides as they stand now: not known where a crash took what was seen."""
+    """Update the outcomes, the counts and both sides' sums, which are unknown if a crash lost the sightings."""
     connection.execute(UPDATE_OUTCOMES, _parameters(audit))
     connection.execute(UPDATE_COUNTS, _parameters(audit))
-    if _seen_is_there(connection, audit):
+    if _has_sightings(connection, audit):
         connection.execute(sql.SQL(WITH_SIDES + UPDATE_SUMS).format(nothing=EMPTY_HASH), _parameters(audit))
     else:
         connection.execute(
@@ -252,7 +258,7 @@ def _sum_up(connection: Connection, audit: Audit) -> None:
         )
 
 
-def _seen_is_there(connection: Connection, audit: Audit) -> bool:
+def _has_sightings(connection: Connection, audit: Audit) -> bool:
     marker = connection.execute(
         "select from softpro.audit_seen where audit_id = %s and entity_id = ''", [audit.id]
     ).fetchone()

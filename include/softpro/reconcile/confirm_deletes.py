@@ -1,7 +1,7 @@
-"""Deletes at the vendor: each is believed after two answers of 404, the lag or more apart, and is soft.
+"""Confirm deletes at SoftPro by two 404 responses, at least the lag apart, and soft-delete the records.
 
-The single reads need no lease, so that the stream is synced meanwhile. What one finds alive after all is landed under
-it like any other record; the deletes are done under it, and only of what nobody has seen or changed since.
+Single reads need no lease, so the stream is synced during them. Records found alive are landed under the lease like any
+others. Deletes also need the lease, and only affect records that no run has seen or changed since.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from softpro.sync.extract import MIN_RETRY_SECONDS
 from softpro.sync.land import Batch, land
 from softpro.sync.soft_delete import soft_delete
 
-FRESH = timedelta(hours=1)
-"""A 404 is believed for so long: a delete that comes later, as a person took time to approve it, asks once more."""
+CONFIRMATION_MAX_AGE = timedelta(hours=1)
+"""How long a 404 is believed. A delete that comes later, for example after a late approval, needs another one."""
 
-BATCH = 500
-"""Records that are deleted in one transaction."""
+BATCH_RECORDS = 500
+"""The number of records that are deleted in one transaction."""
 
-FOUND_AT_MOST = 200
-"""Records found alive that wait in memory to be landed."""
+MAX_FOUND = 200
+"""The number of records found alive that wait in memory to be landed."""
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 AskProgress = Callable[[int, int], None]
-"""Told, after each answer, how many were asked in this slice and how many answers are still needed."""
+"""Called after each response with the number of records requested in this slice, and of responses still needed."""
 
 SELECT_NEW = """
 select entity_id, missing_at
@@ -70,7 +70,7 @@ where audit_id = %(audit_id)s and entity_id <> all(%(found)s)
        or (outcome = 'CONFIRMED' and confirmed_at <= clock_timestamp() - %(fresh)s))
 """
 
-# The first 404 is noted; the second one, asked the lag or more after it, confirms it; a later one confirms it anew.
+# The first 404 is stored. A second one, requested at least the lag later, confirms it. A later one renews that.
 MARK_MISSING = """
 update softpro.audit_differences
 set missing_at = coalesce(missing_at, clock_timestamp()),
@@ -80,7 +80,7 @@ where audit_id = %(audit_id)s and entity_id = %(entity_id)s and outcome in ('OPE
   and (missing_at is null) <> %(again)s
 """
 
-# Another run has listed or landed it since the sweep: it is there.
+# Another run has listed or landed the record since the sweep, so it exists.
 MARK_FOUND = """
 update softpro.audit_differences d
 set outcome = 'FOUND'
@@ -92,7 +92,7 @@ where d.audit_id = %(audit_id)s and d.kind = 'MISSING_THERE' and d.outcome in ('
              and r.entity_id = d.entity_id and r.payload_hash = d.our_hash and r.deleted_at is null))
 """
 
-# Locked in the order of ids, raw before pending before roi, as whoever lands or loads a record does.
+# Every writer locks in id order, `raw.records` before `raw.pending` before `roi` (prevents deadlocks).
 SELECT_CONFIRMED = """
 select r.entity_id, d.confirmed_at
 from (
@@ -117,9 +117,15 @@ update softpro.audit_differences set outcome = 'DELETED' where audit_id = %(audi
 
 
 @dataclass
-class Asked:
-    """What a slice of single reads came to: records found alive, still to be landed; requests made; whether there is
-    more to ask; since when, by the database's clock, the records were asked for."""
+class AskResult:
+    """The result of a slice of single reads.
+
+    Attributes:
+        found: records found alive, still to be landed.
+        requests: the number of requests made.
+        backlog: more requests are left.
+        since: when the first of the found records was requested, by the database's clock.
+    """
 
     found: list[Record | Unreadable] = field(default_factory=list)
     requests: int = 0
@@ -134,16 +140,18 @@ def ask(
     *,
     seconds: float,
     asking: AskProgress = lambda asked, left: None,
-) -> Asked:
-    """Asks the vendor for the audit's candidates one by one, for at most `seconds` (the call under way is finished).
+) -> AskResult:
+    """Request the audit's candidates one by one, for at most `seconds`; a request in progress is finished.
 
-    While candidates are confirmed, for each of them twice; once they may be deleted, for those whose last 404 is older
-    than an hour. 404s, and errors that concern one record, are noted at once. Raises SoftProAPIError, CircuitOpen,
-    TokenUnavailable or NotConnected where it is no use to ask on.
+    While the audit is CONFIRMING, each candidate is requested twice. Later, only those whose last 404 is older than an
+    hour are requested. A 404 or an error that concerns one record is stored at once.
+
+    Raises:
+        SoftProAPIError, CircuitOpen, TokenUnavailable, NotConnected: further requests are pointless.
     """
     deadline = time.monotonic() + seconds
     client.deadline = deadline + MIN_RETRY_SECONDS
-    entity_type, asked, count = EntityType(audit.entity_type), Asked(), 0
+    entity_type, asked, count = EntityType(audit.entity_type), AskResult(), 0
     candidates = SELECT_NEW if audit.status == Status.CONFIRMING else SELECT_STALE
     requests_before = client.requests_made
     while True:
@@ -156,7 +164,7 @@ def ask(
                 again = row["missing_at"] is not None
                 if missing.error_code:
                     connection.execute(MARK_MISSING, {**_named(audit, row["entity_id"]), "again": again})
-                else:  # a proxy's page: SoftPro itself says why, by a code
+                else:  # a proxy's page: SoftPro's own 404 carries an error code
                     _unanswered(connection, audit, row["entity_id"], missing)
             except RateLimitError as failed:
                 if not count and (failed.retry_after or 0) > WINDOW_SECONDS:
@@ -167,7 +175,7 @@ def ask(
             count += 1
             (left,) = _rows(connection, SELECT_REMAINING, audit, asked)
             asking(count, left["answers"])
-            if time.monotonic() >= deadline or len(asked.found) >= FOUND_AT_MOST:
+            if time.monotonic() >= deadline or len(asked.found) >= MAX_FOUND:
                 return _ended(client, asked, requests_before, backlog=left["answers"] > 0)
         if not batch:
             (left,) = _rows(connection, SELECT_REMAINING, audit, asked)
@@ -177,10 +185,10 @@ def ask(
             time.sleep(max(0.0, wait) + 0.01)
 
 
-def land_found(connection: Connection, run: Run, audit: Audit, asked: Asked) -> None:
-    """Lands what single reads found alive, and notes it: it is no candidate any more. Raises LeaseLost."""
+def land_found(connection: Connection, run: Run, audit: Audit, asked: AskResult) -> None:
+    """Land the records that single reads found alive, and drop them from the candidates. Raises LeaseLost."""
     with connection.transaction():
-        audits.owned(connection, audit, Status.CONFIRMING, Status.DELETING)
+        audits.lock_owned(connection, audit, Status.CONFIRMING, Status.DELETING)
         cursor = cursors.read(connection, run)
         new = sum(isinstance(record, Record) for record in asked.found)
         land(connection, run, Batch(asked.found, cursor, asked.since, new, requests_made=asked.requests))
@@ -188,9 +196,9 @@ def land_found(connection: Connection, run: Run, audit: Audit, asked: Asked) -> 
 
 
 def delete(connection: Connection, run: Run, audit: Audit) -> int:
-    """Soft-deletes the confirmed records, a batch a transaction: in `roi`, with history, and in `raw`.
+    """Soft-delete the confirmed records, one batch per transaction, and return their number. Raises LeaseLost.
 
-    Returns how many. What was confirmed more than an hour ago is left, to be asked for once more. Raises LeaseLost.
+    Records confirmed more than an hour ago are left out, because they need another 404.
     """
     deleted = 0
     while count := _delete_batch(connection, run, audit):
@@ -198,8 +206,8 @@ def delete(connection: Connection, run: Run, audit: Audit) -> int:
     return deleted
 
 
-def confirmed(connection: Connection, audit: Audit) -> int:
-    """How many records are confirmed and not deleted yet."""
+def count_confirmed(connection: Connection, audit: Audit) -> int:
+    """Return the number of records that are confirmed and not deleted yet."""
     return int(
         queries.value(
             connection,
@@ -212,9 +220,11 @@ def confirmed(connection: Connection, audit: Audit) -> int:
 def _delete_batch(connection: Connection, run: Run, audit: Audit) -> int:
     with connection.transaction():
         leases.fence(connection, run)
-        audits.owned(connection, audit, Status.DELETING)
+        audits.lock_owned(connection, audit, Status.DELETING)
         connection.execute(MARK_FOUND, _of(audit))
-        chosen = connection.execute(SELECT_CONFIRMED, {**_of(audit), "fresh": FRESH, "batch": BATCH}).fetchall()
+        chosen = connection.execute(
+            SELECT_CONFIRMED, {**_of(audit), "fresh": CONFIRMATION_MAX_AGE, "batch": BATCH_RECORDS}
+        ).fetchall()
         ids = [row["entity_id"] for row in chosen]
         if not ids:
             return 0
@@ -233,13 +243,15 @@ def _unanswered(connection: Connection, audit: Audit, entity_id: str, failed: Ex
     )
 
 
-def _ended(client: Client, asked: Asked, requests_before: int, *, backlog: bool) -> Asked:
-    return Asked(asked.found, client.requests_made - requests_before, backlog, asked.since)
+def _ended(client: Client, asked: AskResult, requests_before: int, *, backlog: bool) -> AskResult:
+    return AskResult(asked.found, client.requests_made - requests_before, backlog, asked.since)
 
 
-def _rows(connection: Connection, query: LiteralString, audit: Audit, asked: Asked) -> list[dict[str, Any]]:
+def _rows(connection: Connection, query: LiteralString, audit: Audit, asked: AskResult) -> list[dict[str, Any]]:
     found = [each.key.id if isinstance(each, Record) else each.entity_id for each in asked.found]
-    return connection.execute(query, {**_of(audit), "found": found, "lag": LAG, "fresh": FRESH}).fetchall()
+    return connection.execute(
+        query, {**_of(audit), "found": found, "lag": LAG, "fresh": CONFIRMATION_MAX_AGE}
+    ).fetchall()
 
 
 def _of(audit: Audit) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A thread beside the fetching that applies what has been fetched, part by part."""
+"""Load fetched records in parts on a background thread, while more are being fetched."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from softpro.quality.expectations import great_expectations
 
 MIN_PART, MAX_PART = 10_000, 100_000
-"""Records that are worth a part of their own, and those that are worth no more waiting."""
+"""The smallest part worth loading on its own, and the size at which a part no longer waits, in records."""
 
 
 @dataclass
 class BackgroundLoad:
-    """What is applied while more is fetched; `apply` applies all that is there."""
+    """A load in parts on a background thread.
+
+    Attributes:
+        thread: the executor with that one thread.
+        apply: transforms, checks and loads all pending records.
+        under_way: the part that is being loaded.
+        fetched: the number of records fetched when that part began.
+    """
 
     thread: ThreadPoolExecutor
     apply: Callable[[], None]
@@ -24,18 +31,22 @@ class BackgroundLoad:
     fetched: int = 0
 
     def follow(self, fetched: int, total: int) -> None:
-        """Told how many records were fetched, of how many: begins a part once there is enough for one. Raises what a
-        part raised."""
+        """Start a background load once enough records are fetched. Raises the error of an earlier part.
+
+        Args:
+            fetched: the number of records fetched so far.
+            total: that number plus the records left in the list.
+        """
         left = total - fetched
-        part = min(MAX_PART, max(MIN_PART, left // 3))  # smaller ones near the end: the last one is waited for
+        part = min(MAX_PART, max(MIN_PART, left // 3))  # smaller parts near the end, because the run waits for the last
         if fetched - self.fetched >= part and left >= MIN_PART:
             self.begin(fetched)
 
     def begin(self, fetched: int) -> None:
-        """Begins a part, unless one is under way. Raises what one raised."""
+        """Start a part unless one is in progress. Raises the error of an earlier part."""
         if self.under_way is None:
-            great_expectations()  # for seconds; on the thread it would take turns with the fetching, and last longer
-            gc.freeze()  # thousands of objects that stay, which no collection need look at
+            great_expectations()  # takes seconds, and longer on the thread, which shares the interpreter with the fetch
+            gc.freeze()  # thousands of permanent objects that no collection needs to examine
         elif self.under_way.done():
             self.under_way.result()
         else:
@@ -43,13 +54,13 @@ class BackgroundLoad:
         self.under_way, self.fetched = self.thread.submit(self.apply), fetched
 
     def wait(self) -> None:
-        """Until no part is under way. Raises what one raised."""
+        """Wait until no part is in progress. Raises the error of an earlier part."""
         if self.under_way is not None:
             self.under_way.result()
 
 
 @contextmanager
 def background_load(apply: Callable[[], None]) -> Iterator[BackgroundLoad]:
-    """Parts for as long as the block lasts; it ends with the part that is under way."""
+    """Yield a background load for the block, which ends once the part in progress ends."""
     with ThreadPoolExecutor(1, "apply") as thread:
         yield BackgroundLoad(thread, apply)

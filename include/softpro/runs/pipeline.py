@@ -1,20 +1,19 @@
-"""The steps in order: what a newcomer reads first.
+"""Define the steps of a run in order. Start reading the project here.
 
     begin → extract → transform → check → load → … → finish
 
-`softpro.runs.sync` makes whole runs of them; the DAG runs the same functions as tasks.
+`softpro.runs.sync` combines them into whole runs, and the DAG runs the same functions as tasks.
 Rows travel through PostgreSQL, so any step can be run again at any time:
 
-* begin      takes the stream's lease and opens the sync log
-* extract    asks SoftPro for what changed, lands each page in `raw` together with the cursor
-* transform  maps what is pending in `raw` into `staging`, by the organization's mappings
-* check      rejects what is certainly wrong, counts what is merely unlikely (Great Expectations); holds a batch that is
-             wrong as a whole
-* load       merges staging into `roi`, writes history, quarantines what was rejected, settles what was loaded
-* finish     closes the log and frees the stream; `fail` does so when a step raised
+* begin      acquires the stream's lease and opens the sync log
+* extract    asks SoftPro for changes, and lands each page in `raw` together with the cursor
+* transform  maps the pending records of `raw` into `staging`, by the organization's mappings
+* check      rejects wrong values and counts unlikely ones (Great Expectations), and holds a batch that is wrong overall
+* load       merges `staging` into `roi`, writes history, quarantines the rejected records, and settles the loaded ones
+* finish     closes the log and frees the stream; `fail` does so after an error
 
-A remap has `mark` in place of `extract`: it makes everything pending that is in `raw`; a replay what is in quarantine.
-A run over a few records has `fetch`: it asks for them one by one.
+A remap and a replay replace `extract` by `mark`: a remap marks every record in `raw` pending, a replay the quarantined
+ones. A run over a few records replaces it by `fetch`, which requests them one by one.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from uuid import UUID
 
-from softpro import settings
 from softpro.db import integrations, leases, schedule, sync_logs
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
@@ -34,7 +32,8 @@ from softpro.mapping import repository
 from softpro.quality.batch import BatchLimits
 from softpro.quality.check import Checked
 from softpro.services import Services
-from softpro.softpro360.contract import LARGEST_PAGE
+from softpro.settings import QualitySettings
+from softpro.softpro360.contract import MAX_PAGE_SIZE
 from softpro.sync import cursors
 from softpro.sync.demanded import demanded
 from softpro.sync.extract import Extracted, Progress
@@ -42,17 +41,17 @@ from softpro.sync.fetch import Fetched
 from softpro.sync.load import Loaded
 from softpro.sync.remap import Marked
 from softpro.sync.replay import Marked as MarkedCases
-from softpro.sync.transform import Transformed, clear
+from softpro.sync.transform import Transformed, clear_staging
 
 SLICE_SECONDS = 60.0
-MAX_ATTEMPTS = 2  # the DAG tries a task that died once more
+MAX_ATTEMPTS = 2  # the DAG retries a task that died once
 
 Stage = Callable[[str, str], None]
-"""Told the name of each step as it begins, and what the one before it came to."""
+"""Called with the name of each step as it begins, and the result of the step before."""
 
 
-def ignore_stages(name: str, came_to: str) -> None:
-    """Tells nobody."""
+def ignore_stages(name: str, result: str) -> None:
+    """Ignore the progress of the steps."""
 
 
 def begin(
@@ -68,12 +67,20 @@ def begin(
     records: Sequence[str] | None = None,
     part: int = 0,
 ) -> Run:
-    """Takes the stream's lease and opens its log; a run that died holding the lease is FAILED now. One over `records`,
-    a few that are named by their ids, goes on beside others, without a lease. `part`: of what the run's id names, where
-    it begins several times.
+    """Begin a run: acquire the stream's lease and open its sync log.
 
-    The log's `reason` is, where none is given, what the stream's cursor comes to. Raises LeaseHeld while another run
-    works on the stream, NotConnected where there is no grant to fetch with.
+    The log of a run that died holding the lease becomes FAILED. A run over `records` takes no lease and runs in
+    parallel with others.
+
+    Args:
+        reason: why the run does what it does; by default, what the cursor says.
+        operation: the operation of the sync log.
+        records: the ids of a few named records.
+        part: a number that makes the log's id unique, if one run id begins several runs over the stream.
+
+    Raises:
+        LeaseHeld: another run works on the stream.
+        NotConnected: the integration has no grant to fetch with.
     """
     if mode.fetches:
         integrations.require_connected(integration)
@@ -101,25 +108,25 @@ def begin(
 
 
 def _acquire_lease(connection: Connection, stream: Stream, log_id: UUID) -> int:
-    """The epoch of the stream's lease, which this run has from now on."""
+    """Acquire the lease and return its epoch."""
     epoch, orphan = leases.acquire(connection, stream, log_id)
     if orphan is not None:
-        sync_logs.fail(connection, orphan, LeaseLost("The run ended without a word; the next one went on from there"))
-        clear(connection, stream.entity_type, orphan)
+        sync_logs.fail(connection, orphan, LeaseLost("The run stopped responding; the next run continued from there"))
+        clear_staging(connection, stream.entity_type, orphan)
     return epoch
 
 
 def mark(database: Database, run: Run) -> Marked:
-    """See `softpro.sync.remap`."""
-    from softpro.sync.remap import mark as step
+    """Mark every record of the stream pending; see `softpro.sync.remap`."""
+    from softpro.sync.remap import mark_pending as step
 
     with database.connect() as connection:
         return step(connection, run)
 
 
 def mark_cases(database: Database, run: Run, cases: Collection[UUID] | None = None) -> MarkedCases:
-    """See `softpro.sync.replay`."""
-    from softpro.sync.replay import mark as step
+    """Mark the records of open quarantine cases pending; see `softpro.sync.replay`."""
+    from softpro.sync.replay import mark_cases as step
 
     with database.connect() as connection:
         return step(connection, run, cases)
@@ -135,8 +142,12 @@ def extract(
     waiting: Callable[[float], None] = lambda seconds: None,
     urgent: bool = False,
 ) -> Extracted:
-    """See `softpro.sync.extract`; `waiting` is told the seconds that the rate limit makes it wait. `urgent`: with the
-    reserve of the rate limit, and as few requests as can be."""
+    """Fetch a slice and land it; see `softpro.sync.extract`.
+
+    Args:
+        waiting: called with the seconds that the rate limit makes it wait.
+        urgent: use the budget's reserve, and as few requests as possible.
+    """
     from softpro.sync.extract import extract as step
 
     with services.database.connect() as connection:
@@ -147,7 +158,7 @@ def extract(
                 connection,
                 client,
                 run,
-                batch_size=LARGEST_PAGE if urgent else services.sync.batch_size,
+                batch_size=MAX_PAGE_SIZE if urgent else services.sync.batch_size,
                 seconds=seconds,
                 first_slice=first_slice,
                 progress=progress,
@@ -155,7 +166,7 @@ def extract(
 
 
 def fetch(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -> Fetched:
-    """See `softpro.sync.fetch`."""
+    """Fetch the run's records one by one and land them; see `softpro.sync.fetch`."""
     from softpro.sync.fetch import fetch as step
 
     with services.database.connect() as connection:
@@ -165,8 +176,10 @@ def fetch(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -> Fe
 
 
 def fetch_all(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -> Fetched:
-    """Fetches records that a person named, to be loaded changed or not. Where one could not be, `finish` fails the run
-    once the others are loaded, and says why."""
+    """Fetch the records that a user named, to be loaded even if they did not change.
+
+    If some can't be fetched, `finish` fails the run with the reason once the others are loaded.
+    """
     from softpro.sync.fetch import fetch as step
 
     with services.database.connect() as connection:
@@ -179,18 +192,17 @@ def fetch_all(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -
 
 
 def transform(database: Database, run: Run) -> Transformed:
-    """See `softpro.sync.transform`."""
+    """Map the pending records into staging; see `softpro.sync.transform`."""
     from softpro.sync.transform import transform as step
 
     with database.connect() as reading, database.connect() as writing:
         return step(reading, writing, run)
 
 
-def check(database: Database, run: Run) -> Checked:
-    """See `softpro.quality.check`: by the mapping set that the run mapped by, and its validationRules."""
+def check(database: Database, run: Run, quality: QualitySettings) -> Checked:
+    """Check the staged records by the run's mapping set and its validationRules; see `softpro.quality.check`."""
     from softpro.quality.check import check as step
 
-    (quality,) = settings.load(settings.QualitySettings)
     with database.connect() as connection:
         version = sync_logs.get(connection, run.log_id).mapping_version
         mappings = repository.version(connection, run.stream, version)[1] if version else []
@@ -204,7 +216,7 @@ def check(database: Database, run: Run) -> Checked:
 
 
 def load(database: Database, run: Run) -> Loaded:
-    """See `softpro.sync.load`."""
+    """Merge the staged records into `roi` and settle them; see `softpro.sync.load`."""
     from softpro.sync.load import load as step
     from softpro.writeback.field_ownership import FieldOwnership
     from softpro.writeback.three_way_merge import ThreeWayMerge
@@ -215,7 +227,11 @@ def load(database: Database, run: Run) -> Loaded:
 
 
 def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
-    """Closes the log and frees the stream; `synced`: it is up to date now. Raises LeaseLost."""
+    """Close the log and free the stream. Raises LeaseLost.
+
+    Args:
+        synced: the stream is up to date now.
+    """
     with database.connect() as connection, connection.transaction():
         leases.fence(connection, run)
         log = sync_logs.finish(connection, run.log_id)
@@ -226,10 +242,12 @@ def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:
 
 
 def fail(database: Database, run: Run, error: BaseException, *, clocked: bool = True) -> SyncLog:
-    """Closes the log, frees the stream, and says when it is tried again: FAILED, or CANCELLED when a person stopped it.
-    `clocked`: the schedule reckons with it.
+    """Close the log as FAILED, or as CANCELLED when a user stopped the run, and free the stream.
 
-    A run that lost its lease closes nothing: its successor did.
+    A run that lost its lease closes nothing, because its successor has closed it.
+
+    Args:
+        clocked: the schedule counts the failure and sets the time of the next attempt.
     """
     with database.connect() as connection, connection.transaction():
         try:
@@ -242,26 +260,27 @@ def fail(database: Database, run: Run, error: BaseException, *, clocked: bool = 
             retry_at = schedule.record_failure(connection, run, message, wait) if clocked and run.mode.lists else None
             log = sync_logs.fail(connection, run.log_id, error, retry_at)
         else:
-            log = sync_logs.cancel(connection, run.log_id, "The run was stopped by hand")
-        clear(connection, run.entity_type, run.log_id)
+            log = sync_logs.cancel(connection, run.log_id, "A user stopped the run")
+        clear_staging(connection, run.entity_type, run.log_id)
         leases.release(connection, run)
     return log
 
 
-def apply(database: Database, run: Run, stage: Stage = ignore_stages) -> None:
-    """Takes what is pending through transform, check and load; `stage` was told of the first."""
+def apply(database: Database, run: Run, quality: QualitySettings, stage: Stage = ignore_stages) -> None:
+    """Transform, check and load the pending records. The caller has announced the transform to `stage`."""
     transformed = transform(database, run)
     stage("check", f"{transformed.staged} staged")
-    checked = check(database, run)
+    checked = check(database, run, quality)
     stage("load", f"{checked.rejected} rejected")
     loaded = load(database, run)
     stage("", f"{loaded.loaded} loaded")
 
 
 def run_and_close(database: Database, run: Run, work: Callable[[], None], *, clocked: bool = True) -> SyncLog:
-    """Does the work of a run that was begun, its lease kept, and closes it as it ended. Returns the finished log.
+    """Do the work of a run that has begun, keep its lease, close it, and return the finished log.
 
-    `clocked`: the stream's schedule reckons with how it ended.
+    Args:
+        clocked: the stream's schedule counts how the run ended.
     """
     try:
         with keeping(database) as keeper:

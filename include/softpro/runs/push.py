@@ -1,4 +1,4 @@
-"""Sends what was changed here to SoftPro: record by record, who was changed first, first, until nothing is due."""
+"""Push local edits to SoftPro, record by record in the order of their first edit, until nothing is due."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from uuid import UUID
 
-from softpro import settings
 from softpro.db import integration_settings, integrations, locks
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
-from softpro.db.locks import Queue
+from softpro.db.locks import Lock
 from softpro.db.sync_logs import SyncLog
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
@@ -22,27 +21,26 @@ from softpro.runs.pipeline import Stage, apply, begin, ignore_stages, run_and_cl
 from softpro.runs.tenant_pool import run_by_tenant
 from softpro.services import Services
 from softpro.writeback import push_attempts
-from softpro.writeback.delete_guard import NOT_SENT, guard, restore
+from softpro.writeback.delete_guard import NOT_SENT, guard, restore_deleted
 from softpro.writeback.field_ownership import FieldOwnership
 from softpro.writeback.push_attempts import Due
 from softpro.writeback.remote_deletes import settle_remote_deletes
-from softpro.writeback.send import Counts, Deletes, Load, Sender
+from softpro.writeback.send import Counts, DeleteGuard, LoadRecords, Sender
 
-AT_ONCE = 50
-"""Records that are fetched, and brought together with what changed there, before the first of them is sent."""
+BATCH_RECORDS = 50
+"""The number of records that are fetched and merged with SoftPro's changes before the first of them is sent."""
 
-LOOKUP_LIMIT = 20 * AT_ONCE
-"""Records that are looked for at once: that goes through all that is to be sent."""
+LOOKUP_LIMIT = 20 * BATCH_RECORDS
+"""The number of records to look up at once; each lookup scans the whole outbox."""
 
 RETRY_TIMEOUT_SECONDS = 30.0
-"""A person who waits for a push waits so long, in all, for what is tried again soon: a lost answer shows within
-seconds."""
+"""How long a push that a user waits for also waits for retries, in all. A lost response is settled within seconds."""
 
-LEAST_WAIT_SECONDS = 0.1
-"""What a wait counts at least."""
+MIN_WAIT_SECONDS = 0.1
+"""A shorter wait counts as this long against the retry timeout."""
 
 TURN_SECONDS = 20.0
-"""After so long an organization's other entity type has its turn."""
+"""How long one entity type of an organization is pushed before the next one."""
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +57,17 @@ def push(
     patience: float = RETRY_TIMEOUT_SECONDS,
     stage: Stage = ignore_stages,
 ) -> SyncLog:
-    """Sends what is due of an entity type, or of these records of ours, due or not; for at most `seconds`.
+    """Push the due edits of an entity type and return the finished log.
 
-    Returns the finished log, whose `records_failed` are those that could not be sent. Any error that keeps all records
-    from being sent ends the run as FAILED. `patience`: so long it waits for what is to be tried again.
+    An error that keeps all records from being sent ends the run as FAILED.
+
+    Args:
+        records: our ids of the records to push, due or not; None for all that are due.
+        seconds: the most seconds to spend; None for no limit.
+        patience: how long to wait, in all, for records to be retried, in seconds.
+
+    Returns:
+        The log; its `records_failed` counts the records that could not be sent.
     """
     database = services.database
     run = begin(database, integration, entity_type, mode=Mode.PUSH, sync_type=sync_type, run_id=run_id, records=())
@@ -71,9 +76,9 @@ def push(
         with database.connect() as connection, services.client(integration) as client:
 
             def load(entity_ids: Collection[str]) -> None:
-                apply(database, replace(run, records=tuple(entity_ids)))
+                apply(database, replace(run, records=tuple(entity_ids)), services.quality)
 
-            deletes = _deletes(connection, run, load)
+            deletes = _deletes(connection, run, load, services.delete_limit)
             sender = Sender(connection, client, run, load, deletes)
             _push(connection, run, sender, records, seconds, patience, stage)
 
@@ -81,15 +86,16 @@ def push(
 
 
 def push_due(services: Services, *, run_id: str, seconds: float) -> None:
-    """Sends what is due of all organizations that are connected and switched on, tenants side by side, for so many
-    seconds (what is under way is finished). What became of each stream stands in its log.
+    """Push the due edits of all connected, enabled organizations in parallel, for at most `seconds`.
 
-    A stream is pushed again only where the push before has got something done, or something was edited meanwhile: what
-    is still due then is the next run's.
+    Pushes in progress when the time ends are finished. Each stream's result is in its sync log.
+
+    A stream is pushed again only if the previous push changed something or new edits arrived. Edits still due after
+    that are left to the next run.
     """
     tried: dict[tuple[UUID, str], Due] = {}
     with services.database.connect() as session:
-        locks.try_acquire(session, Queue.OUTBOX)  # so that nobody is woken meanwhile; records have locks of their own
+        locks.try_lock(session, Lock.OUTBOX)  # so that edits start no other push; records have their own locks
 
         def due() -> list[Due]:
             found = push_attempts.due_streams(session)
@@ -104,7 +110,7 @@ def push_due(services: Services, *, run_id: str, seconds: float) -> None:
 
 
 def _push_stream(services: Services, stream: Due, run_id: str) -> None:
-    """What goes wrong is this tenant's own; its edits stay where they are."""
+    """Push a stream and log any error, so that a tenant's failure does not affect the others. Its edits stay."""
     try:
         with services.database.connect() as connection:
             integration = integrations.get(connection, stream.integration_id)
@@ -136,8 +142,8 @@ def _push(
     stage("push", "")
     while deadline is None or time.monotonic() < deadline:
         settle_remote_deletes(connection, run)
-        ids = push_attempts.due(connection, run.stream, owners.sent, ids=records, but=tried, limit=LOOKUP_LIMIT)
-        for some in (ids[number : number + AT_ONCE] for number in range(0, len(ids), AT_ONCE)):
+        ids = push_attempts.due_records(connection, run.stream, owners.sent, ids=records, but=tried, limit=LOOKUP_LIMIT)
+        for some in (ids[number : number + BATCH_RECORDS] for number in range(0, len(ids), BATCH_RECORDS)):
             if deadline is not None and time.monotonic() >= deadline:
                 break
             sender.send(some)
@@ -148,25 +154,24 @@ def _push(
         again = push_attempts.next_due_in(connection, run.stream, sender.counts.waiting)
         if again is None or again > patience:
             break
-        patience -= max(again, LEAST_WAIT_SECONDS)
+        patience -= max(again, MIN_WAIT_SECONDS)
         time.sleep(again)
         tried -= sender.counts.waiting
     stage("", summary(sender.counts))
 
 
 def summary(counts: Counts) -> str:
-    """For a person who waits."""
+    """Return a push's counts in one line for a user."""
     return (
-        f"{counts.sent} sent, {counts.deleted} deleted, {counts.agreed} the same there, {len(counts.waiting)} wait, "
+        f"{counts.sent} sent, {counts.deleted} deleted, {counts.agreed} already in sync, {len(counts.waiting)} wait, "
         f"{len(counts.failed)} failed"
     )
 
 
-def _deletes(connection: Connection, run: Run, load: Load) -> Deletes:
-    """Why a delete is not sent, of those that are: where deletes are not sent at all, the rows come back first."""
+def _deletes(connection: Connection, run: Run, load: LoadRecords, limit: DeleteLimit) -> DeleteGuard:
+    """Return the function that says why a delete is not sent. If deletes are disabled, restore the rows first."""
     if not (integration_settings.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
-        if entity_ids := restore(connection, run.stream):
+        if entity_ids := restore_deleted(connection, run.stream):
             load(entity_ids)
         return lambda record: NOT_SENT
-    (limits,) = settings.load(settings.ReconcileSettings)
-    return guard(connection, run.stream, DeleteLimit(limits.percent, limits.records))
+    return guard(connection, run.stream, limit)

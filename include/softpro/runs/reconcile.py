@@ -1,13 +1,13 @@
-"""The steps of a reconcile in order, each a slice of time; any of them can be run again at any time.
+"""Define the steps of a reconcile in order. Each takes a slice of time and can be run again at any time.
 
-    sweep → confirm → (a person decides →) delete
+    sweep → confirm → (a user decides →) delete
 
-* sweep      lists the whole stream through `pipeline.extract`, as a delta sync does, and lists the differences
-* confirm    asks SoftPro for each record that the sweep missed, twice; above the limit the audit waits for a person
-* delete     soft-deletes what is confirmed, and closes the audit
+* sweep      lists the whole stream through `pipeline.extract`, as a delta sync does, and stores the differences
+* confirm    asks SoftPro twice for each record that the sweep missed; above the limit the audit waits for a user
+* delete     soft-deletes the confirmed records, and closes the audit
 
-`reconcile` runs them one after the other; the DAG runs the same functions as tasks. The stream's lease is held by a
-sweep, and for a moment where records are landed or deleted: not while SoftPro is asked, nor while a person thinks.
+`reconcile` runs them one after the other, and the DAG runs the same functions as tasks. A sweep holds the stream's
+lease, and so does each step that lands or deletes records. Single reads and decisions need no lease.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from softpro.reconcile.audits import Audit, Decision, Status
 from softpro.runs import pipeline
 from softpro.runs.pipeline import SLICE_SECONDS, Stage
 from softpro.services import Services
+from softpro.settings import QualitySettings
 from softpro.sync.extract import Progress
 
-REASON = "reconciles: lists everything, so that what SoftPro has no more is noticed"
+REASON = "reconciles: lists every record to find those that SoftPro has deleted"
 LEASE_TIMEOUT_SECONDS, PAUSE_SECONDS = 600.0, 2.0
-"""So long `reconcile` waits for a sync that holds the stream, looking again after each pause."""
+"""How long `reconcile` waits for a sync that holds the lease, and the pause between two attempts."""
 
 
 def sweep(
@@ -46,12 +47,21 @@ def sweep(
     seconds: float = SLICE_SECONDS,
     approving: bool = False,
     progress: Progress = lambda fetched, total: None,
-    stage: Stage = lambda name, came_to: None,
+    stage: Stage = lambda name, result: None,
 ) -> Audit:
-    """Goes on with the stream's audit, or begins one, for at most `seconds` (the page under way is finished).
+    """Continue the stream's audit, or begin one, for at most `seconds`; a page in progress is finished.
 
-    Returns it SWEEPING where there is more to list. Raises LeaseHeld while another run works on the stream, and what
-    `pipeline.extract` does: then the audit stays as it is, and believes nothing yet.
+    An error leaves the audit as it is, for a later run to continue.
+
+    Args:
+        approving: also continue an audit that waits for approval.
+
+    Returns:
+        The audit, SWEEPING if more is left to list.
+
+    Raises:
+        LeaseHeld: another run works on the stream.
+        SoftProError: see `pipeline.extract`.
     """
     database, deadline = services.database, time.monotonic() + seconds
     with _run(database, integration, entity_type, sync_type, run_id, synced=True) as run:
@@ -64,17 +74,17 @@ def sweep(
                 services,
                 run,
                 seconds=min(SLICE_SECONDS, deadline - time.monotonic()),
-                first_slice=False,  # where the sweep stands, the audit's beginning and all later runs wrote down
+                first_slice=False,  # the cursor holds the sweep's position: the audit's begin or a later run stored it
                 progress=progress,
-                waiting=lambda wait: stage("sweep", f"{wait:.0f} s until the rate limit lets more through"),
+                waiting=lambda wait: stage("sweep", f"waits for the rate limit: {wait:.0f} s left"),
             )
             stage("transform", f"{extracted.fetched} fetched")
-            pipeline.apply(database, run, stage)
+            pipeline.apply(database, run, services.quality, stage)
             audit = _now(database, audit)
             if time.monotonic() >= deadline:
                 break
         if audit.status == Status.SWEPT:
-            audit = _compared(database, run, audit, stage)
+            audit = _compared(database, run, audit, services.quality, stage)
     return audit
 
 
@@ -88,27 +98,38 @@ def confirm(
     progress: Progress = lambda asked, total: None,
     waiting: Callable[[float], None] = lambda seconds: None,
 ) -> Audit:
-    """Asks for the records that the sweep missed, for at most `seconds`; heals those that are there after all.
+    """Request the records that the sweep missed, for at most `seconds`, and land those that still exist.
 
-    Returns the audit CONFIRMING where there is more to ask, WAITING where a person has to approve, DELETING where what
-    is confirmed may be deleted, COMPLETED where nothing is. Raises LeaseHeld, LeaseLost, SoftProAPIError.
+    Returns:
+        The audit: CONFIRMING if more requests are left, WAITING if a user has to approve, DELETING if the confirmed
+        records may be deleted, COMPLETED if none is confirmed.
+
+    Raises:
+        LeaseHeld: another run works on the stream.
+        LeaseLost: a later audit has replaced this one.
+        SoftProAPIError: SoftPro refused a request or did not answer.
     """
     from softpro.reconcile import confirm_deletes
-    from softpro.reconcile.compare import conclude, judge
+    from softpro.reconcile.compare import apply_limit, conclude
 
     with services.database.connect() as connection:
         if _ask(services, connection, audit, "SYNC", sync_type, seconds, progress, waiting):
             return audits.get(connection, audit.id)
-        audit = judge(connection, audit, limit)
-        if audit.status == Status.DELETING and not confirm_deletes.confirmed(connection, audit):
+        audit = apply_limit(connection, audit, limit)
+        if audit.status == Status.DELETING and not confirm_deletes.count_confirmed(connection, audit):
             audit = conclude(connection, audit)
     return audit
 
 
 def decide(database: Database, audit: Audit, decision: Decision, by: str | None) -> Audit:
-    """What a person decided about an audit that waits, or that nobody did: approved, it is DELETING, else COMPLETED.
+    """Record the decision about a waiting audit and return the audit: DELETING if approved, otherwise COMPLETED.
 
-    `by`: who it was. Raises LeaseLost where a later audit has taken its place.
+    Args:
+        decision: what a user decided, or that no user did.
+        by: the user who decided.
+
+    Raises:
+        LeaseLost: a later audit has replaced this one.
     """
     from softpro.reconcile.compare import conclude
 
@@ -126,9 +147,12 @@ def delete(
     progress: Progress = lambda asked, total: None,
     waiting: Callable[[float], None] = lambda seconds: None,
 ) -> Audit:
-    """Soft-deletes what is confirmed; where that is more than an hour old, once SoftPro was asked again.
+    """Soft-delete the confirmed records. SoftPro is asked again about confirmations more than an hour old.
 
-    Returns the audit COMPLETED, or DELETING where `seconds` were not enough. Raises as `confirm` does.
+    Raises the same errors as `confirm`.
+
+    Returns:
+        The audit: COMPLETED, or DELETING if `seconds` were not enough.
     """
     from softpro.reconcile import confirm_deletes
     from softpro.reconcile.compare import conclude
@@ -138,7 +162,7 @@ def delete(
         integration = integrations.get(connection, audit.integration_id)
         with _run_of(services.database, integration, audit, sync_type, "DELETE") as run:
             confirm_deletes.delete(connection, run, audit)
-        if confirm_deletes.confirmed(connection, audit):
+        if confirm_deletes.count_confirmed(connection, audit):
             return audits.get(connection, audit.id)
         return conclude(connection, audit)
 
@@ -153,11 +177,15 @@ def reconcile(
     run_id: str,
     approved_by: str | None = None,
     progress: Progress = lambda fetched, total: None,
-    stage: Stage = lambda name, came_to: None,
+    stage: Stage = lambda name, result: None,
 ) -> Audit:
-    """Runs all steps in this process. Returns the audit: COMPLETED, WAITING for a person, or FAILED (see its message).
+    """Run all steps in this process and return the audit. Raises the same errors as the steps.
 
-    `approved_by` approves a mass delete beforehand, also that of an audit which waits already. Raises as the steps do.
+    Args:
+        approved_by: the user who approves a mass delete in advance, also that of an audit that already waits.
+
+    Returns:
+        The audit: COMPLETED, WAITING for a user, or FAILED (see its message).
     """
     audit = sweep(
         services,
@@ -172,10 +200,10 @@ def reconcile(
     )
 
     def waiting(wait: float) -> None:
-        stage("confirm", f"{wait:.0f} s until the rate limit lets more through")
+        stage("confirm", f"waits for the rate limit: {wait:.0f} s left")
 
     def confirming(audit: Audit) -> Audit:
-        stage("confirm", f"{audit.missing_there} are missing at SoftPro: each is asked for twice")
+        stage("confirm", f"{audit.missing_there} are missing at SoftPro: each is requested twice")
         return confirm(services, audit, limit, sync_type=sync_type, progress=progress, waiting=waiting)
 
     def deleting(audit: Audit) -> Audit:
@@ -191,14 +219,14 @@ def reconcile(
     return audit
 
 
-def _compared(database: Database, run: Run, audit: Audit, stage: Stage) -> Audit:
+def _compared(database: Database, run: Run, audit: Audit, quality: QualitySettings, stage: Stage) -> Audit:
     from softpro.reconcile.compare import compare
 
     with database.connect() as connection:
         audit = compare(connection, audit)
     if audit.not_loaded:
         stage("transform", f"{audit.not_loaded} had not been loaded")
-        pipeline.apply(database, run, stage)
+        pipeline.apply(database, run, quality, stage)
     return audit
 
 
@@ -212,7 +240,7 @@ def _ask(
     progress: Progress,
     waiting: Callable[[float], None],
 ) -> bool:
-    """Asks SoftPro for a slice, and lands and loads what is there. Returns whether there is more to ask."""
+    """Ask SoftPro for a slice, land and load the records found, and return whether more requests are left."""
     from softpro.reconcile import confirm_deletes
 
     integration = integrations.get(connection, audit.integration_id)
@@ -229,11 +257,11 @@ def _ask(
             )
     except SoftProError as failed:
         with _run_of(services.database, integration, audit, sync_type, operation):
-            raise failed  # so that the run's log tells it
+            raise failed  # so that the run's log records it
     if asked.found:
         with _run_of(services.database, integration, audit, sync_type, operation) as run:
             confirm_deletes.land_found(connection, run, audit, asked)
-            pipeline.apply(services.database, run, lambda name, came_to: None)
+            pipeline.apply(services.database, run, services.quality, lambda name, result: None)
     elif asked.requests:
         log_id = sync_logs.log_id_of(audit.run_id, audit.stream, operation)
         sync_logs.add_counts(connection, log_id, api_requests=asked.requests)
@@ -251,9 +279,10 @@ def _run(
     *,
     synced: bool = False,
 ) -> Iterator[Run]:
-    """A run from begin to finish, its lease kept; where the block raises, it is closed as failed.
+    """Begin a run, keep its lease during the block, and finish it; an error in the block closes it as failed.
 
-    `synced`: it brings the stream up to date, so that the next sync has time.
+    Args:
+        synced: the run brings the stream up to date, so the next sync is not due yet.
     """
     run = pipeline.begin(
         database,
@@ -282,7 +311,7 @@ def _run_of(
 
 
 def _retry_while_held(step: Callable[[Audit], Audit], audit: Audit) -> Audit:
-    """The step's result, once the sync that holds the stream is done. Raises LeaseHeld where that takes too long."""
+    """Run a step, retrying while a sync holds the lease. Raises LeaseHeld if that takes too long."""
     deadline = time.monotonic() + LEASE_TIMEOUT_SECONDS
     while True:
         try:

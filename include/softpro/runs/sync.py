@@ -1,4 +1,4 @@
-"""Whole runs over one stream, made of the steps of `softpro.runs.pipeline`, one after the other to the end."""
+"""Run the steps of `softpro.runs.pipeline` over one stream, one after the other to the end."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from softpro.runs.pipeline import (
     run_and_close,
 )
 from softpro.services import Services
+from softpro.settings import QualitySettings
 from softpro.sync.extract import Progress
 
 
@@ -38,18 +39,19 @@ def sync(
     progress: Progress = lambda fetched, total: None,
     stage: Stage = ignore_stages,
 ) -> SyncLog:
-    """Runs all steps, slice by slice, until the stream is up to date. Returns the finished log.
+    """Run all steps, slice by slice, until the stream is up to date, and return the finished log.
 
-    After a slice, and wherever there is much, what is pending is transformed, checked and loaded on a thread of its
-    own, while this one fetches more.
+    After each slice, and after many records, a background thread transforms, checks and loads the pending records
+    while this one fetches more. An error ends the run as FAILED in the log that is returned.
 
-    Raises LeaseHeld. Any other error ends the run as FAILED, in the log that is returned.
+    Raises:
+        LeaseHeld: another run works on the stream.
     """
     database = services.database
     run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
 
     def work() -> None:
-        with background_load(lambda: apply(database, run)) as parts:
+        with background_load(lambda: apply(database, run, services.quality)) as parts:
             fetched, first, backlog = 0, True, True
 
             def advanced(in_slice: int, total: int) -> None:
@@ -63,14 +65,14 @@ def sync(
                     run,
                     first_slice=first,
                     progress=advanced,
-                    waiting=lambda seconds: stage("extract", f"{seconds:.0f} s until the rate limit lets more through"),
+                    waiting=lambda seconds: stage("extract", f"waits for the rate limit: {seconds:.0f} s left"),
                 )
                 fetched, first, backlog = fetched + extracted.fetched, False, extracted.backlog
                 if backlog:
                     parts.begin(fetched)
             stage("transform", f"{fetched} fetched")
             parts.wait()
-        apply(database, run, stage)
+        apply(database, run, services.quality, stage)
 
     return run_and_close(database, run, work)
 
@@ -85,9 +87,9 @@ def sync_records(
     run_id: str,
     stage: Stage = ignore_stages,
 ) -> SyncLog:
-    """Fetches the records of these ids, and maps, checks and loads them, changed or not, beside whatever else goes on.
+    """Fetch the records of these ids, and map, check and load them even if they did not change.
 
-    Ends as `sync` does.
+    It takes no lease, so it runs in parallel with other runs. It ends as `sync` does.
     """
     database = services.database
     run = begin(
@@ -98,7 +100,7 @@ def sync_records(
         stage("fetch", "")
         fetched = fetch_all(services, run, seconds=SLICE_SECONDS * max(1, len(records) // 50))
         stage("transform", f"{len(fetched.landed)} fetched")
-        apply(database, run, stage)
+        apply(database, run, services.quality, stage)
 
     return run_and_close(database, run, work)
 
@@ -110,16 +112,17 @@ def remap(
     *,
     sync_type: SyncType,
     run_id: str,
+    quality: QualitySettings,
     stage: Stage = ignore_stages,
 ) -> SyncLog:
-    """Maps, checks and loads again everything that was ever fetched, without asking SoftPro. Ends as `sync` does."""
+    """Map, check and load every stored record again, without asking SoftPro. It ends as `sync` does."""
     run = begin(database, integration, entity_type, mode=Mode.REMAP, sync_type=sync_type, run_id=run_id)
 
     def work() -> None:
         stage("mark", "")
         marked = mark(database, run)
         stage("transform", f"{marked.records} marked")
-        apply(database, run, stage)
+        apply(database, run, quality, stage)
 
     return run_and_close(database, run, work)
 
@@ -132,11 +135,15 @@ def replay(
     cases: Collection[UUID] | None = None,
     sync_type: SyncType,
     run_id: str,
+    quality: QualitySettings,
     stage: Stage = ignore_stages,
 ) -> SyncLog:
-    """Maps, checks and loads again the records of the open cases, of all or of these, without asking SoftPro.
+    """Map, check and load the records of open quarantine cases again, without asking SoftPro.
 
-    Ends as `sync` does; the log's reason says how many cases were left, as their records could not land.
+    It ends as `sync` does. The log's reason says how many cases were left out because their records could not land.
+
+    Args:
+        cases: the cases to replay; None for all of them.
     """
     run = begin(database, integration, entity_type, mode=Mode.REPLAY, sync_type=sync_type, run_id=run_id)
 
@@ -144,15 +151,15 @@ def replay(
         stage("mark", "")
         marked = mark_cases(database, run, cases)
         stage("transform", f"{marked.records} marked")
-        apply(database, run, stage)
+        apply(database, run, quality, stage)
 
     return run_and_close(database, run, work)
 
 
 def organization_streams(integration: Integration, wanted: list[EntityType] | None) -> list[EntityType]:
-    """The entity types to sync: the wanted ones, or all that are switched on. Raises UsageError for one that is off."""
-    on = integration.entity_types()
-    off = [entity_type.table for entity_type in wanted or [] if entity_type not in on]
+    """Return the entity types to sync: the wanted ones or all enabled ones. Raises UsageError for a disabled one."""
+    enabled = integration.entity_types()
+    off = [entity_type.table for entity_type in wanted or [] if entity_type not in enabled]
     if off:
         raise UsageError(f"The sync of {', '.join(off)} is switched off for {integration.organization_id}")
-    return [entity_type for entity_type in on if wanted is None or entity_type in wanted]
+    return [entity_type for entity_type in enabled if wanted is None or entity_type in wanted]

@@ -1,56 +1,95 @@
-"""Tenants side by side: one that is slow, or fails, keeps nobody else waiting."""
+"""Run work of several tenants in parallel, so that a slow or failing tenant does not delay the others."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from softpro.entities import Stream
+
 MAX_TENANTS = 8
-"""Organizations that are worked on at the same time."""
+"""The number of organizations that are worked on at the same time; each waits for its own vendor responses."""
 
 MAX_LATE_SECONDS = 60.0
-"""So long after its time work is still begun, while a slow organization's is waited for."""
+"""How long after the deadline new work still starts while a slow organization's work is in progress."""
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5
+"""How long new work of an idle tenant may go unnoticed while others work."""
 
 
-class OfTenant(Protocol):
-    """A piece of work, such as a stream."""
+class TenantWork(Protocol):
+    """A piece of a tenant's work, such as a stream."""
 
     @property
     def integration_id(self) -> UUID: ...
 
 
-T = TypeVar("T", bound=OfTenant)
+W = TypeVar("W", bound=TenantWork)
+P = TypeVar("P")
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
+
+
+def group_by_tenant(pieces: Iterable[P], tenant: Callable[[P], K]) -> dict[K, list[P]]:
+    """Group pieces of work by their tenant, tenants and pieces in the order they come."""
+    groups: dict[K, list[P]] = {}
+    for piece in pieces:
+        groups.setdefault(tenant(piece), []).append(piece)
+    return groups
+
+
+def shards(streams: Sequence[Stream], most: int, least_streams: int) -> list[list[Stream]]:
+    """Distribute streams over at most `most` shards, each of at least `least_streams` if there are enough.
+
+    An integration's streams stay together, because they share its budget and would only wait for each other.
+    """
+    tenants = group_by_tenant(streams, lambda stream: stream.integration_id)
+    count = min(most, max(1, len(streams) // least_streams), len(tenants))
+    dealt: list[list[Stream]] = [[] for _ in range(count)]
+    for group in sorted(tenants.values(), key=len, reverse=True):
+        min(dealt, key=len).extend(group)
+    return dealt
+
+
+def map_tenants(pieces: Iterable[P], work: Callable[[list[P]], list[R]], tenant: Callable[[P], Hashable]) -> list[R]:
+    """Work on all pieces, tenants in parallel and a tenant's pieces in order, and return all results."""
+    with ThreadPoolExecutor(MAX_TENANTS) as pool:
+        return [each for results in pool.map(work, group_by_tenant(pieces, tenant).values()) for each in results]
 
 
 def run_by_tenant(
-    due: Callable[[], Iterable[T]],
-    work: Callable[[list[T]], None],
+    due: Callable[[], Iterable[W]],
+    work: Callable[[list[W]], None],
     deadline: float,
-    rests: Callable[[T], bool] = lambda piece: False,
+    rests: Callable[[W], bool] = lambda piece: False,
 ) -> None:
-    """Has what is `due` worked on, one tenant's pieces beside the other's, until nothing is or the time is over
-    (`deadline`, of `time.monotonic`); what is under way then is finished, and nobody waits for it meanwhile.
+    """Work on the due pieces of all tenants in parallel until none is due or the deadline has passed.
 
-    `due` is asked again all the while, and may tell of pieces that are under way; what `rests` is not begun yet.
+    Work in progress at the deadline is finished, and other tenants continue during that time.
+
+    Args:
+        due: returns the due pieces; called repeatedly, and may return pieces in progress.
+        work: works on the pieces of one tenant.
+        deadline: a time of `time.monotonic`.
+        rests: returns whether a piece must not start yet.
     """
-    under_way: dict[UUID, Future[None]] = {}
+    working: dict[UUID, Future[None]] = {}
     with ThreadPoolExecutor(MAX_TENANTS) as pool:
         while True:
-            for integration_id in [each for each, future in under_way.items() if future.done()]:
-                under_way.pop(integration_id).result()
+            for integration_id in [each for each, future in working.items() if future.done()]:
+                working.pop(integration_id).result()
             late = time.monotonic() - deadline
             found = list(due()) if late < MAX_LATE_SECONDS else []
-            if not under_way and (not found or late >= 0):
+            if not working and (not found or late >= 0):
                 return
-            tenants: dict[UUID, list[T]] = {}
-            for piece in found:
-                if piece.integration_id not in under_way and not rests(piece):
-                    tenants.setdefault(piece.integration_id, []).append(piece)
-            for integration_id, pieces in list(tenants.items())[: MAX_TENANTS - len(under_way)]:
-                under_way[integration_id] = pool.submit(work, pieces)
-            time.sleep(POLL_SECONDS)
+            ready = [piece for piece in found if piece.integration_id not in working and not rests(piece)]
+            tenants = group_by_tenant(ready, lambda piece: piece.integration_id)
+            for integration_id, pieces in list(tenants.items())[: MAX_TENANTS - len(working)]:
+                working[integration_id] = pool.submit(work, pieces)
+            if working:
+                wait(working.values(), POLL_SECONDS, FIRST_COMPLETED)
+            else:
+                time.sleep(POLL_SECONDS)

@@ -1,1 +1,1 @@
-"""SoftPro 360 as seen from here; the one package that knows the vendor's names. Its contract: docs/softpro-api.md."""
+"""Call SoftPro 360. Only this package knows the vendor's names; the contract is docs/softpro-api.md."""

@@ -1,7 +1,7 @@
-"""A circuit breaker per integration, shared by all processes: a vendor that is down is not hammered.
+"""Stop calling a vendor that is down: one circuit breaker per integration, shared by all processes.
 
-It opens after five calls in a row that failed after all their retries (no answer, or a 5xx; never a 4xx or 429), lets
-one call try after a cool-down that doubles, and closes as soon as the vendor answers.
+It opens after five calls in a row that failed after all retries (no response or a 5xx, never a 4xx). It then admits one
+trial call after each cool-down, which doubles, and closes as soon as the vendor responds.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from softpro.timestamps import format_milliseconds
 
 OPENS_AFTER = 5
 COOL_DOWN = timedelta(seconds=30)
-LONGEST_COOL_DOWN = timedelta(hours=1)
-TRIAL = timedelta(minutes=2)
-"""How long the call that tries may take before another one does."""
+MAX_COOL_DOWN = timedelta(hours=1)
+TRIAL_TIMEOUT = timedelta(minutes=2)
+"""The time after which another call may become the trial."""
 
 
 @dataclass(frozen=True)
 class Admission:
-    """A call that was let in. `failures` calls in a row failed before it; a `trial` is the one that tries."""
+    """A call that was admitted after this many `failures` in a row. `trial` marks the trial call of an open breaker."""
 
     failures: int
     trial: bool
@@ -37,7 +37,11 @@ class Breaker:
     integration_id: UUID
 
     def admit(self) -> Admission:
-        """Lets a call in. Raises CircuitOpen, with the reason and the time of the next try."""
+        """Admit a call.
+
+        Raises:
+            CircuitOpen: with the reason and the time of the next trial.
+        """
         row = self.connection.execute(
             """
             select failures, opened_at, reason, next_try_at,
@@ -49,16 +53,16 @@ class Breaker:
         ).fetchone()
         if row is None or row["opened_at"] is None:
             return Admission(row["failures"] if row else 0, False)
-        if row["seconds"] <= 0 and self._tries():
+        if row["seconds"] <= 0 and self._claim_trial():
             return Admission(row["failures"], True)
         raise CircuitOpen(
-            f"SoftPro is not asked until {format_milliseconds(row['next_try_at'])}, "
-            f"as {row['failures']} calls in a row failed: {row['reason']}",
+            f"No call to SoftPro until {format_milliseconds(row['next_try_at'])}, "
+            f"because {row['failures']} calls in a row failed: {row['reason']}",
             retry_after=max(row["seconds"], 1.0),
         )
 
     def succeeded(self, admission: Admission) -> None:
-        """The vendor answered: what failed before is forgotten."""
+        """Reset the breaker, because the vendor responded."""
         if admission.failures:
             self.connection.execute(
                 """
@@ -70,7 +74,7 @@ class Breaker:
             )
 
     def failed(self, admission: Admission, error: SoftProAPIError) -> None:
-        """The call failed after all its retries. While the breaker is open only the one that tries counts."""
+        """Count a call that failed after all its retries. An open breaker counts only the trial call."""
         self.connection.execute(
             """
             insert into softpro.breakers as b (integration_id, organization_id, failures, reason)
@@ -90,29 +94,29 @@ class Breaker:
             """,
             {
                 "id": self.integration_id,
-                "longest": LONGEST_COOL_DOWN,
+                "longest": MAX_COOL_DOWN,
                 "cool_down": COOL_DOWN,
                 "opens_after": OPENS_AFTER,
                 "trial": admission.trial,
             },
         )
 
-    def spared(self, admission: Admission) -> None:
-        """The vendor was not asked after all: where it was the one that tries, the next call does."""
+    def release(self, admission: Admission) -> None:
+        """Release an admitted call that was not sent. After a trial call, the next call becomes the trial."""
         if admission.trial:
             self.connection.execute(
                 "update softpro.breakers set next_try_at = now() where integration_id = %s and opened_at is not null",
                 [self.integration_id],
             )
 
-    def _tries(self) -> bool:
-        """Whether this call is the one that tries: the others wait for what comes of it."""
+    def _claim_trial(self) -> bool:
+        """Return whether this call is the trial; the others wait for its result."""
         return bool(
             self.connection.execute(
                 """
                 update softpro.breakers set next_try_at = now() + %s
                 where integration_id = %s and opened_at is not null and next_try_at <= now()
                 """,
-                [TRIAL, self.integration_id],
+                [TRIAL_TIMEOUT, self.integration_id],
             ).rowcount
         )

@@ -1,12 +1,12 @@
-"""The vendor's rate limit, shared by all processes and hosts: one sliding window per integration, kept in PostgreSQL.
+"""Share the vendor's rate limit among all processes and hosts: one sliding window per integration, in PostgreSQL.
 
-A request takes one of the limit's slots until a window after its answer *arrived*: the vendor counted it at some moment
-before that. While it is out, its slot is taken until a window after the last moment its answer could come, so a process
-that dies frees nothing early. So whatever the vendor counts in any window stood in our count together, and that was
-never above the limit.
+A request occupies a slot until one window after its response arrived, because the vendor counted it at some moment
+before that. Without a response, the slot stays occupied until one window after the last moment the response could
+arrive. A process that dies therefore frees nothing early, and our count never falls below the vendor's.
 
-Who finds no slot queues behind its like, sleeps until the first moment one can be free, and looks again. All times are
-the database's. Where it is away nothing is sent; after it crashed, the window counts as full.
+A caller without a slot waits in its priority class until the next slot can be free. All times are the database's. If
+the database is unavailable nothing is sent, and after a database crash the window counts as full. See docs/design/rate-
+limit.md.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ from softpro.softpro360.contract import WINDOW_SECONDS
 
 @dataclass(frozen=True)
 class Slot:
-    """The right to send one request in `wait` seconds; `left` more could follow at once, 0 where it had to wait.
+    """The right to send one request.
 
-    `known_at`: seconds of the monotonic clock at which the database's time was `asked_at`, or a little later.
+    Attributes:
+        wait: seconds until the request may be sent.
+        left: requests that could follow at once, 0 if this one had to wait.
+        asked_at: the database's time when the slot was taken.
+        known_at: the monotonic clock at `asked_at`, or slightly later.
     """
 
     ticket: UUID
@@ -40,9 +44,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Budget:
-    """What an integration may ask of the vendor: so many requests in any window.
+    """The requests that an integration may send in any window.
 
-    `connection` is in autocommit. `bulk` work leaves the `reserve` (a share, 0 to 1) to everybody else.
+    Attributes:
+        connection: a connection in autocommit.
+        requests: the number of requests in a window.
+        window: the length of the window.
+        reserve: the share (0 to 1) that bulk work leaves to other calls.
+        bulk: this budget is used for bulk work.
     """
 
     connection: Connection
@@ -55,10 +64,17 @@ class Budget:
     def take(
         self, hold: float, patience: float | None, waiting: Callable[[float], None] = lambda seconds: None
     ) -> Slot:
-        """Waits until a request may be sent; its answer must come within `hold` seconds, and be settled.
+        """Wait until a request may be sent, and return its slot. The caller settles the slot or gives it back.
 
-        Sleeps until the first moment it can go and looks again: Retry-After may have come meanwhile; `waiting` is told
-        for how long. Raises BudgetExhausted, and keeps nothing, where that is more than `patience` seconds away.
+        It sleeps until the slot can be free and checks again, because a Retry-After may have arrived in between.
+
+        Args:
+            hold: seconds within which the response must arrive.
+            patience: longest acceptable wait in seconds, or None.
+            waiting: called with the seconds of each wait.
+
+        Raises:
+            BudgetExhausted: the wait would exceed `patience`; no slot is kept.
         """
         deadline = None if patience is None else time.monotonic() + patience
         slot = self._reserve(hold, deadline)
@@ -73,13 +89,13 @@ class Budget:
         return slot
 
     def settle(self, slot: Slot, headers: Mapping[str, str], retry_after: float | None) -> None:
-        """The answer is there, with these headers: the slot is free a window from now, and what they say is heeded.
+        """Record that the response arrived with these headers. The slot is free one window from now.
 
-        `X-RateLimit-Remaining` below what we believe means that others use the grant: as many slots are taken.
+        If `X-RateLimit-Remaining` is below our own count, other clients use the grant, and as many slots are occupied.
         """
         remaining = _count(headers.get("X-RateLimit-Remaining"))
         if remaining is not None and 0 < slot.left <= remaining:
-            remaining = None  # no fewer than we believed when it was sent: nothing to count, which takes its time
+            remaining = None  # the vendor counts no more than we do, so skip the slow recount
         self.connection.execute(
             "select softpro.settle_slot(%s, %s, %s, %s, %s, %s, %s)",
             [
@@ -94,7 +110,7 @@ class Budget:
         )
 
     def give_back(self, slot: Slot) -> None:
-        """Nothing was sent, and will not be."""
+        """Free the slot of a request that was not sent and will not be."""
         self.connection.execute(
             "delete from softpro.budget_requests where ticket = %s and integration_id = %s",
             [slot.ticket, self.integration_id],
@@ -123,7 +139,7 @@ class Budget:
         return slot
 
     def _confirm(self, slot: Slot, hold: float, deadline: float | None) -> Slot | None:
-        """The slot with what is still to wait; None where a crash took it."""
+        """Return the slot with its remaining wait, or None if a crash of the database removed it."""
         row = queries.one(
             self.connection,
             "select softpro.confirm_slot(%s, %s, %s, %s, %s, %s) as wait",
@@ -146,18 +162,18 @@ class Budget:
     def _exhausted(self, wait: float) -> BudgetExhausted:
         return BudgetExhausted(
             f"The {self.requests} requests that SoftPro allows in {self.window.total_seconds():.0f} s are used up, "
-            f"or it asked to wait: the next one can be sent in {wait:.0f} s",
+            f"or it asked to wait: the next request can be sent in {wait:.0f} s",
             retry_after=wait,
         )
 
 
 def budget_for(connection: Connection, integration_id: UUID, settings: VendorSettings, *, bulk: bool) -> Budget:
-    """The integration's budget as the settings have it. A limit below one a minute becomes one in a longer window."""
+    """Return the integration's budget. A limit below one request a minute becomes one request in a longer window."""
     limit = settings.rate_limit
     window = timedelta(seconds=WINDOW_SECONDS if limit >= 1 else WINDOW_SECONDS / limit)
     return Budget(connection, integration_id, max(1, int(limit)), window, settings.reserve_percent / 100, bulk)
 
 
 def _count(text: str | None) -> int | None:
-    """A header's whole number; None where it is missing or no such number."""
+    """Return a header's whole number, or None if it is missing or invalid."""
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,4 +1,4 @@
-"""How a call reaches the vendor: budget, circuit breaker, token, retries, and a log event for every attempt."""
+"""Send a call to the vendor with rate limit, circuit breaker, token, retries, and a log event for each attempt."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from softpro.softpro360.budget import Budget
 from softpro.softpro360.responses import request_id, retry_after
 from softpro.softpro360.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, ApiResponse, exchange
 
-LONGEST_WAIT_SECONDS = 30
+MAX_BACKOFF_SECONDS = 30
 NEVER = datetime.min.replace(tzinfo=UTC)
-SLOW_CLOCK = 0.999
-"""So that this machine's clock, which may be a little fast, never has a request sent later than it was."""
+CLOCK_SAFETY_FACTOR = 0.999
+"""Keeps the computed send time from being too late if this machine's clock runs slightly fast."""
 
 T = TypeVar("T")
 
@@ -40,10 +40,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the contract. `route` is its path with names for the ids, as logs show it.
+    """A call of the contract.
 
-    A `repeatable` one may be sent again although its first fate is unknown: a GET, a DELETE, a PATCH with `If-Match`.
-    `body` makes what is sent, anew for every try.
+    Attributes:
+        route: the path with placeholders for the ids, as logs show it.
+        body: creates the body for each attempt.
+        repeatable: the call may be repeated although an earlier attempt may have been carried out: a GET, a DELETE, a
+            PATCH with `If-Match`.
+        seconds: the limit for each exchange.
+        into: a file for the body of the response.
     """
 
     method: str
@@ -58,15 +63,19 @@ class Call:
 
     @property
     def path(self) -> str:
-        """Raises UsageError for an id that is none: it would lead to another resource."""
+        """Return the path with the ids.
+
+        Raises:
+            UsageError: an id is empty or a dot segment, which would lead to another resource.
+        """
         if wrong := [f"{name} {value!r}" for name, value in self.ids.items() if value in ("", ".", "..")]:
             raise UsageError(f"{self}: {', '.join(wrong)} can't be an id")
         return self.route.format_map({name: quote(value, safe="") for name, value in self.ids.items()})
 
     def sample(self, attempt: int) -> dict[str, Any]:
-        """What its log keeps of it when it fails."""
+        """Return the redacted request, for the sync log of a failed call."""
         body = self.body() if self.headers.get("Content-Type") == "application/json" else None
-        return redaction.request(self.method, self.route, self.ids, self.parameters, attempt, body)
+        return redaction.redact_request(self.method, self.route, self.ids, self.parameters, attempt, body)
 
     def __str__(self) -> str:
         return f"{self.method} {self.route}"
@@ -74,12 +83,15 @@ class Call:
 
 @dataclass
 class ApiTransport:
-    """One organization's way to the vendor. `token(refused)` gives an access token; `refused` is one that got a 401.
+    """An organization's connection to the vendor.
 
-    `requests_made` counts every request that was sent, retries included; `asked_at` is when the last one was, by the
-    database's clock, or a little before. No wait, for the budget or between two tries,
-    goes beyond `deadline` (of the monotonic clock): the error is raised instead. `waiting` is told the seconds that the
-    rate limit makes it wait.
+    Attributes:
+        token: returns an access token; its argument is a token that got a 401, or None.
+        requests_made: the number of requests sent, including retries.
+        asked_at: the database's time when the last request was sent, or slightly earlier.
+        deadline: no wait, for the rate limit or before a retry, ends later; the error is raised instead (monotonic
+            clock).
+        waiting: called with the seconds of each wait for the rate limit.
     """
 
     base_url: str
@@ -95,10 +107,13 @@ class ApiTransport:
     waiting: Callable[[float], None] = lambda seconds: None
 
     def call(self, call: Call, parse: Callable[[ApiResponse, str], T]) -> T:
-        """What `parse` makes of the answer. A 401 makes one refresh and one more try.
+        """Send the call, and return the parsed response. After a 401, refresh the token once and send the call again.
 
-        Raises SoftProAPIError, after the retries where it is worth one and the call may be repeated; TokenUnavailable,
-        NotConnected, CircuitOpen.
+        Raises:
+            SoftProAPIError: the call failed, after all retries if it is retryable and may be repeated.
+            TokenUnavailable: the OAuth server issued no access token.
+            NotConnected: the integration has no usable grant.
+            CircuitOpen: too many calls in a row failed.
         """
         admission = self.breaker.admit()
         attempts = 1 if admission.trial else 1 + self.max_retries
@@ -106,15 +121,15 @@ class ApiTransport:
 
         def attempt(number: int) -> T:
             nonlocal renewed, lost
-            token, answer = self.token(None), None
+            token, response = self.token(None), None
             try:
-                answer = self._send(call, token, number)
-                if answer.status_code == 401 and not renewed:
+                response = self._send(call, token, number)
+                if response.status_code == 401 and not renewed:
                     renewed = True
-                    answer = self._send(call, self.token(token), number)
-                return parse(answer, str(call))
+                    response = self._send(call, self.token(token), number)
+                return parse(response, str(call))
             except SoftProAPIError as failed:
-                failed.request, failed.answer = call.sample(number), redaction.answer(answer)
+                failed.request, failed.response = call.sample(number), redaction.redact_response(response)
                 failed.repeated = lost
                 lost = lost or may_have_happened(failed)
                 raise
@@ -122,19 +137,19 @@ class ApiTransport:
         try:
             result = self._retry(call, attempts, attempt)
         except BudgetExhausted:
-            self.breaker.spared(admission)
+            self.breaker.release(admission)
             raise
         except (ServerError, NetworkError) as failed:
-            # A write that may have been done is given up after one try, which says little.
+            # A write that may have been carried out gets only one attempt, which proves little.
             if call.repeatable or admission.trial or not may_have_happened(failed):
                 self.breaker.failed(admission, failed)
             raise
-        except SoftProAPIError as refused:  # a refusal is an answer, and "too many" one to nobody's credit
+        except SoftProAPIError as refused:  # a refusal proves that the vendor is up, but a 429 may not
             if admission.trial or not isinstance(refused, RateLimitError):
                 self.breaker.succeeded(admission)
             raise
         except SoftProError:
-            self.breaker.spared(admission)
+            self.breaker.release(admission)
             raise
         self.breaker.succeeded(admission)
         return result
@@ -161,7 +176,7 @@ class ApiTransport:
         return retrying(lambda: attempt(retrying.statistics["attempt_number"]))
 
     def _send(self, call: Call, token: str, attempt: int) -> ApiResponse:
-        """One request, in a slot of the budget. Raises NetworkError, ServerError, BudgetExhausted."""
+        """Send one request in a slot of the budget. Raises NetworkError, ServerError, BudgetExhausted."""
 
         def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
             request.headers["Authorization"] = f"Bearer {token}"
@@ -173,12 +188,12 @@ class ApiTransport:
         slot = self.budget.take(call.seconds + SILENCE_SECONDS, patience, self.waiting)
         began = time.monotonic()
         if not call.repeatable and self.deadline is not None and began > self.deadline:
-            # Whoever waits for what comes of a write counts on it not being sent any later.
+            # `creates` relies on a write never being sent after the deadline.
             self.budget.give_back(slot)
-            raise NetworkError(f"{call} was not sent: the time for it was over", sent=False)
+            raise NetworkError(f"{call} was not sent: its deadline had passed", sent=False)
         self.requests_made += 1
-        self.asked_at = slot.asked_at + timedelta(seconds=(began - slot.known_at) * SLOW_CLOCK)
-        said: dict[str, Any] = {
+        self.asked_at = slot.asked_at + timedelta(seconds=(began - slot.known_at) * CLOCK_SAFETY_FACTOR)
+        event: dict[str, Any] = {
             "method": call.method,
             "route": call.route,
             "attempt": attempt,
@@ -186,7 +201,7 @@ class ApiTransport:
             "budget_left": slot.left,
         }
         try:
-            answer = exchange(
+            response = exchange(
                 self.session,
                 call.method,
                 url,
@@ -201,30 +216,33 @@ class ApiTransport:
         except SoftProAPIError as failed:
             if isinstance(failed, NetworkError) and not failed.sent:
                 self.budget.give_back(slot)
-            _log(said, began, error=type(failed).__name__)
+            _log(event, began, error=type(failed).__name__)
             raise
-        _log(said, began, status=answer.status_code, request_id=request_id(answer))
-        self.budget.settle(slot, answer.headers, retry_after(answer.headers))
-        return answer
+        _log(event, began, status=response.status_code, request_id=request_id(response))
+        self.budget.settle(slot, response.headers, retry_after(response.headers))
+        return response
 
 
 def may_have_happened(error: SoftProAPIError) -> bool:
-    """Whether the request may have been carried out all the same: the answer was lost, or was none of the vendor's."""
+    """Return whether the request may have been carried out: the response was lost or is not the vendor's."""
     return isinstance(error, ServerError) or (isinstance(error, NetworkError) and error.sent)
 
 
 def wait_before(state: tenacity.RetryCallState) -> float:
-    """Seconds before the next attempt: 1, 2, 4, … at most 30, with up to a quarter of jitter; Retry-After above all."""
+    """Return the seconds before the next attempt: Retry-After if given, otherwise 1, 2, 4, … up to 30.
+
+    The usual wait has up to a quarter of random jitter on top.
+    """
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, SoftProAPIError) else None
     if asked is not None:
         return asked
-    usual = min(LONGEST_WAIT_SECONDS, 2.0 ** (state.attempt_number - 1))
+    usual = min(MAX_BACKOFF_SECONDS, 2.0 ** (state.attempt_number - 1))
     return usual + tenacity.wait_random(0, usual / 4)(state)
 
 
-def _log(said: Mapping[str, Any], began: float, **outcome: Any) -> None:
-    log.info("vendor_call", extra={**said, **outcome, "ms": _ms(began, time.monotonic())})
+def _log(event: Mapping[str, Any], began: float, **outcome: Any) -> None:
+    log.info("vendor_call", extra={**event, **outcome, "ms": _ms(began, time.monotonic())})
 
 
 def _ms(began: float, ended: float) -> int:

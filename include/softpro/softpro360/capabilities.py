@@ -1,4 +1,4 @@
-"""What a vendor turned out to do of what its contract says, learned by a probe or by the sync itself."""
+"""Store where a vendor deviates from its contract, as learned by a probe or a sync."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from softpro.db.database import Connection
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the vendor does; by default what the contract says. `page_limit`: the most records it gives a page.
-    `clock_ahead_seconds`: how far its clock is ahead of the database's."""
+    """The vendor's behavior; the defaults are those of the contract.
+
+    Attributes:
+        page_limit: the most records that the vendor returns in a page.
+        clock_ahead_seconds: how far the vendor's clock is ahead of the database's.
+    """
 
     filters_updated_from: bool = True
     sorts_by_updated_at: bool = True
@@ -27,7 +31,7 @@ COLUMNS = sql.SQL(", ").join(sql.Identifier(each.name) for each in fields(Capabi
 
 
 def read(connection: Connection, integration_id: UUID) -> Capabilities:
-    """What is known of the integration's vendor; where nothing is, the contract is believed."""
+    """Return the known capabilities of the integration's vendor. Unknown ones default to the contract."""
     row = connection.execute(
         sql.SQL("select {} from softpro.capabilities where integration_id = %s").format(COLUMNS), [integration_id]
     ).fetchone()
@@ -36,21 +40,23 @@ def read(connection: Connection, integration_id: UUID) -> Capabilities:
 
 
 CLOCKS_DIFFER_SECONDS = 1.5
-"""A `Date` has whole seconds, and takes some time on its way."""
+"""A `Date` has whole seconds, and the response takes some time to arrive."""
 
 
 def measure_clock(
     connection: Connection, integration_id: UUID, known: Capabilities, asked_at: datetime, answered_at: datetime
 ) -> None:
-    """Notes how far the vendor's clock is ahead, where that is not what is `known`: by an answer's `Date`, and by when
-    the database's clock says that it was asked for."""
+    """Store how far the vendor's clock is ahead if that differs from what is `known`.
+
+    The difference is that of a response's `Date` and the database's time of the request.
+    """
     ahead = (answered_at - asked_at).total_seconds() + 0.5
     if abs(ahead - known.clock_ahead_seconds) > CLOCKS_DIFFER_SECONDS:
         note(connection, integration_id, clock_ahead_seconds=ahead if abs(ahead) > CLOCKS_DIFFER_SECONDS else 0.0)
 
 
 def note(connection: Connection, integration_id: UUID, **facts: object) -> None:
-    """Notes facts by their columns, e.g. `note(connection, id, sorts_by_updated_at=False)`; the others stay."""
+    """Store facts by column, e.g. `note(connection, id, sorts_by_updated_at=False)`. Other columns do not change."""
     columns = [sql.Identifier(name) for name in facts]
     connection.execute(
         sql.SQL(

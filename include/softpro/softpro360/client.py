@@ -268,7 +268,7 @@ def _json(fields: Fields) -> dict[str, Any]:
 
 
 def _change(fields: Fields, if_match: str | None) -> dict[str, Any]:
-    """Return the body of a PATCH. Only with `If-Match` does the vendor detect a repetition, so only then is it repeatable."""
+    """Return the body of a PATCH. It is repeatable only with `If-Match`, which exposes a repetition to the vendor."""
     sent = _json(fields)
     if if_match is None:
         return {**sent, "repeatable": False}

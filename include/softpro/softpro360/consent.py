@@ -1,4 +1,4 @@
-"""Asking a person for consent: the authorization request (RFC 6749 section 4.1) with PKCE (RFC 7636), and its state."""
+"""Ask a user for consent: the authorization request (RFC 6749 section 4.1) with PKCE (RFC 7636), and its state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATES = "softpro.oauth_states"
 
 @dataclass(frozen=True)
 class Authorization:
-    """An authorization that came back from the vendor with a good state: of whom, and what was asked for."""
+    """An authorization that the vendor returned with a valid state: its organization, client and environment."""
 
     organization_id: str
     client: Credentials
@@ -31,6 +31,7 @@ class Authorization:
 
     @property
     def integration_id(self) -> UUID:
+        """Return the integration that the client belongs to."""
         return self.client.integration_id
 
 
@@ -46,11 +47,15 @@ def get_authorization_url(
     user_name: str | None = None,
     redirect_path: str | None = None,
 ) -> str:
-    """Begins an authorization and returns the address to send the person to.
+    """Begin an authorization, and return the address to send the user to.
 
-    `browser` is the secret of the cookie given to the browser that began; the callback must bring it again. None: begun
-    on the command line. The state is stored hashed, works once and for 10 minutes. Client and environment stay with it:
-    they are in force only once consent was given. `redirect_path` stays with it, too, for the way back.
+    The state is stored hashed, works once and expires after 10 minutes. The client and the environment are stored with
+    it and take effect only after consent.
+
+    Args:
+        browser: the secret of the browser's cookie, which the callback must present; None on the command line.
+        user_name: the user who begins.
+        redirect_path: where in the frontend the user returns to.
     """
     state, code_verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64)
     integration_id = client.integration_id
@@ -99,8 +104,12 @@ def get_authorization_url(
 
 
 def consume_state(connection: Connection, vault: Vault, state: str, browser: str | None) -> Authorization:
-    """Uses up a state that the vendor sent back. Raises StateError, which does not tell an attacker which it was."""
-    with connection.transaction():  # a secret that does not open leaves the state unused
+    """Use up a state that the vendor sent back.
+
+    Raises:
+        StateError: the state can't be used. The message does not reveal the cause, so that an attacker learns nothing.
+    """
+    with connection.transaction():  # a secret that can't be decrypted leaves the state unused
         row = connection.execute(
             """
             update softpro.oauth_states
@@ -127,7 +136,7 @@ def consume_state(connection: Connection, vault: Vault, state: str, browser: str
 
 
 def redirect_path(connection: Connection, state: str, browser: str | None) -> str | None:
-    """Where in the frontend this browser goes after the authorization; None where nothing was asked for."""
+    """Return the frontend path that this browser returns to after the authorization, or None."""
     row = connection.execute(
         "select redirect_path from softpro.oauth_states where state_hash = %s and browser_hash is not distinct from %s",
         [_hash(state), _hash(browser) if browser else None],
@@ -136,13 +145,13 @@ def redirect_path(connection: Connection, state: str, browser: str | None) -> st
 
 
 def purge_states(connection: Connection) -> int:
-    """Deletes the states that a day ago were already too old to be used. Returns how many."""
+    """Delete the states that expired more than a day ago, and return their number."""
     query = "delete from softpro.oauth_states where expires_at < now() - interval '1 day'"
     return connection.execute(query).rowcount
 
 
 def refuse(connection: Connection, authorization: Authorization, error: str, description: str) -> ConsentRefused:
-    """Notes that consent was refused, and returns the error to raise. A connection that stood before still stands."""
+    """Record that consent was refused, and return the error to raise. An earlier connection is kept."""
     message = f"SoftPro did not authorize {authorization.organization_id}: {description or error}"
     connection.execute(
         """

@@ -1,4 +1,4 @@
-"""The vendor's names and numbers, in one place (docs/softpro-api.md)."""
+"""Define the names and numbers of the vendor's contract (docs/softpro-api.md)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ PATHS = {EntityType.TRANSACTION: "/transactions", EntityType.CONTACT: "/contacts
 ID_FIELDS = {EntityType.TRANSACTION: "orderId", EntityType.CONTACT: "contactId"}
 
 RATE_LIMIT, WINDOW_SECONDS = 100, 60.0
-"""So many requests are allowed in any window of this length."""
+"""Requests that the vendor allows in any window of this length."""
 
 LAG = timedelta(seconds=5)
-"""A change surfaces in lists and single reads at most this long after it was made."""
+"""The longest time until a change appears in lists and single reads."""
 
-LARGEST_PAGE = 200
+MAX_PAGE_SIZE = 200
 
 ROI_SYSTEMS_ID = "roiSystemsId"
-"""The custom field that names our record in one that we created there; `search` finds it exactly."""
+"""The custom field that holds our id in records that we created; `search` finds it exactly."""
 
 _ADDRESS: Fields = {
     name: {} for name in ("streetAddress", "streetAddress2", "city", "state", "zipCode", "county", "country")
@@ -82,7 +82,7 @@ FIELDS: dict[EntityType, Fields] = {
     },
     EntityType.CONTACT: _CONTACT,
 }
-"""The fields of a record, and theirs; the elements of an array count as its fields. None: any may stand there."""
+"""The fields of a record, recursively. An array has the fields of its elements. None allows any fields."""
 
 ENUMS = {
     "orderType": "PURCHASE REFINANCE SALE CONSTRUCTION EQUITY_LINE COMMERCIAL OTHER",
@@ -92,4 +92,4 @@ ENUMS = {
     "partyType": "BUYER SELLER LENDER BORROWER BUYER_AGENT SELLER_AGENT ATTORNEY TITLE_COMPANY ESCROW_HOLDER OTHER",
     "entityType": "CORPORATION LLC PARTNERSHIP TRUST ESTATE INDIVIDUAL",
 }
-"""The values of an enumeration, by the name of its field wherever it stands."""
+"""The values of each enumeration, by the name of its field in any record."""

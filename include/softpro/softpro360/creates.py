@@ -1,9 +1,11 @@
-"""Creates that happen once although their answers get lost.
+"""Create records exactly once, although responses get lost.
 
-The vendor has no idempotency key: a POST whose answer was lost may have happened. So every create carries our own id in
-`customFields.roiSystemsId` and is written down before it is sent. Where its fate is unknown it is looked for by that
-id: no sooner than a record surfaces at the latest after it may have arrived, and a second time as much later; only then
-is it sent again. Nobody sleeps meanwhile: the row says when it is due, and whoever wants the record asks again.
+The vendor has no idempotency key, so a POST with a lost response may have been carried out. Every create therefore
+carries our own id in `customFields.roiSystemsId` and is stored before it is sent.
+
+If the outcome is unknown, the record is looked up by that id once it must have surfaced, and a second time as much
+later. Only then is it sent again. No process sleeps in between: the stored row says when it is due, and the caller
+calls again.
 """
 
 from __future__ import annotations
@@ -23,25 +25,31 @@ from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import SoftProAPIError, SoftProError, UsageError
 from softpro.softpro360.calls import may_have_happened
-from softpro.softpro360.client import TRANSFER_SECONDS, Client, Fields, holds
-from softpro.softpro360.contract import LAG, LARGEST_PAGE, ROI_SYSTEMS_ID
+from softpro.softpro360.client import TRANSFER_SECONDS, Client, Fields, contains_fields
+from softpro.softpro360.contract import LAG, MAX_PAGE_SIZE, ROI_SYSTEMS_ID
 from softpro.softpro360.records import Record, Unreadable
 from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
-LOOKUPS = 2
-SURFACES_AFTER = LAG + timedelta(seconds=1)
-"""What was made is found by then: the vendor's lag, and a second on the way there."""
+MAX_LOOKUPS = 2
+SURFACING_DELAY = LAG + timedelta(seconds=1)
+"""The time after which a new record is found: the vendor's lag, and a second for the request to arrive."""
 
 CREATE_TIMEOUT_SECONDS = 60.0
-"""How long a create may wait, for the budget or to be tried again where nothing was done, before it is given up."""
+"""The limit for the waits of a create: for the rate limit, and before retries of attempts without effect."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CreateSpec:
-    """A record to be made. `send` makes it and answers the vendor's id, within `seconds` once it is on its way;
-    `find` answers the ids of all records that carry our id."""
+    """A record to create.
+
+    Attributes:
+        send: creates the record and returns the vendor's id.
+        find: returns the ids of all records that carry our id.
+        order_id: the order that the record belongs to, if any.
+        seconds: the limit for the exchange of `send`.
+    """
 
     entity_type: str
     roi_systems_id: str
@@ -51,18 +59,18 @@ class CreateSpec:
     seconds: float = EXCHANGE_SECONDS
 
 
-def listed(
+def record_spec(
     entity_type: EntityType,
     roi_systems_id: str,
     fields: Fields,
-    answered: Callable[[Record | Unreadable], None] = lambda record: None,
+    on_response: Callable[[Record | Unreadable], None] = lambda record: None,
 ) -> CreateSpec:
-    """A record with these fields; `answered` is told what SoftPro answers to its making, unless that is lost."""
+    """Describe a transaction or contact with these fields. `on_response` receives SoftPro's response if one arrives."""
     named = _named(roi_systems_id, fields)
 
     def send(client: Client) -> str:
         record = client.create(entity_type, named)
-        answered(record)
+        on_response(record)
         return str(record.key.id if isinstance(record, Record) else record.entity_id)
 
     return CreateSpec(
@@ -73,8 +81,8 @@ def listed(
     )
 
 
-def party(order_id: str, roi_systems_id: str, fields: Fields) -> CreateSpec:
-    """A party of an order with these fields."""
+def party_spec(order_id: str, roi_systems_id: str, fields: Fields) -> CreateSpec:
+    """Describe a party of an order."""
     named = _named(roi_systems_id, fields)
     return CreateSpec(
         "PARTY",
@@ -87,10 +95,10 @@ def party(order_id: str, roi_systems_id: str, fields: Fields) -> CreateSpec:
     )
 
 
-def document(
+def document_spec(
     order_id: str, roi_systems_id: str, file: BinaryIO, file_name: str, mime_type: str, metadata: Fields
 ) -> CreateSpec:
-    """A document of an order; the file is read from its beginning whenever it is sent."""
+    """Describe a document of an order. The file is read from its beginning for each attempt."""
     named = _named(roi_systems_id, metadata)
 
     def send(client: Client) -> str:
@@ -110,15 +118,22 @@ def document(
 
 
 def create(connection: Connection, client: Client, integration_id: UUID, wanted: CreateSpec) -> str:
-    """The vendor's id of the record, which is made unless it was made before.
+    """Create the record, unless it exists, and return the vendor's id.
 
-    `connection` is in autocommit: what is written down must stand before anything is sent. Raises FateUnknown, with
-    the time to ask again, while nobody can tell whether it was made; what `Caller.call` raises where it was not;
-    NotFoundHere.
+    Args:
+        connection: a connection in autocommit, because the create must be stored before it is sent.
+        client: the organization's client.
+        integration_id: the integration.
+        wanted: the record to create.
+
+    Raises:
+        OutcomeUnknown: the record may exist; `due_at` is the time to call again.
+        NotFoundHere: the integration does not exist.
+        SoftProError: the record was not created; see `ApiTransport.call`.
     """
-    # The last bytes sent, and the first of the answer, may each take a silence longer than the exchange is given.
+    # The last bytes sent and the first received may each exceed the exchange's limit by one silence.
     seconds = CREATE_TIMEOUT_SECONDS + CONNECT_SECONDS + wanted.seconds + 2 * SILENCE_SECONDS
-    over_in = SURFACES_AFTER + timedelta(seconds=seconds)
+    over_in = SURFACING_DELAY + timedelta(seconds=seconds)
     with _deadline(client):
         claim, new = create_ledger.begin(
             connection, integration_id, wanted.entity_type, wanted.roi_systems_id, wanted.order_id, over_in
@@ -137,12 +152,13 @@ def create(connection: Connection, client: Client, integration_id: UUID, wanted:
         return _send(connection, client, renewed, wanted)
 
 
-def made_before(
+def find_earlier_create(
     connection: Connection, client: Client, integration_id: UUID, entity_type: EntityType, roi_systems_id: str
 ) -> str | None:
-    """SoftPro's id of a record whose making was begun, and which is not wanted any more; None where it was not made.
+    """Return SoftPro's id of a record whose create was begun but is no longer wanted, or None if it was not created.
 
-    Raises FateUnknown while nobody can tell.
+    Raises:
+        OutcomeUnknown: the record may exist.
     """
     claim = create_ledger.find(connection, integration_id, entity_type.value, roi_systems_id)
     if claim is None:
@@ -160,10 +176,13 @@ def made_before(
 
 @contextmanager
 def _deadline(client: Client) -> Iterator[None]:
-    """Within it nothing is sent later than PATIENCE_SECONDS from now; a claim made in it outlasts what is sent."""
+    """Limit the client's deadline within the block to CREATE_TIMEOUT_SECONDS from now.
+
+    A claim that is made in the block is valid for longer than any request that is sent in it.
+    """
     deadline = client.deadline
-    patience = time.monotonic() + CREATE_TIMEOUT_SECONDS
-    client.deadline = patience if deadline is None else min(patience, deadline)
+    limit = time.monotonic() + CREATE_TIMEOUT_SECONDS
+    client.deadline = limit if deadline is None else min(limit, deadline)
     try:
         yield
     finally:
@@ -171,16 +190,20 @@ def _deadline(client: Client) -> Iterator[None]:
 
 
 def _look_for(connection: Connection, client: Client, claim: Create, wanted: CreateSpec) -> str | None:
-    """The id of the record where it is found; None where it was looked for often enough. Raises FateUnknown."""
+    """Return the id of the record, or None after the last lookup.
+
+    Raises:
+        OutcomeUnknown: another lookup is due later.
+    """
     try:
         found = wanted.find(client)
     except SoftProError:
         create_ledger.postpone(connection, claim, timedelta(0), claim.lookups)
         raise
     if found:
-        return _made(connection, claim, *found)
-    if claim.lookups + 1 < LOOKUPS:
-        return create_ledger.postpone(connection, claim, SURFACES_AFTER, claim.lookups + 1).known()
+        return _mark_created(connection, claim, *found)
+    if claim.lookups + 1 < MAX_LOOKUPS:
+        return create_ledger.postpone(connection, claim, SURFACING_DELAY, claim.lookups + 1).known()
     return None
 
 
@@ -189,27 +212,27 @@ def _send(connection: Connection, client: Client, claim: Create, wanted: CreateS
         softpro_id = wanted.send(client)
     except SoftProError as failed:
         if isinstance(failed, SoftProAPIError) and may_have_happened(failed):
-            return create_ledger.postpone(connection, claim, SURFACES_AFTER, 0).known()
+            return create_ledger.postpone(connection, claim, SURFACING_DELAY, 0).known()
         create_ledger.discard(connection, claim)
         raise
-    return _made(connection, claim, softpro_id)
+    return _mark_created(connection, claim, softpro_id)
 
 
-def _made(connection: Connection, claim: Create, *found: str) -> str:
-    """The id of the record; where there are several, of the one that was written down first."""
+def _mark_created(connection: Connection, claim: Create, *found: str) -> str:
+    """Store and return the id of the record. If several exist, the id that was stored first counts."""
     softpro_id = create_ledger.mark_created(connection, claim, found[0])
-    there = sorted({softpro_id, *found})
-    if len(there) > 1:
-        log.warning("created_twice", extra={"entity_type": claim.entity_type, "softpro_ids": there})
+    softpro_ids = sorted({softpro_id, *found})
+    if len(softpro_ids) > 1:
+        log.warning("created_twice", extra={"entity_type": claim.entity_type, "softpro_ids": softpro_ids})
     return softpro_id
 
 
 def _found(client: Client, entity_type: EntityType, roi_systems_id: str) -> list[str]:
-    """The search also answers what carries our id in its number or name: ours may be on any page."""
+    """Return the ids of our records from all pages, because the search also matches our id in numbers and names."""
     found: list[str] = []
     offset, more = 0, True
     while more:
-        page = client.select(entity_type, {"search": roi_systems_id, "limit": LARGEST_PAGE, "offset": offset})
+        page = client.select(entity_type, {"search": roi_systems_id, "limit": MAX_PAGE_SIZE, "offset": offset})
         found += [
             record.key.id
             for record in page.records
@@ -226,4 +249,4 @@ def _named(roi_systems_id: str, fields: Fields) -> Fields:
 
 
 def _is_ours(payload: bytes, roi_systems_id: str) -> bool:
-    return holds(payload, {"customFields": {ROI_SYSTEMS_ID: roi_systems_id}})
+    return contains_fields(payload, {"customFields": {ROI_SYSTEMS_ID: roi_systems_id}})

@@ -1,4 +1,4 @@
-"""Grants that no sync uses are refreshed, so that they do not end: a refresh token lives 30 days from its issue."""
+"""Refresh grants that no sync uses, because a refresh token expires 30 days after its issue."""
 
 from __future__ import annotations
 
@@ -13,35 +13,38 @@ from softpro.errors import DatabaseUnavailable, NotConnected, SchemaError, SoftP
 from softpro.settings import OAuthSettings
 from softpro.softpro360 import oauth
 
-REFRESH_AFTER_DAYS = 7  # several tries, and a vendor that is away for days, before the 30 are over
-TRY_AGAIN_AFTER_DAYS = 1  # where a refresh brings no new refresh token, its age says nothing of the last refresh
+REFRESH_AFTER_DAYS = 7  # leaves time for retries before the 30 days end, even if the vendor is down for days
+RETRY_AFTER_DAYS = 1  # a refresh may return no new refresh token, so its age does not show the last refresh
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class KeptAlive:
-    """What became of the grants that were old: how many were refreshed, and `{organization: why}` for the others."""
+class KeepAliveResult:
+    """The number of refreshed grants, and the reasons of the others by organization."""
 
     refreshed: int = 0
     expired: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def keep_alive(database: Database, vault: Vault, settings: OAuthSettings) -> KeptAlive:
-    """Refreshes every connected grant whose refresh token is older than 7 days, one after the other.
+def keep_alive(database: Database, vault: Vault, settings: OAuthSettings) -> KeepAliveResult:
+    """Refresh every connected grant whose refresh token is older than 7 days, one after the other.
 
-    A tenant whose refresh fails is named, and the others go on. A grant whose last refresh was sent and not answered
-    waits until its access token has ended, as everywhere. Raises DatabaseUnavailable, SchemaError.
+    A tenant whose refresh fails is reported, and the others continue. A grant whose last refresh got no response is
+    skipped until its access token has expired.
+
+    Raises:
+        DatabaseUnavailable, SchemaError: the database can't be used.
     """
     with database.connect() as connection:
         old = _old_grants(connection)
-    kept = KeptAlive()
+    kept = KeepAliveResult()
     for integration_id, organization_id in old:
         fields = {"integration_id": str(integration_id), "organization_id": organization_id}
         try:
             kept.refreshed += _refresh(database, vault, settings, integration_id)
-        except (DatabaseUnavailable, SchemaError):  # no tenant's own
+        except (DatabaseUnavailable, SchemaError):  # concerns all tenants
             raise
         except NotConnected as ended:
             log.warning("grant_ended", extra={**fields, "error": str(ended)})
@@ -56,7 +59,7 @@ def keep_alive(database: Database, vault: Vault, settings: OAuthSettings) -> Kep
 
 
 def _old_grants(connection: Connection) -> list[tuple[UUID, str]]:
-    """The integrations (id, organization) whose grants are to be refreshed, those that end first first."""
+    """Return the grants to refresh as (integration id, organization), those that expire first at the beginning."""
     found = connection.execute(
         """
         select id, organization_id
@@ -67,13 +70,13 @@ def _old_grants(connection: Connection) -> list[tuple[UUID, str]]:
           and not (refresh_uncertain and token_expires_at > now())
         order by coalesce(refresh_token_issued_at, token_issued_at), id
         """,
-        {"old": REFRESH_AFTER_DAYS, "again": TRY_AGAIN_AFTER_DAYS},
+        {"old": REFRESH_AFTER_DAYS, "again": RETRY_AFTER_DAYS},
     ).fetchall()
     return [(row["id"], row["organization_id"]) for row in found]
 
 
 def _refresh(database: Database, vault: Vault, settings: OAuthSettings, integration_id: UUID) -> bool:
-    """Whether there is another pair now than there was, ours or one that a sync has got meanwhile."""
+    """Refresh the grant. Return whether its tokens are new, from us or from a concurrent sync."""
     with database.connect() as connection:
         seen = oauth_tokens.read(connection, vault, integration_id)
         return oauth.refresh_access_token(connection, vault, settings, seen).version != seen.version

@@ -1,4 +1,4 @@
-"""A list's answer, taken apart into the exact bytes of its records. No I/O."""
+"""Split a list response into the exact bytes of its records. No I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from softpro.errors import ServerError
-from softpro.softpro360.responses import decoded
+from softpro.softpro360.responses import decode
 
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _SPACE = re.compile(rb"[ \t\r\n]*")
@@ -16,7 +16,7 @@ _BRACKET = re.compile(_TEXT + rb"|[][{}]", re.DOTALL)
 
 
 class Pagination(msgspec.Struct, rename="camel"):
-    """What a list says of itself."""
+    """The pagination of a list: the number of all records, and whether more pages follow."""
 
     total: int
     has_more: bool
@@ -28,23 +28,27 @@ class _List(msgspec.Struct):
 
 
 def split(body: bytes, what: str) -> tuple[list[bytes], Pagination]:
-    """The records of a list, each byte for byte, and its pagination. Raises ServerError; `what` names the call."""
+    """Return the records of a list, each byte for byte, and its pagination. `what` names the call.
+
+    Raises:
+        ServerError: the response is not a list.
+    """
     try:
-        page: _List = decoded(body, _List, what)
+        page: _List = decode(body, _List, what)
     except ServerError:
-        patiently = _split_patiently(body)
-        if patiently is None:
+        leniently = _split_leniently(body)
+        if leniently is None:
             raise
-        return patiently
+        return leniently
     return [bytes(raw) for raw in page.data], page.pagination
 
 
-def _split_patiently(body: bytes) -> tuple[list[bytes], Pagination] | None:
-    """The same with a reader that minds nothing but where values begin and end; None where even that is broken.
+def _split_leniently(body: bytes) -> tuple[list[bytes], Pagination] | None:
+    """Split the list with a lenient reader that only finds where values begin and end. Return None if even that fails.
 
-    Half a surrogate pair, a NaN, a bare control character or absurd nesting in one record makes the whole answer
-    unreadable to a strict reader, and would stop the stream for good. Here the record is cut out, and only it is
-    refused later.
+    One record with half a surrogate pair, a NaN, a bare control character or extreme nesting makes the whole response
+    unreadable for a strict reader. That would stop the stream for good. The lenient reader isolates that record, and
+    only it is refused later.
     """
     members: dict[bytes, bytes] = {}
     try:
@@ -64,7 +68,7 @@ def _split_patiently(body: bytes) -> tuple[list[bytes], Pagination] | None:
 
 
 def _elements(array: bytes) -> list[bytes]:
-    """The elements of an array."""
+    """Return the elements of an array."""
     elements: list[bytes] = []
     at = _past(array, 0, b"[")
     while not array.startswith(b"]", at):
@@ -77,7 +81,7 @@ def _elements(array: bytes) -> list[bytes]:
 
 
 def _end_of_value(body: bytes, at: int) -> int:
-    """Where the value that begins here ends. Raises ValueError where it does not end."""
+    """Return where the value that begins here ends. Raises ValueError if it does not end."""
     if body[at : at + 1] not in (b"[", b"{"):
         scalar = _SCALAR.match(body, at)
         if scalar is None:
@@ -92,7 +96,7 @@ def _end_of_value(body: bytes, at: int) -> int:
 
 
 def _past(body: bytes, at: int, token: bytes = b"") -> int:
-    """Where something begins after spaces, this token, and spaces. Raises ValueError where the token is not there."""
+    """Return the position after spaces, this token and more spaces. Raises ValueError without the token."""
     at = _end_of_space(body, at)
     if not body.startswith(token, at):
         raise ValueError(f"{token.decode()} expected")

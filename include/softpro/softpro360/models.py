@@ -1,7 +1,7 @@
-"""What the vendor's smaller records look like (docs/softpro-api.md, Entities), typed at the edge.
+"""Define typed forms of the vendor's smaller records (docs/softpro-api.md, Entities).
 
-Only ids are always there. Enumerations are plain texts, as the vendor may add values; numbers are exact. `payload` is
-the record byte for byte, with the fields that no name is given here.
+Only ids are required. Enumerations are texts, because the vendor may add values, and numbers are exact. `payload` keeps
+the exact record, including fields that are not listed here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from softpro.softpro360.responses import decoded
+from softpro.softpro360.responses import decode
 
 
 class Profile(msgspec.Struct, rename="camel", frozen=True):
-    """Whose grant this is, as the vendor names them."""
+    """The owner of a grant, as the vendor names it."""
 
     user_id: str
     organization_id: str
@@ -25,7 +25,7 @@ class Profile(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Status(msgspec.Struct, rename="camel", frozen=True):
-    """A status that a transaction can be given."""
+    """A status that a transaction can have."""
 
     status_id: str
     status_name: str | None = None
@@ -36,7 +36,7 @@ class Status(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Party(msgspec.Struct, rename="camel", frozen=True):
-    """Somebody's part in an order."""
+    """A party of an order."""
 
     party_id: str
     party_type: str | None = None
@@ -50,7 +50,7 @@ class Party(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Address(msgspec.Struct, rename="camel", frozen=True):
-    """Where something is."""
+    """A postal address."""
 
     street_address: str | None = None
     street_address2: str | None = None
@@ -63,7 +63,7 @@ class Address(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Property(msgspec.Struct, rename="camel", frozen=True):
-    """What an order is about."""
+    """The property of an order."""
 
     property_id: str
     order_id: str
@@ -84,7 +84,7 @@ class Property(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Document(msgspec.Struct, rename="camel", frozen=True):
-    """A file of an order, without its bytes. `file_size` in bytes."""
+    """A document of an order, without its bytes. `file_size` is in bytes."""
 
     document_id: str
     order_id: str
@@ -109,18 +109,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Typed(Generic[T]):
-    """A record by its names, and as it was sent."""
+    """A record's typed fields, and its payload as it was sent."""
 
     fields: T
     payload: bytes = field(repr=False)
 
 
 def typed(body: bytes, shape: type[T], what: str) -> Typed[T]:
-    """One record. Raises ServerError where it holds something else than the contract says."""
-    return Typed(decoded(body, shape, what), body)
+    """Return one typed record. Raises ServerError if it violates the contract."""
+    return Typed(decode(body, shape, what), body)
 
 
 def typed_list(body: bytes, shape: type[T], what: str) -> list[Typed[T]]:
-    """A plain array of records. Raises ServerError."""
-    raw: list[msgspec.Raw] = decoded(body, list[msgspec.Raw], what)
+    """Return the typed records of a plain array. Raises ServerError."""
+    raw: list[msgspec.Raw] = decode(body, list[msgspec.Raw], what)
     return [typed(bytes(each), shape, what) for each in raw]

@@ -1,4 +1,4 @@
-"""OAuth 2.0 tokens of SoftPro: code exchange and refresh (RFC 6749), revocation (RFC 7009)."""
+"""Obtain SoftPro's OAuth 2.0 tokens: code exchange and refresh (RFC 6749), revocation (RFC 7009)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from uuid import UUID
 import msgspec
 import requests
 
-from softpro.db import oauth_tokens
+from softpro.db import locks, oauth_tokens
 from softpro.db.database import Connection, Database
 from softpro.db.encryption import Vault
+from softpro.db.locks import Lock
 from softpro.db.oauth_tokens import Credentials, Grant, Tokens
 from softpro.errors import (
     AuthenticationError,
@@ -27,25 +28,25 @@ from softpro.errors import (
 from softpro.settings import OAuthSettings, VendorSettings
 from softpro.softpro360.client import client_for
 from softpro.softpro360.models import Profile
-from softpro.softpro360.responses import CODE_LENGTH, MESSAGE_LENGTH, plain
+from softpro.softpro360.responses import MAX_CODE_LENGTH, MAX_MESSAGE_LENGTH, printable
 from softpro.softpro360.transport import ApiResponse, exchange
 
 PROFILE_SECONDS = 20
 
-USUAL_LIFE, LONGEST_LIFE = 3600.0, 10 * 365 * 86_400.0
-"""Seconds. An access token lives for an hour (docs/softpro-api.md) where the vendor says nothing that can be so."""
+DEFAULT_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 3600.0, 10 * 365 * 86_400.0
+"""Lifetimes of an access token: an hour (docs/softpro-api.md) if the vendor gives no plausible value."""
 
 _ACCESS_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-"""RFC 6750 section 2.1: what may stand in the header."""
+"""The characters that the header allows (RFC 6750 section 2.1)."""
 
 _REFRESH_TOKEN = re.compile(r"[ -~]*")
-"""RFC 6749 appendix A.17; an empty one is as good as none."""
+"""RFC 6749 appendix A.17. An empty token counts as none."""
 
 log = logging.getLogger(__name__)
 
 
-class _TokenAnswer(msgspec.Struct):
-    """`expires_in` is read leniently: for its sake no rotated pair is thrown away."""
+class _TokenResponse(msgspec.Struct):
+    """The tokens. `expires_in` is read leniently, because an odd value must not lose a rotated pair."""
 
     access_token: str
     expires_in: msgspec.Raw = msgspec.Raw()
@@ -58,7 +59,12 @@ class _TokenError(msgspec.Struct):
 
 
 def exchange_code_for_tokens(settings: OAuthSettings, client: Credentials, code: str, code_verifier: str) -> Tokens:
-    """Trades the code for tokens. Raises SoftProAPIError; AuthenticationError when the code or client is refused."""
+    """Exchange the code for tokens.
+
+    Raises:
+        AuthenticationError: the code or the client is refused.
+        SoftProAPIError: the request failed.
+    """
     return _token_request(
         settings,
         client,
@@ -74,10 +80,14 @@ def exchange_code_for_tokens(settings: OAuthSettings, client: Credentials, code:
 def get_valid_access_token(
     database: Database, vault: Vault, settings: OAuthSettings, integration_id: UUID, refused: str | None = None
 ) -> tuple[str, float]:
-    """An access token that is not about to expire and is not the `refused` one, refreshed if need be; and for how many
-    seconds it may be used before asking again.
+    """Return an access token, refreshed if necessary, and the seconds for which it may be used without asking again.
 
-    Raises NotConnected, DecryptionError, SoftProAPIError.
+    The token is not about to expire and is not the `refused` one.
+
+    Raises:
+        NotConnected: no usable grant exists.
+        DecryptionError: a stored secret can't be decrypted.
+        SoftProAPIError: the refresh failed.
     """
     with database.connect() as connection:
         grant = oauth_tokens.read(connection, vault, integration_id)
@@ -90,9 +100,9 @@ def get_valid_access_token(
 def token_source(
     database: Database, vault: Vault, settings: OAuthSettings, integration_id: UUID
 ) -> Callable[[str | None], str]:
-    """For a `Client`: gives the access token, from memory while it is good and was not refused.
+    """Return a token function for a `Client`. It serves the access token from memory while it is valid and not refused.
 
-    What it gives raises TokenUnavailable, NotConnected, DecryptionError.
+    The function raises TokenUnavailable, NotConnected and DecryptionError.
     """
     token, good_until = "", 0.0
 
@@ -101,8 +111,8 @@ def token_source(
         if refused is not None or time.monotonic() >= good_until:
             try:
                 token, due_in = get_valid_access_token(database, vault, settings, integration_id, refused)
-            except SoftProAPIError as failed:  # not the API's: neither its retries nor its circuit breaker count it
-                raise TokenUnavailable(f"SoftPro gave no access token: {failed}") from failed
+            except SoftProAPIError as failed:  # not an error of the API, so its retries and circuit breaker ignore it
+                raise TokenUnavailable(f"SoftPro issued no access token: {failed}") from failed
             good_until = time.monotonic() + due_in
         return token
 
@@ -112,29 +122,31 @@ def token_source(
 def refresh_access_token(
     connection: Connection, vault: Vault, settings: OAuthSettings, seen: Grant, refused_token: str | None = None
 ) -> Grant:
-    """Refreshes the grant that was `seen`, unless another process did so meanwhile. Returns the grant to use.
+    """Refresh the grant that was `seen`, unless another process has refreshed it. Return the grant to use.
 
-    One process at a time, under an advisory lock; the new pair is committed before anyone uses it. Where the answer is
-    lost, by this process or another, the access token that is there is used to its end, unless it is the
-    `refused_token`. Raises NotConnected where no grant is left, SoftProAPIError.
+    An advisory lock admits one process at a time, and the new pair is committed before it is used. If a response was
+    lost, here or in another process, the current access token stays in use until it expires, unless it is the
+    `refused_token`.
+
+    Raises:
+        NotConnected: no grant is left.
+        SoftProAPIError: the refresh failed.
     """
     integration_id = seen.credentials.integration_id
-    key = ["softpro token refresh", str(integration_id)]
-    connection.execute("select pg_advisory_lock(hashtext(%s), hashtext(%s))", key)
-    try:
+    with locks.locked(connection, Lock.TOKEN_REFRESH, integration_id):
         grant = oauth_tokens.read(connection, vault, integration_id)
         usable = grant.access_token and not grant.due and grant.access_token != refused_token
         if usable and (grant.version != seen.version or grant.uncertain):
             return grant
         if grant.refresh_token is None:
-            raise NotConnected("There is no grant any more: a person has to connect the organization")
+            raise NotConnected("The grant no longer exists: connect the organization again")
         form = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
         try:
             tokens = _token_request(settings, grant.credentials, form)
         except AuthenticationError as refused:
-            if refused.error_code != "invalid_grant":  # our client is refused, the grant may still be good
+            if refused.error_code != "invalid_grant":  # the client is refused, the grant may still be valid
                 raise
-            message = "SoftPro no longer honours the grant: a person has to connect the organization again"
+            message = "SoftPro no longer honors the grant: connect the organization again"
             if oauth_tokens.expire(connection, integration_id, grant.version, message):
                 raise NotConnected(message) from refused
         except (NetworkError, ServerError) as lost:
@@ -147,22 +159,20 @@ def refresh_access_token(
         else:
             if oauth_tokens.store(connection, vault, integration_id, tokens, replaces=grant.version):
                 log.info("token_refreshed", extra={"integration_id": str(integration_id)})
-            elif tokens.refresh_token:  # a person connected anew or disconnected: nobody would ever use this pair
+            elif tokens.refresh_token:  # a user reconnected or disconnected, so this pair would never be used
                 revoke_token(settings, grant.credentials, tokens.refresh_token)
-        grant = oauth_tokens.read(
-            connection, vault, integration_id
-        )  # ours, or that of a person who connected meanwhile
+        # The pair that was just stored, or the one of a user who reconnected.
+        grant = oauth_tokens.read(connection, vault, integration_id)
         if grant.access_token is None:
-            raise NotConnected("The organization was disconnected meanwhile")
+            raise NotConnected("The organization was disconnected during the token refresh: connect it again")
         return grant
-    finally:
-        connection.execute("select pg_advisory_unlock(hashtext(%s), hashtext(%s))", key)
 
 
 def revoke_access(connection: Connection, vault: Vault, settings: OAuthSettings, integration_id: UUID) -> bool:
-    """Erases the tokens and ends the grant at the vendor (RFC 7009). Returns False when the vendor was not told.
+    """Erase the tokens and end the grant at the vendor (RFC 7009). Return False if the vendor was not notified.
 
-    Raises NotConnected.
+    Raises:
+        NotConnected: no grant exists.
     """
     with connection.transaction():
         grant = grant_to_end(connection, vault, integration_id)
@@ -174,9 +184,12 @@ def revoke_access(connection: Connection, vault: Vault, settings: OAuthSettings,
 
 
 def grant_to_end(connection: Connection, vault: Vault, integration_id: UUID) -> Grant | None:
-    """The grant that stands, with the client it was given to; None where it can't be read. Raises NotConnected.
+    """Return the current grant and its client, or None if it can't be decrypted.
 
-    Its row is locked: a refresh under way can't store a newer pair between this and the end of the transaction.
+    The row is locked, so a concurrent refresh can't store a newer pair before the transaction ends.
+
+    Raises:
+        NotConnected: no grant exists.
     """
     connection.execute("select from softpro.integrations where id = %s for update", [integration_id])
     try:
@@ -187,63 +200,71 @@ def grant_to_end(connection: Connection, vault: Vault, integration_id: UUID) -> 
 
 
 def revoke_token(settings: OAuthSettings, client: Credentials, token: str) -> bool:
-    """Ends a grant at the vendor. Returns False when the vendor was not told."""
+    """End a grant at the vendor. Return False if the vendor was not notified."""
     form = {"token": token, "client_id": client.client_id, "client_secret": client.client_secret}
     try:
-        answer = _post(settings.revoke_url, form)
+        response = _post(settings.revoke_url, form)
     except SoftProAPIError as away:
         log.warning("revoke_failed", extra={"integration_id": str(client.integration_id), "error": str(away)})
         return False
-    return answer.ok
+    return response.ok
 
 
 def validate_token(
     connection: Connection, settings: VendorSettings, integration_id: UUID, environment: str, access_token: str
 ) -> Profile:
-    """Asks the vendor whose token this is. Raises AuthenticationError when it is not good, SoftProAPIError."""
+    """Ask the vendor for the owner of the token.
+
+    Raises:
+        AuthenticationError: the token is not valid.
+        SoftProAPIError: the request failed.
+    """
     client = client_for(connection, integration_id, environment, settings, lambda refused: access_token)
-    client.deadline = time.monotonic() + PROFILE_SECONDS  # a person waits for this
+    client.deadline = time.monotonic() + PROFILE_SECONDS  # a user waits for this
     with client.session:
         return client.profile()
 
 
 def _token_request(settings: OAuthSettings, client: Credentials, form: dict[str, str]) -> Tokens:
     credentials = {"client_id": client.client_id, "client_secret": client.client_secret}
-    answer = _post(settings.token_url, {**form, **credentials})
-    if answer.status_code in (400, 401):
+    response = _post(settings.token_url, {**form, **credentials})
+    if response.status_code in (400, 401):
         try:
-            said = msgspec.json.decode(answer.content, type=_TokenError)
+            error_body = msgspec.json.decode(response.content, type=_TokenError)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            said = _TokenError(error="unreadable_answer")
-        kind = AuthenticationError if said.error != "unreadable_answer" else ServerError
-        error, description = plain(said.error, CODE_LENGTH), plain(said.error_description, MESSAGE_LENGTH)
+            error_body = _TokenError(error="unreadable_response")
+        kind = AuthenticationError if error_body.error != "unreadable_response" else ServerError
+        error, description = (
+            printable(error_body.error, MAX_CODE_LENGTH),
+            printable(error_body.error_description, MAX_MESSAGE_LENGTH),
+        )
         raise kind(
-            f"The token endpoint answered {error}" + (f": {description}" if description else ""),
-            status_code=answer.status_code,
+            f"The token endpoint responded {error}" + (f": {description}" if description else ""),
+            status_code=response.status_code,
             error_code=error,
         )
     try:
-        if not answer.ok:
-            raise ValueError(f"status {answer.status_code}")
-        good = msgspec.json.decode(answer.content, type=_TokenAnswer)
+        if not response.ok:
+            raise ValueError(f"status {response.status_code}")
+        good = msgspec.json.decode(response.content, type=_TokenResponse)
         if not (_ACCESS_TOKEN.fullmatch(good.access_token) and _REFRESH_TOKEN.fullmatch(good.refresh_token or "")):
             raise ValueError("characters that no token has")
     except (msgspec.DecodeError, ValueError, RecursionError) as broken:
-        # The body may hold tokens, so the message holds nothing of it.
+        # The body may contain tokens, so the message quotes nothing of it.
         raise ServerError(
-            f"The token endpoint's answer can't be used ({type(broken).__name__}, status {answer.status_code})",
-            status_code=answer.status_code,
+            f"The token endpoint's response can't be used ({type(broken).__name__}, status {response.status_code})",
+            status_code=response.status_code,
         ) from None
-    return Tokens(good.access_token, good.refresh_token or None, _life(bytes(good.expires_in)))
+    return Tokens(good.access_token, good.refresh_token or None, _token_seconds(bytes(good.expires_in)))
 
 
-def _life(expires_in: bytes) -> float:
-    """The seconds of `expires_in`, a number or a text that holds one."""
+def _token_seconds(expires_in: bytes) -> float:
+    """Return the seconds of `expires_in`, which is a number or a text that holds one."""
     try:
         seconds = float(expires_in.strip(b'"'))
     except ValueError:
-        return USUAL_LIFE
-    return seconds if 0 <= seconds <= LONGEST_LIFE else USUAL_LIFE
+        return DEFAULT_TOKEN_SECONDS
+    return seconds if 0 <= seconds <= MAX_TOKEN_SECONDS else DEFAULT_TOKEN_SECONDS
 
 
 def _post(url: str, form: dict[str, str]) -> ApiResponse:

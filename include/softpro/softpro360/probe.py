@@ -1,7 +1,7 @@
-"""Asks a live account, by reads alone, what the contract leaves open, and reports it in a form fit for the vendor.
+"""Probe a live account with reads only for what the contract leaves open, and report it in a form fit for the vendor.
 
-A report holds counts and the names of fields and codes, no other value of a record. A name that is no identifier, such
-as a person's in a map of people or a sentence in place of a code, is only counted.
+A report contains counts and the names of fields and codes, but no other values of records. A name that is no identifier
+is only counted, because it may be personal data: a key in a map of people, a sentence in place of a code.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from softpro.errors import RecordNotFound, ValidationError
 from softpro.softpro360 import capabilities
 from softpro.softpro360.calls import Call
 from softpro.softpro360.client import Client, Page
-from softpro.softpro360.contract import ENUMS, FIELDS, LARGEST_PAGE, RATE_LIMIT, Fields
+from softpro.softpro360.contract import ENUMS, FIELDS, MAX_PAGE_SIZE, RATE_LIMIT, Fields
 from softpro.softpro360.records import Record
-from softpro.softpro360.responses import answered_at, checked
+from softpro.softpro360.responses import json_body, response_date
 from softpro.softpro360.transport import ApiResponse
 from softpro.timestamps import format_time
 
-BEYOND = 5 * LARGEST_PAGE
-"""Asked for to see whether pages can be longer than the contract says."""
+OVERSIZED_PAGE = 5 * MAX_PAGE_SIZE
+"""A page size beyond the contract, to find out whether pages can be longer."""
 
-PAGES = (LARGEST_PAGE, 100, 50, 20, 10)
-"""Asked for in turn, until one is not refused."""
+PAGE_SIZES = (MAX_PAGE_SIZE, 100, 50, 20, 10)
+"""Page sizes to try in turn until one is accepted."""
 
 SKEW_SECONDS = 2
-"""Clocks this near are one: `Date` carries whole seconds."""
+"""A smaller difference counts as none, because `Date` has whole seconds."""
 
 NOT_ASKED = (
     "Does a refresh rotate the refresh token?",
@@ -46,7 +46,7 @@ NOT_ASKED = (
     "Is there a feed of deletes?",
     "Does a webhook carry the record or only its ids?",
 )
-"""What the contract leaves open as well, and no read can answer."""
+"""Further open questions, which no read can answer."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
@@ -55,7 +55,14 @@ _decode = msgspec.json.Decoder().decode
 
 @dataclass(frozen=True)
 class Finding:
-    """A question, what the contract says, what the account says, and the `facts` for the capabilities it amounts to."""
+    """A question with two answers.
+
+    Attributes:
+        question: the question.
+        contract: the answer of the contract.
+        answer: the answer of the account.
+        facts: the capabilities that follow from the answer.
+    """
 
     question: str
     contract: str
@@ -64,12 +71,13 @@ class Finding:
 
     @property
     def differs(self) -> bool:
-        return bool(self.contract) and self.answer != self.contract and not self.answer.startswith("can't tell")
+        """Return whether the account deviates from the contract."""
+        return bool(self.contract) and self.answer != self.contract and not self.answer.startswith("unknown")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The first page of a list sorted upwards, the first sorted downwards, and one from `pivot` on."""
+    """The first page of a list in ascending order, the first in descending order, and one starting at `pivot`."""
 
     entity_type: EntityType
     upwards: Page
@@ -79,14 +87,21 @@ class Sample:
 
     @property
     def records(self) -> list[Record]:
+        """Return the readable records of all pages."""
         pages = [self.upwards, self.downwards, *([self.since] if self.since else [])]
         return [record for page in pages for record in _readable(page)]
 
 
 def probe(connection: Connection, client: Client, integration_id: UUID) -> list[Finding]:
-    """Asks, and stores the answers as the integration's capabilities. About a dozen requests.
+    """Probe the account, and store the answers as the integration's capabilities. This takes about a dozen requests.
 
-    `connection` gives the time to compare clocks with. Raises what `Caller.call` does.
+    Args:
+        connection: gives the database's time, to compare clocks with.
+        client: the account's client.
+        integration_id: the integration.
+
+    Raises:
+        SoftProError: as `ApiTransport.call` does.
     """
     before = queries.now(connection)
     profile = client.call(Call("GET", "/user/profile"), _whole)
@@ -95,14 +110,14 @@ def probe(connection: Connection, client: Client, integration_id: UUID) -> list[
     samples = [_sample(client, entity_type, limit) for entity_type in EntityType]
     records = [record for sample in samples for record in sample.records]
     findings = [
-        _sorts(samples),
-        _filters(samples),
+        _check_sorting(samples),
+        _check_filter(samples),
         longest,
-        _sends_etags(client, samples),
+        _check_etags(client, samples),
         _announces_limit(profile),
         _skew(profile, before, after),
-        _listed("Fields outside the contract", _strange_fields(samples)),
-        _listed("Codes outside the contract", _strange_codes(samples)),
+        _listed("Fields outside the contract", _unknown_fields(samples)),
+        _listed("Codes outside the contract", _unknown_codes(samples)),
         _listed("Fields of the contract that no record held", _unseen(samples)),
         _listed("Records that can't be placed", _unreadable(samples)),
         Finding("Records looked at", "", str(len({(type(r), r.key.id) for r in records}))),
@@ -114,17 +129,17 @@ def probe(connection: Connection, client: Client, integration_id: UUID) -> list[
 
 
 def _longest_page(client: Client) -> tuple[Finding, int]:
-    """How many records a page can hold, and the most that may be asked for."""
-    question, contract = "Records on the longest page", str(LARGEST_PAGE)
-    limit, page = _largest_accepted(client, PAGES)
+    """Return the finding about the longest page, and the largest page size that may be requested."""
+    question, contract = "Records on the longest page", str(MAX_PAGE_SIZE)
+    limit, page = _largest_accepted(client, PAGE_SIZES)
     if page.has_more and len(page.records) < limit:
         return Finding(question, contract, str(len(page.records)), {"page_limit": len(page.records)}), limit
-    if limit < LARGEST_PAGE:
+    if limit < MAX_PAGE_SIZE:
         return Finding(question, contract, str(limit), {"page_limit": limit}), limit
     if not page.has_more:
-        return Finding(question, contract, f"can't tell: only {page.total} transactions"), limit
+        return Finding(question, contract, f"unknown: only {page.total} transactions"), limit
     try:
-        beyond = client.select(EntityType.TRANSACTION, {"limit": BEYOND})
+        beyond = client.select(EntityType.TRANSACTION, {"limit": OVERSIZED_PAGE})
     except ValidationError:
         return Finding(question, contract, contract, {"page_limit": limit}), limit
     return Finding(question, contract, str(max(limit, len(beyond.records))), {"page_limit": limit}), limit
@@ -149,7 +164,7 @@ def _sample(client: Client, entity_type: EntityType, limit: int) -> Sample:
     return Sample(entity_type, upwards, downwards, pivot, since)
 
 
-def _sorts(samples: Iterable[Sample]) -> Finding:
+def _check_sorting(samples: Iterable[Sample]) -> Finding:
     def judge(sample: Sample) -> bool | None:
         up, down = (_times(page) for page in (sample.upwards, sample.downwards))
         if len({*up, *down}) < 2:
@@ -159,7 +174,7 @@ def _sorts(samples: Iterable[Sample]) -> Finding:
     return _judged("Can lists be sorted by updatedAt?", "sorts_by_updated_at", map(judge, samples))
 
 
-def _filters(samples: Iterable[Sample]) -> Finding:
+def _check_filter(samples: Iterable[Sample]) -> Finding:
     def judge(sample: Sample) -> bool | None:
         older = [time for page in (sample.upwards, sample.downwards) for time in _times(page) if time != sample.pivot]
         since = _times(sample.since) if sample.since else []
@@ -170,7 +185,7 @@ def _filters(samples: Iterable[Sample]) -> Finding:
     return _judged("Does updatedFrom filter lists?", "filters_updated_from", map(judge, samples))
 
 
-def _sends_etags(client: Client, samples: Iterable[Sample]) -> Finding:
+def _check_etags(client: Client, samples: Iterable[Sample]) -> Finding:
     def judge(sample: Sample) -> bool | None:
         try:
             one = client.record(sample.entity_type, sample.records[0].key.id)
@@ -182,11 +197,11 @@ def _sends_etags(client: Client, samples: Iterable[Sample]) -> Finding:
 
 
 def _judged(question: str, fact: str, judgements: Iterable[bool | None]) -> Finding:
-    """Yes where all lists that can tell say so."""
-    told = [judgement for judgement in judgements if judgement is not None]
-    if not told:
-        return Finding(question, "yes", "can't tell: too few records, or all changed at once")
-    return Finding(question, "yes", "yes" if all(told) else "no", {fact: all(told)})
+    """Return yes if all lists that allow an answer agree."""
+    decided = [judgement for judgement in judgements if judgement is not None]
+    if not decided:
+        return Finding(question, "yes", "unknown: too few records, or all changed at once")
+    return Finding(question, "yes", "yes" if all(decided) else "no", {fact: all(decided)})
 
 
 def _announces_limit(profile: ApiResponse) -> Finding:
@@ -196,14 +211,14 @@ def _announces_limit(profile: ApiResponse) -> Finding:
 
 
 def _skew(profile: ApiResponse, before: datetime, after: datetime) -> Finding:
-    """`Date` is cut to whole seconds, so the vendor's clock stood up to a second later."""
+    """Compare the clocks. `Date` is truncated to whole seconds, so half a second is added."""
     question, contract = "How far is the vendor's clock ahead of the database's?", f"less than {SKEW_SECONDS} s"
     took = (after - before).total_seconds()
-    if took > SKEW_SECONDS:  # it waited for the budget, or was tried again: the answer came anywhere in between
-        return Finding(question, contract, f"can't tell: the call took {took:.1f} s")
-    moment = answered_at(profile)
+    if took > SKEW_SECONDS:  # a wait or a retry makes the time of the response uncertain
+        return Finding(question, contract, f"unknown: the call took {took:.1f} s")
+    moment = response_date(profile)
     if moment is None:
-        return Finding(question, contract, "can't tell: no Date")
+        return Finding(question, contract, "unknown: no Date")
     seconds = (moment - (before + (after - before) / 2)).total_seconds() + 0.5
     return Finding(question, contract, contract if abs(seconds) < SKEW_SECONDS else f"{seconds:+.1f} s")
 
@@ -213,11 +228,11 @@ def _listed(question: str, names: Counter[str]) -> Finding:
     return Finding(question, "none", answer or "none")
 
 
-def _strange_fields(samples: Iterable[Sample]) -> Counter[str]:
+def _unknown_fields(samples: Iterable[Sample]) -> Counter[str]:
     return _count(samples, lambda path, value, known: f"{path}: {_kind(value)}" if known is False else None)
 
 
-def _strange_codes(samples: Iterable[Sample]) -> Counter[str]:
+def _unknown_codes(samples: Iterable[Sample]) -> Counter[str]:
     def strange(path: str, value: Any, known: bool) -> str | None:
         codes = ENUMS.get(path.rpartition(".")[2])
         if not known or codes is None or value is None or value in codes.split():
@@ -228,7 +243,7 @@ def _strange_codes(samples: Iterable[Sample]) -> Counter[str]:
 
 
 def _unseen(samples: Iterable[Sample]) -> Counter[str]:
-    """Empty objects and arrays hold nothing, so what is below them is not missed."""
+    """Return the contract's fields that no record has. Fields below empty objects and arrays are not checked."""
     seen: set[str] = set()
     _count(samples, lambda path, value, known: seen.add(path))
     return Counter(
@@ -252,7 +267,7 @@ def _unreadable(samples: Iterable[Sample]) -> Counter[str]:
 
 
 def _count(samples: Iterable[Sample], name: Callable[[str, Any, bool], str | None]) -> Counter[str]:
-    """How many records hold what `name` names: it is given every field's path, value, and whether it is known."""
+    """Count the records for which `name` returns a name, given each field's path, value and whether it is known."""
     counted: Counter[str] = Counter()
     for sample in samples:
         prefix = sample.entity_type.value.lower()
@@ -263,7 +278,7 @@ def _count(samples: Iterable[Sample], name: Callable[[str, Any, bool], str | Non
 
 
 def _walk(value: Any, known: Fields | None, path: str) -> Iterator[tuple[str, Any, bool]]:
-    """Every field below a value: path, value, whether the contract has it. Nothing below what it leaves free."""
+    """Yield each field below a value as (path, value, known to the contract). Free-form objects are not entered."""
     if isinstance(value, list):
         for element in value:
             yield from _walk(element, known, path)
@@ -287,6 +302,6 @@ def _times(page: Page) -> list[datetime]:
     return [record.key.updated_at for record in _readable(page)]
 
 
-def _whole(answer: ApiResponse, what: str) -> ApiResponse:
-    checked(answer, what)
-    return answer
+def _whole(response: ApiResponse, what: str) -> ApiResponse:
+    json_body(response, what)
+    return response

@@ -1,4 +1,4 @@
-"""The vendor's records at the edge: each kept as its exact bytes, read only as far as its key."""
+"""Keep each record's exact bytes, and read only its key."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from softpro.entities import EntityType
 from softpro.softpro360.contract import ID_FIELDS
 from softpro.timestamps import parse_time
 
-LONGEST_ID = 1_000
-"""Bytes; an index of PostgreSQL holds no more than about 2,700, the stream's name included."""
+MAX_ID_BYTES = 1_000
+"""An entry of a PostgreSQL index holds at most about 2,700 bytes, including the stream's name."""
 
 
 class Key(NamedTuple):
-    """The order of lists: `updatedAt`, ties by id."""
+    """The sort key of lists: `updatedAt`, then the id."""
 
     updated_at: datetime
     id: str
 
 
-class _Sent:
+class _Payload:
     """Bytes that the vendor sent."""
 
     payload: bytes
 
     @cached_property
     def payload_hash(self) -> bytes:
-        """What tells one version of a record from another: 16 bytes of BLAKE2b over the bytes as sent."""
+        """Return the hash that identifies the version: 16 bytes of BLAKE2b over the bytes as sent."""
         return hashlib.blake2b(self.payload, digest_size=16).digest()
 
 
 @dataclass(frozen=True)
-class Record(_Sent):
-    """A record that can be placed: its key and its payload, byte for byte as the vendor sent it.
+class Record(_Payload):
+    """A record with a readable key, and its payload, byte for byte as the vendor sent it.
 
-    `etag` names the version (RFC 9110 section 8.8.3); single reads carry one, lists do not.
+    `etag` names the version (RFC 9110 section 8.8.3). Single reads carry one, lists do not.
     """
 
     key: Key
@@ -50,8 +50,8 @@ class Record(_Sent):
 
 
 @dataclass(frozen=True)
-class Unreadable(_Sent):
-    """A record that can't be placed, or not stored at all, and why."""
+class Unreadable(_Payload):
+    """A record whose key can't be read, or that can't be stored at all, and the reason."""
 
     payload: bytes
     reason: str
@@ -59,7 +59,7 @@ class Unreadable(_Sent):
 
 
 class _Head(msgspec.Struct):
-    """The fields of a record that place it; the raw values, so that one wrong type does not hide the other."""
+    """The fields of a record's key, of any type, so that one wrong type does not hide the other field."""
 
     orderId: Any = None
     contactId: Any = None
@@ -70,11 +70,11 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def read(payload: bytes, entity_type: EntityType) -> Record | Unreadable:
-    """Places one record of a list or a single read. Never raises: what can't be placed comes back as Unreadable."""
+    """Read the key of one record of a list or a single read. Never raise: return Unreadable instead."""
     field = ID_FIELDS[entity_type]
     try:
         if not payload.isascii():
-            payload.decode()  # what the head does not hold is skipped, whatever it is
+            payload.decode()  # decoding the head skips the other fields without a check
         head = _decode_head(payload)
     except UnicodeDecodeError:
         return Unreadable(payload, "the record is not UTF-8")
@@ -99,13 +99,13 @@ def _is_id(value: Any) -> bool:
     if not isinstance(value, str) or not value or "\x00" in value:
         return False
     try:
-        return len(value.encode()) <= LONGEST_ID
+        return len(value.encode()) <= MAX_ID_BYTES
     except UnicodeEncodeError:  # half a surrogate pair
         return False
 
 
 def _salvaged_id(payload: bytes, field: str) -> str | None:
-    """The id of a record that a strict reader refuses, so that its case closes once the record is good."""
+    """Return the id of a record that a strict reader refuses, so that its case closes once the record is valid."""
     try:
         record = json.loads(payload, strict=False)
     except (ValueError, RecursionError):

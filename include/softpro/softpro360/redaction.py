@@ -1,4 +1,4 @@
-"""What a failed call looked like, for its log: enough to see what is wrong, no secrets and nothing about a person."""
+"""Redact a failed call for its log: enough to find the fault, without secrets and personal data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from typing import Any
 
 import msgspec
 
-from softpro.softpro360.responses import plain
+from softpro.softpro360.responses import printable
 from softpro.softpro360.transport import ApiResponse
 
-# Names of what tells a technician something and a stranger nothing.
-SHOWN = {"code", "error", "field", "message", "status", "type", "timestamp", "requestId", "createdAt", "updatedAt"}
-SHOWN |= {"limit", "offset", "total", "hasMore", "sortBy", "sortOrder", "updatedFrom", "deletedFrom"}
-SHOWN |= {"orderId", "contactId", "documentId", "partyId", "statusId", "roiSystemsId"}
+# Fields whose values help to find a fault and reveal nothing about a person.
+SHOWN_NAMES = {
+    "code",
+    "error",
+    "field",
+    "message",
+    "status",
+    "type",
+    "timestamp",
+    "requestId",
+    "createdAt",
+    "updatedAt",
+}
+SHOWN_NAMES |= {"limit", "offset", "total", "hasMore", "sortBy", "sortOrder", "updatedFrom", "deletedFrom"}
+SHOWN_NAMES |= {"orderId", "contactId", "documentId", "partyId", "statusId", "roiSystemsId"}
 HEADERS = ("Content-Type", "Date", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Request-Id")
 TEXT_LENGTH, LIST_LENGTH, OBJECT_LENGTH, DEPTH = 200, 2, 100, 6
 SECRET = re.compile(r"\S{20,}")
@@ -23,43 +34,45 @@ SECRET = re.compile(r"\S{20,}")
 Sample = dict[str, Any]
 
 
-def request(
+def redact_request(
     method: str, route: str, ids: Mapping[str, str], parameters: Mapping[str, str | int], attempt: int, body: Any
 ) -> Sample:
-    """A call that failed: what was asked, at which attempt, and the shape of what was sent, where it was JSON."""
+    """Return the request and the number of the attempt. A body is kept only if it is JSON, and then redacted."""
     return {
         "method": method,
         "route": route,
         "ids": dict(ids),
-        "parameters": masked(dict(parameters)),
+        "parameters": mask(dict(parameters)),
         "attempt": attempt,
         "body": _body(body, "application/json") if isinstance(body, bytes) else None,
     }
 
 
-def answer(received: ApiResponse | None) -> Sample | None:
-    """What came back, if anything did."""
+def redact_response(received: ApiResponse | None) -> Sample | None:
+    """Return the redacted response, or None without one."""
     if received is None:
         return None
     return {
         "statusCode": received.status_code,
-        "headers": {name: plain(received.headers[name], TEXT_LENGTH) for name in HEADERS if name in received.headers},
+        "headers": {
+            name: printable(received.headers[name], TEXT_LENGTH) for name in HEADERS if name in received.headers
+        },
         "body": _body(received.content, received.headers.get("Content-Type", "")),
     }
 
 
-def masked(value: Any, name: str = "", depth: int = DEPTH) -> Any:
-    """JSON's own shape, names and lengths; of the values only those that are `SHOWN`."""
+def mask(value: Any, name: str = "", depth: int = DEPTH) -> Any:
+    """Return the JSON with its structure, names and lengths, but only the values of `SHOWN_NAMES`."""
     if isinstance(value, dict):
         shown_items = islice(value.items(), OBJECT_LENGTH if depth else 0)
-        return {plain(key, TEXT_LENGTH): masked(inner, key, depth - 1) for key, inner in shown_items}
+        return {printable(key, TEXT_LENGTH): mask(inner, key, depth - 1) for key, inner in shown_items}
     if isinstance(value, list):
-        shown = [masked(inner, name, depth - 1) for inner in value[:LIST_LENGTH]] if depth else []
+        shown = [mask(inner, name, depth - 1) for inner in value[:LIST_LENGTH]] if depth else []
         return [*shown, f"… {len(value)} in all"] if len(value) > len(shown) else shown
     if value is None or isinstance(value, bool):
         return value
-    if name in SHOWN:
-        return SECRET.sub("…", plain(value, TEXT_LENGTH)) if isinstance(value, str) else value
+    if name in SHOWN_NAMES:
+        return SECRET.sub("…", printable(value, TEXT_LENGTH)) if isinstance(value, str) else value
     return f"({len(value)} characters)" if isinstance(value, str) else "(a number)"
 
 
@@ -67,9 +80,9 @@ def _body(content: bytes, content_type: str) -> Any:
     if not content:
         return None
     if not content_type.startswith("application/json"):  # a proxy's page
-        beginning = plain(content[: 4 * TEXT_LENGTH].decode(errors="replace"), TEXT_LENGTH)
+        beginning = printable(content[: 4 * TEXT_LENGTH].decode(errors="replace"), TEXT_LENGTH)
         return {"bytes": len(content), "beginning": SECRET.sub("…", beginning)}
     try:
-        return masked(msgspec.json.decode(content))
+        return mask(msgspec.json.decode(content))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {"bytes": len(content), "unreadable": True}

@@ -1,4 +1,4 @@
-"""From an HTTP answer to bytes we can use, or to the error that says what to do. No I/O."""
+"""Turn an HTTP response into its body, or into the error that says what to do. No I/O."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ ERRORS: dict[int, type[SoftProAPIError]] = {
     429: RateLimitError,
 }
 
-LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds. A day is far beyond any rate limit: who asks for more has a wrong clock, or a wrong unit."""
+MAX_RETRY_AFTER_SECONDS = 86_400.0
+"""A day exceeds any rate limit, so a longer time comes from a wrong clock or unit."""
 
-CODE_LENGTH, MESSAGE_LENGTH = 100, 500
-"""So much is kept of what the vendor says: it ends up in logs and table columns."""
+MAX_CODE_LENGTH, MAX_MESSAGE_LENGTH = 100, 500
+"""Characters that are kept of the vendor's texts, for logs and table columns."""
 
 
 class _Error(msgspec.Struct):
@@ -53,84 +53,90 @@ class _Envelope(msgspec.Struct):
     meta: _Meta = msgspec.field(default_factory=_Meta)
 
 
-def checked(answer: ApiResponse, what: str) -> bytes:
-    """The body of a successful JSON answer. Raises the SoftProAPIError of its status; `what` names the call.
+def json_body(response: ApiResponse, what: str) -> bytes:
+    """Return the body of a successful JSON response. `what` names the call in messages.
 
-    A page from a proxy, an empty body or one of another type is a ServerError: the vendor did not say it.
+    Raises:
+        SoftProAPIError: the error of the response's status.
+        ServerError: the body is empty, is a proxy's page or has another type.
     """
-    accepted(answer, what)
-    if not answer.content:
-        raise ServerError(f"{what}: the answer is empty", status_code=answer.status_code)
-    return answer.content
+    require_success(response, what)
+    if not response.content:
+        raise ServerError(f"{what}: the response is empty", status_code=response.status_code)
+    return response.content
 
 
-def accepted(answer: ApiResponse, what: str) -> None:
-    """A success whose body nobody reads; it may have none. Raises as `checked` does."""
-    refused(answer, what)
-    if answer.content and not _is_json(answer):
-        raise ServerError(f"{what}: the answer is not JSON (a proxy's page?)", status_code=answer.status_code)
+def require_success(response: ApiResponse, what: str) -> None:
+    """Check that the call succeeded; the body is ignored and may be empty. Raises as `json_body` does."""
+    raise_for_status(response, what)
+    if response.content and not _is_json(response):
+        raise ServerError(f"{what}: the response is not JSON (a proxy's page?)", status_code=response.status_code)
 
 
-def refused(answer: ApiResponse, what: str) -> None:
-    """Raises the SoftProAPIError of an answer that is not a success. A redirect is no answer: a ServerError."""
-    if answer.ok:
+def raise_for_status(response: ApiResponse, what: str) -> None:
+    """Raise the SoftProAPIError of a response that is not a success. A redirect is a ServerError."""
+    if response.ok:
         return
-    said = _said(answer).error
-    code, message = plain(said.code, CODE_LENGTH), plain(said.message, MESSAGE_LENGTH)
-    kind = ERRORS.get(answer.status_code, ValidationError if 400 <= answer.status_code < 500 else ServerError)
+    error = _envelope(response).error
+    code, message = printable(error.code, MAX_CODE_LENGTH), printable(error.message, MAX_MESSAGE_LENGTH)
+    kind = ERRORS.get(response.status_code, ValidationError if 400 <= response.status_code < 500 else ServerError)
     raise kind(
-        f"{what}: SoftPro answered {answer.status_code} {code or plain(answer.reason, CODE_LENGTH)}"
+        f"{what}: SoftPro responded {response.status_code} {code or printable(response.reason, MAX_CODE_LENGTH)}"
         + (f", {message}" if message else ""),
-        status_code=answer.status_code,
+        status_code=response.status_code,
         error_code=code,
-        details=said.details,
-        retry_after=retry_after(answer.headers),
-        request_id=request_id(answer),
+        details=error.details,
+        retry_after=retry_after(response.headers),
+        request_id=request_id(response),
     )
 
 
-def decoded(body: bytes, shape: Any, what: str) -> Any:
-    """The body as this shape. Raises ServerError when it was cut short or holds something else."""
+def decode(body: bytes, shape: Any, what: str) -> Any:
+    """Decode the body to this type.
+
+    Raises:
+        ServerError: the body is truncated or has another form.
+    """
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
-        raise ServerError(f"{what}: the answer is cut short or not what the contract says ({broken})") from None
+        raise ServerError(f"{what}: the response is truncated or violates the contract ({broken})") from None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of Retry-After (RFC 9110 section 10.2.3), a day at most; the vendor sends no dates there."""
+    """Return the seconds of Retry-After (RFC 9110 section 10.2.3), at most a day. The vendor sends no dates there."""
     text = headers.get("Retry-After", "")
-    return min(float(text), LONGEST_RETRY_AFTER) if re.fullmatch("[0-9]{1,6}", text) else None
+    return min(float(text), MAX_RETRY_AFTER_SECONDS) if re.fullmatch("[0-9]{1,6}", text) else None
 
 
-def answered_at(answer: ApiResponse) -> datetime | None:
-    """The vendor's clock when it answered, in whole seconds (RFC 9110 section 6.6.1); None where it does not say."""
+def response_date(response: ApiResponse) -> datetime | None:
+    """Return the vendor's clock at the response, in whole seconds (RFC 9110 section 6.6.1), or None."""
     try:
-        moment = parsedate_to_datetime(answer.headers["Date"])
+        moment = parsedate_to_datetime(response.headers["Date"])
     except (KeyError, ValueError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment  # "-0000" is UTC, of no place
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment  # "-0000" is UTC without a known zone
 
 
-def request_id(answer: ApiResponse) -> str:
-    """The vendor's name for the request: in a header, or in an error's envelope."""
-    name = answer.headers.get("X-Request-Id", "") or (_said(answer).meta.request_id if not answer.ok else "")
-    return plain(name, CODE_LENGTH)
+def request_id(response: ApiResponse) -> str:
+    """Return the vendor's id of the request, from a header or from an error's envelope."""
+    name = response.headers.get("X-Request-Id", "") or (_envelope(response).meta.request_id if not response.ok else "")
+    return printable(name, MAX_CODE_LENGTH)
 
 
-def plain(text: str, length: int) -> str:
-    """What the vendor says as one line that a log and a table column can hold: nothing unprintable, and cut."""
+def printable(text: str, length: int) -> str:
+    """Return the text as one printable line, truncated to fit a log and a table column."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())[:length]
 
 
-def _is_json(answer: ApiResponse) -> bool:
-    return answer.headers.get("Content-Type", "").startswith("application/json")
+def _is_json(response: ApiResponse) -> bool:
+    return response.headers.get("Content-Type", "").startswith("application/json")
 
 
-def _said(answer: ApiResponse) -> _Envelope:
-    if not _is_json(answer):
+def _envelope(response: ApiResponse) -> _Envelope:
+    if not _is_json(response):
         return _Envelope()
     try:
-        return msgspec.json.decode(answer.content, type=_Envelope)
+        return msgspec.json.decode(response.content, type=_Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Envelope()

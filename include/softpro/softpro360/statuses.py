@@ -1,4 +1,4 @@
-"""The statuses that a transaction can be given, asked for once a day."""
+"""Cache the statuses that a transaction can have for one day."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from softpro.db.database import Connection
 from softpro.softpro360.client import Client
 from softpro.softpro360.models import Status, Typed, typed_list
 
-GOOD_FOR = timedelta(days=1)
+CACHE_MAX_AGE = timedelta(days=1)
 
 
 def statuses(connection: Connection, client: Client, integration_id: UUID) -> list[Typed[Status]]:
-    """As the vendor listed them, at most a day ago. Raises what `Caller.call` does."""
+    """Return the vendor's statuses, at most a day old.
+
+    Raises:
+        SoftProError: as `ApiTransport.call` does.
+    """
     row = connection.execute(
         "select statuses::text from softpro.statuses where integration_id = %s and fetched_at > now() - %s",
-        [integration_id, GOOD_FOR],
+        [integration_id, CACHE_MAX_AGE],
     ).fetchone()
     if row is not None:
         return typed_list(row["statuses"].encode(), Status, "the stored statuses")

@@ -1,4 +1,4 @@
-"""One HTTP exchange with the vendor, bounded in time and size however slowly or long the other side talks."""
+"""Send one HTTP request to the vendor and read the response, with limits on time and size."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from urllib3.exceptions import DecodeError, HTTPError, NewConnectionError
 from softpro.errors import NetworkError, ServerError
 
 CONNECT_SECONDS, SILENCE_SECONDS = 5, 30
-"""How long to wait for a connection, and between two bytes."""
+"""The limits for connecting, and for the time between two bytes."""
 
 EXCHANGE_SECONDS = 45.0
-"""How long an answer may take as a whole, to its last byte."""
+"""The limit for a whole exchange, to the last byte of the response."""
 
-LARGEST_RESPONSE = 64 * 1024 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What came back. `content` is empty where the body of a success went to a file."""
+    """The vendor's response. `content` is empty if a success was written to a file."""
 
     status_code: int
     reason: str
@@ -34,6 +34,7 @@ class ApiResponse:
 
     @property
     def ok(self) -> bool:
+        """Return whether the status is a success."""
         return 200 <= self.status_code < 300
 
 
@@ -48,15 +49,25 @@ def exchange(
     into: BinaryIO | None = None,
     **request: Any,
 ) -> ApiResponse:
-    """Sends one request and reads the whole answer; `what` names the call in messages, which never hold its contents.
+    """Send one request and read the whole response. It follows no redirects, which would carry secrets elsewhere.
 
-    The body of a success goes to the file `into`, where one is given; it is emptied first. Redirects are not followed:
-    they would carry secrets elsewhere. Raises NetworkError, which says whether the request may have arrived, and
-    ServerError where the answer can't be decoded or is too large.
+    Args:
+        session: the HTTP session.
+        method: the HTTP method.
+        url: the address.
+        what: the name of the call in messages, which never contain its contents.
+        authorize: adds the authorization to the request.
+        seconds: the limit for the whole exchange.
+        into: a file for the body of a success, which is emptied first.
+        **request: further arguments of `requests`.
+
+    Raises:
+        NetworkError: no response; `sent` says whether the request may have arrived.
+        ServerError: the response can't be decoded or is too large.
     """
     deadline = time.monotonic() + seconds
     if hasattr(request.get("data"), "read"):
-        request["data"] = _Timely(request["data"], deadline)
+        request["data"] = _DeadlineBody(request["data"], deadline)
     try:
         with session.request(
             method,
@@ -66,53 +77,54 @@ def exchange(
             allow_redirects=False,
             stream=True,
             **request,
-        ) as answer:
+        ) as response:
             body = bytearray()
-            target = into if into is not None and 200 <= answer.status_code < 300 else None
+            target = into if into is not None and 200 <= response.status_code < 300 else None
             if target is not None:
                 target.seek(0)
                 target.truncate()
-            for chunk in _chunks(answer, deadline):
+            for chunk in _chunks(response, deadline):
                 if target is not None:
                     target.write(chunk)
-                elif len(body) + len(chunk) > LARGEST_RESPONSE:
-                    raise ServerError(f"{what}: the answer is longer than {LARGEST_RESPONSE} bytes")
+                elif len(body) + len(chunk) > MAX_RESPONSE_BYTES:
+                    raise ServerError(f"{what}: the response is longer than {MAX_RESPONSE_BYTES} bytes")
                 else:
                     body += chunk
     except (DecodeError, requests.exceptions.ContentDecodingError) as broken:
-        raise ServerError(f"{what}: the answer can't be decoded ({type(broken).__name__})") from None
+        raise ServerError(f"{what}: the response can't be decoded ({type(broken).__name__})") from None
     except TimeoutError:
-        raise NetworkError(f"{what}: SoftPro did not finish its answer in {seconds:.0f} s") from None
+        raise NetworkError(f"{what}: SoftPro did not finish its response in {seconds:.0f} s") from None
     except (requests.RequestException, HTTPError) as failed:
-        message = f"{what}: SoftPro did not answer ({type(failed).__name__})"
+        message = f"{what}: SoftPro did not respond ({type(failed).__name__})"
         raise NetworkError(message, sent=_was_sent(failed)) from None
-    return ApiResponse(answer.status_code, answer.reason or "", CaseInsensitiveDict(answer.headers), bytes(body))
+    return ApiResponse(response.status_code, response.reason or "", CaseInsensitiveDict(response.headers), bytes(body))
 
 
-class _Timely:
-    """A body that is streamed, and no longer than until the deadline: a slow reader could make it last for ever."""
+class _DeadlineBody:
+    """A streamed body that ends at the deadline, because a slow reader could make it last forever."""
 
     def __init__(self, body: Any, deadline: float) -> None:
         self._body, self._deadline = body, deadline
-        self.len: int = body.len  # so that requests need not read it to know
+        self.len: int = body.len  # lets requests send a length without reading the body
 
     def read(self, size: int = -1) -> bytes:
+        """Read the next bytes. Raises TimeoutError after the deadline."""
         if time.monotonic() > self._deadline:
-            raise TimeoutError("the time for sending it is over")
+            raise TimeoutError("the deadline for sending the body has passed")
         data: bytes = self._body.read(size)
         return data
 
 
-def _chunks(answer: requests.Response, deadline: float) -> Iterator[bytes]:
-    """The decoded body as it arrives; `iter_content` would wait for whole chunks, and so for a dripping answer."""
-    while chunk := answer.raw.read1(CHUNK, decode_content=True):
+def _chunks(response: requests.Response, deadline: float) -> Iterator[bytes]:
+    """Yield the decoded body as it arrives. `iter_content` would wait for whole chunks of a slow response."""
+    while chunk := response.raw.read1(CHUNK, decode_content=True):
         yield chunk
         if time.monotonic() > deadline:
             raise TimeoutError
 
 
 def _was_sent(failed: Exception) -> bool:
-    """Whether the request may have arrived: not where no connection was made."""
+    """Return whether the request may have arrived, which is impossible without a connection."""
     if isinstance(failed, requests.ConnectTimeout):
         return False
     reason = getattr(failed.args[0], "reason", None) if failed.args else None

@@ -1,1 +1,1 @@
-"""SoftPro → ROI: extract, land, transform, load."""
+"""Extract records from SoftPro, land them in `raw`, transform them, and load them into `roi`."""

@@ -1,7 +1,7 @@
-"""A person's correction of a record that is in quarantine: kept on its case, and landed as if SoftPro had sent it.
+"""Store a user's correction of a quarantined record on its case, and land it as if SoftPro had sent it.
 
-It stands in `raw` in the place of the version that it corrects until SoftPro sends another one. It takes no lease, as a
-run may go on beside it: whoever loads what is pending next loads it.
+In `raw`, the correction replaces the version that it corrects until SoftPro sends another version. It takes no lease,
+because a run may continue in parallel: the next load of the pending records includes the correction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from softpro.softpro360.records import Record, Unreadable, read
 from softpro.sync.raw_store import store
 from softpro.timestamps import format_time
 
-# Another version stands there than the one that is in quarantine, and it is the later one.
+# `raw` holds a later version than the one in quarantine.
 SELECT_NEWER = """
 select r.deleted_at is not null as deleted
 from raw.records r
@@ -34,7 +34,7 @@ set corrects = %(payload_hash)s
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
   and payload_hash = %(edited_hash)s
 """
-# The moment of its last change tells whether the case is as it was when it was read.
+# `updated_at` shows whether the case changed after it was read.
 KEEP_CORRECTION = """
 update softpro.quarantine
 set entity_id = %(entity_id)s, edited_payload = %(payload)s, edited_hash = %(edited_hash)s, edited_by = %(by)s,
@@ -46,14 +46,22 @@ where id = %(case_id)s and integration_id = %(integration_id)s and updated_at = 
 
 
 def correct(connection: Connection, case_id: UUID, payload: bytes, by: str) -> Case:
-    """Corrects a case's record: `payload` is all of it, as JSON. Returns the case, which closes once that loads.
+    """Correct a case's record and return the case, which closes once the correction is loaded.
 
-    A discarded case is opened by it. Raises NotFoundHere, UsageError where the correction can't be taken, OutOfDate
-    where the case is closed, a newer version of the record is there, or the case changes at this very moment.
+    A correction reopens a discarded case.
+
+    Args:
+        payload: the complete record as JSON.
+        by: the user who corrects it.
+
+    Raises:
+        NotFoundHere: no such case exists.
+        UsageError: the correction can't be accepted.
+        OutOfDate: the case is closed or changed just now, or a newer version of the record exists.
     """
     case = quarantine_cases.get(connection, case_id)
     if case.resolution in ("LOADED", "EDITED"):
-        quarantine_cases.closed(case)
+        quarantine_cases.raise_closed(case)
     record = _readable(connection, case, payload.strip())
     values = {
         **case.stream.parameters,
@@ -66,7 +74,7 @@ def correct(connection: Connection, case_id: UUID, payload: bytes, by: str) -> C
         "by": by,
         "read": case.updated_at,
     }
-    # In the order in which everybody locks: raw, pending, quarantine.
+    # Every writer locks in this order: raw, pending, quarantine.
     with connection.transaction():
         refused = store(connection, case.stream, [record], frozenset([record.key.id]))
         if refused:
@@ -74,24 +82,24 @@ def correct(connection: Connection, case_id: UUID, payload: bytes, by: str) -> C
         if not connection.execute(MARK_CORRECTION, values).rowcount:
             raise _newer(record)
         if not connection.execute(KEEP_CORRECTION, values).rowcount:
-            raise OutOfDate(f"Case {case.id} has changed at this very moment: look at it again")
+            raise OutOfDate(f"Case {case.id} was changed just now: look at it again")
     return quarantine_cases.get(connection, case_id)
 
 
 def _readable(connection: Connection, case: Case, payload: bytes) -> Record:
-    """The correction as a record of the case. Raises UsageError, OutOfDate."""
+    """Return the correction as a record of the case. Raises UsageError, OutOfDate."""
     entity_type = EntityType(case.entity_type)
     record = read(payload, entity_type)
     if isinstance(record, Unreadable):
-        raise UsageError(f"The correction can't be taken: {record.reason}")
+        raise UsageError(f"The correction can't be accepted: {record.reason}")
     if case.entity_id is not None and record.key.id != case.entity_id:
-        raise UsageError(f"The correction is of another record: this case is that of {case.entity_id}")
+        raise UsageError(f"The correction is for another record: this case is about {case.entity_id}")
     if record.payload_hash == case.payload_hash:
-        raise UsageError("The correction is what SoftPro sent; to load that again, replay the case")
+        raise UsageError("The correction equals what SoftPro sent: replay the case to load that again")
     sent = read(quarantine_cases.payloads(connection, case).payload, entity_type)
-    # With a later one, SoftPro's next version could pass for an older one.
+    # With a later updatedAt, SoftPro's next version could look like an older one.
     if isinstance(sent, Record) and record.key.updated_at != sent.key.updated_at:
-        raise UsageError(f"The correction keeps SoftPro's updatedAt, which is {format_time(sent.key.updated_at)}")
+        raise UsageError(f"The correction must keep SoftPro's updatedAt, {format_time(sent.key.updated_at)}")
     if record.key.updated_at > datetime.now(UTC) and isinstance(sent, Unreadable):
         raise UsageError("The correction's updatedAt is in the future: SoftPro's next version would not replace it")
     newer = connection.execute(
@@ -99,12 +107,14 @@ def _readable(connection: Connection, case: Case, payload: bytes) -> Record:
         {**case.stream.parameters, "case_id": case.id, "entity_id": record.key.id, "updated_at": record.key.updated_at},
     ).fetchone()
     if newer is not None:
-        raise OutOfDate(f"SoftPro has deleted {record.key.id} meanwhile") if newer["deleted"] else _newer(record)
+        if newer["deleted"]:
+            raise OutOfDate(f"SoftPro has deleted {record.key.id} since")
+        raise _newer(record)
     return record
 
 
 def _newer(record: Record) -> OutOfDate:
     return OutOfDate(
-        f"A newer version of {record.key.id} is there: SoftPro has sent one since, or an earlier correction has a "
-        "later updatedAt. Once a run has loaded it, look at the case again"
+        f"A newer version of {record.key.id} exists: SoftPro has sent one since, or an earlier correction has a "
+        "later updatedAt. Look at the case again once a run has loaded it"
     )

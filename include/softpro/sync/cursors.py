@@ -1,4 +1,4 @@
-"""The stored cursor of each stream: where its next run asks, and what it still owes."""
+"""Read and write the stored cursor of each stream: where its next run starts, and what is left to load."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from softpro.sync.paging import Position
 
 @dataclass(frozen=True)
 class Cursor:
-    """`sweep`: a delta or full sweep that has not reached the end of the list; `backlog`: there is more to fetch.
+    """The stored cursor of a stream.
 
-    `visible_until`: of a sweep by offset under way (see `sweep.py`); None where there is none. `sweep_total`: how long
-    the list was when a full sweep began, until all that it brought is loaded.
+    Attributes:
+        position: where the next request starts.
+        sweep: a delta or full sweep that has not reached the end of the list, if any.
+        backlog: more records are left to fetch.
+        visible_until: set while a sweep by offset is in progress (see `sweep.py`), otherwise None.
+        sweep_total: the length of the list when a full sweep began; kept until all its records are loaded.
     """
 
     position: Position
@@ -28,7 +32,7 @@ class Cursor:
 
 
 def read(connection: Connection, run: Run) -> Cursor:
-    """The stream's cursor; a new one starts before the first record."""
+    """Return the stream's cursor; a new one starts before the first record."""
     row = connection.execute(
         """
         select updated_from, page_offset, last_updated_at, last_id, sweep_mode, backlog, sweep_visible_until,
@@ -47,7 +51,7 @@ def read(connection: Connection, run: Run) -> Cursor:
 
 
 def write(connection: Connection, run: Run, cursor: Cursor) -> None:
-    """Stores the cursor, inside the transaction that lands what it has passed."""
+    """Store the cursor, in the transaction that lands the records it has passed."""
     position = cursor.position
     connection.execute(
         """
@@ -85,8 +89,10 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
 
 
 def mark_load_due(connection: Connection, stream: Stream) -> None:
-    """Notes that what is landed of the stream, or about to be, is to be loaded, whoever does that: in the transaction
-    that lands it, or begins to."""
+    """Mark the stream's landed records as due to be loaded, by any run.
+
+    Call it in the transaction that lands the records, or in the one that begins the run.
+    """
     connection.execute(
         """
         insert into softpro.cursors (integration_id, entity_type, organization_id, load_due_at)
@@ -98,8 +104,10 @@ def mark_load_due(connection: Connection, stream: Stream) -> None:
 
 
 def clear_load_due(connection: Connection, stream: Stream) -> bool:
-    """Nothing is owed any more where nothing is pending: call it in the transaction that loads. Returns whether
-    something was, and is not any more."""
+    """Clear the stream's mark of a due load if nothing is pending, and return whether a mark was cleared.
+
+    Call it in the transaction that loads.
+    """
     return bool(
         connection.execute(
             """
@@ -116,7 +124,7 @@ def clear_load_due(connection: Connection, stream: Stream) -> bool:
 
 
 def never_synced(connection: Connection, run: Run) -> bool:
-    """Whether no run over the stream has come to the end of its list yet."""
+    """Return whether no run over the stream has reached the end of its list yet."""
     return not connection.execute(
         """
         select from softpro.cursors
@@ -126,27 +134,30 @@ def never_synced(connection: Connection, run: Run) -> bool:
     ).rowcount
 
 
-def begin(cursor: Cursor, mode: Mode) -> Cursor:
-    """Where a run of this mode starts. It goes on with an unfinished sweep, unless it asks for more than that does."""
+def start_cursor(cursor: Cursor, mode: Mode) -> Cursor:
+    """Return where a run of this mode starts.
+
+    A run continues an unfinished sweep, unless its mode covers more than that sweep does.
+    """
     if mode is Mode.INCREMENTAL or cursor.sweep is mode or cursor.sweep is Mode.FULL:
         return cursor
     return Cursor(Position(), mode, True)
 
 
 def run_reason(cursor: Cursor, mode: Mode) -> str:
-    """Why a run of this mode starts where it does, for its log."""
+    """Return why a run of this mode starts where it does, for its log."""
     if mode is Mode.REMAP:
-        return "maps again all that was ever fetched"
+        return "maps every stored record again"
     if mode is Mode.REPLAY:
-        return "maps again what is in quarantine"
+        return "maps the quarantined records again"
     if mode is Mode.RECORDS:
-        return "fetches the records that were named"
+        return "fetches the named records"
     if mode is Mode.PUSH:
-        return "sends what was changed here"
+        return "sends local edits"
     if cursor.sweep and (mode in (Mode.INCREMENTAL, cursor.sweep) or cursor.sweep is Mode.FULL):
-        return f"goes on with the {cursor.sweep} sweep that an earlier run began"
+        return f"continues the {cursor.sweep} sweep that an earlier run began"
     if mode is not Mode.INCREMENTAL:
-        return f"a {mode} sync was asked for"
+        return f"a {mode} sync was requested"
     if cursor.position == Position():
         return "first load"
-    return "goes on where the last run stopped" if cursor.backlog else "fetches what changed since the last sync"
+    return "continues where the last run stopped" if cursor.backlog else "fetches changes since the last sync"

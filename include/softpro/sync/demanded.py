@@ -1,4 +1,4 @@
-"""What a mapping set demands of values, as the checks take it."""
+"""Collect the value rules of a mapping set for the quality checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from softpro.quality.value_rule_expectations import Demand
 
 
 def demanded(mappings: Iterable[Mapping]) -> list[Demand]:
-    """The validationRules of those of the mappings that take part in loading."""
+    """Return the validationRules of the mappings that take part in loading."""
     return [
         Demand(each.softpro_field, each.roi_systems_field, target_type(each), each.validation_rules)
         for each in mappings

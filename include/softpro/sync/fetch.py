@@ -1,4 +1,4 @@
-"""Fetches the records that a run names, one by one, and lands each; no lease, no cursor."""
+"""Fetch the records that a run names, one by one, and land each, without a lease or a cursor."""
 
 from __future__ import annotations
 
@@ -25,15 +25,21 @@ from softpro.softpro360.client import Client
 from softpro.sync.extract import MIN_RETRY_SECONDS
 from softpro.sync.land import Batch, land
 
-SHOWN = 3
-"""Ids that a message names."""
+MAX_IDS_SHOWN = 3
+"""The number of ids that a message names."""
 
 
 @dataclass
 class Fetched:
-    """What became of the records, by id: `landed`, and `missing`, as SoftPro answered 404, with the time when it was
-    asked, by the database's clock; `failed`, an error that says nothing of the others. `left` were not asked for, as
-    `stopped` says why it is no use, or as the time was over."""
+    """The outcome of each record, by id. Times are when it was requested, by the database's clock.
+
+    Attributes:
+        landed: records that were landed.
+        missing: records for which SoftPro returned 404.
+        failed: records with an error that does not concern the others.
+        left: records that were not requested, because of `stopped` or because the time was over.
+        stopped: the error after which further requests are pointless.
+    """
 
     landed: dict[str, datetime] = field(default_factory=dict)
     missing: dict[str, datetime] = field(default_factory=dict)
@@ -42,22 +48,25 @@ class Fetched:
     stopped: SoftProError | None = None
 
     def problem(self, entity_type: EntityType) -> str | None:
-        """What kept records from being landed, for a person; None where all were."""
+        """Return why some records were not landed, for a user; None where all were."""
         kind = entity_type.value.lower()
-        said = [f"{entity_id}: {failed}" for entity_id, failed in self.failed.items()]
+        problems = [f"{entity_id}: {failed}" for entity_id, failed in self.failed.items()]
         if self.missing:
-            said.insert(0, f"SoftPro knows no {kind} {', '.join(self.missing)}")
+            problems.insert(0, f"SoftPro has no {kind} {', '.join(self.missing)}")
         if self.left:
-            why = str(self.stopped) if self.stopped is not None else "the time was over"
-            said.append(f"{len(self.left)} were not asked for, {', '.join(self.left[:SHOWN])} first: {why}")
-        return "; ".join(said) or None
+            why = str(self.stopped) if self.stopped is not None else "the time ran out"
+            first = ", ".join(self.left[:MAX_IDS_SHOWN])
+            problems.append(f"{len(self.left)} were not requested, {first} first: {why}")
+        return "; ".join(problems) or None
 
 
 def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, again: bool = False) -> Fetched:
-    """Asks for each of the run's records, for at most `seconds` (the one under way is finished), and lands it.
+    """Request each of the run's records, for at most `seconds`, and land it.
 
-    `again`: it is loaded again although it did not change. A record that can't be read goes to quarantine, and counts
-    as landed.
+    A request in progress when the time ends is finished. An unreadable record goes to quarantine and counts as landed.
+
+    Args:
+        again: load the records again even if they did not change.
     """
     fetched, deadline = Fetched(), time.monotonic() + seconds
     client.deadline = deadline + MIN_RETRY_SECONDS
@@ -70,7 +79,7 @@ def fetch(connection: Connection, client: Client, run: Run, *, seconds: float, a
         except RecordNotFound as missing:
             if missing.error_code:
                 fetched.missing[entity_id] = client.asked_at
-            else:  # a proxy's page: SoftPro itself says why, by a code
+            else:  # a proxy's page: SoftPro's own 404 carries an error code
                 fetched.failed[entity_id] = missing
         except (RateLimitError, CircuitOpen, TokenUnavailable, NotConnected) as stopped:
             fetched.stopped = stopped

@@ -1,4 +1,7 @@
-"""The first of the two transactions that matter: a page's records and the cursor that has passed them, together."""
+"""Land a page's records together with the cursor that has passed them, in one transaction.
+
+This is the first of the two transactions that a sync depends on; `load.py` holds the second. See docs/design/sync.md.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,21 @@ from softpro.sync.cursors import Cursor
 from softpro.sync.raw_store import Known, store
 
 PAGES_AHEAD = 4
-"""Pages that may wait to be landed, so that several are landed together where landing is slower than fetching."""
+"""The number of pages that may wait to be landed. Several are landed together where landing is slower than fetching."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is landed together: a page, and the cursor that has passed it; None where the records came one by one.
+    """Records that are landed together, with the cursor that has passed them.
 
-    Of the records, `new` are new to the run and readable; those whose id is in `again` are loaded again although they
-    did not change. `requests_made` since the batch before; `answered_at`: the `Date` of the list that they came in;
-    `asked_at`: when they were asked for, by the database's clock.
+    Attributes:
+        records: the records of a page.
+        cursor: the cursor to store; None where the records were fetched one by one.
+        asked_at: when the records were requested, by the database's clock.
+        new: the number of readable records that are new to the run.
+        again: ids of records to load again even if they did not change.
+        requests_made: the number of requests since the batch before.
+        answered_at: the `Date` header of the list; None where the records were fetched one by one.
     """
 
     records: Sequence[Record | Unreadable]
@@ -44,14 +52,22 @@ class Batch:
 
 
 def land(connection: Connection, run: Run, batch: Batch, known: Known | None = None) -> int:
-    """Stores a page in `raw.records`, pending where the payload changed or it is wanted again, and the cursor.
+    """Store a batch in `raw.records` together with its cursor, and return how many records are new to the stream.
 
-    `known` as `raw.store` has it. An older `updatedAt` never replaces a newer one. What can't be stored as a record
-    goes to quarantine. Webhook events that wait for these records are settled. Returns how many records are new to the
-    stream: the `new` readable ones and those put in quarantine. Raises LeaseLost.
+    A record becomes pending if its payload changed or its id is in `again`. An older `updatedAt` never replaces a newer
+    one. A record that can't be stored goes to quarantine. Webhook events that wait for these records are settled.
+
+    Args:
+        known: see `raw_store.store`.
+
+    Returns:
+        The number of `new` readable records plus the records that went to quarantine.
+
+    Raises:
+        LeaseLost: another run took over the stream.
     """
     with connection.transaction():
-        # The server may answer before this is on disk: a crash would lose the cursor along with the records it passed.
+        # No wait for the disk: a crash would lose the cursor along with the records it passed, so nothing is skipped.
         connection.execute("set local synchronous_commit = off")
         leases.fence(connection, run)
         unreadable = [record for record in batch.records if isinstance(record, Unreadable)]
@@ -80,10 +96,12 @@ def land(connection: Connection, run: Run, batch: Batch, known: Known | None = N
 
 
 class Lander:
-    """Lands batches in order, on a thread of its own: while the next one is fetched, and together with those that came
-    while the one before was landed.
+    """A thread's work that lands batches in order while the next one is fetched.
 
-    `fetched` counts what `land` does, of the batches that are landed.
+    Batches that arrive while another one is being landed are landed together.
+
+    Attributes:
+        fetched: the sum of what `land` returned for the batches landed so far.
     """
 
     def __init__(self, connection: Connection, run: Run, *, only_new: bool) -> None:
@@ -91,46 +109,46 @@ class Lander:
         self._connection, self._run = connection, run
         self._queue: Queue[Batch | None] = Queue(PAGES_AHEAD)
         self._failed: BaseException | None = None
-        # Then only what overlaps with the batch before is there already. Where that is not so, `store` notices.
+        # With `only_new`, only the overlap with the previous batch is stored already. `store` notices if more is.
         self._known: Known | None = {} if only_new else None
 
     def put(self, batch: Batch) -> None:
-        """Has a batch landed. Raises what `land` raised of one before it."""
+        """Queue a batch to be landed. Raises what `land` raised for an earlier one."""
         if self._failed is not None:
             raise self._failed
         self._queue.put(batch)
 
     def wait(self) -> int:
-        """Waits until all is landed: until another batch is put, the connection is free. Returns `fetched`."""
+        """Wait until every batch is landed and return `fetched`. The connection is free until another batch is put."""
         self._queue.join()
         if self._failed is not None:
             raise self._failed
         return self.fetched
 
     def start_over(self) -> None:
-        """The list is gone through anew: call it while all is landed."""
+        """Prepare for reading the list again from its start. Call it while no batch is waiting."""
         self._known = None
 
     def work(self) -> None:
-        """Lands what is put, until `end`; after a failure nothing more."""
+        """Land the queued batches until `end` is called; after a failure, land no more."""
         while batches := self._next():
             if self._failed is None:
                 try:
-                    batch = joined(batches)
+                    batch = join_batches(batches)
                     self.fetched += land(self._connection, self._run, batch, self._known)
                     if self._known is not None:
                         self._known = {r.key.id: r.payload_hash for r in batch.records if isinstance(r, Record)}
-                except BaseException as failed:  # noqa: BLE001 - raised where it is waited for
+                except BaseException as failed:  # noqa: BLE001 - `put` and `wait` raise it
                     self._failed = failed
             for _ in batches:
                 self._queue.task_done()
 
     def end(self) -> None:
-        """Lets `work` end, after what was put before."""
+        """Let `work` end after the batches queued so far."""
         self._queue.put(None)
 
     def _next(self) -> list[Batch]:
-        """The batches that are there, at least one; none once the end has come."""
+        """Return the queued batches, at least one; none after the end."""
         batches = []
         batch = self._queue.get()
         while batch is not None:
@@ -143,9 +161,10 @@ class Lander:
 
 @contextmanager
 def landing(connection: Connection, run: Run, *, only_new: bool = False) -> Iterator[Lander]:
-    """A lander that uses this connection; what it was given is landed when the block ends, however it does.
+    """Start a lander on this connection; every batch put is landed when the block ends, also after an error.
 
-    `only_new`: no record that is listed should be there yet.
+    Args:
+        only_new: no listed record is expected to be stored yet.
     """
     lander = Lander(connection, run, only_new=only_new)
     thread = Thread(target=lander.work, name="land", daemon=True)
@@ -157,8 +176,8 @@ def landing(connection: Connection, run: Run, *, only_new: bool = False) -> Iter
         thread.join()
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
-    """Batches that came one after the other, as one."""
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """Return consecutive batches as one."""
     return Batch(
         [record for batch in batches for record in batch.records],
         batches[-1].cursor,

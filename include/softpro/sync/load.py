@@ -1,7 +1,8 @@
-"""The second transaction that matters: merge, history, quarantine, results, counts, and pending cleared, together.
+"""Settle the staged records of a run: merge, write history, quarantine, and clear pending, in one transaction.
 
-Pending is cleared, and a row merged, only where the payload that was mapped is still the current one: what a webhook or
-a later run landed meanwhile is left to its own load.
+This is the second of the two transactions that a sync depends on; `land.py` holds the first. A record is settled only
+if the payload that was mapped is still the current one. A version landed since is left to its own load.
+See docs/design/sync.md.
 """
 
 from __future__ import annotations
@@ -12,37 +13,34 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from softpro.db import leases, outbox, queries, sync_logs
+from softpro.db import leases, outbox, pending, queries, sync_logs
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
 from softpro.quality import holds, quarantine, results
 from softpro.sync import cursors
-from softpro.sync.transform import clear
+from softpro.sync.transform import clear_staging
 
-# Whoever lands or settles a record holds its row of raw.pending; locked in one order by everybody. What is looked up
-# for each record is a subquery with `offset 0`, as in transform.
+# Every writer locks raw.pending rows in id order (prevents deadlocks). Each lookup per record is a subquery with
+# `offset 0`, as in transform.
+PENDING_STAGED = """
+select p.place
+from (
+    select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s
+    order by entity_id
+    offset 0
+) s
+cross join lateral (
+    select p.ctid as place
+    from raw.pending p
+    where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
+      and p.entity_id = s.entity_id and p.payload_hash = s.payload_hash
+    for update
+) p
+"""
 CLEAR_PENDING = """
-with cleared as (
-    delete from raw.pending
-    where ctid = any(array(
-        select p.place
-        from (
-            select {key} as entity_id, payload_hash from {staged} where log_id = %(log_id)s
-            order by entity_id
-            offset 0
-        ) s
-        cross join lateral (
-            select p.ctid as place
-            from raw.pending p
-            where p.integration_id = %(integration_id)s and p.entity_type = %(entity_type)s
-              and p.entity_id = s.entity_id and p.payload_hash = s.payload_hash
-            for update
-        ) p
-    ))
-    returning entity_id
-)
+with cleared as ({clear})
 select array(
     select {key}
     from {staged}
@@ -53,8 +51,8 @@ select array(
 ) as others
 """
 
-# Of what was not pending any more, as another run had settled it: what landed since it was staged is mapped anew by the
-# next run, and what was deleted since, or is being deleted now (its row is locked), stays so.
+# Another run had settled these records, so they are no longer pending. The next run maps a version landed since. A
+# record deleted since, or being deleted now (its row is locked), stays deleted.
 SELECT_CURRENT = """
 select s.{key} as entity_id
 from {staged} s
@@ -122,7 +120,7 @@ healed as (
             from softpro.quarantine q
             where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s
               and q.record_key = i.{key} and q.resolved_at is null
-              -- What could not land is not healed by the version that had landed before it.
+              -- A version that had landed before does not heal a case whose record could not land.
               and (q.mapping_version is not null or i.payload_hash in (q.payload_hash, q.edited_hash)
                    or q.updated_at < (
                        select r.last_seen_at
@@ -163,8 +161,12 @@ case when jsonb_typeof(o.custom) = 'object' and o.custom ? {name}
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of the staged records: loaded (of which inserted, updated, the rest unchanged), or in quarantine,
-    what a person discarded there included."""
+    """The outcome of a load.
+
+    Attributes:
+        loaded: records loaded; those neither inserted nor updated were unchanged.
+        quarantined: records in quarantine, including those that a user discarded.
+    """
 
     loaded: int
     inserted: int
@@ -174,19 +176,23 @@ class Loaded:
 
 @dataclass(frozen=True)
 class MergedEdits:
-    """What was brought together with people's edits: the records that had some, and how many of them are not loaded."""
+    """The records that were merged with local edits, and how many of them are not loaded."""
 
     records: Sequence[str]
     left_out: int
 
 
 ResolveEdits = Callable[[], MergedEdits]
-"""Brings what is staged together with what people changed here; called again, with what they changed meanwhile."""
+"""Merges the staged records with local edits; called again for edits made since the call before."""
 
 
 def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[str] = ()) -> Loaded:
-    """Merges what the run staged into its roi table, writing only what changed, and settles it; `kept` are the fields
-    that SoftPro says nothing of. Raises LeaseLost."""
+    """Merge what the run staged into its `roi` table, writing only changes, and settle it. Raises LeaseLost.
+
+    Args:
+        agree: merges the staged records with local edits.
+        kept: the fields that SoftPro does not own, which keep their values.
+    """
     with connection.transaction():
         leases.fence(connection, run)
         connection.execute(outbox.MARK_LOADING)
@@ -194,13 +200,12 @@ def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[s
         discarded = _clear_pending(connection, run, parameters)
         left_out = agree().left_out
         counts = _merge(connection, run, parameters, kept)
-        # What somebody changed after it was looked at, and before its row was locked, is overwritten by now: it is in
-        # the outbox, and comes back.
-        while meanwhile := agree().records:
-            _merge(connection, run, {**parameters, "only": list(meanwhile)}, kept)
+        # An edit made between `agree` and the lock on its row is overwritten by now: merge again from the outbox.
+        while edited := agree().records:
+            _merge(connection, run, {**parameters, "only": list(edited)}, kept)
         quarantined = discarded + quarantine.settle_rejected(connection, run)
         warnings = results.keep(connection, run)
-        clear(connection, run.entity_type, run.log_id)
+        clear_staging(connection, run.entity_type, run.log_id)
         sync_logs.add_counts(
             connection,
             run.log_id,
@@ -217,20 +222,24 @@ def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[s
 
 
 def _merge(connection: Connection, run: Run, parameters: dict[str, object], kept: Sequence[str]) -> dict[str, int]:
-    """Merges what is staged, or of it only the records of the ids in `only`. Returns the counts."""
-    with disable_planner_nodes(connection, "seqscan"):  # of a table that is empty when this is planned
+    """Merge the staged records, or only the ids in the parameter `only`, and return the counts."""
+    with disable_planner_nodes(connection, "seqscan"):  # the table may be empty when this is planned
         query = _compose(MERGE_STAGED, run.entity_type, kept, ONLY_GIVEN if "only" in parameters else "")
         return queries.one(connection, query, parameters)
 
 
 def _clear_pending(connection: Connection, run: Run, parameters: dict[str, object]) -> int:
-    """Clears what is about to be settled, and leaves in staging only what is to be merged. Returns how many records
-    are left out as a person discarded them."""
+    """Clear the pending rows of what is settled, and drop from staging what is not to be merged.
+
+    Returns:
+        The number of records left out because a user discarded them.
+    """
     names = {
         "staged": sql.Identifier("staging", run.entity_type.table),
         "key": sql.Identifier(run.entity_type.key),
     }
-    row = queries.one(connection, sql.SQL(CLEAR_PENDING).format(**names), parameters)
+    clear = pending.clearing(sql.SQL(PENDING_STAGED).format(**names))
+    row = queries.one(connection, sql.SQL(CLEAR_PENDING).format(clear=clear, **names), parameters)
     if others := row["others"]:
         found = connection.execute(sql.SQL(SELECT_CURRENT).format(**names), {**parameters, "others": others}).fetchall()
         outdated = sorted({*others} - {each["entity_id"] for each in found})
@@ -269,7 +278,7 @@ def _compose(query: LiteralString, entity_type: EntityType, kept: Sequence[str],
 
 
 def _replacing(column: str, kept: Sequence[str]) -> sql.Composable:
-    """What a row's column becomes: the staged value, but for what is kept of the one before."""
+    """Return the new value of a row's column: the staged value, except for what is kept."""
     if column != CUSTOM:
         return sql.Identifier("o" if column in kept else "i", column)
     custom: sql.Composable = sql.Identifier("o" if CUSTOM in kept else "i", CUSTOM)

@@ -1,4 +1,4 @@
-"""The vendor's records as they were sent: in `raw.records`, and in `raw.pending` those whose payload changed."""
+"""Store records as SoftPro sent them in `raw.records`, and mark those whose payload changed in `raw.pending`."""
 
 from __future__ import annotations
 
@@ -9,26 +9,22 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from softpro.db import pending
 from softpro.db.database import Connection
 from softpro.entities import Stream
 from softpro.softpro360.records import Record, Unreadable
 
 Known = Mapping[str, bytes | None]
-"""The hashes of the payloads that SoftPro sent of the records that are there, by id; None of a deleted one."""
+"""The hashes of the stored payloads as SoftPro sent them, by record id; None for a deleted record."""
 
-REFUSED_MESSAGE = "PostgreSQL's jsonb can't hold it (a NUL character, or half a surrogate pair, in a text?)"
+REFUSED_MESSAGE = "PostgreSQL's jsonb can't store it (a NUL character or half a surrogate pair in a text?)"
 
 SELECT_KNOWN = """
 select entity_id, case when deleted_at is null then coalesce(corrects, payload_hash) end as payload_hash
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(ids)s)
 """
-MARK_ADDED_PENDING = """
-insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-select %(integration_id)s, %(organization_id)s, %(entity_type)s, u.entity_id, u.payload_hash
-from unnest(%(ids)b::text[], %(hashes)b::bytea[]) u (entity_id, payload_hash)
-"""
-# A text's bytes are sent as they are, and so are those of a jsonb, after its version.
+# In COPY's binary format a jsonb value is its version byte, followed by the text's bytes.
 RECORD_COLUMNS = {
     "integration_id": "uuid",
     "organization_id": "text",
@@ -40,7 +36,7 @@ RECORD_COLUMNS = {
     "payload": "bytea",
 }
 JSONB_VERSION = b"\x01"
-CREATE_LANDING = {
+LANDING_COLUMNS = {
     "place": "int4",
     "entity_id": "text",
     "payload": "bytea",
@@ -49,9 +45,9 @@ CREATE_LANDING = {
     "etag": "text",
 }
 
-# One that was deleted is alive again, whatever version comes, if it was asked for after the delete: that was confirmed
-# when no answer could show the record any more. What was asked for before may still be on its way.
-# A person's correction stays in the place of the version that it corrects, however often that one comes.
+# Any version of a deleted record that was requested after the delete revives it: the delete was confirmed when no
+# response could show the record any more. A response to an earlier request may still arrive later, and is ignored.
+# A user's correction stays in place of the version that it corrects, however often SoftPro sends that version.
 UPSERT_RECORDS = """
 with landed as (
     insert into raw.records as r
@@ -75,13 +71,9 @@ with landed as (
                 or excluded.entity_id = any(%(again)s)))
     returning r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.payload_hash
 )
-insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-select integration_id, organization_id, entity_type, entity_id, payload_hash
-from landed
-on conflict (integration_id, entity_type, entity_id) do update
-set payload_hash = excluded.payload_hash
+{mark}
 """
-EVERYTHING, STORABLE = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
+ALL_RECORDS, STORABLE_RECORDS = sql.SQL("true"), sql.SQL("pg_input_is_valid(payload, 'jsonb')")
 
 
 def store(
@@ -92,21 +84,24 @@ def store(
     known: Known | None = None,
     asked_at: datetime | None = None,
 ) -> list[Unreadable]:
-    """Stores records, pending where they are new, or their payload changed, or their id is in `again`.
+    """Store records in the surrounding transaction, and return those that jsonb refuses.
 
-    `known`: what stands there of the ids, where the caller can tell. `asked_at`: when they were asked for, by the
-    database's clock; None: a person put them in. An older `updatedAt` never replaces a newer one.
-    Call it inside a transaction. Returns the records that jsonb refuses (a NUL in a text, half a surrogate pair, …).
+    A record becomes pending if it is new, its payload changed, or its id is in `again`. An older `updatedAt` never
+    replaces a newer one. jsonb refuses a NUL character or half a surrogate pair in a text, for example.
+
+    Args:
+        known: the stored hashes of these ids, if the caller knows them.
+        asked_at: when the records were requested, by the database's clock; None if a user entered them.
     """
-    there = dict(_look_up(connection, stream, records) if known is None else known)
+    stored = dict(_look_up(connection, stream, records) if known is None else known)
     new: list[Record] = []
     others: list[Record] = []
     for record in records:
         entity_id = record.key.id
-        if entity_id not in there:
-            there[entity_id] = record.payload_hash
+        if entity_id not in stored:
+            stored[entity_id] = record.payload_hash
             new.append(record)
-        elif there[entity_id] != record.payload_hash or entity_id in again:
+        elif stored[entity_id] != record.payload_hash or entity_id in again:
             others.append(record)
     if new:
         try:
@@ -138,13 +133,8 @@ def _add(connection: Connection, stream: Stream, records: Sequence[Record]) -> N
         for record in records
     )
     _copy(connection, "raw.records", RECORD_COLUMNS, rows)
-    connection.execute(
-        MARK_ADDED_PENDING,
-        {
-            **stream.parameters,
-            "ids": [record.key.id for record in records],
-            "hashes": [record.payload_hash for record in records],
-        },
+    pending.mark_new(
+        connection, stream, [record.key.id for record in records], [record.payload_hash for record in records]
     )
 
 
@@ -166,15 +156,15 @@ def _merge(
         (place, record.key.id, record.payload, record.payload_hash, record.key.updated_at, record.etag)
         for place, record in enumerate(records)
     )
-    _copy(connection, "landing", CREATE_LANDING, rows)
+    _copy(connection, "landing", LANDING_COLUMNS, rows)
     parameters = {**stream.parameters, "again": list(again), "asked_at": asked_at}
     try:
         with connection.transaction():
-            connection.execute(sql.SQL(UPSERT_RECORDS).format(storable=EVERYTHING), parameters)
-    except psycopg.DataError:  # to ask for every record whether jsonb takes it costs as much as to store it
-        connection.execute(sql.SQL(UPSERT_RECORDS).format(storable=STORABLE), parameters)
+            connection.execute(_upsert(ALL_RECORDS), parameters)
+    except psycopg.DataError:  # not checked before: to check every record costs as much as to store it
+        connection.execute(_upsert(STORABLE_RECORDS), parameters)
         refused = connection.execute(
-            sql.SQL("select entity_id, payload from landing where not {}").format(STORABLE)
+            sql.SQL("select entity_id, payload from landing where not {}").format(STORABLE_RECORDS)
         ).fetchall()
         return [Unreadable(row["payload"].encode(), REFUSED_MESSAGE, row["entity_id"]) for row in refused]
     return []
@@ -188,3 +178,8 @@ def _copy(connection: Connection, table: str, types: Mapping[str, str], rows: It
         copy.set_types(list(types.values()))
         for row in rows:
             copy.write_row(row)
+
+
+def _upsert(storable: sql.SQL) -> sql.Composed:
+    mark = pending.marking(sql.SQL("landed"), replace=True)
+    return sql.SQL(UPSERT_RECORDS).format(storable=storable, mark=mark)

@@ -1,4 +1,4 @@
-"""Has all of a stream's records mapped, checked and loaded again from `raw`, without asking SoftPro for any."""
+"""Mark all of a stream's records pending, so that they are mapped, checked and loaded again from `raw`."""
 
 from __future__ import annotations
 
@@ -6,37 +6,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from softpro.db import leases, queries
+from softpro.db import leases, pending, queries
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType
 
-MARK_PENDING = """
-insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-select integration_id, organization_id, entity_type, entity_id, payload_hash
-from raw.records
-where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
-order by entity_id
-on conflict do nothing
-"""
-
 
 @dataclass(frozen=True)
 class Marked:
-    """How many records became pending; those that were so already are not counted."""
+    """The number of records that became pending, without those that already were."""
 
     records: int
 
 
-def mark(connection: Connection, run: Run) -> Marked:
-    """Makes every record of the stream pending, but for deleted ones. Raises LeaseLost."""
+def mark_pending(connection: Connection, run: Run) -> Marked:
+    """Mark every record of the stream pending, except deleted ones. Raises LeaseLost."""
     with connection.transaction():
         leases.fence(connection, run)
-        return Marked(connection.execute(MARK_PENDING, run.stream.parameters).rowcount)
+        return Marked(pending.mark(connection, run.stream))
 
 
-def records(connection: Connection, integration_id: UUID, entity_types: Iterable[EntityType]) -> int:
-    """How many records would be mapped again of these streams: all that was ever fetched, but for deleted ones."""
+def count_records(connection: Connection, integration_id: UUID, entity_types: Iterable[EntityType]) -> int:
+    """Return how many records a remap of these streams covers: every stored record, except deleted ones."""
     return int(
         queries.value(
             connection,

@@ -1,4 +1,4 @@
-"""Has a stream's records that are in quarantine mapped, checked and loaded again from `raw`, without asking SoftPro."""
+"""Mark a stream's quarantined records pending, so that they are mapped, checked and loaded again from `raw`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from softpro.db import leases, queries, sync_logs
+from psycopg import sql
+
+from softpro.db import leases, pending, queries, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import Stream
@@ -30,11 +32,7 @@ there as (
     ) r
 ),
 marked as (
-    insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-    select distinct %(integration_id)s::uuid, organization_id, %(entity_type)s, entity_id, payload_hash
-    from there
-    order by entity_id
-    on conflict do nothing
+    {mark}
 )
 select (select count(*) from there) as records, (
            select count(*)
@@ -46,6 +44,14 @@ select (select count(*) from there) as records, (
                          and p.entity_id = c.entity_id) is null)
        ) as left
 """
+
+CHOSEN_RECORDS = sql.SQL(
+    """
+    (select distinct %(integration_id)s::uuid as integration_id, organization_id, %(entity_type)s::text as entity_type,
+            entity_id, payload_hash
+     from there) chosen_records
+    """
+)
 
 COUNT_OPEN_CASES = """
 select count(*) as n
@@ -61,28 +67,35 @@ where q.integration_id = %(integration_id)s and q.entity_type = %(entity_type)s 
 
 @dataclass(frozen=True)
 class Marked:
-    """How many records are pending now, and how many cases were left, as their records could not land."""
+    """The number of records that are pending now, and of cases left out because their records could not land."""
 
     records: int
     unreplayable: int
 
 
-def mark(connection: Connection, run: Run, cases: Collection[UUID] | None = None) -> Marked:
-    """Makes the records of the stream's open cases pending, of all or of these, and says so in the log.
+def mark_cases(connection: Connection, run: Run, cases: Collection[UUID] | None = None) -> Marked:
+    """Mark the records of the stream's open cases pending, and note that in the log. Raises LeaseLost.
 
-    Raises LeaseLost.
+    Args:
+        cases: the cases to replay; None for all of them.
     """
     with connection.transaction():
         leases.fence(connection, run)
-        row = queries.one(connection, MARK_PENDING, _named(run.stream, cases))
+        query = sql.SQL(MARK_PENDING).format(mark=pending.marking(CHOSEN_RECORDS))
+        row = queries.one(connection, query, _named(run.stream, cases))
         marked = Marked(row["records"], row["left"])
         sync_logs.explain(connection, run.log_id, _reason(marked))
     return marked
 
 
 def count_unreplayable(connection: Connection, stream: Stream, cases: Collection[UUID] | None = None) -> int:
-    """How many of the stream's open cases, of all or of these, no replay can help: their records could not land. They
-    need a correction, by a person or by SoftPro."""
+    """Return how many of the stream's open cases a replay can't help, because their records could not land.
+
+    They need a correction, by a user or by SoftPro.
+
+    Args:
+        cases: the cases to count; None for all of them.
+    """
     return int(queries.value(connection, COUNT_OPEN_CASES, _named(stream, cases)))
 
 
@@ -91,5 +104,5 @@ def _named(stream: Stream, cases: Collection[UUID] | None) -> dict[str, object]:
 
 
 def _reason(marked: Marked) -> str:
-    reason = f"maps again {marked.records} records that are in quarantine"
+    reason = f"maps {marked.records} quarantined records again"
     return f"{reason}; {marked.unreplayable} could not land and need a correction" if marked.unreplayable else reason

@@ -1,4 +1,4 @@
-"""What a sweep sees of the vendor, noted in the transaction that lands it, whichever run does."""
+"""Record what an audit's sweep sees at SoftPro, in the transaction that lands it, whichever run that is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from softpro.softpro360.records import Record, Unreadable
 from softpro.sync.cursors import Cursor
 from softpro.sync.paging import horizon
 
-# A record that comes again, from a page that overlaps, is not compared again: the first time it was landed.
+# A record that is listed again, by an overlapping page, keeps its `held_hash`: the first time it was landed.
 RECORD_SIGHTINGS = """
 insert into softpro.audit_seen as s
     (audit_id, organization_id, entity_id, payload_hash, softpro_updated_at, held_hash)
@@ -35,7 +35,7 @@ where coalesce(excluded.softpro_updated_at >= s.softpro_updated_at, true)
 
 
 def open_audit(connection: Connection, run: Run) -> UUID | None:
-    """The stream's audit, if one is open."""
+    """Return the id of the stream's open audit, if one exists."""
     row = connection.execute(
         """
         select id from softpro.audits
@@ -54,9 +54,10 @@ def record(
     records: Sequence[Record],
     answered_at: datetime | None,
 ) -> None:
-    """Notes the readable records, and what we hold of them: call it before they land.
+    """Record the readable records and the versions stored of them. Call it before they land.
 
-    `answered_at`: the `Date` of the list they came in; None where they came one by one.
+    Args:
+        answered_at: the `Date` header of the list; None where the records were fetched one by one.
     """
     if answered_at is not None:
         connection.execute(
@@ -84,8 +85,7 @@ def record_landed(
     unreadable: Sequence[Unreadable],
     cursor: Cursor,
 ) -> None:
-    """Notes what went to quarantine: it is there, and not missing. Where the cursor has
-    reached the end of the sweep, with nothing left to ask, the sweep is complete."""
+    """Record the quarantined records, which exist at SoftPro, and end the sweep if the cursor reached its end."""
     for record in unreadable:
         hashed = record.payload_hash
         connection.execute(

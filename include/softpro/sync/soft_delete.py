@@ -1,4 +1,4 @@
-"""The soft delete of records that are gone at the vendor: in `raw`, and in `roi` with history."""
+"""Soft-delete records that SoftPro has deleted: in `raw`, and in `roi` with history."""
 
 from __future__ import annotations
 
@@ -7,30 +7,18 @@ from datetime import datetime
 
 from psycopg import sql
 
-from softpro.db import inbox, outbox, sync_logs
+from softpro.db import inbox, outbox, pending, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Stream
 from softpro.mapping.columns import COLUMNS
 from softpro.softpro360.contract import LAG
 
-# A version that was asked for after that is alive again: see `raw`.
+# A version requested after that time revives the record: see `raw_store`.
 MARK_DELETED = """
 update raw.records r set deleted_at = g.confirmed_at
 from unnest(%(ids)s::text[], %(confirmed)s::timestamptz[]) g (entity_id, confirmed_at)
 where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.entity_id = g.entity_id
-"""
-CLEAR_PENDING = """
-with settled as (
-    select ctid as place
-    from raw.pending
-    where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and entity_id = any(%(ids)s)
-    order by entity_id
-    for update
-)
-delete from raw.pending p
-using settled
-where p.ctid = settled.place
 """
 SOFT_DELETE_ROWS = """
 with replaced as (
@@ -76,11 +64,13 @@ where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s)
 
 
 def soft_delete(connection: Connection, run: Run, confirmed: Mapping[str, datetime]) -> None:
-    """Deletes the records of these ids, which the caller has locked in `raw.records`, in the order of ids, in the
-    surrounding transaction. `confirmed`: when each was found gone, by the database's clock.
+    """Soft-delete records in the surrounding transaction, in which the caller has locked them in `raw.records`.
 
-    Their cases in quarantine, and the webhook events that wait for them, are closed with them. A row that was changed
-    here, and not sent yet, is left to the next push.
+    The caller locks them in id order. Their quarantine cases and the webhook events that wait for them are closed too.
+    A row with local edits that are not sent yet is left to the next push.
+
+    Args:
+        confirmed: when each record was found deleted, by its id and the database's clock.
     """
     ids = list(confirmed)
     parameters = {
@@ -91,24 +81,26 @@ def soft_delete(connection: Connection, run: Run, confirmed: Mapping[str, dateti
     connection.execute(outbox.MARK_LOADING)
     agree_about_deletes(connection, run, ids)
     connection.execute(MARK_DELETED, parameters)
-    connection.execute(CLEAR_PENDING, parameters)
-    buried = soft_delete_rows(connection, run.stream, ids)
+    pending.clear(connection, run.stream, ids)
+    deleted_rows = soft_delete_rows(connection, run.stream, ids)
     connection.execute(DISCARD_CASES, parameters)
     inbox.settle_events_of_deleted(
         connection, run.stream, log_id=run.log_id, confirmed=confirmed, outcome="DELETED", lag=LAG
     )
-    sync_logs.add_counts(connection, run.log_id, records_processed=len(ids), records_updated=buried)
+    sync_logs.add_counts(connection, run.log_id, records_processed=len(ids), records_updated=deleted_rows)
 
 
 def agree_about_deletes(connection: Connection, run: Run, ids: Collection[str]) -> None:
-    """What SoftPro has deleted of what was deleted here is not to be sent any more."""
+    """Settle the local deletes of records that SoftPro has deleted too, so that they are not sent."""
     if ids:
         connection.execute(SETTLE_BOTH_DELETED, {**run.stream.parameters, "log_id": run.log_id, "ids": list(ids)})
 
 
 def soft_delete_rows(connection: Connection, stream: Stream, ids: Collection[str]) -> int:
-    """Marks the rows of these records deleted, but for those that were changed here, and writes their history. Call it
-    inside a transaction that is marked as loading. Returns how many that were."""
+    """Mark the rows of these records deleted and write their history; return the number of rows.
+
+    Rows with open local edits stay. Call it in a transaction that is marked as loading (`outbox.MARK_LOADING`).
+    """
     query = _soft_delete(stream.entity_type)
     return connection.execute(query, {**stream.parameters, "ids": list(ids)}).rowcount
 

@@ -1,14 +1,10 @@
-"""Paging by offset, for a list that can't be paged by time: decided from one page at a time; no I/O.
+"""Decide from one page at a time where to ask next, for a list paged by offset; no I/O.
 
-The whole list (what `updatedFrom` leaves of it, if it is heeded) is gone through in whatever order the vendor keeps.
-Lists are live, so each page overlaps the one before, and counts only if it holds one of that page's records as it was
-(an anchor): what did not change keeps its order, so all that stood up to the anchor was seen, and nothing lies
-between. Otherwise the list slid, and the sweep steps back until an anchor is found, at worst to the first page.
+A sweep reads the whole list in SoftPro's own order. Each page overlaps the previous one and counts only if it holds an
+unchanged record of that page (an anchor), because unchanged records keep their order. Without an anchor, it steps back.
 
-What changes meanwhile can move to where the sweep has been. So a sweep of several pages in which the list stirred is
-followed by another of what changed since it began, until one answer holds all of that, or nothing stirs. It ends early
-at a record that did not change: that list is not filtered. Is it newest first, all that changed came before; in any
-other order, what moved to where the sweep had been is left to the next run, which sees the whole list again.
+A record that changes can move behind the sweep. So a sweep during which the list changed is followed by another one of
+the changes since it began, until a response holds them all or nothing moves. See docs/design/paging.md.
 """
 
 from __future__ import annotations
@@ -21,28 +17,38 @@ from datetime import UTC, datetime
 from softpro.errors import SoftProError
 from softpro.softpro360.client import Page
 from softpro.softpro360.records import Key, Record, Unreadable
-from softpro.sync.paging import SMALLEST_PAGE, Position, Turn, horizon
+from softpro.sync.paging import MIN_PAGE_SIZE, PageOutcome, Position, horizon
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_PAGES_FACTOR = 10
-"""A slice asks for up to so many times the pages that the list has, and a few more, before it gives the list up."""
+"""A slice gives up after this many times the number of pages in the list, plus a few."""
 MAX_CONSECUTIVE_SWEEPS = 5
-"""So many sweeps follow one another where the list never holds still; what moved back in each is the next run's."""
+"""The most sweeps in a row over a list that keeps changing; the next run fetches the records that moved back."""
 
 
 class UnsweepableList(SoftProError):
-    """The list changes faster than it can be read, or comes in pages that can't overlap. What was landed stays."""
+    """The list changes faster than it can be read, or its pages can't overlap. The landed pages stay."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep under way. `visible_until`: changes up to then are in once it ends.
+    """A pager for a list read by offset. `resume_sweep` continues it from `position` and `visible_until` alone.
 
-    `anchors`: the records of the page accepted last, `tail` those that the next one should begin with; `overlap`: how
-    many those are; `back`: the last step back; `asked`: pages so far. `number`: of sweeps in a row; `since`: it only
-    looks for what changed after that. `still`: nothing stirred so far: every page was of a list of `total` records and
-    began as it should, and what was `recent` (changed after `visible_until`) the sweep before had seen too.
-    The stored `position` and `visible_until` are enough to go on from: see `resumed`.
+    Attributes:
+        position: the page to ask for next.
+        visible_until: changes up to this time are included once the sweep ends.
+        anchors: the records of the page accepted last.
+        tail: the records that the next page should begin with.
+        overlap: the number of records in the tail.
+        back: the size of the last step back.
+        asked: the number of pages requested so far.
+        number: the number of this sweep among sweeps in a row.
+        since: the sweep only looks for changes after this time.
+        still: the list has not moved: its total stayed, each page began with the tail, and the previous sweep had
+            already seen the recent changes.
+        total: the length of the list.
+        recent: the records seen that changed after `visible_until`.
+        recent_before: the same, of the previous sweep.
     """
 
     position: Position
@@ -61,18 +67,18 @@ class Sweep:
 
     @property
     def held(self) -> Position:
-        """What is stored is where it asks next: the next run steps back from there, if it has to."""
+        """Return the position to store: the next page, from which the next run can step back."""
         return self.position
 
-    def take(self, page: Page, limit: int) -> Turn:
-        """See `Way`. Raises UnsweepableList."""
+    def take(self, page: Page, limit: int) -> PageOutcome:
+        """Judge the page requested at `position`; see `Pager.take`. Raises UnsweepableList."""
         marks = [_mark(record) for record in page.records]
         keys = [record.key for record in page.records if isinstance(record, Record)]
         first = self.position.offset == 0
         if self.asked > MAX_PAGES_FACTOR * (5 + page.total // limit):
-            raise UnsweepableList("SoftPro's list changes faster than it can be read: it is tried again later")
+            raise UnsweepableList("SoftPro's list changes faster than it can be read: a later run tries it again")
         if not first and self.anchors.isdisjoint(marks):
-            return Turn(self._stepped_back(limit), False)
+            return PageOutcome(self._stepped_back(limit), False)
         seen = max((place + 1 for place, mark in enumerate(marks) if mark in self.anchors), default=0)
         new = [record.key for record in page.records[seen:] if isinstance(record, Record)]
         swept = self._watched(page, marks, keys)
@@ -82,7 +88,7 @@ class Sweep:
         else:
             ended, done = True, first or swept.still or self.number == MAX_CONSECUTIVE_SWEEPS
             onward = swept._after(unchanged, done)
-        return Turn(
+        return PageOutcome(
             onward,
             True,
             frozenset(key.id for key in new if self.since is None or key.updated_at >= self.since),
@@ -92,10 +98,10 @@ class Sweep:
         )
 
     def _watched(self, page: Page, marks: Sequence[Key], keys: Sequence[Key]) -> Sweep:
-        """What this page tells of the sweep as a whole; the one at offset 0 begins it anew.
+        """Return the sweep with what this page shows about the list's movement; a page at offset 0 starts over.
 
-        Had a record moved from where the sweep has yet to come to where it had been, all others would come one later:
-        unless another one left, so that the total fell; unless one joined, or went the other way, and so is recent.
+        A record that moves behind the sweep shifts all others by one. Another record that leaves can hide that, but
+        then the total falls. A record that joins or moves ahead can hide it too, but such a record is recent.
         """
         if self.position.offset == 0:
             visible_until, still, recent = horizon(page.answered_at), True, frozenset[Key]()
@@ -108,15 +114,15 @@ class Sweep:
         return replace(self, visible_until=visible_until, still=still, total=page.total, recent=recent | changed)
 
     def _stepped_back(self, limit: int) -> Sweep:
-        """Half a page, then a page, then twice as far each time; and from now on with more overlap."""
+        """Return the sweep stepped back by half a page, then twice as far each time, and with more overlap."""
         back = self.back * 2 or max(1, limit // 2)
         position = replace(self.position, offset=max(0, self.position.offset - back))
         overlap = min(2 * max(self.overlap, limit // 10), max(1, limit // 2))
         return replace(self, position=position, overlap=overlap, back=back, asked=self.asked + 1)
 
     def _onward(self, marks: Sequence[Key], limit: int) -> Sweep:
-        """The next page, overlapping this one."""
-        if len(marks) < SMALLEST_PAGE:
+        """Return the sweep at its next page, which overlaps this one."""
+        if len(marks) < MIN_PAGE_SIZE:
             raise UnsweepableList("SoftPro sends its list one record at a time, so pages can't overlap")
         step = len(marks) - min(max(self.overlap, limit // 10), len(marks) - 1)
         return replace(
@@ -129,9 +135,9 @@ class Sweep:
         )
 
     def _after(self, unchanged: bool, done: bool) -> Sweep:
-        """The sweep of what changed since this one began, or, where that is done, where the next run starts.
+        """Return the sweep of the changes since this one began or, when done, the start of the next run.
 
-        A sweep that stopped at the `unchanged` did not see the whole list, so the cursor stays where it was.
+        A sweep that stopped at an `unchanged` record did not see the whole list, so its cursor does not move.
         """
         assert self.visible_until is not None
         reached = max(self.visible_until, self.position.updated_from or self.visible_until)
@@ -141,15 +147,15 @@ class Sweep:
         return Sweep(position, reached, since=reached, number=self.number + 1, recent_before=self.recent)
 
 
-def resumed(position: Position, visible_until: datetime) -> Sweep:
-    """The sweep that was under way when these were stored."""
-    if position.last is None:  # nothing yet of what changed since the one before
+def resume_sweep(position: Position, visible_until: datetime) -> Sweep:
+    """Return the sweep that was in progress when these values were stored."""
+    if position.last is None:  # it had no page yet of the changes since the previous sweep
         return Sweep(position, visible_until, since=visible_until)
     return Sweep(position, visible_until, frozenset([position.last]))
 
 
 def _mark(record: Record | Unreadable) -> Key:
-    """What tells a version of a record from all others; of an unreadable one, its bytes."""
+    """Return what identifies a version of a record; a digest of the payload if it is unreadable."""
     if isinstance(record, Record):
         return record.key
     return Key(EPOCH, f"payload {hashlib.blake2b(record.payload, digest_size=16).hexdigest()}")

@@ -1,9 +1,9 @@
-"""Maps what is pending in `raw` into staging.
+"""Map the pending records of `raw` into `staging`.
 
-Where SQL can say what the mappings do, PostgreSQL does it, and only records that hold something odd stream out, through
-the mappings, and in again; else all of them do. What rules ask for streams out before, and what they come to in again.
-Of much that is pending two sessions stage a half each. What this process maps, PostgreSQL reads on one connection and
-writes on another meanwhile, so that nobody waits for the others; memory stays the same whatever the volume.
+If SQL can express the mappings, PostgreSQL does the mapping, and only odd records stream through this process.
+Otherwise all records do. Rules always run in this process: their inputs stream out first, and their results back in.
+Two sessions stage half of a large volume each. Reading and writing use separate connections, so memory stays constant.
+See docs/design/sync.md.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from psycopg.pq import Format
 from psycopg.rows import RowFactory, args_row, tuple_row
 from psycopg.types.json import Jsonb
 
-from softpro.db import leases, queries, sync_logs
+from softpro.db import leases, locks, queries, sync_logs
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
+from softpro.db.locks import Lock
 from softpro.entities import EntityType
 from softpro.mapping import repository
-from softpro.mapping.compiler import Compiled, compile_mappings, mapped
+from softpro.mapping.compiler import Compiled, compile_mappings, map_records
 from softpro.mapping.rules.evaluator import Rules, evaluating
 from softpro.mapping.rules.messages import Evaluated, Evaluation
-from softpro.mapping.sql_compiler import columns, expressible, read, result, rows
+from softpro.mapping.sql_compiler import columns, is_expressible, json_at, mapped_rows, rule_column
 from softpro.mapping.step import Reason
 from softpro.softpro360.records import Record
 
 CHUNK = 2_000
-"""Records that are copied before those of them that were rejected are: these wait in memory."""
+"""The number of records copied at a time; their rejects wait in memory until they are copied."""
 
-# One look into the index for each: PostgreSQL expects a stream to have few records, and may else go through all of them
-# for each one. `offset 0` keeps it from planning this as a join.
+# One index lookup per record. PostgreSQL expects a stream to have few records, and could otherwise scan all of them for
+# each one. `offset 0` prevents a join plan.
 SELECT_RECORDS = """
 select p.*, r.*
 from ({entities}) p
@@ -58,12 +59,12 @@ select entity_id from raw.pending where integration_id = {integration_id} and en
 """
 WHOLE_RECORD = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
 IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
-# What the rules came to, for each record; or, for some of them, why they failed.
+# The results of the rules for each record, or why a rule failed.
 CREATE_RULED = """
 create temporary table ruled (entity_id text collate "C", ruled_hash bytea, failures jsonb, {results})
 on commit drop
 """
-# What landed meanwhile has another hash, and is left over, as is what a rule failed on.
+# A version landed since has another hash. This process maps it, like the records on which a rule failed.
 SELECT_STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash and failures is null"
 SELECT_WITH_RULED = """
 select n.entity_id, d.ruled_hash, d.failures::text, {results}
@@ -77,11 +78,11 @@ select {log_id}, {organization_id}, {mapping_version}, entity_id, payload_hash, 
 from ({rows}) r
 where odd is not true
 """
-# `except` is never planned as one loop in another.
+# `except` is never planned as a nested loop.
 EXCLUDE_STAGED = "except select {key} from {staging} where log_id = {log_id}"
-WORTH_HALVING = 5_000
-"""Pending records from which on two sessions stage them side by side, each those whose hash is even, or odd."""
-FETCHED_AT_ONCE = 200
+MIN_PARALLEL_RECORDS = 5_000
+"""From this number of pending records on, two sessions stage them in parallel: even and odd hashes."""
+FETCH_SIZE = 200
 NUL = "\\u0000"
 
 _encode = msgspec.json.encode
@@ -89,12 +90,9 @@ _decode = msgspec.json.Decoder(dict[int, str]).decode
 
 T = TypeVar("T")
 
-# A try that was presumed dead and goes on all the same stages for the same log.
-LOCK_TRANSFORM = "select pg_advisory_xact_lock(hashtextextended('softpro transform ' || %s, 0))"
-
 
 class _JsonText(Dumper):
-    """A text that is JSON, as jsonb is sent: after its version, 1."""
+    """A dumper of JSON text as binary jsonb, which begins with its version, 1."""
 
     format, oid = Format.BINARY, adapters.types["jsonb"].oid
 
@@ -104,14 +102,14 @@ class _JsonText(Dumper):
 
 @dataclass(frozen=True)
 class Transformed:
-    """How many pending records were staged, and how many no mapping could make a row of."""
+    """The number of pending records that were staged, and of those that could not be mapped."""
 
     staged: int
     rejected: int
 
 
 class _Pending(NamedTuple):
-    """`known`: what the rules came to for this very payload, where they were evaluated over it."""
+    """A pending record; `known` holds the results of the rules if they were evaluated for this payload."""
 
     entity_id: str
     payload: bytes
@@ -121,7 +119,7 @@ class _Pending(NamedTuple):
 
 
 class _Mapping(NamedTuple):
-    """What a run maps by: the set's version, compiled, and its rules' process."""
+    """The mapping set of a run: its version, its compiled mappings, and the process that evaluates its rules."""
 
     run: Run
     version: int | None
@@ -131,8 +129,13 @@ class _Mapping(NamedTuple):
 
 @dataclass(frozen=True)
 class _Half:
-    """Pending records, all or those of one `parity`: `source` finds them and stages what it can, `target` takes what
-    this process maps of them, while the other one streams."""
+    """The pending records of one `parity`, or all of them.
+
+    Attributes:
+        source: the connection that finds them and stages what PostgreSQL can map.
+        target: the connection that stages what this process maps, while `source` streams.
+        parity: 0 for even hashes, 1 for odd ones, None for all.
+    """
 
     source: Connection
     target: Connection
@@ -149,56 +152,61 @@ class _Rejected(NamedTuple):
 
 
 def transform(reading: Connection, writing: Connection, run: Run) -> Transformed:
-    """Stages every pending record of the stream under the run's log id, replacing what an earlier try staged; of a run
-    over named records those alone.
+    """Stage the stream's pending records under the run's log id, replacing what an earlier attempt staged.
 
-    The connections are two to the same database. Raises LeaseLost, RulesUnavailable.
+    A run over named records stages only those. Both connections reach the same database.
+
+    Raises:
+        LeaseLost: another run took over the stream.
+        RulesUnavailable: the rules can't be evaluated.
     """
     in_force = repository.current(writing, run.stream)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
-    with reading.transaction(), writing.transaction(), evaluating(compiled.asking.rules) as rules:
-        # Both write to one table: whoever asks for all of it in between would wait for one, and the other for him.
+    with reading.transaction(), writing.transaction(), evaluating(compiled.rule_inputs.rules) as rules:
+        # Both write to one table. A request to lock all of it would wait for one of them and block the other.
         reading.execute("set local lock_timeout = '30s'")
-        reading.execute(LOCK_TRANSFORM, [str(run.log_id)])
+        # An attempt that was presumed dead but still runs stages under the same log id.
+        locks.lock_in_transaction(reading, Lock.TRANSFORM, run.log_id)
         for connection in (reading, writing):
             leases.fence(connection, run)
             connection.adapters.register_dumper(None, _JsonText)
-        clear(writing, run.entity_type, run.log_id)
+        clear_staging(writing, run.entity_type, run.log_id)
         mapping, pending = _Mapping(run, in_force.version, compiled, rules), _count_pending(reading, run)
-        if not pending:  # as mostly: then not even a temporary table is made
+        if not pending:  # the usual case; it needs no temporary table
             return Transformed(0, 0)
-        if compiled.asking.rules and expressible(compiled):
+        if compiled.rule_inputs.rules and is_expressible(compiled):
             _rule(reading, writing, mapping)
         in_place, mapped, rejected = 0, 0, 0
         halves = _halves(reading, writing, compiled, pending)
-        if expressible(compiled):
+        if is_expressible(compiled):
             with ThreadPoolExecutor(len(halves)) as pool:
                 in_place = sum(pool.map(lambda half: _stage_in_place(half, mapping), halves))
         for half in halves if in_place < pending else []:
             more, bad = _map(half, mapping)
             mapped, rejected = mapped + more, rejected + bad
-        sync_logs.record_mapping_version(
-            writing, run.log_id, in_force.version
-        )  # last: who lands meanwhile counts in the same row
+        # Last, because a thread that lands records updates the same row and would wait.
+        sync_logs.record_mapping_version(writing, run.log_id, in_force.version)
     return Transformed(in_place + mapped - rejected, rejected)
 
 
 def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
-    """Stages these records, as they were sent, under the run's log id, in place of what it had there; in the
-    surrounding transaction. Raises RulesUnavailable."""
+    """Stage these records under the run's log id, replacing what it had staged. Raises RulesUnavailable.
+
+    Call it in a transaction.
+    """
     in_force = repository.current(connection, run.stream)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
     pending = [_Pending(each.key.id, each.payload, each.payload_hash, each.key.updated_at) for each in records]
     connection.adapters.register_dumper(None, _JsonText)
-    clear(connection, run.entity_type, run.log_id)
-    with evaluating(compiled.asking.rules) as rules:
+    clear_staging(connection, run.entity_type, run.log_id)
+    with evaluating(compiled.rule_inputs.rules) as rules:
         _, rejected = _stage(connection, _Mapping(run, in_force.version, compiled, rules), pending)
     _reject(connection, run, rejected)
     sync_logs.record_mapping_version(connection, run.log_id, in_force.version)
 
 
-def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
-    """Throws away what a run has in staging."""
+def clear_staging(connection: Connection, entity_type: EntityType, log_id: UUID) -> None:
+    """Delete what a run has in staging."""
     for table in (entity_type.table, "rejects", "check_results"):
         connection.execute(
             sql.SQL("delete from {} where log_id = %s").format(sql.Identifier("staging", table)), [log_id]
@@ -206,10 +214,10 @@ def clear(connection: Connection, entity_type: EntityType, log_id: UUID) -> None
 
 
 def _halves(reading: Connection, writing: Connection, compiled: Compiled, pending: int) -> list[_Half]:
-    """Who finds and stages what: both sessions, side by side, where that is worth it."""
-    if compiled.asking.rules:
-        return [_Half(writing, reading)]  # what the rules came to is in that session alone
-    if pending < WORTH_HALVING:
+    """Split the pending records between both sessions if their number is worth it."""
+    if compiled.rule_inputs.rules:
+        return [_Half(writing, reading)]  # the results of the rules are in a temporary table of `writing`
+    if pending < MIN_PARALLEL_RECORDS:
         return [_Half(reading, writing)]
     return [_Half(reading, writing, 0), _Half(writing, reading, 1)]
 
@@ -220,17 +228,16 @@ def _count_pending(connection: Connection, run: Run) -> int:
 
 
 def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
-    """Evaluates the set's rules over the pending records, and keeps what they come to for as long as the writing
-    transaction lasts."""
-    asking, rules = mapping.compiled.asking, range(len(mapping.compiled.asking.rules))
-    results = sql.SQL(", ").join(sql.SQL("{} jsonb").format(sql.Identifier(result(rule))) for rule in rules)
+    """Evaluate the set's rules for the pending records, and keep the results until the writing transaction ends."""
+    asking, rules = mapping.compiled.rule_inputs, range(len(mapping.compiled.rule_inputs.rules))
+    results = sql.SQL(", ").join(sql.SQL("{} jsonb").format(sql.Identifier(rule_column(rule))) for rule in rules)
     writing.execute(sql.SQL(CREATE_RULED).format(results=results))
     reads = sql.SQL(", ").join(
-        [sql.SQL("r.payload_hash"), *(read(sql.Identifier("r", "payload"), path) for path in asking.reads)]
+        [sql.SQL("r.payload_hash"), *(json_at(sql.Identifier("r", "payload"), path) for path in asking.reads)]
     )
     ahead: deque[tuple[str, bytes]] = deque()
 
-    def asked(records: Iterable[tuple[Any, ...]]) -> Iterator[Evaluation]:
+    def evaluations(records: Iterable[tuple[Any, ...]]) -> Iterator[Evaluation]:
         for entity_id, payload_hash, *found in records:
             ahead.append((entity_id, payload_hash))
             yield Evaluation(found)
@@ -240,38 +247,38 @@ def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
         writing.cursor().copy("copy pg_temp.ruled from stdin (format binary)") as copy,
     ):
         copy.set_types(["text", "bytea", "jsonb", *("jsonb" for _ in rules)])
-        for evaluated in mapping.rules.evaluate(asked(records)):
+        for evaluated in mapping.rules.evaluate(evaluations(records)):
             for rule, found in enumerate(evaluated.results):
                 if found is not None and NUL in found:
                     evaluated.results[rule] = None
-                    evaluated.failures[rule] = "its result holds a NUL character, which can't be stored"
+                    evaluated.failures[rule] = "its result contains a NUL character, which can't be stored"
             failures = _encode(evaluated.failures).decode().replace(NUL, "") if evaluated.failures else None
             copy.write_row((*ahead.popleft(), failures, *evaluated.results))
     writing.execute("analyze pg_temp.ruled")
 
 
 def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
-    """Stages the pending records that hold nothing odd, without their leaving PostgreSQL. Returns how many."""
+    """Stage the pending records without odd values inside PostgreSQL, and return their number."""
     run, compiled = mapping.run, mapping.compiled
-    source = _still_ruled(mapping) if compiled.asking.rules else _select(run, SELECT_PENDING + half.only, IN_PLACE)
+    source = _still_ruled(mapping) if compiled.rule_inputs.rules else _select(run, SELECT_PENDING + half.only, IN_PLACE)
     return half.source.execute(
         sql.SQL(STAGE_ROWS).format(
             **_names(run),
             mapping_version=sql.Literal(mapping.version),
             columns=sql.SQL(", ").join(map(sql.Identifier, columns(compiled))),
-            rows=rows(compiled, source, ["entity_id", "payload_hash", "updated_at"]),
+            rows=mapped_rows(compiled, source, ["entity_id", "payload_hash", "updated_at"]),
         )
     ).rowcount
 
 
 def _still_ruled(mapping: _Mapping) -> sql.Composed:
-    """The records that rules were evaluated over, with what these came to; but for those that changed since."""
+    """Select the records for which rules were evaluated, with the results, except those that changed since."""
     records = _select(mapping.run, "select * from pg_temp.ruled", IN_PLACE)
     return sql.SQL(SELECT_STILL_RULED).format(records=records)
 
 
 def _select(run: Run, entities: str, columns: str | sql.Composable) -> sql.Composed:
-    """These columns of the records of a query's entities, after those of the query."""
+    """Select these columns of the records that a query of entities names, after that query's own columns."""
     names = _names(run)
     return sql.SQL(SELECT_RECORDS).format(
         **names,
@@ -281,8 +288,11 @@ def _select(run: Run, entities: str, columns: str | sql.Composable) -> sql.Compo
 
 
 def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
-    """Maps the pending records that are not staged yet in this process, and stages them. Returns how many there were,
-    and how many of them were rejected."""
+    """Map the pending records that are not staged yet in this process, and stage them.
+
+    Returns:
+        The number of records mapped, and how many of them were rejected.
+    """
     mapped, rejected = 0, 0
     with disable_planner_nodes(half.source, "nestloop"), closing(_left_over(half, mapping)) as records:
         for first in records:
@@ -293,11 +303,11 @@ def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
 
 
 def _left_over(half: _Half, mapping: _Mapping) -> Generator[_Pending]:
-    """The pending records that are not staged yet, and what the rules came to, where they were evaluated already."""
-    entities, rules = SELECT_PENDING + half.only + EXCLUDE_STAGED, range(len(mapping.compiled.asking.rules))
-    if not rules or not expressible(mapping.compiled):
+    """Stream the pending records that are not staged yet, with the results of the rules if they were evaluated."""
+    entities, rules = SELECT_PENDING + half.only + EXCLUDE_STAGED, range(len(mapping.compiled.rule_inputs.rules))
+    if not rules or not is_expressible(mapping.compiled):
         return _stream(half.source, _select(mapping.run, entities, WHOLE_RECORD), args_row(_Pending))
-    results = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("d", result(rule))) for rule in rules)
+    results = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("d", rule_column(rule))) for rule in rules)
     names = _names(mapping.run)
     ruled = sql.SQL(SELECT_WITH_RULED).format(results=results, entities=sql.SQL(entities).format(**names))
     whole = sql.SQL(SELECT_RECORDS).format(**names, entities=ruled, columns=sql.SQL(WHOLE_RECORD))
@@ -313,14 +323,16 @@ def _ruled(entity_id: str, ruled_hash: bytes | None, failures: str | None, *more
 
 
 def _stream(connection: Connection, query: sql.Composed, row: RowFactory[T]) -> Generator[T]:
-    """A query's rows. Close it: a stream that is left open keeps its connection locked."""
+    """Yield a query's rows. Close the generator: an open stream blocks its connection."""
     with connection.cursor(row_factory=row) as cursor:
-        yield from cursor.stream(query, binary=True, size=FETCHED_AT_ONCE)
+        yield from cursor.stream(query, binary=True, size=FETCH_SIZE)
 
 
 def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending]) -> tuple[int, list[_Rejected]]:
-    """Copies the rows that the mappings make, also of records that are rejected: the checks may know more reasons.
-    Returns how many there were, and the rejected ones."""
+    """Copy the mapped rows into staging, and return their number and the rejected records.
+
+    Rejected records are staged too, because the checks may find more reasons.
+    """
     run = mapping.run
     types = {
         "log_id": "uuid",
@@ -344,7 +356,7 @@ def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending
     staged, rejects = 0, []
     with connection.cursor().copy(statement) as copy:
         copy.set_types(list(types.values()))
-        for values, reasons in mapped(mapping.compiled, payloads(), mapping.rules):
+        for values, reasons in map_records(mapping.compiled, payloads(), mapping.rules):
             record = ahead.popleft()
             key = (record.entity_id, record.payload_hash, record.updated_at)
             copy.write_row((run.log_id, run.organization_id, mapping.version, *key, *values))
@@ -365,7 +377,7 @@ def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
 
 
 def _names(run: Run) -> dict[str, sql.Composable]:
-    """The run's part of the statements. No parameters: texts of the mappings stand in them, which may hold a %."""
+    """Return the run's parts of the statements. Parameters are not used: mapping texts in the SQL may contain a %."""
     return {
         "staging": sql.Identifier("staging", run.entity_type.table),
         "key": sql.Identifier(run.entity_type.key),

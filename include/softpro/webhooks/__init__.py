@@ -1,1 +1,1 @@
-"""SoftPro's webhooks: events come in, and what they hint at is fetched."""
+"""Receive SoftPro's webhook events, and fetch the records that they are about."""

@@ -1,5 +1,4 @@
-"""Records that are gone at the vendor, as a webhook hinted and two answers of 404 confirmed: they are deleted, softly,
-as long as they are few."""
+"""Soft-delete records that SoftPro has deleted, after a webhook event and two 404 responses, if they are few."""
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ from softpro.delete_limit import DeleteLimit
 from softpro.softpro360.contract import LAG
 from softpro.sync.soft_delete import soft_delete
 from softpro.webhooks import queue
-from softpro.webhooks.queue import DueStream, Gone
+from softpro.webhooks.queue import ConfirmedMissing, DueStream
 
 ALWAYS_ALLOWED = 20
-"""Deletes by webhook in a day that no person is asked about, however small the stream."""
+"""The number of deletes by webhook in a day that need no user's approval, even in a small stream."""
 
-# What landed since the first 404 was asked for was there: then it is asked for anew.
+# A record that landed after the first 404 was requested existed then, so it is requested again.
 SELECT_MISSING = """
 select g.entity_id, r.here, r.landed_since
 from unnest(%(ids)s::text[], %(missing)s::timestamptz[]) g (entity_id, missing_at)
@@ -42,11 +41,13 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 """
 
 
-def delete(connection: Connection, run: Run, stream: DueStream, gone: Sequence[Gone], limit: DeleteLimit) -> int:
-    """Deletes the records that are gone, and settles their events. Returns how many.
+def delete(
+    connection: Connection, run: Run, stream: DueStream, gone: Sequence[ConfirmedMissing], limit: DeleteLimit
+) -> int:
+    """Soft-delete the missing records, settle their events, and return the number of records deleted.
 
-    Where that would be more in a day than the limit allows, none is: their events are FAILED, and say that a reconcile
-    has to ask a person. What landed since is spared, and asked for anew.
+    If that would exceed the limit for a day, none is deleted: their events become FAILED, with the advice to reconcile.
+    A record that landed since is kept and requested again.
     """
     with connection.transaction():
         leases.fence(connection, run)
@@ -59,31 +60,31 @@ def delete(connection: Connection, run: Run, stream: DueStream, gone: Sequence[G
             },
         ).fetchall()
         spared = [row["entity_id"] for row in here if row["here"] and row["landed_since"]]
-        doomed = [row["entity_id"] for row in here if row["here"] and not row["landed_since"]]
+        deletable = [row["entity_id"] for row in here if row["here"] and not row["landed_since"]]
         confirmed = {each.entity_id: each.confirmed_at for each in gone}
-        nowhere = confirmed.keys() - {*spared, *doomed}
-        if _too_many(connection, run, len(doomed), limit):
+        not_stored = confirmed.keys() - {*spared, *deletable}
+        if _exceeds_limit(connection, run, len(deletable), limit):
             why = (
-                "SoftPro no longer has it, and so many other records that they are more than the limit: a reconcile "
-                f"asks a person (python -m softpro reconcile {run.organization_id})"
+                "SoftPro no longer has the record, and deleting all that are missing would exceed the limit: "
+                f"run a reconcile, which asks for approval (python -m softpro reconcile {run.organization_id})"
             )
-            queue.give_up(connection, stream, doomed, why, run.log_id)
-            doomed = []
-        if doomed:
-            soft_delete(connection, run, {entity_id: confirmed[entity_id] for entity_id in doomed})
+            queue.give_up(connection, stream, deletable, why, run.log_id)
+            deletable = []
+        if deletable:
+            soft_delete(connection, run, {entity_id: confirmed[entity_id] for entity_id in deletable})
         inbox.settle_events_of_deleted(
             connection,
             run.stream,
             log_id=run.log_id,
-            confirmed={entity_id: confirmed[entity_id] for entity_id in nowhere},
+            confirmed={entity_id: confirmed[entity_id] for entity_id in not_stored},
             outcome="GONE",
             lag=LAG,
         )
-        queue.start_over(connection, stream, spared, LAG)
-    return len(doomed)
+        queue.reset_missing(connection, stream, spared, LAG)
+    return len(deletable)
 
 
-def _too_many(connection: Connection, run: Run, count: int, limit: DeleteLimit) -> bool:
+def _exceeds_limit(connection: Connection, run: Run, count: int, limit: DeleteLimit) -> bool:
     lately = _one(connection, COUNT_RECENT_DELETES, run)
     return count + lately > ALWAYS_ALLOWED and limit.is_exceeded_by(
         count + lately, _one(connection, COUNT_LIVE, run) + lately

@@ -1,4 +1,4 @@
-"""Webhook events as they come in: checked against their integration and stored, many in one statement."""
+"""Check deliveries of webhook events against their integration and store them, many in one statement."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import msgspec
 from softpro.db.inbox import CHANNEL
 
 MAX_ATTEMPTS = 5
-"""How often an event is tried before it is FAILED."""
+"""The number of attempts at an event before it is FAILED."""
 
 
 class Verdict(StrEnum):
-    """What became of a delivery. REFUSED: the integration is not there, disconnected, takes no webhooks, or is
-    another organization's. STALE: too old to come for the first time."""
+    """The outcome of a delivery.
+
+    KNOWN: the event was stored before. STALE: it is too old to arrive for the first time. REFUSED: the integration does
+    not exist, is disconnected, takes no webhooks, or belongs to another organization.
+    """
 
     STORED = "STORED"
     KNOWN = "KNOWN"
@@ -29,8 +32,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Delivery:
-    """A delivery whose signature is good. `organization` is the vendor's id; `payload` and `bare` are JSON: where
-    jsonb refuses the first, the second is stored. `timely`: it may come for the first time."""
+    """A delivery with a valid signature.
+
+    Attributes:
+        organization: SoftPro's own id of the organization.
+        payload: the body as JSON.
+        bare: the JSON that is stored if jsonb refuses the payload.
+        timely: the event is recent enough to arrive for the first time.
+    """
 
     integration_id: UUID
     organization: str
@@ -48,21 +57,22 @@ class Delivery:
 
     @property
     def key(self) -> tuple[UUID, str, str]:
-        """What makes it one event: another integration's ids never matter, and one organization alone is right."""
+        """Return the event's identity; ids of other integrations and organizations never collide with it."""
         return self.integration_id, self.organization, self.event_id
 
     @property
     def size(self) -> int:
-        """Characters to send."""
+        """Return the number of characters to send to the database."""
         return len(self.payload) + len(self.bare) + len(self.headers)
 
 
-# An event that is repeated is one row, and nobody waits for it: where it is locked, by whoever settles it, it is known
-# all the same, and only not counted. One that another server stores at this moment is waited for, to be told KNOWN: in
-# the order of ids, so that two servers never wait for each other.
+# A repeated event is one row, and no delivery waits for its lock: a row that is being settled is KNOWN too, but its
+# repetition is not counted. An event that another server is storing now is waited for, and then KNOWN. Rows are
+# inserted in id order (prevents deadlocks between servers).
 #
-# PostgreSQL keeps the plan, and where the table has no rows yet any plan is as good to it as another. So the first id
-# that is not below is asked for: only the index of ids has that order. And `any` names the rows that are updated.
+# PostgreSQL keeps the plan of this statement, made while the table may be empty, when every plan costs the same. Asking
+# for the first id that is not below forces the index on ids, which alone has that order. `any` does the same for the
+# updated rows.
 STORE_DELIVERIES = """
 with arrived as materialized (
     select *
@@ -124,18 +134,22 @@ judged as (
     left join accepted c on c.number = a.number
     left join stored s on s.integration_id = c.integration_id and s.event_id = c.event_id
 ),
-told as materialized (
+notified as materialized (
     select pg_notify(%(channel)s, '')
     where exists (select from judged where verdict = 'STORED')
 )
-select verdict, (select count(*) from told) as told
+select verdict, (select count(*) from notified) as notified
 from judged
 order by number
 """
 
 
 def parameters(arrivals: Mapping[Delivery, int]) -> dict[str, Any]:
-    """Those of STORE, for these arrivals and how often each came; no two of them have the same key."""
-    # As one JSON text: psycopg would spend more on fourteen arrays than on all the rest.
+    """Return the parameters of STORE_DELIVERIES.
+
+    Args:
+        arrivals: the deliveries with the number of times each arrived; no two have the same key.
+    """
+    # One JSON text: adapting fourteen arrays would cost psycopg more than everything else.
     sent = [vars(arrival) | {"deliveries": deliveries} for arrival, deliveries in arrivals.items()]
     return {"arrivals": msgspec.json.encode(sent).decode(), "max_attempts": MAX_ATTEMPTS, "channel": CHANNEL}

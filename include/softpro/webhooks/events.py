@@ -1,4 +1,4 @@
-"""Webhook events for people: shown, counted, tried again, and forgotten once they are old."""
+"""List, count, retry and purge webhook events for users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from softpro.timestamps import format_milliseconds
 
 
 class Status(StrEnum):
-    """PENDING: not tried yet. RETRYING: tried in vain, and due again. FAILED: tried as often as it is tried."""
+    """The state of an event. PENDING: not tried yet. RETRYING: failed, to be retried. FAILED: no attempts are left."""
 
     PENDING = "PENDING"
     RETRYING = "RETRYING"
@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 
 class EventEntityType(StrEnum):
-    """What an event is about; documents are not synced."""
+    """The entity type that an event is about; documents are not synced."""
 
     TRANSACTION = "TRANSACTION"
     CONTACT = "CONTACT"
@@ -40,8 +40,13 @@ class EventEntityType(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """One row of `softpro.webhook_events` without its payload. `event_id` is the vendor's, `log_id` the sync log of the
-    run that settled it, or tried last; `decisions`: what people decided, as `decision`, `by`, `at`."""
+    """A row of `softpro.webhook_events`, without its payload.
+
+    Attributes:
+        event_id: SoftPro's id of the event.
+        log_id: the sync log of the run that settled the event or tried it last.
+        decisions: users' decisions, each with `decision`, `by` and `at`.
+    """
 
     id: UUID
     integration_id: UUID
@@ -65,23 +70,26 @@ class Event:
     decisions: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
-        """What a list shows of it; times as the vendor writes them."""
+        """Return the event as a list shows it; times in SoftPro's format."""
         return camel_case(self)
 
     def line(self) -> str:
-        """It in one line."""
+        """Return the event in one line."""
         tries = f"{self.attempts} of {self.max_attempts} tries" if self.attempts else "not tried"
-        told = self.outcome or tries
+        result = self.outcome or tries
         return (
             f"{self.id}  {_shown(self.received_at)}  {self.event_type}  {self.entity_type.lower()} {self.entity_id}  "
-            f"{self.status}, {told}" + (f": {self.processing_error}" if self.processing_error else "")
+            f"{self.status}, {result}" + (f": {self.processing_error}" if self.processing_error else "")
         )
 
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events of an integration to list; None leaves all in. `event_type` as stored, or as sent: ORDER_CLOSED or
-    order.closed."""
+    """A filter for the events of an integration; None does not filter.
+
+    Attributes:
+        event_type: as stored, ORDER_CLOSED, or as sent, order.closed.
+    """
 
     status: str | None = None
     entity_type: str | None = None
@@ -90,9 +98,15 @@ class EventFilter:
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts of an integration's events, by day of their receipt (UTC); `oldest_waiting` in seconds, None where none
-    waits; `repeated`: deliveries of an event that was stored before. `p50` and `p95`: seconds from receipt to settled,
-    of those settled in the last 24 h; None where there are none."""
+    """Counts of an integration's events.
+
+    Attributes:
+        by_day: counts by the day of receipt (UTC).
+        oldest_waiting: the age of the oldest waiting event in seconds; None if none waits.
+        repeated: the number of deliveries of events that were stored before.
+        p50: the median of the seconds from receipt to settled, over the last 24 h; None without settled events.
+        p95: the 95th percentile of the same.
+    """
 
     by_status: dict[str, int]
     by_type: dict[str, int]
@@ -114,7 +128,7 @@ class Stats:
 
 
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Event.__dataclass_fields__))
-# From the start: attempts 0 makes it PENDING, and due. What it ran into is kept until it is tried.
+# Attempts 0 makes the event PENDING and due. Its last error stays until the next attempt.
 RETRY_EVENTS = """
 update softpro.webhook_events
 set attempts = 0, next_retry_at = null, missing_at = null,
@@ -155,7 +169,7 @@ from (
 def page(
     connection: Connection, integration_id: UUID, wanted: EventFilter, limit: int, offset: int
 ) -> tuple[list[Event], int]:
-    """The integration's events of that kind, newest first, and how many there are in all."""
+    """Return one page of the filtered events, newest first, and the total number of filtered events."""
     parameters: dict[str, object] = {"integration_id": integration_id}
     conditions: list[sql.Composable] = [sql.SQL("integration_id = %(integration_id)s")]
     for column in EventFilter.__dataclass_fields__:
@@ -175,7 +189,7 @@ def page(
 
 
 def get(connection: Connection, integration_id: UUID, event_id: UUID) -> Event:
-    """One event, by the id of its row. Raises NotFoundHere."""
+    """Return the event with this row id. Raises NotFoundHere."""
     query = sql.SQL("select {} from softpro.webhook_events where id = %s and integration_id = %s").format(COLUMNS)
     found = connection.cursor(row_factory=class_row(Event)).execute(query, [event_id, integration_id]).fetchone()
     if found is None:
@@ -184,7 +198,7 @@ def get(connection: Connection, integration_id: UUID, event_id: UUID) -> Event:
 
 
 def full_json(connection: Connection, event: Event) -> bytes:
-    """All of an event as JSON: with `headers`, and its `payload`, every digit of it."""
+    """Return the complete event as JSON, with its `headers` and its `payload`, whose numbers keep every digit."""
     row = connection.execute(
         "select payload::text as payload, headers from softpro.webhook_events where id = %s and integration_id = %s",
         [event.id, event.integration_id],
@@ -197,31 +211,33 @@ def full_json(connection: Connection, event: Event) -> bytes:
 
 
 def retry(connection: Connection, integration_id: UUID, event_id: UUID, by: str) -> Event:
-    """An event that failed, or is to be tried again later, is due now, and tried as often as a new one.
+    """Retry a FAILED or RETRYING event now, with as many attempts as a new one, and return it.
 
-    Raises NotFoundHere, OutOfDate where it is neither.
+    Raises:
+        NotFoundHere: the integration has no such event.
+        OutOfDate: the event is in another state.
     """
     with connection.transaction():
         event = get(connection, integration_id, event_id)
         if not _retry(connection, integration_id, [event_id], ["FAILED", "RETRYING"], None, by):
             raise OutOfDate(
-                f"The webhook event {event_id} is {event.status}: one that is FAILED or RETRYING is retried"
+                f"The webhook event {event_id} is {event.status}: only a FAILED or RETRYING event can be retried"
             )
     return get(connection, integration_id, event_id)
 
 
 def retry_some(connection: Connection, integration_id: UUID, event_ids: Sequence[UUID], by: str) -> int:
-    """The same for those of these events that failed or are to be tried again later. Returns how many those were."""
+    """Retry those of these events that are FAILED or RETRYING, and return their number."""
     return _retry(connection, integration_id, event_ids, ["FAILED", "RETRYING"], None, by)
 
 
 def retry_failed(connection: Connection, integration_id: UUID, entity_type: str | None, by: str) -> int:
-    """The same for all of the integration's events that failed, or those about one entity type. Returns how many."""
+    """Retry the integration's FAILED events, of one entity type or all, and return their number."""
     return _retry(connection, integration_id, None, ["FAILED"], entity_type, by)
 
 
 def stats(connection: Connection, integration_id: UUID) -> Stats:
-    """The integration's counts."""
+    """Return the counts of the integration's events."""
     row = queries.one(connection, SELECT_STATS, {"integration_id": integration_id})
     return Stats(
         by_status=row["by_status"] or {},
@@ -235,7 +251,7 @@ def stats(connection: Connection, integration_id: UUID) -> Stats:
 
 
 def webhooks_enabled(connection: Connection, integration_id: UUID) -> bool:
-    """Whether the integration takes webhooks. Raises NotFoundHere."""
+    """Return whether the integration accepts webhooks. Raises NotFoundHere."""
     row = connection.execute(
         "select webhooks_enabled from softpro.integrations where id = %s", [integration_id]
     ).fetchone()
@@ -245,14 +261,14 @@ def webhooks_enabled(connection: Connection, integration_id: UUID) -> bool:
 
 
 def set_webhooks_enabled(connection: Connection, integration_id: UUID, *, on: bool) -> None:
-    """Lets the integration take webhooks, or not."""
+    """Set whether the integration accepts webhooks."""
     connection.execute(
         "update softpro.integrations set webhooks_enabled = %s, updated_at = now() where id = %s", [on, integration_id]
     )
 
 
 def purge(connection: Connection, days: int) -> int:
-    """Deletes the events that were settled more than so many days ago. Returns how many."""
+    """Delete the events settled more than `days` days ago, and return their number."""
     return connection.execute(
         "delete from softpro.webhook_events where processed and processed_at < now() - make_interval(days => %s)",
         [days],

@@ -1,4 +1,4 @@
-"""The webhook events of a stream that are due, and what becomes of those that no fetch has settled."""
+"""Select the due webhook events of a stream, and retry, postpone or fail those that no fetch has settled."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from softpro.db import queries
 from softpro.db.database import Connection
 
 RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 10, 3600
-FRESH = timedelta(hours=1)
-"""A 404 is the first of two for so long."""
+FIRST_404_MAX_AGE = timedelta(hours=1)
+"""How long a first 404 counts, within which the second one must follow."""
 
-# What is due: `status` and the time are those of the index webhook_events_due. Who is to be connected again by a person
-# waits for that.
+# `status` and the time match the index webhook_events_due. Events of an integration that a user has to reconnect wait.
 SELECT_DUE_STREAMS = """
 select d.integration_id, d.entity_type, sum(d.records)::int as records, bool_or(d.owed) as owed
 from (
@@ -46,7 +45,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 group by 1
 order by min(priority), min(received_at), 1
 """
-# Whoever changes events locks them in one order. `{which}` are those of the stream, `e`, that are meant.
+# Every writer locks events in id order (prevents deadlocks). `{which}` selects among the stream's events, `e`.
 WITH_LOCKED = """
 with locked as (
     select e.id{columns}
@@ -63,7 +62,7 @@ where e.id = l.id
 # ruff: noqa: S608 - all texts of the statements are those of this file
 OPEN = "e.status in ('PENDING', 'RETRYING')"
 DUE = f"{OPEN} and coalesce(e.next_retry_at, e.received_at) <= clock_timestamp()"
-# An event that carries its record, of a version that stands here, tells nothing new.
+# An event that carries its record in a version that is stored already contains nothing new.
 WHERE_KNOWN = f"""
 {OPEN} and e.record_updated_at <= (
     select r.softpro_updated_at
@@ -75,8 +74,8 @@ WHERE_KNOWN = f"""
 SETTLED = "processed = true, processed_at = clock_timestamp(), next_retry_at = null"
 AN_INSTANT = "interval '10 milliseconds'"
 
-# What landed since the first 404 was asked for was there. The last one to come decides when the record is asked for
-# again: what came within the lag before a 404 may just not have surfaced.
+# A record that landed after the first 404 was requested existed then. The event received last decides when the record
+# is requested again: a change within the lag before a 404 may not have surfaced yet.
 MARK_MISSING = """
 with locked as (
     select e.id, e.entity_id, e.received_at, m.asked_at,
@@ -121,8 +120,13 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 
 @dataclass(frozen=True)
 class DueStream:
-    """A stream with events that are due, of so many records; `owed`: what was landed before may not be loaded yet.
-    `entity_type` may be one that is not synced."""
+    """A stream with due events, or with a due load.
+
+    Attributes:
+        entity_type: may be a type that is not synced.
+        records: the number of records that the due events are about.
+        owed: records landed before may not be loaded yet.
+    """
 
     integration_id: UUID
     entity_type: str
@@ -136,14 +140,14 @@ class DueStream:
 
 
 class Hint(NamedTuple):
-    """A record that events are due of; `received_at`: when the last of them was received."""
+    """A record with due events; `received_at` is when the last of them was received."""
 
     entity_id: str
     received_at: datetime
 
 
-class Gone(NamedTuple):
-    """A record that SoftPro answered 404 for twice, the lag or more apart."""
+class ConfirmedMissing(NamedTuple):
+    """A record for which SoftPro returned 404 twice, at least the lag apart."""
 
     entity_id: str
     missing_at: datetime
@@ -151,37 +155,45 @@ class Gone(NamedTuple):
 
 
 def due_streams(connection: Connection, only: UUID | None) -> list[DueStream]:
-    """The streams with events that are due, or records to be loaded, the most urgent first: of `only` one integration,
-    or of all."""
+    """Return the streams with due events or a due load, the most urgent first.
+
+    Args:
+        only: an integration's id; None for all.
+    """
     return connection.cursor(row_factory=class_row(DueStream)).execute(SELECT_DUE_STREAMS, {"only": only}).fetchall()
 
 
 def due_records(connection: Connection, stream: DueStream) -> list[Hint]:
-    """The stream's records that events are due of, once each: of a status or a closing first, then as they came."""
+    """Return the records with due events, once each: those with a status or a closing first, then the oldest first."""
     return connection.cursor(row_factory=class_row(Hint)).execute(SELECT_DUE_RECORDS, stream.parameters).fetchall()
 
 
 def settle_known_events(connection: Connection, stream: DueStream) -> None:
-    """Settles events that carry a version of their record which is here, or an earlier one."""
+    """Settle events that carry the stored version of their record, or an earlier one."""
     _change(connection, stream, WHERE_KNOWN, f"{SETTLED}, outcome = 'FETCHED', processing_error = null")
 
 
 def ignore(connection: Connection, stream: DueStream, why: str) -> None:
-    """Settles all events of a stream that is not synced."""
+    """Settle all events of a stream that is not synced."""
     _change(
         connection, stream, "not e.processed", f"{SETTLED}, outcome = 'IGNORED', processing_error = %(why)s", why=why
     )
 
 
 def postpone(connection: Connection, stream: DueStream, seconds: float, why: str) -> None:
-    """Leaves what is due to a later run: it is not the events' fault."""
+    """Postpone the due events without counting an attempt, because the events are not at fault."""
     later = "next_retry_at = clock_timestamp() + make_interval(secs => %(seconds)s), processing_error = %(why)s"
     _change(connection, stream, DUE, later, seconds=seconds, why=why)
 
 
-def after_lag(connection: Connection, stream: DueStream, asked: Mapping[str, datetime], lag: timedelta) -> None:
-    """Leaves events that came before these records were asked for, but too shortly to tell, to a fetch after the
-    lag."""
+def postpone_past_lag(connection: Connection, stream: DueStream, asked: Mapping[str, datetime], lag: timedelta) -> None:
+    """Postpone events that were received less than the lag before their record was requested, until the lag is over.
+
+    A fetch within the lag may not show the change yet.
+
+    Args:
+        asked: when each record was requested, by its id.
+    """
     _change(
         connection,
         stream,
@@ -194,8 +206,8 @@ def after_lag(connection: Connection, stream: DueStream, asked: Mapping[str, dat
     )
 
 
-def start_over(connection: Connection, stream: DueStream, ids: Collection[str], lag: timedelta) -> None:
-    """Forgets that these records seemed to be gone: they are asked for anew."""
+def reset_missing(connection: Connection, stream: DueStream, ids: Collection[str], lag: timedelta) -> None:
+    """Discard the first 404 of these records, which exist, and request them again after the lag."""
     _change(
         connection,
         stream,
@@ -206,9 +218,14 @@ def start_over(connection: Connection, stream: DueStream, ids: Collection[str], 
     )
 
 
-def fail(connection: Connection, stream: DueStream, failed: Mapping[str, str], log_id: UUID) -> None:
-    """Counts an attempt in vain at these records' events, and says why, by id: tried again after 10 s, 20 s, … at most
-    1 h, or FAILED where that was the last one."""
+def record_failures(connection: Connection, stream: DueStream, failed: Mapping[str, str], log_id: UUID) -> None:
+    """Count a failed attempt at these records' events.
+
+    They are retried after 10 s, 20 s and so on, at most 1 h; after the last attempt they are FAILED.
+
+    Args:
+        failed: the reasons, by record id.
+    """
     _change(
         connection,
         stream,
@@ -229,7 +246,7 @@ def fail(connection: Connection, stream: DueStream, failed: Mapping[str, str], l
 
 
 def give_up(connection: Connection, stream: DueStream, ids: Collection[str], why: str, log_id: UUID) -> None:
-    """These records' events are FAILED: trying again is no use."""
+    """Mark these records' events FAILED, because a retry is pointless."""
     _change(
         connection,
         stream,
@@ -242,27 +259,31 @@ def give_up(connection: Connection, stream: DueStream, ids: Collection[str], why
 
 
 def recent_fetches(connection: Connection, stream: DueStream) -> int:
-    """Requests of the last minute by which records of the stream were fetched one by one."""
+    """Return the number of requests in the last minute that fetched records of the stream one by one."""
     return int(queries.value(connection, COUNT_RECENT_FETCHES, stream.parameters))
 
 
-def missing(
+def record_missing(
     connection: Connection, stream: DueStream, asked: Mapping[str, datetime], log_id: UUID, lag: timedelta
-) -> list[Gone]:
-    """Notes which records SoftPro answered 404 for, and when it was asked. Returns those that it is certain of."""
+) -> list[ConfirmedMissing]:
+    """Record the 404 responses, and return the records that two of them confirm as missing.
+
+    Args:
+        asked: when each record was requested, by its id.
+    """
     parameters = {
         **stream.parameters,
         "ids": list(asked),
         "asked": list(asked.values()),
         "log_id": log_id,
         "lag": lag,
-        "fresh": FRESH,
+        "fresh": FIRST_404_MAX_AGE,
     }
-    return connection.cursor(row_factory=class_row(Gone)).execute(MARK_MISSING, parameters).fetchall()
+    return connection.cursor(row_factory=class_row(ConfirmedMissing)).execute(MARK_MISSING, parameters).fetchall()
 
 
 def postpone_load(connection: Connection, stream: DueStream, seconds: float | None) -> None:
-    """What was landed and not loaded is looked at again then; None: not until more is landed, or a sync does it."""
+    """Postpone the load of landed records by `seconds`; None: until more is landed, or a sync loads them."""
     connection.execute(POSTPONE_LOAD, {**stream.parameters, "seconds": seconds})
 
 

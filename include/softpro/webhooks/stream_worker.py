@@ -1,4 +1,4 @@
-"""What is done about the hints of one stream: few records are fetched one by one; of many, what changed is listed."""
+"""Process the hints of one stream: fetch few records one by one, or list the changes if there are many."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from softpro.webhooks import deletions, queue
 from softpro.webhooks.queue import DueStream, Hint
 
 MIN_SINGLE_FETCHES = 20
-"""Records of a stream that are fetched one by one, in a minute; of more, what changed is listed."""
+"""The number of a stream's records fetched one by one in a minute; for more, the changes are listed."""
 
 SHARE_OF_LIMIT = 0.2
-"""What single reads may take of the rate limit, after a list that did not return the records."""
+"""The share of the rate limit that single reads may use, after a list that did not return the records."""
 
 LIST_SECONDS, FETCH_SECONDS = 20.0, 20.0
 PAUSE_SECONDS = 3.0
-"""Between two lists of one stream: hints that come meanwhile are settled together."""
+"""The pause between two lists of one stream, so that hints received during it are settled together."""
 
 OTHER_RUN_MAX_AGE = timedelta(seconds=15)
-"""So long records wait for another run's list to return them."""
+"""How long records wait for another run's list to return them."""
 
 RATE_LIMIT_SECONDS, UNAVAILABLE_SECONDS = 5.0, 60.0
 BUSY_SECONDS, HELD_SECONDS = 5.0, 300.0
@@ -44,8 +44,12 @@ BUSY_SECONDS, HELD_SECONDS = 5.0, 300.0
 
 @dataclass
 class Work:
-    """What a drain knows of its own: `parts` number its runs; `rests`, until when each stream is left
-    alone, of the monotonic clock."""
+    """The state of a drain.
+
+    Attributes:
+        parts: numbers the drain's runs.
+        rests: until when each stream is left alone, by the monotonic clock.
+    """
 
     services: Services
     run_id: str
@@ -55,6 +59,7 @@ class Work:
 
 
 def work_stream(connection: Connection, work: Work, stream: DueStream) -> None:
+    """Process the stream's due events and its due load."""
     integration = integrations.get(connection, stream.integration_id)
     if why := _not_synced(integration, stream.entity_type):
         queue.ignore(connection, stream, why)
@@ -85,13 +90,13 @@ def _rest(work: Work, stream: DueStream) -> None:
 
 
 def _load(connection: Connection, work: Work, integration: Integration, stream: DueStream) -> None:
-    """Loads what was landed by a run that died, or failed after that."""
+    """Load the records that a run landed before it died or failed."""
     if cursors.clear_load_due(connection, integration.stream(EntityType(stream.entity_type))):
         return
     try:
         run = _begin(work, integration, stream, Mode.RECORDS, reason="loads what was fetched before")
     except LeaseHeld:
-        queue.postpone_load(connection, stream, BUSY_SECONDS)  # whoever has it loads it
+        queue.postpone_load(connection, stream, BUSY_SECONDS)  # the run that holds the lease loads it
         return
     ended = pipeline.run_and_close(
         work.services.database, run, lambda: _apply(connection, work, run, stream), clocked=False
@@ -101,8 +106,14 @@ def _load(connection: Connection, work: Work, integration: Integration, stream: 
 
 
 def _list(connection: Connection, work: Work, integration: Integration, stream: DueStream) -> bool:
-    """Has what changed listed and loaded, which settles the events of what is returned. Returns whether it came to the
-    end of the list. Raises LeaseHeld, and SoftProError where nothing could be listed."""
+    """List and load the stream's changes, and return whether the end of the list was reached.
+
+    Landing settles the events of the listed records.
+
+    Raises:
+        LeaseHeld: another run works on the stream.
+        SoftProError: nothing could be listed.
+    """
     run = _begin(work, integration, stream, Mode.INCREMENTAL)
     extracted: Extracted | None = None
 
@@ -120,26 +131,28 @@ def _list(connection: Connection, work: Work, integration: Integration, stream: 
 
 
 def _apply(connection: Connection, work: Work, run: Run, stream: DueStream) -> None:
-    """Loads what is landed, unless a batch of the stream is held: then that decides."""
+    """Load the landed records, unless the stream has a held batch, which has to be decided first."""
     if holds.is_waiting(connection, run):
-        sync_logs.explain(connection, run.log_id, "fetches what webhooks hinted at; a held batch keeps it pending")
+        sync_logs.explain(connection, run.log_id, "fetches records named by webhooks; a held batch keeps them pending")
         queue.postpone_load(connection, stream, HELD_SECONDS)
     else:
-        pipeline.apply(work.services.database, run)
+        pipeline.apply(work.services.database, run, work.services.quality)
 
 
 def _overdue(connection: Connection, stream: DueStream, hints: list[Hint], began: datetime) -> list[Hint]:
-    """Those of the hints that the list has not settled, though their change had surfaced when it began; the others are
-    left to a later run."""
+    """Return the hints that the list has not settled although their change had surfaced when it began.
+
+    The other unsettled hints are postponed until the lag is over.
+    """
     still_due = {hint.entity_id: hint for hint in queue.due_records(connection, stream)}
     left = [still_due[hint.entity_id] for hint in hints if hint.entity_id in still_due]
     early = {hint.entity_id: began for hint in left if hint.received_at > began - LAG}
-    queue.after_lag(connection, stream, early, LAG)
+    queue.postpone_past_lag(connection, stream, early, LAG)
     return [hint for hint in left if hint.entity_id not in early]
 
 
 def _fetch(connection: Connection, work: Work, integration: Integration, stream: DueStream, hints: list[Hint]) -> None:
-    """Fetches these records one by one, and loads what came."""
+    """Fetch these records one by one, and load them."""
     run = _begin(work, integration, stream, Mode.RECORDS, [hint.entity_id for hint in hints])
     fetched = Fetched()
 
@@ -157,10 +170,10 @@ def _fetch(connection: Connection, work: Work, integration: Integration, stream:
 
 
 def _settle(connection: Connection, work: Work, run: Run, stream: DueStream, fetched: Fetched) -> None:
-    """What becomes of events that were not settled as their record landed."""
-    queue.after_lag(connection, stream, fetched.landed, LAG)
-    queue.fail(connection, stream, {each: str(why) for each, why in fetched.failed.items()}, run.log_id)
-    certain = queue.missing(connection, stream, fetched.missing, run.log_id, LAG) if fetched.missing else []
+    """Postpone, retry or fail the events that the fetch did not settle, and delete confirmed missing records."""
+    queue.postpone_past_lag(connection, stream, fetched.landed, LAG)
+    queue.record_failures(connection, stream, {each: str(why) for each, why in fetched.failed.items()}, run.log_id)
+    certain = queue.record_missing(connection, stream, fetched.missing, run.log_id, LAG) if fetched.missing else []
     if certain:
         deletions.delete(connection, run, stream, certain, work.limit)
 
@@ -187,7 +200,7 @@ def _begin(
 
 
 def _not_synced(integration: Integration, entity_type: str) -> str | None:
-    """Why events of this entity type are settled without a fetch, if they are."""
+    """Return why events of this entity type are settled without a fetch; None if they are fetched."""
     table = f"{entity_type.lower()}s"
     if entity_type not in integration.entity_types():
         return f"The sync of {table} is switched off"
@@ -199,8 +212,7 @@ def _not_synced(integration: Integration, entity_type: str) -> str | None:
 
 
 def _has_cursor(connection: Connection, stream: DueStream) -> bool:
-    """Whether the stream was listed to its end before, so that a list holds but what changed; not while all of it is
-    being listed again."""
+    """Return whether a list returns only changes: it was read to its end before, and no sweep is in progress."""
     return bool(
         connection.execute(
             """
@@ -214,7 +226,7 @@ def _has_cursor(connection: Connection, stream: DueStream) -> bool:
 
 
 def try_later(connection: Connection, stream: DueStream, error: Exception) -> None:
-    """SoftPro, or the database, can't be asked now: that is no attempt at any event."""
+    """Postpone the stream's events and load without counting an attempt, because SoftPro or the database is away."""
     usual = RATE_LIMIT_SECONDS if isinstance(error, RateLimitError) else UNAVAILABLE_SECONDS
     seconds = getattr(error, "retry_after", None) or usual
     queue.postpone(connection, stream, seconds, str(error))

@@ -1,10 +1,11 @@
-"""Works off the webhook events that wait: an event is a hint, and what it hints at is fetched.
+"""Process the due webhook events: each is a hint that a record changed, and that record is fetched.
 
-    due → known here? → few: each record is fetched · many: what changed is listed → gone? → settled
+    due → already stored? → few: fetch each record · many: list the changes → deleted? → settled
 
-Hints of one record coalesce. A list settles many at a time, with a few requests; what it did not return, though it
-should have, is fetched singly. What was landed goes through the same transform, check and load as any other record. A
-fetch that comes too early to show the change leaves its event to a later one, so the order of arrival never matters.
+Hints about one record coalesce. A list settles many events with few requests, and records that it should have returned
+but did not are fetched singly. Landed records pass through the same transform, check and load as any others. A fetch
+too early to show the change leaves its event to a later one, so the order of arrival never matters.
+See docs/design/webhooks.md.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ from itertools import count
 
 from softpro.db import integrations, locks, queries, sync_logs
 from softpro.db.database import Connection
-from softpro.db.locks import Queue
-from softpro.delete_limit import DeleteLimit
+from softpro.db.locks import Lock
 from softpro.entities import EntityType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.runs.tenant_pool import run_by_tenant
 from softpro.services import Services
-from softpro.settings import ReconcileSettings, load
-from softpro.sync.transform import clear
+from softpro.sync.transform import clear_staging
 from softpro.webhooks import queue
 from softpro.webhooks.queue import DueStream
 from softpro.webhooks.stream_worker import Work, try_later, work_stream
@@ -33,9 +32,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Drained:
-    """Events of all organizations: settled meanwhile; left, and tried later; FAILED, now or before. `requests` made.
-    `busy`: somebody else is at it, and nothing was done."""
+class DrainResult:
+    """The result of a drain, with the events of all organizations.
+
+    Attributes:
+        settled: events settled since the drain began.
+        left: events left for a later attempt.
+        failed: events that are FAILED, now or from before.
+        requests: the number of requests made.
+        busy: another session processes the events, and this one did nothing.
+    """
 
     settled: int = 0
     left: int = 0
@@ -44,18 +50,22 @@ class Drained:
     busy: bool = False
 
 
-def drain(services: Services, *, run_id: str, seconds: float, organization: str | None = None) -> Drained:
-    """Works off what is due, of one organization or all, until nothing is or the time is over (what is under way is
-    finished). Raises NotFoundHere, DatabaseUnavailable.
+def drain(services: Services, *, run_id: str, seconds: float, organization: str | None = None) -> DrainResult:
+    """Process the due events of one organization or all, until none is due or the time is over.
+
+    Work in progress when the time ends is finished.
+
+    Raises:
+        NotFoundHere: the organization has no integration.
+        DatabaseUnavailable: the database can't be reached.
     """
-    (reconcile,) = load(ReconcileSettings)
     with services.database.connect() as session:
         only = integrations.find(session, organization).id if organization is not None else None
-        if not locks.try_acquire(session, Queue.INBOX):
-            return Drained(busy=True)
+        if not locks.try_lock(session, Lock.INBOX):
+            return DrainResult(busy=True)
         began = queries.now(session)
-        earlier = len(sync_logs.of_run(session, run_id))  # of a try that died
-        work = Work(services, run_id, DeleteLimit(reconcile.percent, reconcile.records), count(earlier + 1))
+        earlier = len(sync_logs.of_run(session, run_id))  # logs of an attempt that died
+        work = Work(services, run_id, services.delete_limit, count(earlier + 1))
         _close_interrupted(session)
         run_by_tenant(
             lambda: queue.due_streams(session, only),
@@ -67,7 +77,7 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
 
 
 def _of_tenant(work: Work, streams: list[DueStream]) -> None:
-    """What goes wrong is this tenant's own: its events are tried again, and say why."""
+    """Process a tenant's streams; an error postpones only that tenant's events, which record the reason."""
     for stream in streams:
         with work.services.database.connect() as connection:
             try:
@@ -75,12 +85,15 @@ def _of_tenant(work: Work, streams: list[DueStream]) -> None:
             except SoftProError as error:
                 try_later(connection, stream, error)
             except Exception as error:
-                log.exception("The webhook events of integration %s could not be worked off", stream.integration_id)
+                log.exception("The webhook events of integration %s could not be processed", stream.integration_id)
                 try_later(connection, stream, error)
 
 
 def _close_interrupted(session: Connection) -> None:
-    """Closes the logs of drains that died: nobody else is at it now. What they landed is owed (`cursors.owe`)."""
+    """Close the logs of drains that died; this session holds the lock, so no other drain runs now.
+
+    `cursors.mark_load_due` has marked the records that they landed.
+    """
     found = session.execute(
         """
         select id, entity_type from softpro.sync_logs
@@ -88,11 +101,11 @@ def _close_interrupted(session: Connection) -> None:
         """
     ).fetchall()
     for row in found:
-        sync_logs.fail(session, row["id"], LeaseLost("The run ended without a word; the next one went on from there"))
-        clear(session, EntityType(row["entity_type"]), row["id"])
+        sync_logs.fail(session, row["id"], LeaseLost("The run stopped responding; the next run continued from there"))
+        clear_staging(session, EntityType(row["entity_type"]), row["id"])
 
 
-def _sum_up(connection: Connection, began: datetime, run_id: str) -> Drained:
+def _sum_up(connection: Connection, began: datetime, run_id: str) -> DrainResult:
     row = queries.one(
         connection,
         """
@@ -103,4 +116,4 @@ def _sum_up(connection: Connection, began: datetime, run_id: str) -> Drained:
         """,
         {"began": began, "run_id": run_id},
     )
-    return Drained(int(row["settled"]), int(row["left"]), int(row["failed"]), int(row["requests"]))
+    return DrainResult(int(row["settled"]), int(row["left"]), int(row["failed"]), int(row["requests"]))

@@ -75,7 +75,7 @@ class Conflict:
         """What a list shows of it, for msgspec's encoder, which leaves the values of fields as they are; times as the
         vendor writes them. `updatedAt` has all its digits: it tells whether the conflict is still the one that was
         looked at."""
-        values = {name: getattr(self, name) for name in TEXTS}
+        values = {name: getattr(self, name) for name in JSON_TEXT_COLUMNS}
         return {
             **camel_case(self),
             **{name: None if text is None else msgspec.Raw(text.encode()) for name, text in values.items()},
@@ -83,14 +83,14 @@ class Conflict:
         }
 
 
-TEXTS = ("base", "softpro", "roi", "result")
+JSON_TEXT_COLUMNS = ("base", "softpro", "roi", "result")
 COLUMNS = sql.SQL(", ").join(
-    sql.SQL("{0}::text as {0}").format(sql.Identifier(name)) if name in TEXTS else sql.Identifier(name)
+    sql.SQL("{0}::text as {0}").format(sql.Identifier(name)) if name in JSON_TEXT_COLUMNS else sql.Identifier(name)
     for name in Conflict.__dataclass_fields__
 )
 
 
-def record(
+def record_conflict(
     connection: Connection,
     stream: Stream,
     *,
@@ -143,10 +143,10 @@ def record(
         },
     )
     if result is not None:
-        resolve(connection, stream, roi_entity_id, reason)
+        close_open(connection, stream, roi_entity_id, reason)
 
 
-def resolve(
+def close_open(
     connection: Connection, stream: Stream, roi_entity_id: UUID, reason: str | None, by: str | None = None
 ) -> bool:
     """Closes the record's open conflict, if it has one: by a strategy or by the sides themselves, or by a person.
@@ -241,7 +241,7 @@ def refresh(connection: Connection, conflict_id: UUID, *, roi: str, changed_at: 
     )
 
 
-def record_reversal(connection: Connection, conflict_id: UUID, by: str) -> None:
+def mark_reversed(connection: Connection, conflict_id: UUID, by: str) -> None:
     """What was decided was changed back by a new edit."""
     connection.execute(
         """
@@ -253,7 +253,7 @@ def record_reversal(connection: Connection, conflict_id: UUID, by: str) -> None:
     )
 
 
-def open_conflict(connection: Connection, stream: Stream) -> set[UUID]:
+def records_in_review(connection: Connection, stream: Stream) -> set[UUID]:
     """Our ids of the stream's records that are in review."""
     found = connection.execute(
         """

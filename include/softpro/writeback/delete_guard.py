@@ -6,7 +6,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from softpro.db import integration_settings, outbox, queries
+from psycopg import sql
+
+from softpro.db import integration_settings, outbox, pending, queries
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
@@ -30,23 +32,17 @@ select count(*) as records
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
 """
-MARK_PENDING = """
-with deleted as (
-    select distinct entity_id
-    from softpro.outbox
-    where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
-      and operation = 'DELETE' and entity_id is not null
+DELETED_IN_ROI = sql.SQL(
+    """
+    (select * from raw.records
+     where integration_id = %(integration_id)s and entity_type = %(entity_type)s and deleted_at is null
+       and entity_id in (
+           select entity_id
+           from softpro.outbox
+           where integration_id = %(integration_id)s and entity_type = %(entity_type)s and settled_at is null
+             and operation = 'DELETE' and entity_id is not null)) deleted
+    """
 )
-insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-select r.integration_id, r.organization_id, r.entity_type, r.entity_id, r.payload_hash
-from raw.records r
-join deleted d on d.entity_id = r.entity_id
-where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s and r.deleted_at is null
-order by r.entity_id
-on conflict (integration_id, entity_type, entity_id) do update
-set payload_hash = excluded.payload_hash
-returning entity_id
-"""
 
 
 LOCK_WAITING = """
@@ -83,9 +79,10 @@ def guard(connection: Connection, stream: Stream, limit: DeleteLimit) -> Callabl
     return waits
 
 
-def restore(connection: Connection, stream: Stream) -> list[str]:
+def restore_deleted(connection: Connection, stream: Stream) -> list[str]:
     """Has what was deleted here loaded again. Returns SoftPro's ids of it."""
-    return [row["entity_id"] for row in connection.execute(MARK_PENDING, stream.parameters)]
+    query = sql.SQL("{} returning entity_id").format(pending.marking(DELETED_IN_ROI, replace=True))
+    return [row["entity_id"] for row in connection.execute(query, stream.parameters)]
 
 
 def approve(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
@@ -97,7 +94,7 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
     if not (integration_settings.read(connection, integration.id).push_deletes and entity_type.deletable):
         raise UsageError(f"{NOT_SENT}: pushDeletes is off, or SoftPro can't delete {entity_type.table}")
     with connection.transaction():
-        waiting = _waiting(connection, stream, count)
+        waiting = _lock_waiting(connection, stream, count)
         connection.execute(APPROVE_DELETES, {"ids": [edit["id"] for edit in waiting], "by": by})
         push_attempts.clear(connection, stream, [edit["roi_entity_id"] for edit in waiting])
         connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
@@ -109,19 +106,19 @@ def withdraw(connection: Connection, integration: Integration, entity_type: Enti
     does that next. Returns the count. Raises OutOfDate where others wait by now."""
     stream = integration.stream(entity_type)
     with connection.transaction():
-        restore(connection, stream)
+        restore_deleted(connection, stream)
         cursors.mark_load_due(connection, stream)
-        waiting = _waiting(connection, stream, count)
+        waiting = _lock_waiting(connection, stream, count)
         connection.execute(outbox.MARK_LOADING)
         roi_rows.restore(connection, entity_type, [decode(edit["was"]) for edit in waiting])
         for edit in waiting:
-            conflicts.resolve(connection, stream, edit["roi_entity_id"], "The delete was withdrawn", by)
+            conflicts.close_open(connection, stream, edit["roi_entity_id"], "The delete was withdrawn", by)
         outbox.settle_edits(connection, [edit["id"] for edit in waiting], "WITHDRAWN", None)
         push_attempts.clear(connection, stream, [edit["roi_entity_id"] for edit in waiting])
     return len(waiting)
 
 
-def _waiting(connection: Connection, stream: Stream, count: int) -> list[dict[str, Any]]:
+def _lock_waiting(connection: Connection, stream: Stream, count: int) -> list[dict[str, Any]]:
     """The deletes that nobody has let pass, locked. Raises OutOfDate where they are not so many."""
     found = connection.execute(LOCK_WAITING, stream.parameters).fetchall()
     if len(found) != count:

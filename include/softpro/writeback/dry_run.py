@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from softpro import settings
 from softpro.db import integration_settings, outbox, queries
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
@@ -21,7 +20,7 @@ from softpro.timestamps import format_milliseconds
 from softpro.writeback import conflicts, push_attempts
 from softpro.writeback.delete_guard import NOT_SENT, guard
 from softpro.writeback.field_ownership import FieldOwnership
-from softpro.writeback.plan import EditedRecord, Plan, changed, plans
+from softpro.writeback.plan import EditedRecord, Plan, edited_records, plan_pushes
 from softpro.writeback.push_attempts import Push
 
 
@@ -52,7 +51,7 @@ class Outgoing:
     def as_json(self) -> dict[str, Any]:
         """Times as the vendor writes them; numbers as `Decimal` (`writeback.values.encode` keeps their digits). In
         `fields` a null is what SoftPro does not have, or is to clear."""
-        record, last = self.plan.changed, self.plan.changed.edits[-1]
+        record, last = self.plan.record, self.plan.record.edits[-1]
         again = self.pushed.next_attempt_at if self.pushed is not None and self.state is State.LATER else None
         return {
             "entityType": self.entity_type.value,
@@ -64,7 +63,7 @@ class Outgoing:
             "nextAttemptAt": None if again is None else format_milliseconds(again),
             "attempts": self.pushed.attempts if self.pushed is not None else 0,
             "fields": [
-                {"softproField": field, "from": _shown(there), "to": _shown(wanted)}
+                {"softproField": field, "from": _null_if_missing(there), "to": _null_if_missing(wanted)}
                 for field, (there, wanted) in self.plan.changes.items()
             ],
             "edits": [
@@ -86,6 +85,7 @@ def dry_run(
     integration: Integration,
     entity_types: Collection[EntityType],
     *,
+    delete_limit: DeleteLimit,
     records: Collection[UUID] | None = None,
     limit: int,
     offset: int = 0,
@@ -100,7 +100,9 @@ def dry_run(
     for entity_type in entity_types:
         ids = [each.roi_entity_id for each in page if each.entity_type == entity_type]
         if ids:
-            found |= _of_stream(connection, integration.stream(entity_type), ids, named=records is not None)
+            found |= _of_stream(
+                connection, integration.stream(entity_type), ids, delete_limit=delete_limit, named=records is not None
+            )
     return [found[each.roi_entity_id] for each in page if each.roi_entity_id in found], total
 
 
@@ -109,29 +111,30 @@ def _of_stream(
     stream: Stream,
     ids: Sequence[UUID],
     *,
+    delete_limit: DeleteLimit,
     named: bool,
 ) -> dict[UUID, Outgoing]:
     owners = FieldOwnership.of(stream.entity_type, repository.current(connection, stream).mappings)
-    in_review = conflicts.open_conflict(connection, stream)
-    pushed = push_attempts.of(connection, stream, ids)
-    held_back = _held_back(connection, stream)
+    in_review = conflicts.records_in_review(connection, stream)
+    pushed = push_attempts.find_blocked(connection, stream, ids)
+    held_back = _delete_guard(connection, stream, delete_limit)
     now = queries.now(connection)
     found: dict[UUID, Outgoing] = {}
-    for plan in plans(connection, stream, changed(connection, stream, ids)):
-        record = plan.changed
+    for plan in plan_pushes(connection, stream, edited_records(connection, stream, ids)):
+        record = plan.record
         before = pushed.get(record.roi_id)
         why: str | None
         if record.roi_id in in_review:
             state, why = State.IN_REVIEW, "both sides changed it, and a person is to decide: see its conflict"
-        elif not named and before is not None and (waits := _waits(record, before, now)):
+        elif not named and before is not None and (waits := _state_if_blocked(record, before, now)):
             state, why = waits, before.error
         else:
-            state, why = _would(plan, owners, held_back)
+            state, why = _state_if_due(plan, owners, held_back)
         found[record.roi_id] = Outgoing(stream.entity_type, plan, state, why, before)
     return found
 
 
-def _waits(record: EditedRecord, before: Push, now: datetime) -> State | None:
+def _state_if_blocked(record: EditedRecord, before: Push, now: datetime) -> State | None:
     """Whether one that could not be sent before waits still: not once it is edited again, or its time has come."""
     if record.edits[-1].id > before.last_id:
         return None
@@ -140,11 +143,11 @@ def _waits(record: EditedRecord, before: Push, now: datetime) -> State | None:
     return State.LATER if before.next_attempt_at > now else None
 
 
-def _would(
+def _state_if_due(
     plan: Plan, owners: FieldOwnership, held_back: Callable[[EditedRecord], str | None]
 ) -> tuple[State, str | None]:
     """What a push would make of a record that is due."""
-    record = plan.changed
+    record = plan.record
     if record.operation == "DELETE":
         if record.entity_id is None:
             return State.NOTHING, "SoftPro never had it"
@@ -165,13 +168,12 @@ def _would(
     return (State.SEND, None) if plan.fields else (State.NOTHING, "SoftPro holds the same")
 
 
-def _held_back(connection: Connection, stream: Stream) -> Callable[[EditedRecord], str | None]:
+def _delete_guard(connection: Connection, stream: Stream, limit: DeleteLimit) -> Callable[[EditedRecord], str | None]:
     """Why a delete would not be sent; None where it would."""
     if not (integration_settings.read(connection, stream.integration_id).push_deletes and stream.entity_type.deletable):
         return lambda record: f"{NOT_SENT}: the row comes back"
-    (limits,) = settings.load(settings.ReconcileSettings)
-    return guard(connection, stream, DeleteLimit(limits.percent, limits.records))
+    return guard(connection, stream, limit)
 
 
-def _shown(value: Any) -> Any:
+def _null_if_missing(value: Any) -> Any:
     return None if value is MISSING else value

@@ -26,12 +26,12 @@ def encode(value: Any) -> str | None:
     return None if value is MISSING else json_codec.encode(value).decode()
 
 
-def decoded(text: str | None) -> Any:
+def decode_value(text: str | None) -> Any:
     """The other way round."""
     return MISSING if text is None else decode(text)
 
 
-def same(one: Any, other: Any) -> bool:
+def same_json(one: Any, other: Any) -> bool:
     """Whether two values are one to JSON: `1` is `1.0` and no `true`; a field that is not there is no null."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
@@ -39,10 +39,10 @@ def same(one: Any, other: Any) -> bool:
         return (
             isinstance(other, dict)
             and one.keys() == other.keys()
-            and all(same(value, other[name]) for name, value in one.items())
+            and all(same_json(value, other[name]) for name, value in one.items())
         )
     if isinstance(one, list):
-        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
+        return isinstance(other, list) and len(one) == len(other) and all(map(same_json, one, other))
     return bool(one == other)
 
 
@@ -57,7 +57,7 @@ def fields_of(entity_type: EntityType, row: Mapping[str, Any]) -> Fields:
     return fields
 
 
-def laid_over(row: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def apply_fields(row: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a row that change where these fields do; MISSING takes a `custom.<name>` away."""
     columns: dict[str, Any] = {}
     custom = row["custom"]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from softpro.db.outbox import Edit
 from softpro.writeback.field_ownership import FieldOwnership
-from softpro.writeback.field_values import decode, decoded, same
+from softpro.writeback.field_values import decode, decode_value, same_json
 from softpro.writeback.merge_strategies import Sides, Strategies, Times
 
 
@@ -72,4 +72,6 @@ class MergeOutcome:
 def is_unchanged(sides: Sides, edits: Sequence[Edit]) -> bool:
     """SoftPro holds what both sides agreed on, or what this field had here since: then we sent it ourselves, and the
     answer was lost."""
-    return same(sides.softpro, sides.base) or any(same(sides.softpro, decoded(edit.new_value)) for edit in edits)
+    return same_json(sides.softpro, sides.base) or any(
+        same_json(sides.softpro, decode_value(edit.new_value)) for edit in edits
+    )

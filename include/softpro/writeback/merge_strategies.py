@@ -12,7 +12,7 @@ from softpro.entities import EntityType
 from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import format_milliseconds
-from softpro.writeback.field_values import same
+from softpro.writeback.field_values import same_json
 
 SOFTPRO, ROI, MERGED = "SOFTPRO", "ROI", "MERGED"
 
@@ -91,52 +91,52 @@ def decide(sides: Sides, strategy: ConflictStrategy, times: Times) -> Decision:
             result = sides.roi if times.newest == ROI else sides.softpro
             return Decision(strategy, times.newest, result, f"it is the newest: {times}")
         case ConflictStrategy.MERGE:
-            result = merged(*sides, newest=times.newest)
-            if same(result, sides.softpro) or same(result, sides.roi):
-                winner = SOFTPRO if same(result, sides.softpro) else ROI
+            result = merge_values(*sides, newest=times.newest)
+            if same_json(result, sides.softpro) or same_json(result, sides.roi):
+                winner = SOFTPRO if same_json(result, sides.softpro) else ROI
                 return Decision(strategy, winner, result, f"it is the newest: {times}")
             return Decision(strategy, MERGED, result, f"both sides' changes go together; where not: {times}")
         case ConflictStrategy.MANUAL_REVIEW:
             return Decision(strategy, None, MISSING, "a person is to decide")
 
 
-def merged(base: Any, softpro: Any, roi: Any, *, newest: str) -> Any:
+def merge_values(base: Any, softpro: Any, roi: Any, *, newest: str) -> Any:
     """Both sides' changes together: objects deeply, lists united by their items' ids, anything else the newest."""
-    if same(softpro, roi) or same(roi, base):
+    if same_json(softpro, roi) or same_json(roi, base):
         return softpro
-    if same(softpro, base):
+    if same_json(softpro, base):
         return roi
     if isinstance(softpro, dict) and isinstance(roi, dict):
-        return _objects(base if isinstance(base, dict) else {}, softpro, roi, newest)
+        return _merge_objects(base if isinstance(base, dict) else {}, softpro, roi, newest)
     if isinstance(softpro, list) and isinstance(roi, list):
-        return _lists(base if isinstance(base, list) else [], softpro, roi, newest)
+        return _merge_lists(base if isinstance(base, list) else [], softpro, roi, newest)
     return roi if newest == ROI else softpro
 
 
-def _objects(base: Mapping[str, Any], softpro: Mapping[str, Any], roi: Mapping[str, Any], newest: str) -> Any:
+def _merge_objects(base: Mapping[str, Any], softpro: Mapping[str, Any], roi: Mapping[str, Any], newest: str) -> Any:
     found = {}
     for name in dict.fromkeys([*softpro, *roi]):
-        value = merged(base.get(name, MISSING), softpro.get(name, MISSING), roi.get(name, MISSING), newest=newest)
+        value = merge_values(base.get(name, MISSING), softpro.get(name, MISSING), roi.get(name, MISSING), newest=newest)
         if value is not MISSING:
             found[name] = value
     return found
 
 
-def _lists(base: Sequence[Any], softpro: Sequence[Any], roi: Sequence[Any], newest: str) -> list[Any]:
+def _merge_lists(base: Sequence[Any], softpro: Sequence[Any], roi: Sequence[Any], newest: str) -> list[Any]:
     """SoftPro's order, then what ROI has besides. Items without an id are themselves what tells them apart."""
-    key = _key([*base, *softpro, *roi])
+    key = _id_field([*base, *softpro, *roi])
     if key is None:
         return [
-            *(item for item in softpro if _has(roi, item) or not _has(base, item)),
-            *(item for item in roi if not _has(softpro, item) and not _has(base, item)),
+            *(item for item in softpro if _contains(roi, item) or not _contains(base, item)),
+            *(item for item in roi if not _contains(softpro, item) and not _contains(base, item)),
         ]
     by_id = [{item[key]: item for item in items} for items in (base, softpro, roi)]
     ids = dict.fromkeys([*by_id[1], *by_id[2]])
-    united = (merged(*(items.get(each, MISSING) for items in by_id), newest=newest) for each in ids)
+    united = (merge_values(*(items.get(each, MISSING) for items in by_id), newest=newest) for each in ids)
     return [item for item in united if item is not MISSING]
 
 
-def _key(items: Sequence[Any]) -> str | None:
+def _id_field(items: Sequence[Any]) -> str | None:
     """The name of the items' id: `id`, or the first one that ends in `Id`; every item has it, as a text or number."""
     if not items or not all(isinstance(item, dict) for item in items):
         return None
@@ -147,5 +147,5 @@ def _key(items: Sequence[Any]) -> str | None:
     return None
 
 
-def _has(items: Sequence[Any], item: Any) -> bool:
-    return any(same(each, item) for each in items)
+def _contains(items: Sequence[Any], item: Any) -> bool:
+    return any(same_json(each, item) for each in items)

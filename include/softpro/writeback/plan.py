@@ -19,11 +19,11 @@ from softpro.mapping import paths, repository
 from softpro.mapping.columns import CUSTOM, CUSTOM_PREFIX
 from softpro.mapping.mapping import TO_SOFTPRO
 from softpro.mapping.mapping import Mapping as FieldMapping
-from softpro.mapping.outbound import Sent, outbound, sent
+from softpro.mapping.outbound import OutboundValues, compile_outbound, outbound_values
 from softpro.mapping.paths import MISSING
 from softpro.mapping.rules.evaluator import evaluating
 from softpro.writeback.field_ownership import FieldOwnership
-from softpro.writeback.field_values import decode, same
+from softpro.writeback.field_values import decode, same_json
 
 SELECT_ROWS = "select t.* from {roi} t where t.organization_id = %(organization_id)s and t.id = any(%(ids)s)"
 SELECT_HELD = """
@@ -83,14 +83,14 @@ class Plan:
     dotted path of the mapping, with what SoftPro holds now. `problem`: why it can't be sent. `edits`: those that are
     settled by it, which are all but those of fields that no mapping names: they keep what people wrote."""
 
-    changed: EditedRecord
+    record: EditedRecord
     fields: Mapping[str, Any]
     changes: Mapping[str, tuple[Any, Any]]
     edits: Sequence[Edit]
     problem: str | None = None
 
 
-def changed(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> list[EditedRecord]:
+def edited_records(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> list[EditedRecord]:
     """The records of these ids that have open edits, in their order."""
     entity_type = stream.entity_type
     edits = outbox.open_edits(connection, stream, ids)
@@ -128,26 +128,28 @@ def changed(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> list
     ]
 
 
-def plans(connection: Connection, stream: Stream, records: Sequence[EditedRecord]) -> list[Plan]:
+def plan_pushes(connection: Connection, stream: Stream, records: Sequence[EditedRecord]) -> list[Plan]:
     """What of these records is to be sent, by the mappings in force. Raises RulesUnavailable."""
     entity_type = stream.entity_type
     in_force = repository.current(connection, stream)
     mappings = [mapping for mapping in in_force.mappings if mapping.outbound and mapping.entity_type is entity_type]
     owners = FieldOwnership.of(entity_type, in_force.mappings)
     with_rows = [record for record in records if record.row is not None]
-    back = outbound(entity_type, mappings)
-    with evaluating(back.asking.rules) as rules:
+    back = compile_outbound(entity_type, mappings)
+    with evaluating(back.rule_inputs.rules) as rules:
         all_sent = dict(
             zip(
                 (record.roi_id for record in with_rows),
-                sent(back, (record.row or {} for record in with_rows), rules),
+                outbound_values(back, (record.row or {} for record in with_rows), rules),
                 strict=True,
             )
         )
     return [_plan(record, mappings, owners, all_sent.get(record.roi_id)) for record in records]
 
 
-def _plan(record: EditedRecord, mappings: Iterable[FieldMapping], owners: FieldOwnership, values: Sent | None) -> Plan:
+def _plan(
+    record: EditedRecord, mappings: Iterable[FieldMapping], owners: FieldOwnership, values: OutboundValues | None
+) -> Plan:
     if record.operation == "DELETE" or values is None:
         return Plan(record, {}, {}, record.edits)
     fields: dict[str, Any] = {}
@@ -159,10 +161,10 @@ def _plan(record: EditedRecord, mappings: Iterable[FieldMapping], owners: FieldO
         path = paths.parse(mapping.softpro_field)
         there = MISSING if record.held is None else paths.look_up(record.held.payload, path)
         try:
-            wanted = _wanted(mapping, record, owners, values, there)
-            if wanted is MISSING or same(wanted, there) or (wanted is None and there is MISSING):
+            wanted = _value_to_send(mapping, record, owners, values, there)
+            if wanted is MISSING or same_json(wanted, there) or (wanted is None and there is MISSING):
                 continue
-            _put(fields, path, wanted)
+            _set_field(fields, path, wanted)
         except ValueError as wrong:
             problems.append(f"{mapping.softpro_field}: {wrong}")
         else:
@@ -178,7 +180,9 @@ def _is_edited(mapping: FieldMapping, edited: set[str]) -> bool:
     return target in edited or (target == CUSTOM and any(field.startswith(CUSTOM_PREFIX) for field in edited))
 
 
-def _wanted(mapping: FieldMapping, record: EditedRecord, owners: FieldOwnership, values: Sent, there: Any) -> Any:
+def _value_to_send(
+    mapping: FieldMapping, record: EditedRecord, owners: FieldOwnership, values: OutboundValues, there: Any
+) -> Any:
     """What is to be sent for a mapping's field; MISSING: nothing. Of objects only what differs from what is `there`.
 
     Raises ValueError where the rule fails, or has nothing to say of what was changed.
@@ -196,11 +200,11 @@ def _wanted(mapping: FieldMapping, record: EditedRecord, owners: FieldOwnership,
     if wanted is None and record.operation == "CREATE":
         return MISSING
     if mapping.roi_systems_field == CUSTOM and isinstance(wanted, dict | None):
-        return _custom(record, owners, wanted or {}, there)
+        return _custom_to_send(record, owners, wanted or {}, there)
     return _difference(there, wanted, clearing=True)
 
 
-def _custom(record: EditedRecord, owners: FieldOwnership, custom: Mapping[str, Any], there: Any) -> Any:
+def _custom_to_send(record: EditedRecord, owners: FieldOwnership, custom: Mapping[str, Any], there: Any) -> Any:
     """Of `custom` as a whole: the names that were changed, but for those that have mappings of their own."""
     own = {name for name in custom if CUSTOM_PREFIX + name in owners.named}
     if record.operation == "CREATE":
@@ -211,7 +215,7 @@ def _custom(record: EditedRecord, owners: FieldOwnership, custom: Mapping[str, A
     wanted = {
         name: _difference(held.get(name, MISSING), custom.get(name), clearing=True)
         for name in sorted(names)
-        if CUSTOM_PREFIX + name not in owners.named and not same(held.get(name), custom.get(name))
+        if CUSTOM_PREFIX + name not in owners.named and not same_json(held.get(name), custom.get(name))
     }
     return wanted or MISSING
 
@@ -219,14 +223,14 @@ def _custom(record: EditedRecord, owners: FieldOwnership, custom: Mapping[str, A
 def _difference(there: Any, wanted: Any, *, clearing: bool) -> Any:
     """What makes `wanted` of what is `there` when objects are merged and null clears (RFC 7396); MISSING: nothing."""
     if not isinstance(there, dict) or not isinstance(wanted, dict):
-        return MISSING if same(there, wanted) else wanted
+        return MISSING if same_json(there, wanted) else wanted
     changes = {name: _difference(there.get(name, MISSING), value, clearing=clearing) for name, value in wanted.items()}
     if clearing:
         changes |= {name: None for name in there if name not in wanted}
     return {name: value for name, value in changes.items() if value is not MISSING} or MISSING
 
 
-def _put(fields: dict[str, Any], path: paths.Path, value: Any) -> None:
+def _set_field(fields: dict[str, Any], path: paths.Path, value: Any) -> None:
     """Raises ValueError for a path into a list, which can only be sent as a whole."""
     *way, last = path
     place = fields

@@ -14,7 +14,7 @@ from softpro.db import queries
 from softpro.db.database import Connection
 from softpro.entities import Stream
 
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
+FIRST_WAIT, MAX_WAIT = timedelta(seconds=10), timedelta(hours=1)
 
 # A record that failed for good is tried again once it is edited again. `custom` stands for all its names.
 SELECT_DUE = """
@@ -108,7 +108,7 @@ class Push:
     last_id: int
 
 
-def due(
+def due_records(
     connection: Connection,
     stream: Stream,
     fields: Collection[str],
@@ -135,7 +135,9 @@ def due_streams(connection: Connection) -> list[Due]:
     return connection.cursor(row_factory=class_row(Due)).execute(WITH_WAITING + SELECT_DUE_STREAMS).fetchall()
 
 
-def blocked(connection: Connection, stream: Stream, ids: Collection[UUID] | None, limit: int) -> tuple[list[Push], int]:
+def list_blocked(
+    connection: Connection, stream: Stream, ids: Collection[UUID] | None, limit: int
+) -> tuple[list[Push], int]:
     """Those records (or of `ids` alone) with open edits that could not be sent, the one that is tried again next first
     and those that are not last; and how many there are."""
     found = connection.cursor(row_factory=class_row(Push)).execute(
@@ -156,7 +158,7 @@ def blocked(connection: Connection, stream: Stream, ids: Collection[UUID] | None
     return every[:limit], len(every)
 
 
-def of(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> dict[UUID, Push]:
+def find_blocked(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> dict[UUID, Push]:
     """Those of the records that could not be sent."""
     found = connection.cursor(row_factory=class_row(Push)).execute(
         """
@@ -169,7 +171,7 @@ def of(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> dict[UUID
     return {push.roi_entity_id: push for push in found}
 
 
-def failed(
+def record_failure(
     connection: Connection,
     stream: Stream,
     roi_id: UUID,
@@ -197,7 +199,7 @@ def failed(
             **stream.parameters,
             "roi_id": roi_id,
             "after": after,
-            "longest": LONGEST_WAIT,
+            "longest": MAX_WAIT,
             "missing_at": missing_at,
             "error": error,
             "last_id": last_id,

@@ -13,16 +13,17 @@ from uuid import UUID
 
 from psycopg import sql
 
-from softpro.db import integration_settings, outbox
+from softpro.db import integration_settings, locks, outbox
 from softpro.db.database import Connection
 from softpro.db.integration_settings import ConflictStrategy
 from softpro.db.leases import Run
+from softpro.db.locks import Lock
 from softpro.db.outbox import Edit
 from softpro.entities import EntityType, Stream
 from softpro.mapping.paths import MISSING
 from softpro.sync.soft_delete import agree_about_deletes, soft_delete
 from softpro.writeback import conflicts, push_attempts, roi_rows
-from softpro.writeback.field_values import decoded, encode, fields_of
+from softpro.writeback.field_values import decode_value, encode, fields_of
 from softpro.writeback.merge_strategies import ROI, SOFTPRO, Decision, Strategies, Times
 
 SELECT_FOUND = """
@@ -44,9 +45,6 @@ order by r.entity_id
 for update of r
 """
 # Two pushes of a stream decide one after the other.
-LOCK_REMOTE_DELETES = (
-    "select pg_advisory_xact_lock(hashtextextended('softpro gone ' || %(integration_id)s || %(entity_type)s, 0))"
-)
 SELECT_BOTH_DELETED = """
 select distinct o.entity_id
 from softpro.outbox o
@@ -74,7 +72,7 @@ def settle_remote_deletes(connection: Connection, run: Run) -> int:
     chosen = integration_settings.read(connection, run.integration_id)
     strategy = Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides).of(run.entity_type)
     with connection.transaction():
-        connection.execute(LOCK_REMOTE_DELETES, run.stream.parameters)
+        locks.lock_in_transaction(connection, Lock.REMOTE_DELETES, f"{run.integration_id} {run.entity_type.value}")
         connection.execute(outbox.MARK_LOADING)
         deleted = [row["entity_id"] for row in connection.execute(SELECT_BOTH_DELETED, run.stream.parameters)]
         agree_about_deletes(connection, run, deleted)
@@ -83,7 +81,9 @@ def settle_remote_deletes(connection: Connection, run: Run) -> int:
         for row in found:
             mine = edits[row["roi_id"]]  # nobody else settles them while its record is locked
             winner, why = _winner(strategy, Times(row["deleted_at"], mine[-1].changed_at))
-            _note(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], mine, strategy, winner, why)
+            _record_conflict(
+                connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], mine, strategy, winner, why
+            )
             if winner == ROI:
                 recreate_remotely(connection, run.stream, row["roi_id"], mine[-1].changed_by, run.log_id)
             elif winner == SOFTPRO:
@@ -130,7 +130,7 @@ def _winner(strategy: ConflictStrategy, times: Times) -> tuple[str | None, str]:
             return SOFTPRO, "SoftPro can't take a delete back"
 
 
-def _note(
+def _record_conflict(
     connection: Connection,
     run: Run,
     roi_id: UUID,
@@ -145,10 +145,10 @@ def _note(
     assert row is not None
     roi = fields_of(run.entity_type, row)
     names = {edit.field: edit for edit in reversed(edits) if edit.field is not None}
-    base = {name: decoded(edit.old_value) for name, edit in names.items()}
+    base = {name: decode_value(edit.old_value) for name, edit in names.items()}
     mine: dict[str, Any] = {name: roi[name] for name in names if name in roi}
     decision = Decision(strategy, winner, MISSING, why).as_json()
-    conflicts.record(
+    conflicts.record_conflict(
         connection,
         run.stream,
         entity_id=entity_id,

@@ -14,19 +14,19 @@ from uuid import UUID
 
 from softpro.db import integration_settings, outbox
 from softpro.db.database import Connection
-from softpro.errors import DecidedAlready, OutOfDate, SoftProError, UsageError
+from softpro.errors import AlreadyDecided, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
 from softpro.sync.soft_delete import soft_delete_rows
 from softpro.writeback import conflicts, push_attempts, roi_rows
 from softpro.writeback.conflicts import Conflict, Kind, Status
-from softpro.writeback.field_values import Fields, decode, encode, laid_over
+from softpro.writeback.field_values import Fields, apply_fields, decode, encode
 from softpro.writeback.merge_strategies import MERGED, ROI, SOFTPRO
 from softpro.writeback.remote_deletes import recreate_remotely
-from softpro.writeback.review import Choices, Review, Side, Value, lock
+from softpro.writeback.review import Choices, Review, Side, Value, lock_review
 
 
 @dataclass(frozen=True)
-class Ended:
+class Resolution:
     """What became of one of several conflicts. `error`: why it is still as it was."""
 
     conflict_id: UUID
@@ -51,23 +51,23 @@ def resolve(
     named = conflicts.get(connection, integration_id, conflict_id)
     with connection.transaction():
         # In the order in which everybody locks: raw, pending, roi, conflicts, outbox.
-        record = lock(connection, named)
+        record = lock_review(connection, named)
         if record.conflict.status != Status.OPEN:
-            raise _decided(record.conflict)
+            raise _already_decided(record.conflict)
         if seen is not None and record.conflict.updated_at != seen:
             raise OutOfDate("The conflict has changed since you looked at it: look at it again")
         winners = record.winners(choices)
         meanwhile = record.meanwhile
         if meanwhile is None:
-            carry_out = _both_deleted if record.both_deleted else _CARRY_OUT[Kind(record.conflict.kind)]
+            carry_out = _resolve_deleted_in_both if record.both_deleted else _RESOLVERS[Kind(record.conflict.kind)]
             result = carry_out(record, winners, by)
-            _decide(record, winners, result, by, reason)
+            _record_decision(record, winners, result, by, reason)
         elif record.edited:
             last = record.edits[-1]
             conflicts.refresh(
                 connection,
                 conflict_id,
-                roi=_object(record.roi),
+                roi=_encode_fields(record.roi),
                 changed_at=last.changed_at,
                 changed_by=last.changed_by,
             )
@@ -84,20 +84,20 @@ def resolve_some(
     *,
     by: str,
     reason: str | None = None,
-) -> list[Ended]:
+) -> list[Resolution]:
     """Decides about each of these conflicts for one side, whatever becomes of the others."""
     ended = []
     for conflict_id in dict.fromkeys(conflict_ids):
         try:
             resolve(connection, integration_id, conflict_id, winner, by=by, reason=reason)
         except (UsageError, OutOfDate) as refused:
-            ended.append(Ended(conflict_id, refused))
+            ended.append(Resolution(conflict_id, refused))
         else:
-            ended.append(Ended(conflict_id, None))
+            ended.append(Resolution(conflict_id, None))
     return ended
 
 
-def _fields(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
+def _resolve_fields(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
     """Both sides' changes of fields. Returns what stands of each."""
     connection, conflict, softpro = record.connection, record.conflict, record.softpro
     values = {field: choice.value for field, choice in winners.items() if isinstance(choice, Value)}
@@ -119,7 +119,7 @@ def _fields(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fie
     return result
 
 
-def _deleted_here(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
+def _resolve_deleted_in_roi(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
     """SoftPro changed what was deleted here: the row comes back, or the delete is to be sent."""
     connection, conflict, softpro = record.connection, record.conflict, record.softpro
     wins_here = ROI in winners.values()
@@ -135,7 +135,7 @@ def _deleted_here(record: Review, winners: Mapping[str, Side | Value], by: str) 
     others = [edit.id for edit in record.edits if edit.operation != "DELETE"]
     connection.execute(outbox.MARK_LOADING)
     if wins_here:
-        held = {**was, **laid_over(was, {**record.base, **softpro})}
+        held = {**was, **apply_fields(was, {**record.base, **softpro})}
         outbox.settle_edits(connection, others, "REPLACED", None)
         outbox.replace(connection, record.deletes, encode(held), None, None)
         return dict.fromkeys(softpro, MISSING)
@@ -145,7 +145,7 @@ def _deleted_here(record: Review, winners: Mapping[str, Side | Value], by: str) 
     return softpro
 
 
-def _deleted_there(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
+def _resolve_deleted_in_softpro(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
     """SoftPro deleted what was changed here: the row is deleted, too, or sent as a new record."""
     connection, conflict = record.connection, record.conflict
     connection.execute(outbox.MARK_LOADING)
@@ -157,26 +157,28 @@ def _deleted_there(record: Review, winners: Mapping[str, Side | Value], by: str)
     return dict.fromkeys(record.conflict.decisions, MISSING)
 
 
-def _both_deleted(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
+def _resolve_deleted_in_both(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
     """Whoever was to win: it is gone on both sides by now."""
     outbox.settle_edits(record.connection, [edit.id for edit in record.edits], "AGREED", None)
     return dict.fromkeys(record.conflict.decisions, MISSING)
 
 
-_CARRY_OUT = {
-    Kind.FIELDS: _fields,
-    Kind.DELETED_IN_ROI: _deleted_here,
-    Kind.DELETED_IN_SOFTPRO: _deleted_there,
+_RESOLVERS = {
+    Kind.FIELDS: _resolve_fields,
+    Kind.DELETED_IN_ROI: _resolve_deleted_in_roi,
+    Kind.DELETED_IN_SOFTPRO: _resolve_deleted_in_softpro,
 }
 
 
-def _decide(record: Review, winners: Mapping[str, Side | Value], result: Fields, by: str, reason: str | None) -> None:
+def _record_decision(
+    record: Review, winners: Mapping[str, Side | Value], result: Fields, by: str, reason: str | None
+) -> None:
     """Writes the decision down. Fields that the strategy decides are left to the load, which notes them."""
     connection, conflict = record.connection, record.conflict
     conflicts.decide(
         connection,
         conflict.id,
-        result=_object(result),
+        result=_encode_fields(result),
         decisions={
             field: {
                 **conflict.decisions[field],
@@ -192,10 +194,10 @@ def _decide(record: Review, winners: Mapping[str, Side | Value], result: Fields,
     connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
 
 
-def _decided(conflict: Conflict) -> DecidedAlready:
+def _already_decided(conflict: Conflict) -> AlreadyDecided:
     by = conflict.resolved_by or "the strategy, or by the sides themselves"
-    return DecidedAlready(f"Conflict {conflict.id} was decided already, by {by}")
+    return AlreadyDecided(f"Conflict {conflict.id} was decided already, by {by}")
 
 
-def _object(fields: Fields) -> str:
+def _encode_fields(fields: Fields) -> str:
     return encode({field: value for field, value in fields.items() if value is not MISSING}) or "{}"

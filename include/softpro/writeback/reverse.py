@@ -7,11 +7,11 @@ from uuid import UUID
 
 from softpro.db.database import Connection
 from softpro.entities import EntityType
-from softpro.errors import DecidedAlready, OutOfDate, UsageError
+from softpro.errors import AlreadyDecided, OutOfDate, UsageError
 from softpro.mapping.paths import MISSING
 from softpro.writeback import conflicts, roi_rows
 from softpro.writeback.conflicts import Conflict, Kind, Status
-from softpro.writeback.field_values import Fields, decode, fields_of, same
+from softpro.writeback.field_values import Fields, decode, fields_of, same_json
 from softpro.writeback.merge_strategies import SOFTPRO
 
 SELECT_PENDING = """
@@ -31,7 +31,7 @@ def reversal(conflict: Conflict) -> Fields:
         for field, decision in conflict.decisions.items()
         if field in result or field in softpro or field in roi
     }
-    return {field: value for field, value in lost.items() if not same(value, result.get(field, MISSING))}
+    return {field: value for field, value in lost.items() if not same_json(value, result.get(field, MISSING))}
 
 
 def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, by: str) -> Conflict:
@@ -47,7 +47,7 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
         conflict = conflicts.get(connection, integration_id, conflict_id, lock=True)
         changes = reversal(conflict)
         if conflict.reversed_at is not None:
-            raise DecidedAlready(f"Conflict {conflict_id} was reversed already, by {conflict.reversed_by}")
+            raise AlreadyDecided(f"Conflict {conflict_id} was reversed already, by {conflict.reversed_by}")
         if not changes:
             raise UsageError("Only decisions about fields can be reversed, once they are made")
         if row is None or row["deleted_at"] is not None:
@@ -55,9 +55,9 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
         if connection.execute(SELECT_PENDING, {**conflict.stream.parameters, "entity_id": conflict.entity_id}).rowcount:
             raise OutOfDate("What was decided is not loaded yet: reverse it after the next sync")
         stands, result = fields_of(entity_type, row), decode(conflict.result or "{}")
-        later = [field for field in changes if not same(stands.get(field, MISSING), result.get(field, MISSING))]
+        later = [field for field in changes if not same_json(stands.get(field, MISSING), result.get(field, MISSING))]
         if later:
             raise OutOfDate(f"Changed since that was decided: {', '.join(later)}. Edit the row itself")
         roi_rows.edit(connection, entity_type, conflict.roi_entity_id, row, changes, by)
-        conflicts.record_reversal(connection, conflict_id, by)
+        conflicts.mark_reversed(connection, conflict_id, by)
     return conflicts.get(connection, integration_id, conflict_id)

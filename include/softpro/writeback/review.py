@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from softpro.db import outbox
+from softpro.db import outbox, pending
 from softpro.db.database import Connection
 from softpro.db.outbox import Edit
 from softpro.entities import EntityType
@@ -16,22 +16,13 @@ from softpro.mapping.paths import MISSING
 from softpro.sync import cursors
 from softpro.writeback import conflicts, roi_rows
 from softpro.writeback.conflicts import Conflict, Kind
-from softpro.writeback.field_values import Fields, decode, decoded, same
+from softpro.writeback.field_values import Fields, decode, decode_value, same_json
 
 LOCK_RECORD = """
 select deleted_at
 from raw.records
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
 for update
-"""
-MARK_PENDING = """
-insert into raw.pending (integration_id, organization_id, entity_type, entity_id, payload_hash)
-select integration_id, organization_id, entity_type, entity_id, payload_hash
-from raw.records
-where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
-  and deleted_at is null
-on conflict (integration_id, entity_type, entity_id) do update
-set payload_hash = excluded.payload_hash
 """
 
 
@@ -81,7 +72,7 @@ class Review:
     @property
     def base(self) -> Fields:
         """What both sides last agreed on of the fields that were changed here."""
-        return {edit.field: decoded(edit.old_value) for edit in reversed(self.edits) if edit.field is not None}
+        return {edit.field: decode_value(edit.old_value) for edit in reversed(self.edits) if edit.field is not None}
 
     @property
     def both_deleted(self) -> bool:
@@ -96,7 +87,7 @@ class Review:
         if self.conflict.kind == Kind.DELETED_IN_SOFTPRO:
             fields += [edit.field for edit in self.edits if edit.field is not None]
         return {
-            field: decoded(edits[-1].new_value) if (edits := self.of(field)) else noted.get(field, MISSING)
+            field: decode_value(edits[-1].new_value) if (edits := self.of(field)) else noted.get(field, MISSING)
             for field in dict.fromkeys(fields)
         }
 
@@ -106,7 +97,7 @@ class Review:
         noted = decode(self.conflict.roi)
         if self.conflict.kind == Kind.DELETED_IN_ROI:
             return []
-        return [field for field, value in self.roi.items() if not same(value, noted.get(field, MISSING))]
+        return [field for field, value in self.roi.items() if not same_json(value, noted.get(field, MISSING))]
 
     @property
     def meanwhile(self) -> str | None:
@@ -140,11 +131,11 @@ class Review:
         return dict(choices)
 
 
-def lock(connection: Connection, named: Conflict) -> Review:
+def lock_review(connection: Connection, named: Conflict) -> Review:
     """Has the record loaded again, whatever is decided now, and locks all that a decision is about."""
     parameters = {**named.stream.parameters, "entity_id": named.entity_id}
     held = connection.execute(LOCK_RECORD, parameters).fetchone()
-    connection.execute(MARK_PENDING, parameters)
+    pending.mark(connection, named.stream, [named.entity_id], replace=True)
     cursors.mark_load_due(connection, named.stream)
     row = roi_rows.read(connection, EntityType(named.entity_type), named.roi_entity_id, lock=True)
     conflict = conflicts.get(connection, named.integration_id, named.id, lock=True)

@@ -15,7 +15,7 @@ from softpro.errors import UsageError
 from softpro.mapping.columns import COLUMNS, CUSTOM, CUSTOM_PREFIX
 from softpro.mapping.convert import CONVERTERS, to_json
 from softpro.mapping.paths import MISSING
-from softpro.writeback.field_values import Fields, decode, encode, laid_over
+from softpro.writeback.field_values import Fields, apply_fields, decode, encode
 
 SELECT_ROW = "select to_jsonb(t)::text as row from {roi} t where id = %(roi_id)s"
 SET_EDITOR = "select set_config('softpro.loading', '', true), set_config('softpro.user', %(by)s, true)"
@@ -50,7 +50,7 @@ def edit(
 
     Raises UsageError where a column can't hold a value.
     """
-    columns = laid_over(row, {field: checked(entity_type, field, value) for field, value in changes.items()})
+    columns = apply_fields(row, {field: convert_value(entity_type, field, value) for field, value in changes.items()})
     query = _compose(UPDATE_ROW, entity_type, list(columns))
     connection.execute(SET_EDITOR, {"by": by})
     try:
@@ -59,7 +59,7 @@ def edit(
         raise UsageError(f"The row can't hold that: {refused.diag.message_primary}") from None
 
 
-def checked(entity_type: EntityType, field: str, value: Any) -> Any:
+def convert_value(entity_type: EntityType, field: str, value: Any) -> Any:
     """The value as its column holds it, MISSING as it is. Raises UsageError where it can't."""
     if value is MISSING:
         return value

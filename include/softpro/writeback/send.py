@@ -13,15 +13,16 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from softpro.db import outbox, sync_logs
+from softpro.db import locks, outbox, sync_logs
 from softpro.db.database import Connection
 from softpro.db.leases import Run
+from softpro.db.locks import Lock
 from softpro.db.outbox import Edit
 from softpro.errors import (
     ConflictError,
-    FateUnknown,
     ForbiddenError,
     NetworkError,
+    OutcomeUnknown,
     RecordNotFound,
     ServerError,
     UsageError,
@@ -31,29 +32,27 @@ from softpro.softpro360 import creates
 from softpro.softpro360.calls import may_have_happened
 from softpro.softpro360.client import Client
 from softpro.softpro360.contract import LAG
-from softpro.softpro360.creates import SURFACES_AFTER
+from softpro.softpro360.creates import SURFACING_DELAY
 from softpro.softpro360.records import Record, Unreadable
 from softpro.sync import cursors
 from softpro.sync.land import Batch, land
 from softpro.writeback import conflicts, push_attempts
-from softpro.writeback.plan import EditedRecord, Plan, changed, plans
+from softpro.writeback.plan import EditedRecord, Plan, edited_records, plan_pushes
 from softpro.writeback.settle import PushResponse, settle_deleted_remotely, settle_missing, settle_sent
 
 SETTLE_BATCH = 25
 """Answers that are settled in one transaction."""
 
-TRY_LOCK_RECORD = "select pg_try_advisory_lock(hashtextextended('softpro push ' || %s, 0)) as mine"
-UNLOCK_RECORD = "select pg_advisory_unlock(hashtextextended('softpro push ' || %s, 0))"
 
-RETRIED_ERRORS = timedelta(minutes=5)
+BLOCKED_RETRY_DELAY = timedelta(minutes=5)
 """What waits for a person is looked at so often."""
 
 T = TypeVar("T")
 
-Load = Callable[[Collection[str]], None]
+LoadRecords = Callable[[Collection[str]], None]
 """Maps, checks and loads what is pending of the records of these ids."""
 
-Deletes = Callable[[EditedRecord], str | None]
+DeleteGuard = Callable[[EditedRecord], str | None]
 """Why a delete is not sent; None where it is."""
 
 
@@ -76,8 +75,8 @@ class Sender:
     connection: Connection
     client: Client
     run: Run
-    load: Load
-    deletes: Deletes
+    load: LoadRecords
+    deletes: DeleteGuard
     counts: Counts = field(default_factory=Counts)
     _answered: list[PushResponse] = field(default_factory=list)
     _etags: dict[UUID, str | None] = field(default_factory=dict)
@@ -98,14 +97,13 @@ class Sender:
         finally:
             self._settle()
             for roi_id in mine:
-                self.connection.execute(UNLOCK_RECORD, [str(roi_id)])
+                locks.unlock(self.connection, Lock.PUSH, roi_id)
 
     def _lock(self, roi_id: UUID) -> bool:
-        row = self.connection.execute(TRY_LOCK_RECORD, [str(roi_id)]).fetchone()
-        return bool(row and row["mine"])
+        return locks.try_lock(self.connection, Lock.PUSH, roi_id)
 
     def _changed(self, ids: Sequence[UUID]) -> list[EditedRecord]:
-        return changed(self.connection, self.run.stream, ids)
+        return edited_records(self.connection, self.run.stream, ids)
 
     def _bring_together(self, ids: Sequence[UUID]) -> None:
         """Fetches what stands at SoftPro where that is not known, and loads what changed there."""
@@ -148,7 +146,7 @@ class Sender:
         return True
 
     def _plans(self, ids: Sequence[UUID]) -> list[Plan]:
-        in_review = conflicts.open_conflict(self.connection, self.run.stream)
+        in_review = conflicts.records_in_review(self.connection, self.run.stream)
         left = [
             record
             for record in self._changed(ids)
@@ -157,10 +155,10 @@ class Sender:
         settled = set(ids) - {record.roi_id for record in left} - self.counts.waiting - self.counts.failed
         push_attempts.clear(self.connection, self.run.stream, settled - in_review)
         self.counts.agreed += len(settled - in_review)
-        return plans(self.connection, self.run.stream, left)
+        return plan_pushes(self.connection, self.run.stream, left)
 
     def _send(self, plan: Plan) -> None:
-        record = plan.changed
+        record = plan.record
         try:
             if plan.problem is not None:
                 raise UsageError(plan.problem)
@@ -171,7 +169,7 @@ class Sender:
                     self._create(plan)
                 case _:
                     self._update(plan)
-        except FateUnknown as unknown:
+        except OutcomeUnknown as unknown:
             self._postpone(record, str(unknown), unknown.due_at)
         except RecordNotFound as missing:
             self._missing(record, missing)
@@ -181,19 +179,21 @@ class Sender:
             self._failed(record, refused, for_good=not isinstance(refused, ForbiddenError))
         except (ServerError, NetworkError) as failed:
             if may_have_happened(failed):
-                self._postpone(record, f"{failed}: whether it was done will be seen", SURFACES_AFTER)
+                self._postpone(record, f"{failed}: whether it was done will be seen", SURFACING_DELAY)
             else:
                 self._failed(record, failed)
 
     def _update(self, plan: Plan) -> None:
-        record, entity_id = plan.changed, plan.changed.entity_id
+        record, entity_id = plan.record, plan.record.entity_id
         assert entity_id is not None
         if record.held is None or record.held.deleted_at is not None:
             self._postpone(record, "what SoftPro has of it was not loaded", LAG)
             return
         if record.held.pending or record.held.quarantined:
             why = "is in quarantine" if record.held.quarantined else "was not loaded"
-            self._postpone(record, f"What SoftPro has of it {why}, so nobody can tell what it changed", RETRIED_ERRORS)
+            self._postpone(
+                record, f"What SoftPro has of it {why}, so nobody can tell what it changed", BLOCKED_RETRY_DELAY
+            )
             return
         if not plan.fields:
             self._agree(plan)
@@ -203,19 +203,19 @@ class Sender:
         self._answer(plan, entity_id, answer)
 
     def _create(self, plan: Plan) -> None:
-        record, answers = plan.changed, list[Record | Unreadable]()
-        wanted = creates.listed(self.run.entity_type, str(record.roi_id), plan.fields, answers.append)
+        record, answers = plan.record, list[Record | Unreadable]()
+        wanted = creates.record_spec(self.run.entity_type, str(record.roi_id), plan.fields, answers.append)
         entity_id = self._asking(lambda: creates.create(self.connection, self.client, self.run.integration_id, wanted))
         # Where it was made before, and the answer lost, nobody knows what of the later edits went with it.
         edits = plan.edits if answers else [edit for edit in plan.edits if edit.operation == "CREATE"]
         self._answer(plan, entity_id, answers[0] if answers else None, edits)
 
     def _delete(self, plan: Plan) -> None:
-        record, entity_id = plan.changed, plan.changed.entity_id
+        record, entity_id = plan.record, plan.record.entity_id
         if entity_id is None:
             integration_id = self.run.integration_id
             entity_id = self._asking(
-                lambda: creates.made_before(
+                lambda: creates.find_earlier_create(
                     self.connection, self.client, integration_id, self.run.entity_type, str(record.roi_id)
                 )
             )
@@ -223,7 +223,7 @@ class Sender:
             self._agree(plan)
             return
         if why := self.deletes(record):
-            self._postpone(record, why, RETRIED_ERRORS)
+            self._postpone(record, why, BLOCKED_RETRY_DELAY)
             return
         try:
             self._asking(lambda: self.client.delete(self.run.entity_type, entity_id))
@@ -238,13 +238,13 @@ class Sender:
     ) -> None:
         told = answer if isinstance(answer, Record) else None
         sent = plan.edits if edits is None else edits
-        self._answered.append(PushResponse(plan.changed.roi_id, entity_id, sent, told, self.client.asked_at))
+        self._answered.append(PushResponse(plan.record.roi_id, entity_id, sent, told, self.client.asked_at))
         self.counts.sent += 1
 
     def _agree(self, plan: Plan) -> None:
         """There is nothing to send: SoftPro holds it, or never had it."""
         outbox.settle_edits(self.connection, [edit.id for edit in plan.edits], "AGREED", self.run.log_id)
-        push_attempts.clear(self.connection, self.run.stream, [plan.changed.roi_id])
+        push_attempts.clear(self.connection, self.run.stream, [plan.record.roi_id])
         self.counts.agreed += 1
 
     def _settle(self) -> None:
@@ -268,17 +268,17 @@ class Sender:
         if not missing.error_code:
             self._failed(record, missing)
             return
-        before = push_attempts.of(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
+        before = push_attempts.find_blocked(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
         first = before.missing_at if before is not None else None
         if first is not None and record.entity_id is not None and self.client.asked_at - first >= LAG:
-            self._postpone(record, "SoftPro has deleted it", RETRIED_ERRORS)  # unless that is decided about now
+            self._postpone(record, "SoftPro has deleted it", BLOCKED_RETRY_DELAY)  # unless that is decided about now
             settle_missing(self.connection, self.run, record.entity_id, self.client.asked_at)
             return
         self._failed(record, missing, after=LAG, missing_at=first or self.client.asked_at)
 
     def _postpone(self, record: EditedRecord, why: str, until: datetime | timedelta | None) -> None:
         self.counts.waiting.add(record.roi_id)
-        push_attempts.postpone(self.connection, self.run.stream, record.roi_id, why, until or SURFACES_AFTER)
+        push_attempts.postpone(self.connection, self.run.stream, record.roi_id, why, until or SURFACING_DELAY)
 
     def _failed(
         self,
@@ -290,7 +290,7 @@ class Sender:
         missing_at: datetime | None = None,
     ) -> None:
         (self.counts.failed if for_good else self.counts.waiting).add(record.roi_id)
-        push_attempts.failed(
+        push_attempts.record_failure(
             self.connection,
             self.run.stream,
             record.roi_id,

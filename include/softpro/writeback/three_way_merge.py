@@ -27,7 +27,7 @@ from softpro.softpro360.contract import ROI_SYSTEMS_ID
 from softpro.sync.load import MergedEdits
 from softpro.writeback import conflicts
 from softpro.writeback.field_ownership import FieldOwnership
-from softpro.writeback.field_values import Fields, decode, decoded, encode, fields_of, laid_over, same
+from softpro.writeback.field_values import Fields, apply_fields, decode, decode_value, encode, fields_of, same_json
 from softpro.writeback.merge_input import EditedRow, MergeOutcome, MergeRules, is_unchanged
 from softpro.writeback.merge_strategies import ROI, SOFTPRO, Decision, Sides, Strategies, decide
 from softpro.writeback.roi_rows import restore
@@ -185,18 +185,20 @@ class ThreeWayMerge:
         agreed: list[tuple[str, list[Edit]]] = []
         for name, edits in record.by_field().items():
             # Not what the row holds: where somebody was quicker than this load's lock, that is SoftPro's by now.
-            three = Sides(decoded(edits[0].old_value), softpro.get(name, MISSING), decoded(edits[-1].new_value))
+            three = Sides(
+                decode_value(edits[0].old_value), softpro.get(name, MISSING), decode_value(edits[-1].new_value)
+            )
             if rules.owners.softpro_owns(name):
                 agreed.append(("OVERRULED", edits))
             elif rules.owners.roi_owns(name):
                 changes[name] = three.roi
                 if len(edits) > 1 and not rules.owners.outbound(name):  # it is never sent: one entry says what it is
                     self._start_from(three.base, edits, three.roi, name)
-            elif same(three.softpro, three.roi):
+            elif same_json(three.softpro, three.roi):
                 agreed.append(("AGREED", edits))
             elif is_unchanged(three, edits):
                 changes[name] = three.roi
-            elif same(three.roi, three.base):  # somebody changed it, and changed it back
+            elif same_json(three.roi, three.base):  # somebody changed it, and changed it back
                 agreed.append(("WITHDRAWN", edits))
             elif name in self.just_sent.get(record.roi_id, ()) or record.is_same_version:
                 changes |= self._start_from(three.softpro, edits, three.roi, name)
@@ -219,11 +221,11 @@ class ThreeWayMerge:
         else:
             self._settled(record)
         if changes:
-            outcome.changes[record.entity_id] = laid_over(record.staged, changes)
+            outcome.changes[record.entity_id] = apply_fields(record.staged, changes)
 
     def _carry_out(self, edits: list[Edit], sides: Sides, decision: Decision, name: str) -> Fields:
         """What stays of the edits in the outbox, and what of the staged record changes."""
-        if same(decision.result, sides.softpro):
+        if same_json(decision.result, sides.softpro):
             outbox.settle_edits(self.connection, [edit.id for edit in edits], "OVERRULED", self.run.log_id)
             return {}
         return self._start_from(sides.softpro, edits, decision.result, name)
@@ -242,13 +244,13 @@ class ThreeWayMerge:
             self._bring_back(record, was, "RESTORED", outcome)
             return
         base = fields_of(self.run.entity_type, was) | {
-            name: decoded(edits[0].old_value) for name, edits in record.by_field().items()
+            name: decode_value(edits[0].old_value) for name, edits in record.by_field().items()
         }
         softpro = fields_of(self.run.entity_type, record.staged)
         changed = {
             name: Sides(base.get(name, MISSING), softpro.get(name, MISSING), MISSING)
             for name in dict.fromkeys([*softpro, *base])
-            if rules.owners.inbound(name) and not same(softpro.get(name, MISSING), base.get(name, MISSING))
+            if rules.owners.inbound(name) and not same_json(softpro.get(name, MISSING), base.get(name, MISSING))
         }
         if not changed or record.is_same_version:
             self._settled(record)
@@ -294,7 +296,7 @@ class ThreeWayMerge:
 
     def _settled(self, record: EditedRow) -> None:
         """What was in review, if it was, is no conflict any more."""
-        conflicts.resolve(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
+        conflicts.close_open(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
 
     def _note(
         self,
@@ -306,16 +308,16 @@ class ThreeWayMerge:
         in_review: bool,
     ) -> None:
         last = record.edits[-1]
-        conflicts.record(
+        conflicts.record_conflict(
             self.connection,
             self.run.stream,
             entity_id=record.entity_id,
             roi_entity_id=record.roi_id,
             kind=kind,
-            base=_object({name: three.base for name, three in sides.items()}),
-            softpro=_object({name: three.softpro for name, three in sides.items()}),
-            roi=_object({name: three.roi for name, three in sides.items()}),
-            result=None if in_review else _object({name: each.result for name, each in decisions.items()}),
+            base=_encode_fields({name: three.base for name, three in sides.items()}),
+            softpro=_encode_fields({name: three.softpro for name, three in sides.items()}),
+            roi=_encode_fields({name: three.roi for name, three in sides.items()}),
+            result=None if in_review else _encode_fields({name: each.result for name, each in decisions.items()}),
             decisions=encode({name: each.as_json() for name, each in decisions.items()}) or "{}",
             softpro_updated_at=record.updated_at,
             roi_changed_at=last.changed_at,
@@ -355,5 +357,5 @@ class ThreeWayMerge:
         return self.connection.execute(composed, {**known, **parameters})
 
 
-def _object(fields: Fields) -> str:
+def _encode_fields(fields: Fields) -> str:
     return encode({name: value for name, value in fields.items() if value is not MISSING}) or "{}"

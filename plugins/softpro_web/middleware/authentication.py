@@ -20,7 +20,7 @@ class Authentication:
         self, app: ASGIApp, open_to_all: Iterable[tuple[str, str]], recognize: Callable[[Request], Awaitable[None]]
     ) -> None:
         self.app = app
-        self._open = [Route(path, endpoint=_nowhere, methods=[method]) for method, path in open_to_all]
+        self._open = [Route(path, endpoint=_no_endpoint, methods=[method]) for method, path in open_to_all]
         self._recognize = recognize
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,5 +33,5 @@ class Authentication:
         await self.app(scope, receive, send)
 
 
-def _nowhere(_: Request) -> None:
+def _no_endpoint(_: Request) -> None:
     """The routes here only match."""

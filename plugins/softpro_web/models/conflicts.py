@@ -11,7 +11,7 @@ from softpro.entities import EntityType
 from softpro.writeback.conflicts import Kind, Status
 from softpro_web.models.base import Model
 
-MOST_AT_ONCE = 200
+MAX_AT_ONCE = 200
 
 Side = Literal["SOFTPRO", "ROI"]
 Reason = Annotated[str, Field(min_length=1, max_length=1_000, pattern=r"^[^\x00]*$")]
@@ -58,7 +58,7 @@ class ConflictOut(Model):
     updated_at: str
 
 
-class WholeConflict(ConflictOut):
+class ConflictDetail(ConflictOut):
     """`reversal`: the edit that takes the decision back, ready-made; null takes a `custom.<name>` away."""
 
     reversal: Fields
@@ -69,8 +69,8 @@ class ResolveBody(Model):
 
     integration_id: UUID
     winner: Side | None = None
-    fields: Annotated[dict[str, Side], Field(max_length=MOST_AT_ONCE)] = Field(default_factory=dict)
-    values: Annotated[Fields, Field(max_length=MOST_AT_ONCE)] = Field(default_factory=dict)
+    fields: Annotated[dict[str, Side], Field(max_length=MAX_AT_ONCE)] = Field(default_factory=dict)
+    values: Annotated[Fields, Field(max_length=MAX_AT_ONCE)] = Field(default_factory=dict)
     reason: Reason | None = None
     seen_at: str | None = Field(None, max_length=40, description="The conflict's `updatedAt` as it was looked at.")
 
@@ -83,14 +83,14 @@ class ResolveBody(Model):
         return self
 
 
-class ResolveSomeBody(Model):
+class ResolveManyBody(Model):
     integration_id: UUID
-    ids: Annotated[list[UUID], Field(min_length=1, max_length=MOST_AT_ONCE)]
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_AT_ONCE)]
     winner: Side
     reason: Reason | None = None
 
 
-class EndedOut(Model):
+class ResolutionOut(Model):
     """`error`: why it is still as it was."""
 
     id: UUID

@@ -40,7 +40,7 @@ class Outage(Model):
     reason: str
 
 
-class Status(Model):
+class ConnectionStatus(Model):
     id: UUID
     status: str
     environment: str

@@ -9,7 +9,7 @@ from softpro.entities import EntityType
 from softpro_web.models.base import Model
 
 
-class FieldOut(Model):
+class CoverageField(Model):
     """A field that records hold; `read`: MAYBE where a rule takes the whole record."""
 
     path: str
@@ -20,12 +20,12 @@ class FieldOut(Model):
     read: Literal["YES", "NO", "MAYBE"]
 
 
-class MissingOut(Model):
+class MissingField(Model):
     path: str
     last_seen_at: str | None
 
 
-class ValueOut(Model):
+class NewValue(Model):
     path: str
     value: str
     records: int
@@ -41,7 +41,7 @@ class CoverageOut(Model):
     records: int
     refreshed_at: str | None
     baseline_at: str | None
-    unread: list[FieldOut]
-    missing: list[MissingOut]
-    new_fields: list[FieldOut]
-    new_values: list[ValueOut]
+    unread: list[CoverageField]
+    missing: list[MissingField]
+    new_fields: list[CoverageField]
+    new_values: list[NewValue]

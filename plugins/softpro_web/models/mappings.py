@@ -7,15 +7,15 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from softpro.analysis.preview import DEFAULT_RECORDS, MOST_RECORDS
+from softpro.analysis.preview import DEFAULT_RECORDS, MAX_RECORDS
 from softpro.entities import EntityType
 from softpro.mapping.document import ExpectedVersions, MappingIn, MappingsIn
 from softpro.mapping.mapping import Mapping
 from softpro_web.models.base import MessageResponse, Model
 
-LATEST_VERSION = 2**31 - 1
+MAX_VERSION = 2**31 - 1
 
-VersionNumber = Annotated[int, Field(ge=1, le=LATEST_VERSION)]
+VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
 
 class MappingOut(MappingIn):
@@ -42,23 +42,23 @@ class VersionOut(Model):
     mapping_count: int
 
 
-class WholeVersionOut(VersionOut):
+class VersionDetail(VersionOut):
     mappings: list[dict[str, Any]]
 
 
-class ChangeOut(Model):
+class PropertyChange(Model):
     property: str
     before: Any
     after: Any
 
 
-class ChangedOut(Model):
+class ChangedMapping(Model):
     """A mapping that both sets have; `softproField` is the later one's."""
 
     entity_type: EntityType
     roi_systems_field: str
     softpro_field: str
-    changes: list[ChangeOut]
+    changes: list[PropertyChange]
 
 
 class DiffOut(Model):
@@ -69,10 +69,10 @@ class DiffOut(Model):
     to: int
     added: list[dict[str, Any]]
     removed: list[dict[str, Any]]
-    changed: list[ChangedOut]
+    changed: list[ChangedMapping]
 
 
-class InForce(Model):
+class ActiveVersion(Model):
     """The version of a set that is in force now; not `changed` where it was so before."""
 
     entity_type: EntityType
@@ -88,17 +88,17 @@ class RemapOffer(Model):
     records: int
 
 
-class Change(Model):
+class MappingsUpdate(Model):
     """What a change of mappings came to; no remap where nothing changed, or nothing was fetched yet."""
 
-    versions: list[InForce]
+    versions: list[ActiveVersion]
     remap: RemapOffer | None
 
 
-class Updated(MessageResponse):
+class MappingsUpdateResponse(MessageResponse):
     """`{"success": true, "message": …, "data": …}`"""
 
-    data: Change
+    data: MappingsUpdate
 
 
 class RollbackBody(Model):
@@ -118,9 +118,9 @@ class PreviewBody(Model):
     integration_id: UUID
     entity_type: EntityType
     mappings: MappingsIn
-    entity_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_RECORDS)] | None = None
+    entity_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_RECORDS)] | None = None
     record: dict[str, Any] | None = Field(None, description="A record as SoftPro sends it.")
-    limit: Annotated[int, Field(ge=1, le=MOST_RECORDS)] | None = Field(
+    limit: Annotated[int, Field(ge=1, le=MAX_RECORDS)] | None = Field(
         None, description=f"The latest that were fetched; {DEFAULT_RECORDS} if nothing else is said."
     )
 
@@ -134,7 +134,7 @@ class PreviewBody(Model):
         return [entry.mapping() for entry in self.mappings]
 
 
-class ReturnOut(Model):
+class RoundTripOut(Model):
     """What SoftPro would be sent by the rule for that way, beside what it sent itself."""
 
     original: Any
@@ -143,7 +143,7 @@ class ReturnOut(Model):
     error: str | None
 
 
-class FieldOut(Model):
+class PreviewField(Model):
     """`before` and `after`: what the target would hold by the set in force, and by the proposed one.
 
     `back`: of a mapping whose rules go both ways.
@@ -155,17 +155,17 @@ class FieldOut(Model):
     after: Any
     changed: bool
     error: str | None
-    back: ReturnOut | None
+    back: RoundTripOut | None
 
 
-class EffectOut(Model):
+class PreviewRecord(Model):
     entity_id: str | None
-    fields: list[FieldOut]
+    fields: list[PreviewField]
     reasons: list[dict[str, str | None]]
     would_load: bool
 
 
-class SummaryOut(Model):
+class PreviewSummary(Model):
     records: int
     changed_records: int
     changed_fields: dict[str, int]
@@ -176,8 +176,8 @@ class SummaryOut(Model):
 class PreviewOut(Model):
     """`mappingVersion`: of the set in force, which `before` is made by. `warnings`: what of the set will not work."""
 
-    records: list[EffectOut]
+    records: list[PreviewRecord]
     unknown_ids: list[str]
     mapping_version: int | None
     warnings: list[str]
-    summary: SummaryOut
+    summary: PreviewSummary

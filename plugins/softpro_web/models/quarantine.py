@@ -9,12 +9,12 @@ from pydantic import Field
 
 from softpro.entities import EntityType
 from softpro_web.models.base import Model
-from softpro_web.models.sync import Started, SyncResult
+from softpro_web.models.sync import StartedRun, SyncResult
 
 WITHOUT_NUL = r"^[^\x00]*$"
 
 
-class Reason(Model):
+class RejectionReason(Model):
     column: str | None
     rule: str
     message: str
@@ -28,7 +28,7 @@ class CaseOut(Model):
     organization_id: str
     entity_type: str
     entity_id: str | None
-    reasons: list[Reason]
+    reasons: list[RejectionReason]
     mapping_version: int | None
     log_id: UUID
     created_at: str
@@ -41,17 +41,17 @@ class CaseOut(Model):
     edited_at: str | None
 
 
-class Decision(Model):
+class CaseDecision(Model):
     decision: Literal["EDIT", "DISCARD"]
     by: str
     at: str
     reason: str | None
 
 
-class WholeCase(CaseOut):
+class CaseDetail(CaseOut):
     """With what SoftPro sent, and what a person made of it."""
 
-    decisions: list[Decision]
+    decisions: list[CaseDecision]
     payload_encoding: Literal["json", "base64"]
     payload: Any
     edited_payload: Any
@@ -81,5 +81,5 @@ class ReplayResult(SyncResult):
     left: int
 
 
-class ReplayStarted(Started):
+class ReplayStarted(StartedRun):
     left: int

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr, model_validator
 
-from softpro.db.access_scopes import LONGEST_SUBJECT, MOST_ORGANIZATIONS, Kind
-from softpro.db.integration_settings import LONGEST_SECONDS, SHORTEST_SECONDS, ConflictStrategy
+from softpro.db.access_scopes import MAX_ORGANIZATIONS, MAX_SUBJECT_CHARACTERS, Kind
+from softpro.db.integration_settings import MAX_SYNC_SECONDS, MIN_SYNC_SECONDS, ConflictStrategy
 from softpro.writeback.merge_strategies import is_overridable
 from softpro_web.models.base import Model
 
-MOST_OVERRIDES = 200
+MAX_OVERRIDES = 200
 
 Environment = Literal["SANDBOX", "PRODUCTION"]
 
@@ -41,13 +41,13 @@ class SettingsBody(Model):
     """Only what is sent changes. Environment and client come into force with the next consent."""
 
     sync_enabled: bool = Field(False)
-    sync_frequency: int = Field(SHORTEST_SECONDS, ge=SHORTEST_SECONDS, le=LONGEST_SECONDS, description="Seconds.")
+    sync_frequency: int = Field(MIN_SYNC_SECONDS, ge=MIN_SYNC_SECONDS, le=MAX_SYNC_SECONDS, description="Seconds.")
     sync_transactions: bool = Field(False)
     sync_contacts: bool = Field(False)
     sync_documents: bool = Field(False, description="Only false: documents are not synced yet.")
     webhooks_enabled: bool = Field(False)
     conflict_strategy: ConflictStrategy = Field(ConflictStrategy.SOFTPRO_WINS)
-    conflict_overrides: Annotated[dict[str, ConflictStrategy], Field(max_length=MOST_OVERRIDES)] = Field(
+    conflict_overrides: Annotated[dict[str, ConflictStrategy], Field(max_length=MAX_OVERRIDES)] = Field(
         default_factory=dict,
         description="Strategies of entity types and fields, e.g. `transactions` or `transactions.notes`; all of them.",
     )
@@ -73,7 +73,7 @@ class SettingsBody(Model):
         if ("client_id" in sent) != ("client_secret" in sent) or (self.client_id is None) != (
             self.client_secret is None
         ):
-            raise ValueError("clientId and clientSecret come together: give both, or null for both")
+            raise ValueError("clientId and clientSecret belong together: give both, or null for both")
         return self
 
 
@@ -89,7 +89,7 @@ class ConfinementBody(Model):
     """All organizations that somebody may see; none named: every one."""
 
     kind: Kind
-    subject: Annotated[str, Field(min_length=1, max_length=LONGEST_SUBJECT)]
+    subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS)]
     organizations: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=MOST_ORGANIZATIONS)
+        list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=MAX_ORGANIZATIONS)
     ]

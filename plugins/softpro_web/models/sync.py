@@ -30,7 +30,7 @@ class SyncResult(Model):
     completed_at: str | None
 
 
-class Started(Model):
+class StartedRun(Model):
     """A run that goes on: look for its log in `sync/logs`."""
 
     run_id: str
@@ -66,7 +66,7 @@ class LogOut(Model):
     next_retry_at: str | None
 
 
-class WholeLogOut(LogOut):
+class LogDetail(LogOut):
     """With whose it is, the record that it is about, and where in the program it failed, without values."""
 
     integration_id: UUID

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from softpro.webhooks.events import EventAttributes
+from softpro.webhooks.events import EventEntityType
 from softpro_web.models.base import Model
 
 
@@ -34,7 +34,7 @@ class EventOut(Model):
     decisions: list[dict[str, Any]]
 
 
-class WholeEvent(EventOut):
+class EventDetail(EventOut):
     headers: dict[str, str] | None
     payload: Any
 
@@ -43,15 +43,15 @@ class RetryBody(Model):
     integration_id: UUID
 
 
-class RetrySomeBody(Model):
+class RetryManyBody(Model):
     """These events, or without `ids` all that are FAILED."""
 
     integration_id: UUID
     ids: Annotated[list[UUID], Field(min_length=1, max_length=1_000)] | None = None
-    entity_type: EventAttributes | None = None
+    entity_type: EventEntityType | None = None
 
 
-class Retried(Model):
+class RetriedCount(Model):
     retried: int
 
 

@@ -12,7 +12,7 @@ from softpro.writeback.dry_run import State
 from softpro_web.models.base import Model
 
 
-class FieldOut(Model):
+class FieldChange(Model):
     """One field of SoftPro's that a push would send: what it holds (null: nothing), and what it is to be."""
 
     softpro_field: str
@@ -29,7 +29,7 @@ class EditOut(Model):
     changed_at: str
 
 
-class OutgoingOut(Model):
+class OutboxRecord(Model):
     """A record that was changed here: what would be sent of it, or why nothing is."""
 
     entity_type: EntityType
@@ -40,7 +40,7 @@ class OutgoingOut(Model):
     why: str | None
     next_attempt_at: str | None
     attempts: int
-    fields: list[FieldOut]
+    fields: list[FieldChange]
     edits: list[EditOut]
     changed_by: str
     changed_at: str
@@ -50,7 +50,7 @@ class PushBody(Model):
     integration_id: UUID
 
 
-class DeletesBody(Model):
+class DeletesDecisionBody(Model):
     """`deletes`: how many wait, as the person has seen."""
 
     integration_id: UUID
@@ -58,5 +58,5 @@ class DeletesBody(Model):
     deletes: Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
-class DeletesOut(Model):
+class DeletesDecisionOut(Model):
     deletes: int

@@ -15,7 +15,7 @@ router = APIRouter()
 
 
 @router.get("/access")
-def read(
+def list_access(
     user: Configurer,
     database: DatabaseDep,
     limit: Limit = DEFAULT_LIMIT,
@@ -28,7 +28,7 @@ def read(
 
 
 @router.put("/access")
-def confine(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> DataResponse[ConfinementOut]:
+def set_access(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> DataResponse[ConfinementOut]:
     """Replaces all that somebody may see. A caller who is confined changes what is about their own organizations."""
     for organization in body.organizations:
         user.require(organization)

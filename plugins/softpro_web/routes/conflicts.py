@@ -25,7 +25,14 @@ from softpro.writeback.reverse import reversal, reverse
 from softpro.writeback.review import Choices, Value
 from softpro_web.deps import DatabaseDep, Operator
 from softpro_web.models.base import DataResponse, ListResponse, Meta
-from softpro_web.models.conflicts import ConflictOut, EndedOut, ResolveBody, ResolveSomeBody, ReverseBody, WholeConflict
+from softpro_web.models.conflicts import (
+    ConflictDetail,
+    ConflictOut,
+    ResolutionOut,
+    ResolveBody,
+    ResolveManyBody,
+    ReverseBody,
+)
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.responses import exact_json
 
@@ -34,14 +41,14 @@ router = APIRouter(prefix="/conflicts")
 IntegrationId = Annotated[UUID, Query(alias="integrationId")]
 
 
-class _Sent(msgspec.Struct):
+class _SentValues(msgspec.Struct):
     values: dict[str, Any] = {}
 
 
-_exact = msgspec.json.Decoder(_Sent, float_hook=Decimal).decode
+_exact = msgspec.json.Decoder(_SentValues, float_hook=Decimal).decode
 
 
-async def _values(request: Request) -> dict[str, Any] | None:
+async def _sent_values(request: Request) -> dict[str, Any] | None:
     """The body's `values`, numbers with all their digits; None where only a patient reader can tell."""
     try:
         return _exact(await request.body()).values
@@ -69,21 +76,21 @@ def list_conflicts(
     return exact_json({"success": True, "data": [each.as_json() for each in found], "meta": meta})
 
 
-@router.get("/{conflict_id}", responses={200: {"model": DataResponse[WholeConflict]}})
-def show(conflict_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
+@router.get("/{conflict_id}", responses={200: {"model": DataResponse[ConflictDetail]}})
+def get_conflict(conflict_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
     """One conflict: the three states of each field, how it was decided, and the edit that takes that back."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        return _whole(conflicts.get(connection, integration_id, conflict_id))
+        return _detail_response(conflicts.get(connection, integration_id, conflict_id))
 
 
-@router.post("/{conflict_id}/resolve", responses={200: {"model": DataResponse[WholeConflict]}})
-def decide(
+@router.post("/{conflict_id}/resolve", responses={200: {"model": DataResponse[ConflictDetail]}})
+def resolve_conflict(
     conflict_id: UUID,
     body: ResolveBody,
     user: Operator,
     database: DatabaseDep,
-    values: Annotated[dict[str, Any] | None, Depends(_values)],
+    values: Annotated[dict[str, Any] | None, Depends(_sent_values)],
 ) -> Response:
     """Decides about an open conflict, for one side or field by field. What ROI wins is sent with the next push."""
     with database.connect() as connection:
@@ -95,28 +102,32 @@ def decide(
             _choices(body, body.values if values is None else values),
             by=user.name,
             reason=body.reason,
-            seen=_moment(body.seen_at),
+            seen=_parse_seen_at(body.seen_at),
         )
-    return _whole(decided)
+    return _detail_response(decided)
 
 
 @router.post("/resolve")
-def decide_some(body: ResolveSomeBody, user: Operator, database: DatabaseDep) -> DataResponse[list[EndedOut]]:
+def resolve_conflicts(
+    body: ResolveManyBody, user: Operator, database: DatabaseDep
+) -> DataResponse[list[ResolutionOut]]:
     """Decides about several open conflicts for one side, whatever becomes of the others."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         ended = resolve_some(connection, body.integration_id, body.ids, body.winner, by=user.name, reason=body.reason)
     return DataResponse(
-        data=[EndedOut(id=each.conflict_id, error=None if each.error is None else str(each.error)) for each in ended]
+        data=[
+            ResolutionOut(id=each.conflict_id, error=None if each.error is None else str(each.error)) for each in ended
+        ]
     )
 
 
-@router.post("/{conflict_id}/reverse", responses={200: {"model": DataResponse[WholeConflict]}})
-def take_back(conflict_id: UUID, body: ReverseBody, user: Operator, database: DatabaseDep) -> Response:
+@router.post("/{conflict_id}/reverse", responses={200: {"model": DataResponse[ConflictDetail]}})
+def reverse_conflict(conflict_id: UUID, body: ReverseBody, user: Operator, database: DatabaseDep) -> Response:
     """Makes the edit that takes a decision about fields back; it is sent as any other."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
-        return _whole(reverse(connection, body.integration_id, conflict_id, by=user.name))
+        return _detail_response(reverse(connection, body.integration_id, conflict_id, by=user.name))
 
 
 def _choices(body: ResolveBody, values: Mapping[str, Any]) -> Choices:
@@ -125,13 +136,13 @@ def _choices(body: ResolveBody, values: Mapping[str, Any]) -> Choices:
     return {**body.fields, **{field: Value(value) for field, value in values.items()}}
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_seen_at(text: str | None) -> datetime | None:
     try:
         return None if text is None else parse_time(text)
     except (ValueError, OverflowError):
         raise UsageError("seenAt should be the conflict's updatedAt, such as 2025-01-01T00:00:05.123456Z") from None
 
 
-def _whole(conflict: Conflict) -> Response:
+def _detail_response(conflict: Conflict) -> Response:
     back = {field: None if value is MISSING else value for field, value in reversal(conflict).items()}
     return exact_json({"success": True, "data": {**conflict.as_json(), "reversal": back}})

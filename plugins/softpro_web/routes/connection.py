@@ -17,7 +17,7 @@ from softpro.settings import WebSettings, load
 from softpro.timestamps import format_milliseconds
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
 from softpro_web.models.base import DataResponse, MessageResponse
-from softpro_web.models.connection import AuthorizationUrl, ConnectBody, Outage, Status
+from softpro_web.models.connection import AuthorizationUrl, ConnectBody, ConnectionStatus, Outage
 
 COOKIE = "softpro_connect"
 COOKIE_SECONDS = 600
@@ -100,15 +100,15 @@ def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) ->
 
 
 @router.get("/status")
-def status(
+def get_status(
     organization_id: Annotated[str, Query(alias="organizationId")], user: Reader, database: DatabaseDep
-) -> DataResponse[Status]:
+) -> DataResponse[ConnectionStatus]:
     """How the organization's connection fares."""
     with database.connect() as connection:
         found = user.organization(connection, organization_id)
         outage = integrations.outage(connection, found.id)
     return DataResponse(
-        data=Status(
+        data=ConnectionStatus(
             id=found.id,
             status=found.status,
             environment=found.environment,

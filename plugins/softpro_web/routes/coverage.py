@@ -18,7 +18,7 @@ router = APIRouter()
 
 
 @router.get("/mappings/coverage")
-def read(
+def get_coverage(
     integration_id: Annotated[UUID, Query(alias="integrationId")],
     user: Reader,
     database: DatabaseDep,

@@ -35,19 +35,19 @@ class Asset(StrEnum):
 
 
 @router.get("/openapi.json")
-def openapi(request: Request, user: Reader) -> dict[str, Any]:
+def get_openapi(request: Request, user: Reader) -> dict[str, Any]:
     """This API's own description."""
     return {**request.app.openapi(), "servers": [{"url": request.scope.get("root_path") or "/"}]}
 
 
 @router.get("/docs")
-def page(user: Reader) -> FileResponse:
+def get_page(user: Reader) -> FileResponse:
     """The page."""
     return FileResponse(STATIC / "docs.html", headers=HEADERS)
 
 
 @router.get("/docs/{asset}")
-def asset(asset: Asset, user: Reader) -> FileResponse:
+def get_asset(asset: Asset, user: Reader) -> FileResponse:
     """A part of the page."""
     folder = STATIC if asset is Asset.START else _swagger_ui()
     return FileResponse(folder / asset.value, headers=HEADERS)

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/holds")
 
 
 @router.get("")
-def read(
+def list_holds(
     user: Reader,
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
@@ -36,7 +36,7 @@ def read(
 
 
 @router.post("/{hold_id}/approve")
-def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
+def approve_hold(hold_id: UUID, body: ApproveBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
     """Lets the stream's next run load the batch."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
@@ -44,7 +44,7 @@ def approve(hold_id: UUID, body: ApproveBody, user: Operator, database: Database
 
 
 @router.post("/{hold_id}/reject")
-def reject(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
+def reject_hold(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
     """Does not load the batch: its records go to quarantine."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)

@@ -18,16 +18,24 @@ from softpro.sync import remap as remapping
 from softpro_web.dag_runs import Launcher
 from softpro_web.deps import REMAP_DAG, Configurer, DatabaseDep, Reader, Starter
 from softpro_web.models.base import DataResponse
-from softpro_web.models.mappings import Change, InForce, MappingOut, MappingsBody, RemapBody, RemapOffer, Updated
-from softpro_web.models.sync import Started, SyncResult
+from softpro_web.models.mappings import (
+    ActiveVersion,
+    MappingOut,
+    MappingsBody,
+    MappingsUpdate,
+    MappingsUpdateResponse,
+    RemapBody,
+    RemapOffer,
+)
+from softpro_web.models.sync import StartedRun, SyncResult
 
-UPDATED, NO_CHANGE = "Mappings updated successfully", "Mappings are as they were"
+UPDATED, NO_CHANGE = "Mappings updated successfully", "Mappings are unchanged"
 
 router = APIRouter()
 
 
 @router.get("/mappings")
-def read(
+def list_mappings(
     integration_id: Annotated[UUID, Query(alias="integrationId")], user: Reader, database: DatabaseDep
 ) -> DataResponse[list[MappingOut]]:
     """All mappings of the integration, by entity type, in the order they were given."""
@@ -38,7 +46,7 @@ def read(
 
 
 @router.put("/mappings")
-def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Updated:
+def replace_mappings(body: MappingsBody, user: Configurer, database: DatabaseDep) -> MappingsUpdateResponse:
     """Replaces the set of each entity type that the body names; refused as a whole if one entry can't work."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
@@ -50,28 +58,30 @@ def replace(body: MappingsBody, user: Configurer, database: DatabaseDep) -> Upda
             author=user.name,
             expected=body.expected_versions,
         )
-        return updated(connection, integration, in_force)
+        return update_response(connection, integration, in_force)
 
 
-@router.post("/mappings/remap", responses={202: {"model": DataResponse[Started]}})
-async def remap(
+@router.post("/mappings/remap", responses={202: {"model": DataResponse[StartedRun]}})
+async def start_remap(
     body: RemapBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
     return await launcher.run(user, body.integration_id, body.entity_type, dag_id=REMAP_DAG, mode=Mode.REMAP, conf={})
 
 
-def updated(connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced]) -> Updated:
+def update_response(
+    connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced]
+) -> MappingsUpdateResponse:
     """What a change came to, and the remap that it asks for: of what changed, is switched on, and was fetched."""
     changed = [each for each in integration.entity_types() if each in in_force and in_force[each].changed]
-    records = remapping.records(connection, integration.id, changed) if changed else 0
-    return Updated(
+    records = remapping.count_records(connection, integration.id, changed) if changed else 0
+    return MappingsUpdateResponse(
         message=UPDATED if any(each.changed for each in in_force.values()) else NO_CHANGE,
-        data=Change(
+        data=MappingsUpdate(
             versions=[
-                InForce(entity_type=entity_type, version=each.version, changed=each.changed)
+                ActiveVersion(entity_type=entity_type, version=each.version, changed=each.changed)
                 for entity_type, each in in_force.items()
             ],
             remap=RemapOffer(dag_id=REMAP_DAG, conf=_conf(integration, changed), records=records) if records else None,

@@ -18,21 +18,21 @@ from softpro_web.models.mappings import PreviewBody, PreviewOut
 router = APIRouter()
 
 
-class _Pasted(msgspec.Struct):
+class _SentRecord(msgspec.Struct):
     record: msgspec.Raw = msgspec.Raw(b"null")
 
 
-async def _pasted(request: Request) -> bytes | None:
+async def _sent_record(request: Request) -> bytes | None:
     """The body's `record` as it was sent, since parsing rounds numbers; None where only a patient reader can tell."""
     try:
-        return bytes(msgspec.json.decode(await request.body(), type=_Pasted).record)
+        return bytes(msgspec.json.decode(await request.body(), type=_SentRecord).record)
     except msgspec.DecodeError:
         return None
 
 
 @router.post("/mappings/preview", response_model=DataResponse[PreviewOut])
-def preview(
-    body: PreviewBody, user: Operator, database: DatabaseDep, pasted: Annotated[bytes | None, Depends(_pasted)]
+def preview_mappings(
+    body: PreviewBody, user: Operator, database: DatabaseDep, pasted: Annotated[bytes | None, Depends(_sent_record)]
 ) -> Response:
     """What the proposed set makes of real records, or of a pasted one, beside what the set in force makes of them."""
     with database.connect() as connection:

@@ -21,13 +21,13 @@ from softpro_web.deps import REMAP_DAG, DatabaseDep, Operator, Starter
 from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.quarantine import (
     WITHOUT_NUL,
+    CaseDetail,
     CaseOut,
     DiscardBody,
     EditBody,
     ReplayBody,
     ReplayResult,
     ReplayStarted,
-    WholeCase,
 )
 from softpro_web.models.sync import SyncResult
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
@@ -44,7 +44,7 @@ class _Edit(msgspec.Struct):
 
 
 @router.get("")
-def list_cases(
+def list_quarantine_cases(
     user: Operator,
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
@@ -67,19 +67,19 @@ def list_cases(
     return ListResponse(data=[_case_out(case) for case in found], meta=Meta(total=total, limit=limit, offset=offset))
 
 
-@router.get("/{case_id}", responses={200: {"model": DataResponse[WholeCase]}})
-def show(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
+@router.get("/{case_id}", responses={200: {"model": DataResponse[CaseDetail]}})
+def get_quarantine_case(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
     """All of a case, whole records of persons included, so that reading is not enough. Its payload stands in the answer
     as it was sent, every digit and escape of it."""
     with database.connect() as connection:
         case = user.case(connection, case_id)
         both = quarantine_cases.payloads(connection, case)
-    answer = b'{"success": true, "data": ' + quarantine_cases.shown(case, both) + b"}"
+    answer = b'{"success": true, "data": ' + quarantine_cases.as_json_bytes(case, both) + b"}"
     return Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @router.put("/{case_id}", responses={202: {"model": DataResponse[ReplayStarted]}})
-async def edit(
+async def correct_quarantine_case(
     case_id: UUID,
     body: EditBody,
     user: Starter,
@@ -96,7 +96,7 @@ async def edit(
 
 
 @router.post("/replay", responses={202: {"model": DataResponse[ReplayStarted]}})
-async def replay(
+async def replay_quarantine(
     body: ReplayBody,
     user: Starter,
     launcher: Launcher,
@@ -106,7 +106,9 @@ async def replay(
 
 
 @router.post("/{case_id}/discard")
-def discard(case_id: UUID, body: DiscardBody, user: Operator, database: DatabaseDep) -> DataResponse[CaseOut]:
+def discard_quarantine_case(
+    case_id: UUID, body: DiscardBody, user: Operator, database: DatabaseDep
+) -> DataResponse[CaseOut]:
     """Closes a case whose record is not to be loaded, until SoftPro sends another version of it."""
     with database.connect() as connection:
         case = user.case(connection, case_id)
@@ -127,7 +129,7 @@ async def _replay(
             connection, integration.id, body.entity_type, body.ids or []
         ),
     )
-    left = await run_in_threadpool(_left, launcher.database, user, body)
+    left = await run_in_threadpool(_count_unreplayable, launcher.database, user, body)
     if isinstance(answer.data, SyncResult):
         return DataResponse(data=ReplayResult(**answer.data.model_dump(), left=left))
     return DataResponse(data=ReplayStarted(**answer.data.model_dump(), left=left))
@@ -138,7 +140,7 @@ def _record(body: bytes) -> bytes:
     try:
         return bytes(msgspec.json.decode(body, type=_Edit).record)
     except msgspec.DecodeError as broken:
-        raise UsageError(f"The correction can't be taken: {broken}") from None
+        raise UsageError(f"The correction can't be accepted: {broken}") from None
 
 
 def _correct(database: Database, case_id: UUID, payload: bytes, user: Principal) -> Case:
@@ -147,7 +149,7 @@ def _correct(database: Database, case_id: UUID, payload: bytes, user: Principal)
         return correct(connection, case.id, payload, user.name)
 
 
-def _left(database: Database, user: Principal, body: ReplayBody) -> int:
+def _count_unreplayable(database: Database, user: Principal, body: ReplayBody) -> int:
     with database.connect() as connection:
         return replaying.count_unreplayable(
             connection, user.integration(connection, body.integration_id).stream(body.entity_type), body.ids

@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 
 @router.get("/{integration_id}")
-def read(integration_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[SettingsOut]:
+def get_settings(integration_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[SettingsOut]:
     """What is synced, how often, and as which client; secrets are never shown."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        return _answer(connection, integration_id)
+        return _response(connection, integration_id)
 
 
 @router.patch("/{integration_id}")
-def change(
+def update_settings(
     integration_id: UUID, body: SettingsBody, user: Configurer, database: DatabaseDep, services: ServicesDep
 ) -> DataResponse[SettingsOut]:
     """Changes what is sent, and nothing else. Environment and client are what the next connection asks consent for."""
@@ -45,10 +45,10 @@ def change(
                 integration_settings.change_client(connection, services.vault, integration.id, body.client_id, secret)
         named = {"integration_id": str(integration.id), "organization_id": integration.organization_id}
         log.info("settings_changed", extra={**named, "changed": sorted(sent), "changed_by": user.name})
-        return _answer(connection, integration_id)
+        return _response(connection, integration_id)
 
 
-def _answer(connection: Connection, integration_id: UUID) -> DataResponse[SettingsOut]:
+def _response(connection: Connection, integration_id: UUID) -> DataResponse[SettingsOut]:
     found = integration_settings.read(connection, integration_id)
     return DataResponse(
         data=SettingsOut.model_validate({name: getattr(found, name) for name in SettingsOut.model_fields})

@@ -9,65 +9,65 @@ from fastapi import APIRouter, Path, Query
 
 from softpro.db import integrations, sync_logs
 from softpro.db.sync_logs import Status, SyncLog
-from softpro.entities import LONGEST_ID, EntityType, Mode
+from softpro.entities import MAX_ID_LENGTH, EntityType, Mode
 from softpro.timestamps import format_milliseconds
 from softpro_web.dag_runs import Launcher
 from softpro_web.deps import SYNC_DAG, DatabaseDep, Reader, Starter
 from softpro_web.models.base import DataResponse, ListResponse, Meta
-from softpro_web.models.sync import LogOut, Started, SyncBody, SyncRecordBody, SyncResult, WholeLogOut
+from softpro_web.models.sync import LogDetail, LogOut, StartedRun, SyncBody, SyncRecordBody, SyncResult
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.principal import Principal
 
-RecordId = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+RecordId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Out = TypeVar("Out", bound=LogOut)
 
 router = APIRouter(prefix="/sync")
 
 
-@router.post("/transactions", responses={202: {"model": DataResponse[Started]}})
+@router.post("/transactions", responses={202: {"model": DataResponse[StartedRun]}})
 async def sync_transactions(
     body: SyncBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Syncs the integration's transactions: the result when it ends within the wait, else 202 and where to look."""
     return await _sync(user, EntityType.TRANSACTION, body, launcher)
 
 
-@router.post("/contacts", responses={202: {"model": DataResponse[Started]}})
+@router.post("/contacts", responses={202: {"model": DataResponse[StartedRun]}})
 async def sync_contacts(
     body: SyncBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
     return await _sync(user, EntityType.CONTACT, body, launcher)
 
 
-@router.post("/transactions/{order_id}", responses={202: {"model": DataResponse[Started]}})
+@router.post("/transactions/{order_id}", responses={202: {"model": DataResponse[StartedRun]}})
 async def sync_transaction(
     order_id: RecordId,
     body: SyncRecordBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
     return await _sync(user, EntityType.TRANSACTION, body, launcher, order_id)
 
 
-@router.post("/contacts/{contact_id}", responses={202: {"model": DataResponse[Started]}})
+@router.post("/contacts/{contact_id}", responses={202: {"model": DataResponse[StartedRun]}})
 async def sync_contact(
     contact_id: RecordId,
     body: SyncRecordBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
     return await _sync(user, EntityType.CONTACT, body, launcher, contact_id)
 
 
 @router.get("/logs")
-def read_logs(
+def list_sync_logs(
     user: Reader,
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
@@ -88,10 +88,10 @@ def read_logs(
 
 
 @router.get("/logs/{log_id}")
-def read_log(log_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[WholeLogOut]:
+def get_sync_log(log_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[LogDetail]:
     """All that is kept of one run."""
     with database.connect() as connection:
-        return DataResponse(data=_out(WholeLogOut, user.log(connection, log_id)))
+        return DataResponse(data=_out(LogDetail, user.log(connection, log_id)))
 
 
 async def _sync(
@@ -100,7 +100,7 @@ async def _sync(
     body: SyncBody | SyncRecordBody,
     launcher: Launcher,
     record: str | None = None,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Starts a run over the stream, or over one `record` of it."""
     mode = body.mode if isinstance(body, SyncBody) else Mode.RECORDS
     return await launcher.run(

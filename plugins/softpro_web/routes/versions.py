@@ -14,9 +14,16 @@ from softpro.mapping.diff import diff
 from softpro.mapping.document import as_json
 from softpro_web.deps import Configurer, DatabaseDep, Reader
 from softpro_web.models.base import DataResponse, ListResponse, Meta
-from softpro_web.models.mappings import LATEST_VERSION, DiffOut, RollbackBody, Updated, VersionOut, WholeVersionOut
+from softpro_web.models.mappings import (
+    MAX_VERSION,
+    DiffOut,
+    MappingsUpdateResponse,
+    RollbackBody,
+    VersionDetail,
+    VersionOut,
+)
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
-from softpro_web.routes.mappings import updated
+from softpro_web.routes.mappings import update_response
 
 IntegrationId = Annotated[UUID, Query(alias="integrationId")]
 OfType = Annotated[EntityType, Query(alias="entityType")]
@@ -25,7 +32,7 @@ router = APIRouter(prefix="/mappings")
 
 
 @router.get("/versions")
-def versions(
+def list_mapping_versions(
     integration_id: IntegrationId,
     entity_type: OfType,
     user: Reader,
@@ -44,29 +51,29 @@ def versions(
 
 
 @router.get("/versions/{version}")
-def version(
-    version: Annotated[int, Path(ge=1, le=LATEST_VERSION)],
+def get_mapping_version(
+    version: Annotated[int, Path(ge=1, le=MAX_VERSION)],
     integration_id: IntegrationId,
     entity_type: OfType,
     user: Reader,
     database: DatabaseDep,
-) -> DataResponse[WholeVersionOut]:
+) -> DataResponse[VersionDetail]:
     """One version, with its mappings as `PUT /mappings` takes them."""
     with database.connect() as connection:
         stream = user.integration(connection, integration_id).stream(entity_type)
         head, mappings = repository.version(connection, stream, version)
     whole = {**head.as_json(entity_type), "mappings": [as_json(mapping) for mapping in mappings]}
-    return DataResponse(data=WholeVersionOut.model_validate(whole))
+    return DataResponse(data=VersionDetail.model_validate(whole))
 
 
 @router.get("/diff")
-def compare(
+def diff_mapping_versions(
     integration_id: IntegrationId,
     entity_type: OfType,
     user: Reader,
     database: DatabaseDep,
-    earlier: Annotated[int, Query(alias="from", ge=1, le=LATEST_VERSION)],
-    later: Annotated[int | None, Query(alias="to", ge=1, le=LATEST_VERSION)] = None,
+    earlier: Annotated[int, Query(alias="from", ge=1, le=MAX_VERSION)],
+    later: Annotated[int | None, Query(alias="to", ge=1, le=MAX_VERSION)] = None,
 ) -> DataResponse[DiffOut]:
     """What differs from one version to another, by target; `to` is the one in force if left out."""
     with database.connect() as connection:
@@ -81,9 +88,9 @@ def compare(
 
 
 @router.post("/rollback")
-def rollback(body: RollbackBody, user: Configurer, database: DatabaseDep) -> Updated:
+def rollback_mappings(body: RollbackBody, user: Configurer, database: DatabaseDep) -> MappingsUpdateResponse:
     """Makes a new version that is a copy of an earlier one; refused where that one could not work any more."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
         in_force = repository.restore(connection, integration.stream(body.entity_type), body.version, author=user.name)
-        return updated(connection, integration, {body.entity_type: in_force})
+        return update_response(connection, integration, {body.entity_type: in_force})

@@ -17,29 +17,29 @@ from softpro.errors import SettingsError, UsageError
 from softpro.orchestration.hook import database as find_database
 from softpro.settings import OAuthSettings, WebhookSettings, load
 from softpro.webhooks import events, verify
-from softpro.webhooks.batch_writer import Writers
+from softpro.webhooks.batch_writer import BatchWriters
 from softpro.webhooks.deliveries import MAX_ATTEMPTS, Delivery, Verdict
-from softpro.webhooks.events import Event, EventAttributes, EventFilter, Status
-from softpro.webhooks.verify import LARGEST_BODY, LONGEST_TEXT, WINDOW
+from softpro.webhooks.events import Event, EventEntityType, EventFilter, Status
+from softpro.webhooks.verify import MAX_BODY_BYTES, MAX_TEXT_CHARACTERS, TIMESTAMP_TOLERANCE
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
 from softpro_web.models.base import DataResponse, ListResponse, MessageResponse, Meta
 from softpro_web.models.quarantine import WITHOUT_NUL
 from softpro_web.models.webhooks import (
+    EventDetail,
     EventOut,
-    Retried,
+    RetriedCount,
     RetryBody,
-    RetrySomeBody,
+    RetryManyBody,
     StatsOut,
     WebhookConfig,
     WebhookConfigBody,
-    WholeEvent,
 )
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 
 KEPT_HEADERS = ("content-type", "user-agent", "x-softpro-delivery")
-LONGEST_HEADER = 500
+MAX_HEADER_CHARACTERS = 500
 
-_writers = Writers(find_database)
+_writers = BatchWriters(find_database)
 
 
 @asynccontextmanager
@@ -58,19 +58,19 @@ IntegrationId = Annotated[UUID, Query(alias="integrationId")]
 
 _headers = msgspec.json.Encoder()
 _STORED = b'{"success":true,"message":"The event is stored"}'
-_KNOWN = b'{"success":true,"message":"The event was stored before"}'
+_STORED_BEFORE = b'{"success":true,"message":"The event was stored before"}'
 
 
 @router.get("/events")
-def list_events(
+def list_webhook_events(
     user: Reader,
     database: DatabaseDep,
     integration_id: IntegrationId,
     status: Status | None = None,
-    entity_type: Annotated[EventAttributes | None, Query(alias="entityType")] = None,
+    entity_type: Annotated[EventEntityType | None, Query(alias="entityType")] = None,
     event_type: Annotated[
         str | None,
-        Query(alias="eventType", max_length=LONGEST_TEXT, pattern=WITHOUT_NUL, description="ORDER_CLOSED, …"),
+        Query(alias="eventType", max_length=MAX_TEXT_CHARACTERS, pattern=WITHOUT_NUL, description="ORDER_CLOSED, …"),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
@@ -84,12 +84,12 @@ def list_events(
     return ListResponse(data=[_out(event) for event in found], meta=Meta(total=total, limit=limit, offset=offset))
 
 
-@router.get("/events/{event_id}", responses={200: {"model": DataResponse[WholeEvent]}})
-def show_event(event_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
+@router.get("/events/{event_id}", responses={200: {"model": DataResponse[EventDetail]}})
+def get_webhook_event(event_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
     """All of an event, the record of a person included that it may carry, so that reading is not enough."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        shown = events.shown(connection, events.get(connection, integration_id, event_id))
+        shown = events.full_json(connection, events.get(connection, integration_id, event_id))
     return Response(
         b'{"success":true,"data":' + shown + b"}",
         media_type="application/json",
@@ -98,7 +98,7 @@ def show_event(event_id: UUID, user: Operator, database: DatabaseDep, integratio
 
 
 @router.post("/events/retry")
-def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> DataResponse[Retried]:
+def retry_webhook_events(body: RetryManyBody, user: Operator, database: DatabaseDep) -> DataResponse[RetriedCount]:
     """Tries events again now, from the start: the named ones that are FAILED or RETRYING, or all that are FAILED."""
     if body.ids is not None and body.entity_type is not None:
         raise UsageError("ids and entityType can't come together: the events are named already")
@@ -108,11 +108,13 @@ def retry_events(body: RetrySomeBody, user: Operator, database: DatabaseDep) -> 
             retried = events.retry_some(connection, body.integration_id, body.ids, user.name)
         else:
             retried = events.retry_failed(connection, body.integration_id, body.entity_type, user.name)
-    return DataResponse(data=Retried(retried=retried))
+    return DataResponse(data=RetriedCount(retried=retried))
 
 
 @router.post("/events/{event_id}/retry")
-def retry_event(event_id: UUID, body: RetryBody, user: Operator, database: DatabaseDep) -> DataResponse[EventOut]:
+def retry_webhook_event(
+    event_id: UUID, body: RetryBody, user: Operator, database: DatabaseDep
+) -> DataResponse[EventOut]:
     """Tries an event again now, from the start; 409 where it is neither FAILED nor RETRYING."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
@@ -120,7 +122,7 @@ def retry_event(event_id: UUID, body: RetryBody, user: Operator, database: Datab
 
 
 @router.get("/stats")
-def read_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> DataResponse[StatsOut]:
+def get_webhook_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> DataResponse[StatsOut]:
     """Counts by status, type and day; how long the oldest event waits; how fast the last day's were settled."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
@@ -129,24 +131,24 @@ def read_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationI
 
 
 @router.get("/config")
-def read_config(
+def get_webhook_config(
     request: Request, user: Reader, database: DatabaseDep, integration_id: IntegrationId
 ) -> DataResponse[WebhookConfig]:
     """Whether the integration takes webhooks, where SoftPro is to send them, and the receiver's limits."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
-        on = events.enabled(connection, integration_id)
+        on = events.webhooks_enabled(connection, integration_id)
     return DataResponse(data=_config(request, integration_id, on=on))
 
 
 @router.patch("/config")
-def change_config(
+def update_webhook_config(
     body: WebhookConfigBody, request: Request, user: Configurer, database: DatabaseDep
 ) -> DataResponse[WebhookConfig]:
     """Switches an integration's webhooks on or off; what is stored already is worked on either way."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
-        events.enable(connection, body.integration_id, on=body.webhooks_enabled)
+        events.set_webhooks_enabled(connection, body.integration_id, on=body.webhooks_enabled)
     return DataResponse(data=_config(request, body.integration_id, on=body.webhooks_enabled))
 
 
@@ -175,10 +177,10 @@ def change_config(
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
     },
 )
-async def receive(integration_id: str, request: Request) -> Response:
+async def receive_webhook(integration_id: str, request: Request) -> Response:
     """Takes an event of SoftPro. Open, because SoftPro brings no token: the signature over the raw body stands for it,
     and is looked at before anything else. 202 and 200 are answered once the event is on disk."""
-    body = await _body(request)
+    body = await _read_body(request)
     signature = request.headers.get("X-SoftPro-Signature")
     if not verify.is_signed(body, signature, _secrets()):
         raise HTTPException(401, "The signature is missing or wrong")
@@ -187,7 +189,7 @@ async def receive(integration_id: str, request: Request) -> Response:
         wanted = UUID(integration_id)
     except ValueError:
         raise HTTPException(404, "No such receiver") from None
-    kept = {name: request.headers[name][:LONGEST_HEADER] for name in KEPT_HEADERS if name in request.headers}
+    kept = {name: request.headers[name][:MAX_HEADER_CHARACTERS] for name in KEPT_HEADERS if name in request.headers}
     verdict = await _writers.here().put(
         Delivery(
             integration_id=wanted,
@@ -210,22 +212,22 @@ async def receive(integration_id: str, request: Request) -> Response:
     if verdict is Verdict.STALE:
         raise HTTPException(401, "The event is too old, or not from now")
     stored = verdict is Verdict.STORED
-    return Response(_STORED if stored else _KNOWN, 202 if stored else 200, media_type="application/json")
+    return Response(_STORED if stored else _STORED_BEFORE, 202 if stored else 200, media_type="application/json")
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     """The raw body. Raises HTTPException once it is too large, whatever its length was said to be."""
     said = request.headers.get("Content-Length", "")
     size, parts = 0, []
-    if not (said.isdigit() and int(said) > LARGEST_BODY):
+    if not (said.isdigit() and int(said) > MAX_BODY_BYTES):
         async for part in request.stream():
             parts.append(part)
             size += len(part)
-            if size > LARGEST_BODY:
+            if size > MAX_BODY_BYTES:
                 break
         else:
             return b"".join(parts)
-    raise HTTPException(413, f"An event has {LARGEST_BODY} bytes at most")
+    raise HTTPException(413, f"An event has {MAX_BODY_BYTES} bytes at most")
 
 
 @functools.cache
@@ -244,15 +246,15 @@ def _secrets() -> tuple[bytes, ...]:
 def _config(request: Request, integration_id: UUID, *, on: bool) -> WebhookConfig:
     return WebhookConfig(
         webhooks_enabled=on,
-        receiver_url=f"{_address(request)}/webhooks/{integration_id}",
+        receiver_url=f"{_public_url(request)}/webhooks/{integration_id}",
         secrets=len(_secrets()),
-        replay_window_seconds=int(WINDOW.total_seconds()),
-        largest_body_bytes=LARGEST_BODY,
+        replay_window_seconds=int(TIMESTAMP_TOLERANCE.total_seconds()),
+        largest_body_bytes=MAX_BODY_BYTES,
         max_attempts=MAX_ATTEMPTS,
     )
 
 
-def _address(request: Request) -> str:
+def _public_url(request: Request) -> str:
     """Where SoftPro reaches this API: there it sends the browsers of people, too."""
     (settings,) = load(OAuthSettings)
     callback = settings.redirect_uri

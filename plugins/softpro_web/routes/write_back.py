@@ -12,13 +12,14 @@ from softpro.db import integrations
 from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType, Mode
+from softpro.settings import ReconcileSettings, load
 from softpro.writeback import delete_guard
 from softpro.writeback.dry_run import dry_run
 from softpro_web.dag_runs import Launcher
 from softpro_web.deps import PUSH_DAG, DatabaseDep, Operator, Starter
 from softpro_web.models.base import DataResponse, ListResponse, Meta
-from softpro_web.models.sync import Started, SyncResult
-from softpro_web.models.write_back import DeletesBody, DeletesOut, OutgoingOut, PushBody
+from softpro_web.models.sync import StartedRun, SyncResult
+from softpro_web.models.write_back import DeletesDecisionBody, DeletesDecisionOut, OutboxRecord, PushBody
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.principal import Principal
 from softpro_web.responses import exact_json
@@ -26,7 +27,7 @@ from softpro_web.responses import exact_json
 router = APIRouter()
 
 
-@router.get("/outbox", responses={200: {"model": ListResponse[OutgoingOut]}})
+@router.get("/outbox", responses={200: {"model": ListResponse[OutboxRecord]}})
 def list_outbox(
     user: Operator,
     database: DatabaseDep,
@@ -42,82 +43,89 @@ def list_outbox(
     """
     with database.connect() as connection:
         integration = user.integration(connection, integration_id)
+        (reconcile,) = load(ReconcileSettings)
         wanted = list(EntityType) if entity_type is None else [entity_type]
-        found, total = dry_run(connection, integration, wanted, limit=limit, offset=offset)
+        found, total = dry_run(
+            connection, integration, wanted, delete_limit=reconcile.delete_limit, limit=limit, offset=offset
+        )
     meta = Meta(total=total, limit=limit, offset=offset).model_dump(by_alias=True)
     return exact_json({"success": True, "data": [each.as_json() for each in found], "meta": meta})
 
 
-@router.post("/push/transactions", responses={202: {"model": DataResponse[Started]}})
+@router.post("/push/transactions", responses={202: {"model": DataResponse[StartedRun]}})
 async def push_transactions(
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Sends the changes of transactions that are due: the result when it ends within the wait, else 202."""
     return await _push(user, EntityType.TRANSACTION, body, launcher)
 
 
-@router.post("/push/contacts", responses={202: {"model": DataResponse[Started]}})
+@router.post("/push/contacts", responses={202: {"model": DataResponse[StartedRun]}})
 async def push_contacts(
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Sends the changes of contacts that are due: the result when it ends within the wait, else 202."""
     return await _push(user, EntityType.CONTACT, body, launcher)
 
 
-@router.post("/push/transactions/{roi_id}", responses={202: {"model": DataResponse[Started]}})
+@router.post("/push/transactions/{roi_id}", responses={202: {"model": DataResponse[StartedRun]}})
 async def push_transaction(
     roi_id: UUID,
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Sends the changes of one transaction, by its id in roi.transactions, due or not."""
     return await _push(user, EntityType.TRANSACTION, body, launcher, roi_id)
 
 
-@router.post("/push/contacts/{roi_id}", responses={202: {"model": DataResponse[Started]}})
+@router.post("/push/contacts/{roi_id}", responses={202: {"model": DataResponse[StartedRun]}})
 async def push_contact(
     roi_id: UUID,
     body: PushBody,
     user: Starter,
     launcher: Launcher,
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     """Sends the changes of one contact, by its id in roi.contacts, due or not."""
     return await _push(user, EntityType.CONTACT, body, launcher, roi_id)
 
 
 @router.post("/outbox/deletes/approve")
-def approve_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> DataResponse[DeletesOut]:
+def approve_deletes(
+    body: DeletesDecisionBody, user: Operator, database: DatabaseDep
+) -> DataResponse[DeletesDecisionOut]:
     """Lets deletes pass that wait as they are too many: the next push sends them."""
     return _decide(delete_guard.approve, body, user, database)
 
 
 @router.post("/outbox/deletes/withdraw")
-def withdraw_deletes(body: DeletesBody, user: Operator, database: DatabaseDep) -> DataResponse[DeletesOut]:
+def withdraw_deletes(
+    body: DeletesDecisionBody, user: Operator, database: DatabaseDep
+) -> DataResponse[DeletesDecisionOut]:
     """Takes deletes back that wait: their rows are loaded again."""
     return _decide(delete_guard.withdraw, body, user, database)
 
 
 def _decide(
     decide: Callable[[Connection, Integration, EntityType, int, str], int],
-    body: DeletesBody,
+    body: DeletesDecisionBody,
     user: Principal,
     database: Database,
-) -> DataResponse[DeletesOut]:
+) -> DataResponse[DeletesDecisionOut]:
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
         return DataResponse(
-            data=DeletesOut(deletes=decide(connection, integration, body.entity_type, body.deletes, user.name))
+            data=DeletesDecisionOut(deletes=decide(connection, integration, body.entity_type, body.deletes, user.name))
         )
 
 
 async def _push(
     user: Principal, entity_type: EntityType, body: PushBody, launcher: Launcher, roi_id: UUID | None = None
-) -> DataResponse[SyncResult] | DataResponse[Started]:
+) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
     return await launcher.run(
         user,
         body.integration_id,

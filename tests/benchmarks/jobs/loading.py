@@ -17,6 +17,7 @@ from softpro.mapping.defaults import default_mappings
 from softpro.runs import pipeline
 from softpro.settings import DatabaseSettings, load
 
+from ...support.product import quality_settings
 from ..measured_job import Job, run
 
 KIND = EntityType.TRANSACTION
@@ -45,7 +46,7 @@ def load_all(job: Job) -> float:
     )
     pipeline.mark(database, run_)
     pipeline.transform(database, run_)
-    pipeline.check(database, run_)
+    pipeline.check(database, run_, quality_settings())
     with database.connect() as connection:
         connection.execute("checkpoint")
     with _triggers(database, job["triggers"]):

@@ -1,1 +1,1 @@
-"""Evaluate a customer's JSONata rules in a process of their own, within limits of time and memory."""
+"""Evaluate an organization's JSONata rules in a separate process, within limits of time and memory."""

@@ -1,4 +1,4 @@
-"""What the process that evaluates rules is asked, and what it answers: MessagePack, each after its length."""
+"""Define the messages to and from the process that evaluates rules: MessagePack, each after its length."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import msgspec
 
 LENGTH = struct.Struct("<I")
 COUNTER_BYTES = 8
-NOT_TRIED = "it was not tried: it had taken too long too often in this run"
+NOT_TRIED = "it was not tried: it took too long too often in this run"
 
 
 class Rule(msgspec.Struct, array_like=True, gc=False):
-    """A rule, and where among a record's reads it finds what it asks for.
+    """A rule, and the indexes of its inputs among a record's reads.
 
-    `value`: its `$`. `whole`: all of `$record`; else `names`: the fields of `$record` that it names.
+    Attributes:
+        text: the JSONata.
+        value: the index of `$`.
+        whole: the index of the whole `$record`, or None.
+        names: the indexes of the fields of `$record` that the rule names, if `whole` is None.
     """
 
     text: str
@@ -24,21 +28,21 @@ class Rule(msgspec.Struct, array_like=True, gc=False):
 
 
 class Evaluation(msgspec.Struct, array_like=True, gc=False):
-    """A record's reads, as JSON; None where there is nothing. The rules that are `skipped` are not evaluated."""
+    """A record to evaluate: its reads as JSON, None if missing, and the indexes of the rules to skip."""
 
     reads: list[str | None]
     skipped: list[int] = []
 
 
 class Evaluated(msgspec.Struct, array_like=True, gc=False):
-    """Of each rule its result, as JSON; None where that is undefined. `failures`: messages, by the rule's number."""
+    """The result of each rule as JSON, None if undefined, and `failures`: messages by the rule's index."""
 
     results: list[str | None]
     failures: dict[int, str]
 
 
 class RuleRequest(msgspec.Struct, array_like=True, gc=False):
-    """Records to evaluate all rules over, after the rules themselves; or texts, to see whether they compile."""
+    """Records to evaluate, preceded by the rules on the first request, or texts to compile as a check."""
 
     rules: list[Rule] | None = None
     records: list[Evaluation] = []
@@ -46,7 +50,7 @@ class RuleRequest(msgspec.Struct, array_like=True, gc=False):
 
 
 class RuleResponse(msgspec.Struct, array_like=True, gc=False):
-    """What came of the request's next records, `last` of all; or what keeps each text from being compiled."""
+    """Results for the request's next records (`last` ends them), or the compile error of each text."""
 
     evaluated: list[Evaluated] = []
     problems: list[str | None] = []

@@ -272,7 +272,7 @@ def _read(stream: BinaryIO, into: SimpleQueue[RuleRequest | None]) -> None:
 
 
 def main() -> None:
-    """Respond to requests until standard input ends."""
+    """Read requests and write responses until standard input ends."""
     counter = memoryview(mmap.mmap(int(sys.argv[1]), COUNTER_BYTES)).cast("Q")
     _limit()
     gc.disable()  # nothing here has reference cycles, and collecting took a tenth of the time

@@ -1,4 +1,4 @@
-"""The process that evaluates rules, as seen from outside: started, watched, and ended where a rule does not end."""
+"""Start and watch the process that evaluates rules, and end it if a rule does not end."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ import psutil
 
 from softpro.mapping.rules.messages import COUNTER_BYTES, LENGTH, RuleRequest, RuleResponse
 
-LONGEST_SECONDS = 0.7
-"""Of the CPU, for one rule on one record. JSONata's own functions look at no clock, so the process is ended."""
-LONGEST_WAIT_SECONDS = 10.0
-"""By the clock on the wall: a busy machine is not the rule's fault."""
-WATCH_SECONDS = 0.05
+MAX_CPU_SECONDS = 0.7
+"""CPU time of one rule on one record. JSONata's own functions check no clock, so the process is ended."""
+MAX_WALL_SECONDS = 10.0
+"""Elapsed time, generous because a busy machine is not the rule's fault."""
+POLL_SECONDS = 0.05
 SHOWN_CHARACTERS = 200
-# jsonatapy's allocator, and the C library's, else map more address space than they need: no limit would tell.
-FRUGAL = {"MIMALLOC_ARENA_RESERVE": "0", "MALLOC_ARENA_MAX": "1"}
+# The allocators of jsonatapy and the C library map more address space than needed, which makes a limit useless.
+ALLOCATOR_SETTINGS = {"MIMALLOC_ARENA_RESERVE": "0", "MALLOC_ARENA_MAX": "1"}
 
 FATAL = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS}
-"""How a process ends that gets no more memory, or no more stack. A SIGKILL is somebody else's doing."""
+"""Signals that end a process without memory or stack. A SIGKILL comes from outside."""
 
-TOO_LONG = f"it was stopped after {LONGEST_SECONDS} s"
+TOO_LONG = f"it was stopped after {MAX_CPU_SECONDS} s"
 TOO_MUCH = "it was stopped: it takes too much memory, or nests too deeply"
 
 
-class Ended(Exception):
-    """The process is gone. `evaluation`: the one it was at, counted from its start; None where it was at none.
-    `guilty`: that one has ended it; `why` says how, or, where none is guilty, what the process said last."""
+class ProcessEnded(Exception):
+    """The process has ended.
+
+    Attributes:
+        evaluation: the number of the running evaluation, counted from the start of the process, or None.
+        why: how the evaluation ended the process, or otherwise the last line that the process printed.
+        guilty: the running evaluation ended the process.
+    """
 
     def __init__(self, evaluation: int | None, why: str, *, guilty: bool) -> None:
         self.evaluation, self.why, self.guilty = evaluation, why, guilty and evaluation is not None
@@ -43,7 +48,7 @@ class Ended(Exception):
 
 
 class RuleProcess:
-    """A process of `rule_process`, and the thread that watches it."""
+    """A process that evaluates rules, and the thread that watches it."""
 
     def __init__(self) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process lives
@@ -56,10 +61,10 @@ class RuleProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 pass_fds=[shared.fileno()],
-                # Nothing else: a rule has no business with what the environment holds.
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1", **FRUGAL},
+                # Nothing else, because rules must not see the environment.
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1", **ALLOCATOR_SETTINGS},
             )
-        self._stood_at: int | None = None
+        self._stopped_at: int | None = None
         self._done = Event()
         self._watcher = Thread(target=self._watch, name="watch rules", daemon=True)
         self._watcher.start()
@@ -67,7 +72,7 @@ class RuleProcess:
         self._decode = msgspec.msgpack.Decoder(RuleResponse).decode
 
     def send(self, request: RuleRequest) -> None:
-        """Asks for something. That the process is gone is told by `receive`."""
+        """Send a request. If the process has ended, `receive` raises the error."""
         assert self._process.stdin is not None
         body = self._encode(request)
         with suppress(BrokenPipeError):
@@ -75,7 +80,11 @@ class RuleProcess:
             self._process.stdin.flush()
 
     def receive(self) -> RuleResponse:
-        """The next answer. Raises Ended."""
+        """Return the next response.
+
+        Raises:
+            ProcessEnded: the process ended before it responded.
+        """
         assert self._process.stdout is not None
         header = self._process.stdout.read(LENGTH.size)
         body = self._process.stdout.read(*LENGTH.unpack(header)) if len(header) == LENGTH.size else b""
@@ -83,15 +92,15 @@ class RuleProcess:
             self._process.wait()
             count = self._counter[0]
             begun, at_one = divmod(count, 2)
-            # It may have come to an end, and to the next one, while it was being stopped.
-            too_long = self._stood_at == count
+            # The evaluation may have ended, and the next one begun, while the process was being stopped.
+            too_long = self._stopped_at == count
             fatal = self._process.returncode in FATAL
-            why = TOO_LONG if too_long else TOO_MUCH if fatal else self._said()
-            raise Ended(begun if at_one else None, why, guilty=too_long or fatal)
+            why = TOO_LONG if too_long else TOO_MUCH if fatal else self._last_error()
+            raise ProcessEnded(begun if at_one else None, why, guilty=too_long or fatal)
         return self._decode(body)
 
     def end(self) -> None:
-        """Ends the process, whatever it is at."""
+        """End the process, even during an evaluation."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._done.set()
@@ -103,26 +112,24 @@ class RuleProcess:
         self._errors.close()
         self._watcher.join()
 
-    def _said(self) -> str:
-        """The last line that the process wrote to standard error, or how it ended."""
+    def _last_error(self) -> str:
+        """Return the last line that the process wrote to standard error, or its exit code."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:SHOWN_CHARACTERS] if lines else f"exit code {self._process.returncode}"
 
     def _watch(self) -> None:
-        """Ends the process where one evaluation lasts too long: while it goes on, the counter is odd and stands."""
+        """End the process if one evaluation takes too long: the counter stays odd and does not change."""
         seen = 0
         with suppress(psutil.NoSuchProcess):
             watched = psutil.Process(self._process.pid)
             since, worked = time.monotonic(), _cpu_seconds(watched)
-            while not self._done.wait(WATCH_SECONDS):
+            while not self._done.wait(POLL_SECONDS):
                 count = self._counter[0]
                 if count != seen or count % 2 == 0:
                     seen, since, worked = count, time.monotonic(), _cpu_seconds(watched)
-                elif (
-                    _cpu_seconds(watched) - worked > LONGEST_SECONDS or time.monotonic() - since > LONGEST_WAIT_SECONDS
-                ):
-                    self._stood_at = count
+                elif _cpu_seconds(watched) - worked > MAX_CPU_SECONDS or time.monotonic() - since > MAX_WALL_SECONDS:
+                    self._stopped_at = count
                     self._process.kill()
                     return
 
