@@ -100,8 +100,8 @@ def test_a_field_gets_another_value(
     [
         ([], "Give --winner softpro or --winner roi"),
         (["--winner", "both"], "'both' is not a side"),
-        (["--field", "email"], "--field email: should be a field"),
-        (["--set", "email=x"], "should be JSON"),
+        (["--field", "email"], "--field email: give FIELD=SIDE"),
+        (["--set", "email=x"], "must be JSON"),
         (["--field", "phone=roi"], "Not in conflict: phone"),
     ],
 )

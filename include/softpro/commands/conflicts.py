@@ -15,7 +15,7 @@ from softpro.commands.runner import EXIT_FAILED
 from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.writeback import conflicts
-from softpro.writeback.conflicts import Conflict, Status
+from softpro.writeback.conflicts import Conflict, ConflictStatus
 from softpro.writeback.field_values import decode
 from softpro.writeback.resolve import resolve as decide
 from softpro.writeback.resolve import resolve_some
@@ -47,7 +47,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List an organization's conflicts, newest first."""
-    if status != "all" and status.upper() not in set(Status):
+    if status != "all" and status.upper() not in set(ConflictStatus):
         raise UsageError("--status must be one of open, resolved, all")
     wanted = entity_types(entity)
     with database().connect() as connection:
@@ -55,7 +55,7 @@ def list_(
         found, total = conflicts.page(
             connection,
             integration.id,
-            status=None if status == "all" else Status(status.upper()),
+            status=None if status == "all" else ConflictStatus(status.upper()),
             entity_type=wanted[0] if wanted else None,
             limit=limit,
             offset=offset,
@@ -166,7 +166,7 @@ def _json(conflict: Conflict) -> str:
 
 def _line(conflict: Conflict) -> str:
     how = conflict.status
-    if conflict.status == Status.RESOLVED:
+    if conflict.status == ConflictStatus.RESOLVED:
         how += f" by {conflict.resolved_by or 'the strategy'}"
     if conflict.reversed_by is not None:
         how += f", reversed by {conflict.reversed_by}"

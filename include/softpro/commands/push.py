@@ -120,14 +120,14 @@ def _dry_run(
     database_: Database, organization: str, wanted: list[EntityType] | None, records: list[UUID] | None, as_json: bool
 ) -> None:
     """Print what a push would send, record by record, the earliest edit first."""
-    from softpro.writeback.dry_run import State, dry_run
+    from softpro.writeback.dry_run import PushState, dry_run
     from softpro.writeback.field_values import encode
 
     (reconcile,) = load(ReconcileSettings)
     with database_.connect() as connection:
         integration = integrations.find(connection, organization)
         for entity_type in organization_streams(integration, wanted):
-            states: Counter[State] = Counter()
+            states: Counter[PushState] = Counter()
             for offset in count(0, DRY_RUN_PAGE):
                 page, _ = dry_run(
                     connection,
@@ -143,7 +143,7 @@ def _dry_run(
                     print(encode(outgoing.as_json()) if as_json else "\n".join(_outgoing_lines(outgoing)))
                 if len(page) < DRY_RUN_PAGE:
                     break
-            say(f"{entity_type.table}: {states.total()} changed, {states[State.SEND]} would be sent")
+            say(f"{entity_type.table}: {states.total()} changed, {states[PushState.SEND]} would be sent")
 
 
 def _outgoing_lines(outgoing: Outgoing) -> Iterator[str]:

@@ -22,14 +22,14 @@ from softpro.json_codec import camel_case
 from softpro.timestamps import format_time
 
 
-class Status(StrEnum):
+class ConflictStatus(StrEnum):
     """OPEN: a person is to decide."""
 
     OPEN = "OPEN"
     RESOLVED = "RESOLVED"
 
 
-class Kind(StrEnum):
+class ConflictKind(StrEnum):
     """Both sides changed fields; or one side deleted what the other one changed."""
 
     FIELDS = "FIELDS"
@@ -185,7 +185,7 @@ def page(
     connection: Connection,
     integration_id: UUID,
     *,
-    status: Status | None,
+    status: ConflictStatus | None,
     entity_type: EntityType | None,
     limit: int,
     offset: int,

@@ -24,7 +24,7 @@ from softpro.writeback.plan import EditedRecord, Plan, edited_records, plan_push
 from softpro.writeback.push_attempts import Push
 
 
-class State(StrEnum):
+class PushState(StrEnum):
     """What the next push would make of a record: SEND it; find NOTHING that is to be sent; not touch it as a person is
     to decide (IN_REVIEW), as it is tried again LATER, or as it FAILED and nobody has changed it since; or leave its
     delete unsent (HELD)."""
@@ -44,7 +44,7 @@ class Outgoing:
 
     entity_type: EntityType
     plan: Plan
-    state: State
+    state: PushState
     why: str | None
     pushed: Push | None
 
@@ -52,7 +52,7 @@ class Outgoing:
         """Times as the vendor writes them; numbers as `Decimal` (`writeback.values.encode` keeps their digits). In
         `fields` a null is what SoftPro does not have, or is to clear."""
         record, last = self.plan.record, self.plan.record.edits[-1]
-        again = self.pushed.next_attempt_at if self.pushed is not None and self.state is State.LATER else None
+        again = self.pushed.next_attempt_at if self.pushed is not None and self.state is PushState.LATER else None
         return {
             "entityType": self.entity_type.value,
             "roiEntityId": str(record.roi_id),
@@ -125,7 +125,7 @@ def _of_stream(
         before = pushed.get(record.roi_id)
         why: str | None
         if record.roi_id in in_review:
-            state, why = State.IN_REVIEW, "both sides changed it, and a person is to decide: see its conflict"
+            state, why = PushState.IN_REVIEW, "both sides changed it, and a person is to decide: see its conflict"
         elif not named and before is not None and (waits := _state_if_blocked(record, before, now)):
             state, why = waits, before.error
         else:
@@ -134,38 +134,38 @@ def _of_stream(
     return found
 
 
-def _state_if_blocked(record: EditedRecord, before: Push, now: datetime) -> State | None:
+def _state_if_blocked(record: EditedRecord, before: Push, now: datetime) -> PushState | None:
     """Whether one that could not be sent before waits still: not once it is edited again, or its time has come."""
     if record.edits[-1].id > before.last_id:
         return None
     if before.next_attempt_at is None:
-        return State.FAILED
-    return State.LATER if before.next_attempt_at > now else None
+        return PushState.FAILED
+    return PushState.LATER if before.next_attempt_at > now else None
 
 
 def _state_if_due(
     plan: Plan, owners: FieldOwnership, held_back: Callable[[EditedRecord], str | None]
-) -> tuple[State, str | None]:
+) -> tuple[PushState, str | None]:
     """What a push would make of a record that is due."""
     record = plan.record
     if record.operation == "DELETE":
         if record.entity_id is None:
-            return State.NOTHING, "SoftPro never had it"
+            return PushState.NOTHING, "SoftPro never had it"
         why = held_back(record)
-        return (State.SEND, None) if why is None else (State.HELD, why)
+        return (PushState.SEND, None) if why is None else (PushState.HELD, why)
     if plan.problem is not None:
-        return State.FAILED, plan.problem
+        return PushState.FAILED, plan.problem
     if record.operation == "CREATE":
-        return State.SEND, None
+        return PushState.SEND, None
     if not any(owners.outbound(field) for field in record.edited):
-        return State.NOTHING, "no mapping sends what was changed"
+        return PushState.NOTHING, "no mapping sends what was changed"
     if record.held is None or record.held.pending:
-        return State.LATER, "what SoftPro has of it is loaded first"
+        return PushState.LATER, "what SoftPro has of it is loaded first"
     if record.held.quarantined:
-        return State.LATER, "what SoftPro has of it is in quarantine, so nobody can tell what it changed"
+        return PushState.LATER, "what SoftPro has of it is in quarantine, so nobody can tell what it changed"
     if record.held.deleted_at is not None:
-        return State.LATER, "SoftPro deleted it: what becomes of it is decided first"
-    return (State.SEND, None) if plan.fields else (State.NOTHING, "SoftPro holds the same")
+        return PushState.LATER, "SoftPro deleted it: what becomes of it is decided first"
+    return (PushState.SEND, None) if plan.fields else (PushState.NOTHING, "SoftPro holds the same")
 
 
 def _delete_guard(connection: Connection, stream: Stream, limit: DeleteLimit) -> Callable[[EditedRecord], str | None]:

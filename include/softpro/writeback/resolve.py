@@ -18,7 +18,7 @@ from softpro.errors import AlreadyDecided, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
 from softpro.sync.soft_delete import soft_delete_rows
 from softpro.writeback import conflicts, push_attempts, roi_rows
-from softpro.writeback.conflicts import Conflict, Kind, Status
+from softpro.writeback.conflicts import Conflict, ConflictKind, ConflictStatus
 from softpro.writeback.field_values import Fields, apply_fields, decode, encode
 from softpro.writeback.merge_strategies import MERGED, ROI, SOFTPRO
 from softpro.writeback.remote_deletes import recreate_remotely
@@ -52,14 +52,16 @@ def resolve(
     with connection.transaction():
         # In the order in which everybody locks: raw, pending, roi, conflicts, outbox.
         record = lock_review(connection, named)
-        if record.conflict.status != Status.OPEN:
+        if record.conflict.status != ConflictStatus.OPEN:
             raise _already_decided(record.conflict)
         if seen is not None and record.conflict.updated_at != seen:
             raise OutOfDate("The conflict has changed since you looked at it: look at it again")
         winners = record.winners(choices)
         meanwhile = record.meanwhile
         if meanwhile is None:
-            carry_out = _resolve_deleted_in_both if record.both_deleted else _RESOLVERS[Kind(record.conflict.kind)]
+            carry_out = (
+                _resolve_deleted_in_both if record.both_deleted else _RESOLVERS[ConflictKind(record.conflict.kind)]
+            )
             result = carry_out(record, winners, by)
             _record_decision(record, winners, result, by, reason)
         elif record.edited:
@@ -164,9 +166,9 @@ def _resolve_deleted_in_both(record: Review, winners: Mapping[str, Side | Value]
 
 
 _RESOLVERS = {
-    Kind.FIELDS: _resolve_fields,
-    Kind.DELETED_IN_ROI: _resolve_deleted_in_roi,
-    Kind.DELETED_IN_SOFTPRO: _resolve_deleted_in_softpro,
+    ConflictKind.FIELDS: _resolve_fields,
+    ConflictKind.DELETED_IN_ROI: _resolve_deleted_in_roi,
+    ConflictKind.DELETED_IN_SOFTPRO: _resolve_deleted_in_softpro,
 }
 
 

@@ -10,7 +10,7 @@ from softpro.entities import EntityType
 from softpro.errors import AlreadyDecided, OutOfDate, UsageError
 from softpro.mapping.paths import MISSING
 from softpro.writeback import conflicts, roi_rows
-from softpro.writeback.conflicts import Conflict, Kind, Status
+from softpro.writeback.conflicts import Conflict, ConflictKind, ConflictStatus
 from softpro.writeback.field_values import Fields, decode, fields_of, same_json
 from softpro.writeback.merge_strategies import SOFTPRO
 
@@ -23,7 +23,7 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 def reversal(conflict: Conflict) -> Fields:
     """The edit that takes a decision back, ready-made: ROI's value of a field that SoftPro won, else SoftPro's; MISSING
     where that had no such `custom.<name>`. Empty where there is nothing to take back by an edit."""
-    if conflict.kind != Kind.FIELDS or conflict.status != Status.RESOLVED:
+    if conflict.kind != ConflictKind.FIELDS or conflict.status != ConflictStatus.RESOLVED:
         return {}
     softpro, roi, result = (decode(text or "{}") for text in (conflict.softpro, conflict.roi, conflict.result))
     lost = {

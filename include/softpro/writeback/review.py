@@ -15,7 +15,7 @@ from softpro.errors import UsageError
 from softpro.mapping.paths import MISSING
 from softpro.sync import cursors
 from softpro.writeback import conflicts, roi_rows
-from softpro.writeback.conflicts import Conflict, Kind
+from softpro.writeback.conflicts import Conflict, ConflictKind
 from softpro.writeback.field_values import Fields, decode, decode_value, same_json
 
 LOCK_RECORD = """
@@ -84,7 +84,7 @@ class Review:
         changed."""
         noted = decode(self.conflict.roi)
         fields = list(self.conflict.decisions)
-        if self.conflict.kind == Kind.DELETED_IN_SOFTPRO:
+        if self.conflict.kind == ConflictKind.DELETED_IN_SOFTPRO:
             fields += [edit.field for edit in self.edits if edit.field is not None]
         return {
             field: decode_value(edits[-1].new_value) if (edits := self.of(field)) else noted.get(field, MISSING)
@@ -95,21 +95,21 @@ class Review:
     def edited(self) -> list[str]:
         """The fields of these that were changed here since the conflict was noted."""
         noted = decode(self.conflict.roi)
-        if self.conflict.kind == Kind.DELETED_IN_ROI:
+        if self.conflict.kind == ConflictKind.DELETED_IN_ROI:
             return []
         return [field for field, value in self.roi.items() if not same_json(value, noted.get(field, MISSING))]
 
     @property
     def meanwhile(self) -> str | None:
         """What has changed since the conflict was noted, so that it is another one now."""
-        kind = Kind(self.conflict.kind)
+        kind = ConflictKind(self.conflict.kind)
         if self.both_deleted:
             return None
-        if kind is Kind.DELETED_IN_SOFTPRO and self.gone is None:
+        if kind is ConflictKind.DELETED_IN_SOFTPRO and self.gone is None:
             return "SoftPro has the record again: look again once it was loaded"
-        if kind is not Kind.DELETED_IN_SOFTPRO and self.gone is not None:
+        if kind is not ConflictKind.DELETED_IN_SOFTPRO and self.gone is not None:
             return "SoftPro has deleted the record meanwhile: look again once the next push has found out"
-        if kind is not Kind.DELETED_IN_ROI and not self.alive:
+        if kind is not ConflictKind.DELETED_IN_ROI and not self.alive:
             return "The row was deleted here meanwhile: look again once SoftPro's record was loaded"
         if self.edited:
             return f"Changed here since the conflict was noted: {', '.join(self.edited)}. Look at it again"
@@ -121,7 +121,7 @@ class Review:
         fields = self.conflict.decisions
         if isinstance(choices, str):
             return dict.fromkeys(fields, choices)
-        if self.conflict.kind != Kind.FIELDS:
+        if self.conflict.kind != ConflictKind.FIELDS:
             raise UsageError("This is about the record as a whole: one side wins, SOFTPRO or ROI")
         if unknown := sorted(set(choices) - set(fields)):
             raise UsageError(f"Not in conflict: {', '.join(unknown)}. In conflict: {', '.join(fields)}")
