@@ -1,4 +1,7 @@
-"""Registers the web part with Airflow's API server. Every component imports this file, so it imports nothing heavy."""
+"""Register the HTTP API with Airflow's API server.
+
+Every component of Airflow imports this file, so it imports nothing heavy at the top.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 class SoftProPlugin(AirflowPlugin):
-    """Serves OAuth connect and callback, mappings, sync and logs below `/api/v1/integrations/softpro`."""
+    """The plugin that serves the HTTP API below `/api/v1/integrations/softpro`."""
 
     name = "softpro"
     external_views = [  # noqa: RUF012 - as Airflow declares it
@@ -23,6 +26,7 @@ class SoftProPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Return the app and its mount point, created on first use."""
         from softpro_web.app import create_app
         from softpro_web.paths import URL_PREFIX
 

@@ -1,1 +1,1 @@
-"""The product over HTTP, mounted on Airflow's API server."""
+"""Serve the product over HTTP, mounted on Airflow's API server."""

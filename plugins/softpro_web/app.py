@@ -1,4 +1,4 @@
-"""The app factory: routers, errors in the specification's envelope, no answer that a cache may keep."""
+"""Create the app: routers, middleware, error handlers and the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from softpro_web.routes import (
 )
 
 OPEN_ROUTES = (("GET", "/callback"), ("GET", "/health"), ("POST", "/webhooks/{integration_id}"))
-"""What asks for no login: each says why."""
+"""The routes without a login. The docstring of each gives the reason."""
 
 RESOURCES = (
     connection,
@@ -54,7 +54,7 @@ RESOURCES = (
 
 
 def create_app() -> FastAPI:
-    """The app that Airflow mounts at `URL_PREFIX`."""
+    """Return the app that Airflow mounts at `URL_PREFIX`."""
     app = FastAPI(
         title="SoftPro 360 integration",
         description="Connects organizations to SoftPro 360, maps their fields, and syncs their records.",
@@ -68,16 +68,15 @@ def create_app() -> FastAPI:
     for resource in RESOURCES:
         app.include_router(resource.router, tags=[_module(resource.__name__)])
     app.add_middleware(BodyLimit)
-    app.add_middleware(Authentication, open_to_all=OPEN_ROUTES, recognize=authenticate)
+    app.add_middleware(Authentication, open_to_all=OPEN_ROUTES, authenticate=authenticate)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     install_error_handlers(app)
     return app
 
 
 def _operation_id(route: APIRoute) -> str:
-    """The name of an operation in the description: its file's and its function's."""
-    module = _module(route.endpoint.__module__)
-    return to_camel(route.name if route.name.startswith(module) else f"{module}_{route.name}")
+    """Return the OpenAPI id of an operation: the name of its function, in camelCase."""
+    return to_camel(route.name)
 
 
 def _module(name: str) -> str:
@@ -85,7 +84,7 @@ def _module(name: str) -> str:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The description as OpenAPI, made once. What FastAPI says of 422 is left out: it is answered as 400."""
+    """Return the OpenAPI description, created once, without the 422 responses, which this API sends as 400."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for operations in found["paths"].values():

@@ -1,4 +1,4 @@
-"""Bodies that PostgreSQL could not hold are refused before a route sees them, with the place of what is wrong."""
+"""Refuse bodies that PostgreSQL could not hold, and name the place of each problem."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ from fastapi.exceptions import RequestValidationError
 MAX_DEPTH = 64
 MAX_REPORTED = 20
 RECORD = "record"
-"""A record of SoftPro's is judged by who reads it: what can't be stored of it is what a preview is asked for."""
+"""The field with a SoftPro record. Its route validates it, because a preview shows what cannot be stored."""
 
 Place = tuple[str | int, ...]
 
 
 async def _require_storable(request: Request) -> None:
-    """Raises RequestValidationError for a NUL, half a surrogate pair, a number that is none, or a body too deep."""
+    """Check the request body.
+
+    Raises:
+        RequestValidationError: It holds a NUL, half a surrogate pair or a non-finite number, or is nested too deep.
+    """
     wrong = await run_in_threadpool(_find_problems, await request.body())
     if wrong:
         raise RequestValidationError(wrong)
 
 
 def _find_problems(body: bytes) -> list[dict[str, Any]]:
-    """The first few problems, as FastAPI notes its own."""
+    """Return the first `MAX_REPORTED` problems, in the form of FastAPI's own."""
     try:
         found = problems(json.loads(body or b"null"))
     except (ValueError, RecursionError):
-        return []  # no JSON: the route's own model says so
+        return []  # not JSON: the route's model reports it
     return [{"loc": ("body", *place), "msg": message} for place, message in islice(found, MAX_REPORTED)]
 
 
@@ -40,7 +44,7 @@ Storable = Annotated[None, Depends(_require_storable)]
 
 
 def problems(body: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Where a body holds what can't be stored, and why."""
+    """Yield the place and the reason of each value that cannot be stored."""
     if len(place) > MAX_DEPTH:
         yield place[:3], f"is nested more than {MAX_DEPTH} levels deep"
     elif isinstance(body, str):
@@ -50,7 +54,7 @@ def problems(body: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
             yield place, "holds half a surrogate pair"
     elif isinstance(body, float):
         if not math.isfinite(body):
-            yield place, "is no number of JSON"
+            yield place, "is not a JSON number"
     elif isinstance(body, list):
         for number, item in enumerate(body):
             yield from problems(item, (*place, number))

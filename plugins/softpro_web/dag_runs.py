@@ -1,4 +1,4 @@
-"""Starts a DAG through Airflow's own API, in the caller's name, and waits for a run's log to end."""
+"""Start a DAG run through Airflow's own API, in the caller's name, and wait until its log is finished."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ POLL_SECONDS = 0.5
 DEFAULT_WAIT_SECONDS = 60
 MAX_WAIT_SECONDS = 300
 
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait for the result")]
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the result.")]
 
 
 class _Launcher:
-    """A request that starts a run, by somebody who may, and waits for its result: what every such route takes."""
+    """The dependency of every route that starts a run and waits for its result."""
 
     def __init__(
         self,
@@ -56,10 +56,21 @@ class _Launcher:
         require: Callable[[Connection, Integration], object] = lambda connection, integration: None,
         record: str | None = None,
     ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-        """Starts a run over one stream: its result when it ends within the wait, else 202 and where to look. `conf` is
-        what the DAG is told beside the stream; `require` and `record` are those of `announce_run`.
+        """Start a run over one stream, and return its result, or its log's id with 202 after the wait.
 
-        Raises what `announce_run` and `trigger_dag` do; LeaseHeld where another run works on the stream.
+        Args:
+            user: The caller.
+            integration_id: The integration to run.
+            entity_type: The entity type of the stream.
+            dag_id: The DAG to start.
+            mode: The mode of the run's log.
+            conf: Parameters of the DAG run besides the stream.
+            require: Raises an error if the run is not possible.
+            record: The SoftPro id of the only record to sync.
+
+        Raises:
+            LeaseHeld: Another run works on the stream.
+            SoftProError: Any error of `announce_run` or `trigger_dag`.
         """
         run_id = f"api__{uuid4()}"
         integration, log_id = await run_in_threadpool(
@@ -82,7 +93,7 @@ class _Launcher:
         entry = await wait_for_log(self.request, self.database, log_id, self._seconds)
         if entry.status == "CANCELLED":
             other = await run_in_threadpool(_running_log, self.database, entry)
-            raise LeaseHeld(entry.error_message or "Another run works on this now", other)
+            raise LeaseHeld(entry.error_message or "Another run works on this stream now", other)
         if entry.finished:
             return DataResponse(data=SyncResult.model_validate(sync_logs.sync_result(entry)))
         self._response.status_code = 202
@@ -103,16 +114,20 @@ def announce_run(
     require: Callable[[Connection, Integration], object] = lambda connection, integration: None,
     record: str | None = None,
 ) -> tuple[Integration, UUID]:
-    """Writes the PENDING log that a run over one stream, or one record of it, will fill; `require` raises what else may
-    stand against it.
+    """Write the PENDING log that a run over one stream, or one record of it, will fill.
 
-    Raises NotFoundHere, UsageError, LeaseHeld.
+    `require` raises an error if the run is not possible.
+
+    Raises:
+        NotFoundHere: The caller may not see the integration.
+        UsageError: The entity type is switched off.
+        LeaseHeld: Another run works on the stream, or is about to begin.
     """
     with database.connect() as connection, connection.transaction():
         integration = user.integration(connection, integration_id)
         require(connection, integration)
         organization_streams(integration, [entity_type])
-        if record is None and mode is not Mode.PUSH:  # which goes on beside others
+        if record is None and mode is not Mode.PUSH:  # a push runs in parallel with other runs
             leases.lock_announcements(connection, integration.stream(entity_type))
         log_id = sync_logs.announce(
             connection,
@@ -126,26 +141,29 @@ def announce_run(
 
 
 async def trigger_dag(request: Request, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
-    """Starts a run of the DAG under this id. Raises SoftProError when Airflow refuses it.
+    """Start a run of the DAG with this id.
 
-    The call never leaves the process: it goes to the running app with the caller's own credentials, so Airflow's checks
-    and its audit log see the right person.
+    The call stays in the process. It passes the caller's credentials to the running app, so Airflow's checks and its
+    audit log see the right user.
+
+    Raises:
+        SoftProError: Airflow did not start the run.
     """
     credentials = {name: request.headers[name] for name in ("authorization", "cookie") if name in request.headers}
     transport = httpx.ASGITransport(app=airflow_app())
     origin = f"{request.url.scheme}://{request.url.netloc}"
     async with httpx.AsyncClient(transport=transport, base_url=origin) as client:
-        answer = await client.post(
+        response = await client.post(
             f"{airflow_root(request)}/api/v2/dags/{dag_id}/dagRuns",
             json={"dag_run_id": run_id, "logical_date": None, "conf": conf},
             headers=credentials,
         )
-    if answer.is_error:
-        raise SoftProError(f"Airflow did not start the run (it answered {answer.status_code})")
+    if response.is_error:
+        raise SoftProError(f"Airflow did not start the run (it responded {response.status_code})")
 
 
 async def wait_for_log(request: Request, database: Database, log_id: UUID, seconds: float) -> SyncLog:
-    """The log when it is finished, or as it stands after so many seconds, or when the caller has left."""
+    """Return the log once it is finished, after `seconds`, or once the caller has disconnected."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         entry = await run_in_threadpool(_read, database, log_id)
@@ -161,7 +179,7 @@ def _read(database: Database, log_id: UUID) -> SyncLog:
 
 
 def _running_log(database: Database, entry: SyncLog) -> UUID | None:
-    """The log of the run that works on the stream now, and was most likely in this one's way."""
+    """Return the id of the log of the run that now works on the stream, most likely the one that blocked this run."""
     with database.connect() as connection:
         return leases.holder(connection, entry.stream)
 

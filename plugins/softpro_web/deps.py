@@ -1,7 +1,12 @@
-"""Who may: Airflow's auth manager decides. The one file of the web part that imports Airflow.
+"""Authenticate callers and check their rights through Airflow's auth manager.
 
-Reading maps to reading the sync DAG's runs, operating to starting one, configuring to writing Variables: rights that
-every auth manager grants alike. A route is closed unless `app` names it as open. What a caller may see is in `callers`.
+This is the only module of the API that imports Airflow. Every auth manager grants these rights in the same way:
+
+* *read* is the right to read runs of the sync DAG,
+* *operate* is the right to start one,
+* *configure* is the right to write Variables.
+
+A route requires a login unless `app` lists it as open. `principal` limits the organizations that a caller may see.
 """
 
 from __future__ import annotations
@@ -31,14 +36,17 @@ DatabaseDep = Annotated[Database, Depends(database)]
 
 
 async def authenticate(request: Request) -> None:
-    """Notes whom Airflow takes the caller for, by token or cookie. Raises HTTPException: 401 where there is none, or
-    one that has expired; 403 where it was never good."""
+    """Store Airflow's user in the request's state, by token or cookie.
+
+    Raises:
+        HTTPException: 401 without a token or cookie, or with an expired one; 403 if it was never valid.
+    """
     request.state.softpro_user = await get_user(request, None, await bearer_scheme(request))
 
 
 def _user(
     request: Request,
-    _oauth: Annotated[Any, Depends(oauth2_scheme)],  # both only describe the routes
+    _oauth: Annotated[Any, Depends(oauth2_scheme)],  # both only document the routes in OpenAPI
     _bearer: Annotated[Any, Depends(bearer_scheme)],
 ) -> Any:
     return request.state.softpro_user
@@ -57,9 +65,9 @@ def _is_allowed(user: Any, right: str) -> bool:
 
 
 def _teams(user: Any) -> list[str]:
-    """What Airflow's auth manager counts the user among: teams and role of SimpleAuthManager, roles of FAB.
+    """Return the teams and roles of a user: teams and role of SimpleAuthManager, roles of FAB.
 
-    FAB's groups are left out: it grants no rights by them either.
+    FAB's groups are omitted, because FAB grants no rights by them.
     """
     role = getattr(user, "role", None)
     roles = [str(each.name) for each in getattr(user, "roles", ())]
@@ -68,10 +76,15 @@ def _teams(user: Any) -> list[str]:
 
 def _requires(right: str, *, limited: bool = False) -> Callable[..., Principal]:
     def caller(request: Request, user: Annotated[Any, Depends(_user)], where: DatabaseDep, _: Storable) -> Principal:
-        """The caller. 403 without the right, 429 for too many runs."""
+        """Return the caller.
+
+        Raises:
+            HTTPException: 403 without the right, or for a change by cookie without proof of its origin.
+            TooManyCalls: The caller started too many runs within a minute (429).
+        """
         _require_same_origin(request)
         if not _is_allowed(user, right):
-            raise HTTPException(403, f"Your role may not {right} here")
+            raise HTTPException(403, f"Your role lacks the right to {right}")
         name = str(user.get_name())
         with where.connect() as connection:
             seen = access_scopes.organizations(connection, name, _teams(user))
@@ -84,7 +97,13 @@ def _requires(right: str, *, limited: bool = False) -> Callable[..., Principal]:
 
 
 def _require_same_origin(request: Request) -> None:
-    """A cookie is sent by any page's request, so one that changes something must show that it is ours."""
+    """Require proof that a change by cookie comes from this server's own pages.
+
+    A browser also sends the cookie with requests of other sites.
+
+    Raises:
+        HTTPException: 403 without the proof.
+    """
     if request.method in SAFE_METHODS or request.headers.get("Authorization", "").lower().startswith("bearer "):
         return
     site = request.headers.get("Sec-Fetch-Site")
@@ -92,7 +111,7 @@ def _require_same_origin(request: Request) -> None:
     same_origin = site == "same-origin" if site else bool(origin) and urlsplit(origin).netloc == request.url.netloc
     if not same_origin or CSRF_HEADER not in request.headers:
         raise HTTPException(
-            403, f"A change by cookie needs the header {CSRF_HEADER} and a request from this very origin"
+            403, f"A change by cookie requires the header {CSRF_HEADER} and a request from the same origin"
         )
 
 
@@ -103,13 +122,13 @@ def _services() -> Services:
 Reader = Annotated[Principal, Depends(_requires("read"))]
 Operator = Annotated[Principal, Depends(_requires("operate"))]
 Starter = Annotated[Principal, Depends(_requires("operate", limited=True))]
-"""An operator who starts a run: so often a minute, and no more."""
+"""An operator who starts a run; the number of runs per minute is limited."""
 Configurer = Annotated[Principal, Depends(_requires("configure"))]
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
 def airflow_app() -> Any:
-    """The running API server's own app: a route's `request.app` is only the plugin's."""
+    """Return the app of the running API server. A route's `request.app` is only the plugin's."""
     from airflow.api_fastapi.main import app
 
     return app

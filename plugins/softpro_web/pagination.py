@@ -1,4 +1,4 @@
-"""The query parameters `limit` and `offset` of every route that lists."""
+"""Define the query parameters `limit` and `offset` of all list routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Airflow's API server mounts the plugin."""
+"""Name the path at which Airflow's API server mounts the plugin."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Who calls, and the way to everything that belongs to an organization: what the caller may not see does not exist.
+"""Give routes access to the data of organizations, limited to those that the caller may see.
 
-No route reaches an integration, a case or a log in another way; `tests/unit/test_route_access.py` holds that.
+Resources of other organizations raise NotFoundHere, as if they did not exist. Routes read integrations, cases and logs
+only through `Principal`; `tests/unit/test_route_access.py` checks this.
 """
 
 from __future__ import annotations
@@ -19,29 +20,39 @@ from softpro.quality.quarantine_cases import Case
 
 @dataclass(frozen=True)
 class Principal:
-    """`name`: of the user, for the records. `organizations`: what the user is confined to; None: may see all."""
+    """The caller.
+
+    Attributes:
+        name: The user's name, for audit columns.
+        organizations: The organizations to which the user is confined; None for a user who may see all.
+    """
 
     name: str
     organizations: frozenset[str] | None
 
     def integration(self, connection: Connection, integration_id: UUID) -> Integration:
-        """The integration of this id. Raises NotFoundHere."""
+        """Return the integration with this id. Raises NotFoundHere."""
         return integrations.get(connection, integration_id, self.organizations)
 
     def organization(self, connection: Connection, organization_id: str) -> Integration:
-        """The organization's integration. Raises NotFoundHere, UsageError."""
+        """Return the organization's integration. Raises NotFoundHere, or UsageError for an invalid id."""
         return integrations.find(connection, organization_id, self.organizations)
 
     def case(self, connection: Connection, case_id: UUID) -> Case:
-        """A case of the quarantine. Raises NotFoundHere."""
+        """Return the quarantine case with this id. Raises NotFoundHere."""
         return quarantine_cases.get(connection, case_id, self.organizations)
 
     def log(self, connection: Connection, log_id: UUID) -> SyncLog:
-        """A sync log. Raises NotFoundHere."""
+        """Return the sync log with this id. Raises NotFoundHere."""
         return sync_logs.get(connection, log_id, self.organizations)
 
     def require(self, organization_id: str) -> None:
-        """Raises NotFoundHere where the organization, which need not exist yet, is none that the caller may see."""
+        """Check that the caller may see an organization, which need not be connected yet.
+
+        Raises:
+            NotFoundHere: The caller may not see it.
+            UsageError: The id is invalid.
+        """
         validate_organization(organization_id)
         if self.organizations is not None and organization_id not in self.organizations:
             raise NotFoundHere(f"No integration has the organization {organization_id!r}: connect it first")

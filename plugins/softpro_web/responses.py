@@ -1,4 +1,4 @@
-"""Every answer that is no success: the specification's envelope, by which status and code, and its description."""
+"""Map errors to responses in the specification's envelope, and describe them for OpenAPI."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from softpro.errors import (
 
 log = logging.getLogger(__name__)
 
-# The first that fits, so the special before the general.
+# The first match counts, so special errors precede general ones.
 STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (NotFoundHere, 404, "NOT_FOUND"),
     (MappingError, 400, "VALIDATION_ERROR"),
@@ -61,7 +61,7 @@ HTTP_CODES = {
 
 
 class ErrorOut(BaseModel):
-    """`details`: a list of what is wrong with a request, or an object of the code's own; mostly null."""
+    """An error. `details` is a list of problems, an object whose fields depend on the code, or null."""
 
     code: str
     message: str
@@ -69,7 +69,7 @@ class ErrorOut(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """`{"success": false, "error": {…}}`"""
+    """A response with an error: `{"success": false, "error": {…}}`."""
 
     success: Literal[False]
     error: ErrorOut
@@ -78,23 +78,23 @@ class ErrorResponse(BaseModel):
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in {
-        400: "The request is not as documented, or asks for what can't be",
-        401: "No token or cookie, or one that has expired",
-        403: "Not with this role; a change by cookie without proof",
-        404: "There is no such thing, or it is of an organization that the caller may not see",
-        409: "Something stands in the way now: a run, a decision, a newer version, a missing grant",
+        400: "The request is not as documented, or not possible",
+        401: "The token or cookie is missing or expired",
+        403: "The role lacks the right, or a change by cookie lacks proof of its origin",
+        404: "The resource does not exist, or the caller may not see its organization",
+        409: "The request conflicts with a run, a decision, a newer version, or a missing grant",
         413: "The body is too large",
-        429: "Too many runs were started; Retry-After says when the next one may be",
-        500: "A setting is wrong, or something broke; the server's log has the details",
-        502: "SoftPro answered with an error, or not at all",
-        503: "The product's database can't be reached",
+        429: "The user started too many runs; Retry-After holds the seconds to wait",
+        500: "A setting is wrong, or an internal error occurred; the server's log has the details",
+        502: "SoftPro returned an error, or did not respond",
+        503: "The product's database cannot be reached",
     }.items()
 }
-"""What any route may answer beside its own answer."""
+"""The error responses that every route may return."""
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Every error of the app leaves it in the envelope."""
+    """Return every error of the app in the envelope."""
     app.add_exception_handler(SoftProError, _handle_product_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
     app.add_exception_handler(HTTPException, _handle_http_error)
@@ -104,18 +104,18 @@ def install_error_handlers(app: FastAPI) -> None:
 def error(
     status_code: int, code: str, message: str, details: object = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The specification's error envelope."""
+    """Return an error in the specification's envelope."""
     body = {"success": False, "error": {"code": code, "message": message, "details": details}}
     return JSONResponse(body, status_code, headers={**(headers or {}), "Cache-Control": "no-store"})
 
 
-def exact_json(answer: object) -> Response:
-    """An answer whose numbers keep all their digits, and whose JSON texts stand in it as they are (`msgspec.Raw`)."""
-    return Response(json_codec.encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"})
+def exact_json(body: object) -> Response:
+    """Return a response whose numbers keep all digits; `msgspec.Raw` values are inserted unchanged."""
+    return Response(json_codec.encode(body), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def error_response_of(failed: HTTPException) -> JSONResponse:
-    """What FastAPI, Airflow or a route refused, in the envelope."""
+    """Return an HTTPException of FastAPI, Airflow or a route in the envelope."""
     code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
     return error(failed.status_code, code, str(failed.detail), headers=failed.headers)
 
@@ -136,7 +136,7 @@ async def _handle_product_error(_: Request, failed: Exception) -> JSONResponse:
 
 async def _handle_unexpected_error(_: Request, failed: Exception) -> JSONResponse:
     log.error("unexpected error", exc_info=failed)
-    return error(500, "INTERNAL_ERROR", "Something went wrong here; the server's log has the details")
+    return error(500, "INTERNAL_ERROR", "An internal error occurred; the server's log has the details")
 
 
 async def _handle_invalid_request(_: Request, failed: Exception) -> JSONResponse:
@@ -149,7 +149,7 @@ async def _handle_invalid_request(_: Request, failed: Exception) -> JSONResponse
 
 
 def _message(problem: dict[str, Any]) -> str:
-    """What is wrong, and, of broken JSON, why; its place is the character's number."""
+    """Return the message of a problem. For invalid JSON it includes the reason."""
     reason = problem.get("ctx", {}).get("error", "") if problem.get("type") == "json_invalid" else ""
     return f"{problem['msg']}: {reason}" if reason else str(problem["msg"])
 

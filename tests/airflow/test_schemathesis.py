@@ -42,9 +42,9 @@ CHECKS = [
 ]
 TOO_LONG = b"Invalid HTTP request received."
 """The server's own response to a request line beyond 64 KiB, on any route."""
-OPEN = {"healthAlive", "connectionCallback"}
-WITHOUT_INPUT = {"healthAlive"}
-STARTS_RUNS = {"mappingsRemap", "quarantineReplay", "quarantineEdit"}
+OPEN = {"getHealth", "callback"}
+WITHOUT_INPUT = {"getHealth"}
+STARTS_RUNS = {"startRemap", "replayQuarantine", "correctQuarantineCase"}
 """With real records, each of these calls would start a run of Airflow."""
 
 

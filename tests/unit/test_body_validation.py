@@ -19,8 +19,8 @@ def refused(body: str) -> list[tuple[tuple[str | int, ...], str]]:
     [
         (r'{"reason": "a\u0000b"}', ("reason",), "holds a NUL character"),
         (r'{"mappings": [{"defaultValue": "\ud800"}]}', ("mappings", 0, "defaultValue"), "holds half a surrogate pair"),
-        ('{"rules": {"min": NaN}}', ("rules", "min"), "is no number of JSON"),
-        ('{"limit": 1e999}', ("limit",), "is no number of JSON"),
+        ('{"rules": {"min": NaN}}', ("rules", "min"), "is not a JSON number"),
+        ('{"limit": 1e999}', ("limit",), "is not a JSON number"),
         (r'{"rules": {"a\u0000": 1}}', ("rules",), "holds a NUL character"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whoever is not known is turned away at the door: FastAPI would read and parse a body before it asks who sent it."""
+"""Authenticate requests before FastAPI, which would read and parse the body first."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from softpro_web.responses import error_response_of
 
 
 class Authentication:
-    """ASGI: every path is closed but those in `open_to_all`, (method, path). `recognize` notes in the request's state
-    who calls, or raises HTTPException; it is given no body."""
+    """ASGI middleware that closes every path except those in `open_to_all`, a list of (method, path).
+
+    `authenticate` stores the user in the request's state, or raises HTTPException. It gets no body.
+    """
 
     def __init__(
-        self, app: ASGIApp, open_to_all: Iterable[tuple[str, str]], recognize: Callable[[Request], Awaitable[None]]
+        self, app: ASGIApp, open_to_all: Iterable[tuple[str, str]], authenticate: Callable[[Request], Awaitable[None]]
     ) -> None:
         self.app = app
         self._open = [Route(path, endpoint=_no_endpoint, methods=[method]) for method, path in open_to_all]
-        self._recognize = recognize
+        self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not any(route.matches(scope)[0] is Match.FULL for route in self._open):
             try:
-                await self._recognize(Request(scope))
+                await self._authenticate(Request(scope))
             except HTTPException as refused:
                 await error_response_of(refused)(scope, receive, send)
                 return
@@ -34,4 +36,4 @@ class Authentication:
 
 
 def _no_endpoint(_: Request) -> None:
-    """The routes here only match."""
+    """Do nothing: these routes serve only to match paths."""

@@ -1,4 +1,4 @@
-"""No body is read that is larger than any request has to be."""
+"""Refuse bodies that are larger than any valid request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_BYTES = 8 * 1024 * 1024
 
 
 class BodyLimit:
-    """ASGI: a body that says it is larger is answered 413 at once, one that turns out to be while it is read."""
+    """ASGI middleware that responds 413 at once to a body announced as too large, and to others while it reads them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,1 +1,1 @@
-"""Describe the bodies of requests and responses, one file a resource."""
+"""Describe the bodies of requests and responses, one file per resource."""

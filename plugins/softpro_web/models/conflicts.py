@@ -1,4 +1,4 @@
-"""What requests and answers about conflicts look like."""
+"""Describe the bodies about conflicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from softpro.entities import EntityType
-from softpro.writeback.conflicts import Kind, Status
+from softpro.writeback.conflicts import ConflictKind, ConflictStatus
 from softpro_web.models.base import Model
 
 MAX_AT_ONCE = 200
@@ -19,7 +19,7 @@ Fields = dict[str, Any]
 
 
 class DecisionOut(Model):
-    """How a field was decided; no winner: it waits for a person."""
+    """The decision about one field. A null `winner` waits for a user's decision."""
 
     strategy: str
     winner: Literal["SOFTPRO", "ROI", "MERGED"] | None
@@ -27,9 +27,10 @@ class DecisionOut(Model):
 
 
 class ConflictOut(Model):
-    """By field: `base` is what both sides last agreed on, `softpro` and `roi` what each had, `result` what stands.
+    """A record whose fields both sides changed, or that one side deleted and the other changed.
 
-    A `custom.<name>` that was not there is left out.
+    By field, `base` holds the last agreed value, `softpro` and `roi` the value on each side, and `result` the
+    resulting value. A `custom.<name>` that did not exist is omitted.
     """
 
     id: UUID
@@ -38,8 +39,8 @@ class ConflictOut(Model):
     entity_type: EntityType
     entity_id: str
     roi_entity_id: UUID
-    kind: Kind
-    status: Status
+    kind: ConflictKind
+    status: ConflictStatus
     base: Fields
     softpro: Fields
     roi: Fields
@@ -59,31 +60,36 @@ class ConflictOut(Model):
 
 
 class ConflictDetail(ConflictOut):
-    """`reversal`: the edit that takes the decision back, ready-made; null takes a `custom.<name>` away."""
+    """A conflict with all details.
+
+    `reversal` holds by field the edit that reverses the decision. A null removes a `custom.<name>`.
+    """
 
     reversal: Fields
 
 
 class ResolveBody(Model):
-    """One `winner` for all fields, or for each a side in `fields`, or another value in `values`."""
+    """A decision: one `winner` for all fields, or for each field a side in `fields` or another value in `values`."""
 
     integration_id: UUID
     winner: Side | None = None
     fields: Annotated[dict[str, Side], Field(max_length=MAX_AT_ONCE)] = Field(default_factory=dict)
     values: Annotated[Fields, Field(max_length=MAX_AT_ONCE)] = Field(default_factory=dict)
     reason: Reason | None = None
-    seen_at: str | None = Field(None, max_length=40, description="The conflict's `updatedAt` as it was looked at.")
+    seen_at: str | None = Field(None, max_length=40, description="The conflict's `updatedAt` when the caller read it.")
 
     @model_validator(mode="after")
     def _is_a_decision(self) -> ResolveBody:
         if (self.winner is None) == (not self.fields and not self.values):
-            raise ValueError("give one winner, or fields and values")
+            raise ValueError("give winner, or fields and values")
         if both := sorted(set(self.fields) & set(self.values)):
-            raise ValueError(f"either a side or a value: {', '.join(both)}")
+            raise ValueError(f"give a side or a value, not both: {', '.join(both)}")
         return self
 
 
 class ResolveManyBody(Model):
+    """A decision about several conflicts for one side."""
+
     integration_id: UUID
     ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_AT_ONCE)]
     winner: Side
@@ -91,11 +97,13 @@ class ResolveManyBody(Model):
 
 
 class ResolutionOut(Model):
-    """`error`: why it is still as it was."""
+    """The result for one conflict. `error` is the reason why it is unchanged, or null."""
 
     id: UUID
     error: str | None
 
 
 class ReverseBody(Model):
+    """The integration whose conflict is reversed."""
+
     integration_id: UUID

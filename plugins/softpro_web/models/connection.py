@@ -1,4 +1,4 @@
-"""Bodies of connecting an organization, and of its status."""
+"""Describe the bodies about an organization's connection."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ from softpro_web.models.base import Model
 
 
 class ConnectBody(Model):
+    """The organization to connect."""
+
     organization_id: Annotated[str, Field(min_length=1, max_length=128)]
     environment: Literal["SANDBOX", "PRODUCTION"] | None = Field(
-        None, description="What the settings name, if left out; SANDBOX for a new integration."
+        None, description="Default: the environment in the settings; SANDBOX for a new integration."
     )
     client_id: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
-        None, description="An OAuth client of the organization's own; with `clientSecret`."
+        None, description="The organization's own OAuth client, together with `clientSecret`."
     )
     client_secret: Annotated[SecretStr, Field(min_length=1, max_length=2_000)] | None = None
-    redirect_path: str | None = Field(None, description="Where in the frontend the browser goes after the callback.")
+    redirect_path: str | None = Field(None, description="The frontend page for the browser after the callback.")
 
     @model_validator(mode="after")
     def _whole_client(self) -> ConnectBody:
         if (self.client_id is None) != (self.client_secret is None):
-            raise ValueError("clientId and clientSecret come together")
+            raise ValueError("give clientId and clientSecret together, or neither")
         return self
 
 
 class AuthorizationUrl(Model):
+    """The address to which to send the user's browser."""
+
     authorization_url: str
 
 
 class Outage(Model):
-    """SoftPro failed so often in a row that it is not asked before `nextTryAt`."""
+    """A pause after repeated failures: SoftPro is not called before `nextTryAt`."""
 
     since: str
     next_try_at: str
@@ -41,6 +45,8 @@ class Outage(Model):
 
 
 class ConnectionStatus(Model):
+    """The state of an organization's connection. `syncFrequency` is in seconds."""
+
     id: UUID
     status: str
     environment: str

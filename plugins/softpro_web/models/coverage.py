@@ -1,4 +1,4 @@
-"""What answers about the mappings' coverage look like."""
+"""Describe the bodies about the coverage of mappings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from softpro_web.models.base import Model
 
 
 class CoverageField(Model):
-    """A field that records hold; `read`: MAYBE where a rule takes the whole record."""
+    """A field of SoftPro's records. `read` is MAYBE if a rule reads the whole record."""
 
     path: str
     kinds: list[str]
@@ -21,11 +21,15 @@ class CoverageField(Model):
 
 
 class MissingField(Model):
+    """A mapped field that records lack. A null `lastSeenAt` means never."""
+
     path: str
     last_seen_at: str | None
 
 
 class NewValue(Model):
+    """A code that is new in records."""
+
     path: str
     value: str
     records: int
@@ -33,7 +37,7 @@ class NewValue(Model):
 
 
 class CoverageOut(Model):
-    """An entity type's; see docs/mappings.md."""
+    """The coverage of one entity type; see docs/mappings.md."""
 
     integration_id: UUID
     organization_id: str

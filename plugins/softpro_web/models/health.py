@@ -1,4 +1,4 @@
-"""What answers about the health of the whole look like."""
+"""Describe the bodies about the state of the system."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from softpro_web.models.base import Model
 
 
 class Liveness(Model):
+    """The proof that the server responds."""
+
     status: Literal["alive"] = "alive"
 
 
 class SchemaRevision(Model):
+    """The revision of the database schema, and the newest one that this release knows."""
+
     revision: str | None
     newest_revision: str
 
 
 class EventQueueHealth(Model):
+    """Counts of webhook events. `oldestSeconds` is the age of the oldest waiting event."""
+
     waiting: int
     oldest_seconds: float | None
     failed: int
 
 
 class HealthDetail(Model):
-    """Counts are null where the database lacks migrations; see docs/http-api.md."""
+    """The state of the system. Counts are null if the database lacks migrations; see docs/http-api.md."""
 
     status: Literal["HEALTHY", "DEGRADED"]
     problems: list[str]

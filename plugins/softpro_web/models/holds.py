@@ -1,4 +1,4 @@
-"""What requests and answers about held batches look like."""
+"""Describe the bodies about held batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from softpro_web.models.base import Model
 
 
 class FindingOut(Model):
-    """Something that is wrong with the batch as a whole; no column where it is about the table."""
+    """A reason to hold the batch. `column` is null if it concerns the whole table."""
 
     column: str | None
     rule: str
@@ -19,6 +19,8 @@ class FindingOut(Model):
 
 
 class HoldOut(Model):
+    """A batch of records that was held because it looks wrong as a whole."""
+
     id: UUID
     integration_id: UUID
     organization_id: str
@@ -35,10 +37,14 @@ class HoldOut(Model):
 
 
 class ApproveBody(Model):
+    """An approval. The reason is optional."""
+
     integration_id: UUID
     reason: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None
 
 
 class RejectBody(Model):
+    """A rejection, with its reason."""
+
     integration_id: UUID
     reason: Annotated[str, Field(min_length=1, max_length=1_000)]

@@ -1,4 +1,4 @@
-"""What requests and answers about mapping sets look like: their versions, what differs, what a change would do."""
+"""Describe the bodies about mapping sets, their versions, differences and previews."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
 
 class MappingOut(MappingIn):
+    """A stored mapping."""
+
     id: UUID
     transformation_rule: Any = None
 
 
 class MappingsBody(Model):
-    """The whole set of each entity type that occurs in it."""
+    """The complete set of each entity type that it contains."""
 
     integration_id: UUID
     mappings: MappingsIn
@@ -32,7 +34,7 @@ class MappingsBody(Model):
 
 
 class VersionOut(Model):
-    """`restores`: the earlier version that it is a copy of."""
+    """A version of a mapping set. `restores` is the earlier version that it copies, or null."""
 
     entity_type: EntityType
     version: int
@@ -43,17 +45,21 @@ class VersionOut(Model):
 
 
 class VersionDetail(VersionOut):
+    """A version with its mappings."""
+
     mappings: list[dict[str, Any]]
 
 
 class PropertyChange(Model):
+    """A property of a mapping that differs between two versions."""
+
     property: str
     before: Any
     after: Any
 
 
 class ChangedMapping(Model):
-    """A mapping that both sets have; `softproField` is the later one's."""
+    """A mapping in both versions that differs. `softproField` is that of the later version."""
 
     entity_type: EntityType
     roi_systems_field: str
@@ -62,7 +68,7 @@ class ChangedMapping(Model):
 
 
 class DiffOut(Model):
-    """From one version of a set to another, by target."""
+    """The differences from one version of a set to another, by target."""
 
     entity_type: EntityType
     from_: Annotated[int, Field(alias="from")]
@@ -73,7 +79,7 @@ class DiffOut(Model):
 
 
 class ActiveVersion(Model):
-    """The version of a set that is in force now; not `changed` where it was so before."""
+    """The version of a set that is in force now. `changed` is false if it was in force before."""
 
     entity_type: EntityType
     version: int
@@ -81,7 +87,7 @@ class ActiveVersion(Model):
 
 
 class RemapOffer(Model):
-    """The run that applies the change to what was fetched already, as Airflow takes it, and of how many records."""
+    """The Airflow run that would apply the change to records fetched before, and their number."""
 
     dag_id: str
     conf: dict[str, Any]
@@ -89,31 +95,35 @@ class RemapOffer(Model):
 
 
 class MappingsUpdate(Model):
-    """What a change of mappings came to; no remap where nothing changed, or nothing was fetched yet."""
+    """The result of a change of mappings. `remap` is null if nothing changed or nothing was fetched yet."""
 
     versions: list[ActiveVersion]
     remap: RemapOffer | None
 
 
 class MappingsUpdateResponse(MessageResponse):
-    """`{"success": true, "message": …, "data": …}`"""
+    """The response to a change of mappings: `{"success": true, "message": …, "data": …}`."""
 
     data: MappingsUpdate
 
 
 class RollbackBody(Model):
+    """The version to go back to."""
+
     integration_id: UUID
     entity_type: EntityType
     version: VersionNumber
 
 
 class RemapBody(Model):
+    """The stream whose fetched records are mapped again."""
+
     integration_id: UUID
     entity_type: EntityType
 
 
 class PreviewBody(Model):
-    """The proposed set of one entity type, and which records to show it by: one of the three, or none."""
+    """A proposed set of one entity type, and at most one choice of records: `entityIds`, `record` or `limit`."""
 
     integration_id: UUID
     entity_type: EntityType
@@ -121,21 +131,22 @@ class PreviewBody(Model):
     entity_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_RECORDS)] | None = None
     record: dict[str, Any] | None = Field(None, description="A record as SoftPro sends it.")
     limit: Annotated[int, Field(ge=1, le=MAX_RECORDS)] | None = Field(
-        None, description=f"The latest that were fetched; {DEFAULT_RECORDS} if nothing else is said."
+        None, description=f"Number of latest fetched records. Default: {DEFAULT_RECORDS}."
     )
 
     @model_validator(mode="after")
     def _one_choice(self) -> PreviewBody:
         if sum(choice is not None for choice in (self.entity_ids, self.record, self.limit)) > 1:
-            raise ValueError("give one of entityIds, record and limit")
+            raise ValueError("give only one of entityIds, record and limit")
         return self
 
     def proposed(self) -> list[Mapping]:
+        """Return the proposed mappings."""
         return [entry.mapping() for entry in self.mappings]
 
 
 class RoundTripOut(Model):
-    """What SoftPro would be sent by the rule for that way, beside what it sent itself."""
+    """The value that the `toSoftPro` rule would send, compared with SoftPro's original value."""
 
     original: Any
     sent: Any
@@ -144,9 +155,9 @@ class RoundTripOut(Model):
 
 
 class PreviewField(Model):
-    """`before` and `after`: what the target would hold by the set in force, and by the proposed one.
+    """A target's value by the set in force (`before`) and by the proposed set (`after`).
 
-    `back`: of a mapping whose rules go both ways.
+    `back` is null unless the mapping has rules for both ways.
     """
 
     roi_systems_field: str
@@ -159,6 +170,8 @@ class PreviewField(Model):
 
 
 class PreviewRecord(Model):
+    """The effect of the proposed set on one record. `reasons` are those that a quarantine case would have."""
+
     entity_id: str | None
     fields: list[PreviewField]
     reasons: list[dict[str, str | None]]
@@ -166,6 +179,8 @@ class PreviewRecord(Model):
 
 
 class PreviewSummary(Model):
+    """The totals of a preview. `changedFields` counts the records in which each target changes."""
+
     records: int
     changed_records: int
     changed_fields: dict[str, int]
@@ -174,7 +189,10 @@ class PreviewSummary(Model):
 
 
 class PreviewOut(Model):
-    """`mappingVersion`: of the set in force, which `before` is made by. `warnings`: what of the set will not work."""
+    """The effect of a proposed set on records.
+
+    `mappingVersion` is the version in force, used for `before`. `warnings` name parts of the set that will not work.
+    """
 
     records: list[PreviewRecord]
     unknown_ids: list[str]

@@ -1,4 +1,4 @@
-"""What requests and answers about the quarantine look like."""
+"""Describe the bodies about quarantine cases."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ WITHOUT_NUL = r"^[^\x00]*$"
 
 
 class RejectionReason(Model):
+    """A reason why a record was not loaded."""
+
     column: str | None
     rule: str
     message: str
 
 
 class CaseOut(Model):
-    """A record that was not loaded; see docs/quality.md."""
+    """A quarantine case: a record that was not loaded; see docs/quality.md."""
 
     id: UUID
     integration_id: UUID
@@ -42,6 +44,8 @@ class CaseOut(Model):
 
 
 class CaseDecision(Model):
+    """A user's decision about a case."""
+
     decision: Literal["EDIT", "DISCARD"]
     by: str
     at: str
@@ -49,7 +53,7 @@ class CaseDecision(Model):
 
 
 class CaseDetail(CaseOut):
-    """With what SoftPro sent, and what a person made of it."""
+    """A case with SoftPro's payload, the user's correction, and the decisions."""
 
     decisions: list[CaseDecision]
     payload_encoding: Literal["json", "base64"]
@@ -58,17 +62,19 @@ class CaseDetail(CaseOut):
 
 
 class EditBody(Model):
-    """The whole record as it should be."""
+    """The complete corrected record."""
 
     record: dict[str, Any]
 
 
 class DiscardBody(Model):
+    """The reason to close a case without loading its record."""
+
     reason: Annotated[str, Field(min_length=1, max_length=2_000, pattern=WITHOUT_NUL)]
 
 
 class ReplayBody(Model):
-    """All open cases of the stream, or these."""
+    """The open cases to replay: those of `ids`, or all of the stream."""
 
     integration_id: UUID
     entity_type: EntityType
@@ -76,10 +82,12 @@ class ReplayBody(Model):
 
 
 class ReplayResult(SyncResult):
-    """`left`: cases that stay open as their records could not land."""
+    """The result of a replay. `left` counts the cases that stay open because their records could not land."""
 
     left: int
 
 
 class ReplayStarted(StartedRun):
+    """A replay that is still running. `left` counts the cases whose records could not land."""
+
     left: int

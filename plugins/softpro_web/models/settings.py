@@ -1,4 +1,4 @@
-"""What requests and answers about an integration's settings look like, and about who may see which organizations."""
+"""Describe the bodies about an integration's settings, and about confinement to organizations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Environment = Literal["SANDBOX", "PRODUCTION"]
 
 
 class SettingsOut(Model):
-    """`nextEnvironment`, `nextClientId`: what the next connection asks consent for, where that is something else."""
+    """The settings of an integration. `syncFrequency` is in seconds.
+
+    `nextEnvironment` and `nextClientId` are those for which the next connection asks consent, if they differ.
+    """
 
     id: UUID
     organization_id: str
@@ -38,23 +41,25 @@ class SettingsOut(Model):
 
 
 class SettingsBody(Model):
-    """Only what is sent changes. Environment and client come into force with the next consent."""
+    """The settings to change. Environment and client take effect with the next consent."""
 
     sync_enabled: bool = Field(False)
-    sync_frequency: int = Field(MIN_SYNC_SECONDS, ge=MIN_SYNC_SECONDS, le=MAX_SYNC_SECONDS, description="Seconds.")
+    sync_frequency: int = Field(
+        MIN_SYNC_SECONDS, ge=MIN_SYNC_SECONDS, le=MAX_SYNC_SECONDS, description="Seconds between two syncs."
+    )
     sync_transactions: bool = Field(False)
     sync_contacts: bool = Field(False)
-    sync_documents: bool = Field(False, description="Only false: documents are not synced yet.")
+    sync_documents: bool = Field(False, description="Must be false, because documents are not synced yet.")
     webhooks_enabled: bool = Field(False)
     conflict_strategy: ConflictStrategy = Field(ConflictStrategy.SOFTPRO_WINS)
     conflict_overrides: Annotated[dict[str, ConflictStrategy], Field(max_length=MAX_OVERRIDES)] = Field(
         default_factory=dict,
-        description="Strategies of entity types and fields, e.g. `transactions` or `transactions.notes`; all of them.",
+        description="Replaces all overrides. Keys: an entity type or a field, such as `contacts` or `contacts.notes`.",
     )
-    push_deletes: bool = Field(False, description="What is deleted in roi.transactions is deleted at SoftPro.")
-    environment: Environment | None = Field(None, description="null: as it is in force.")
+    push_deletes: bool = Field(False, description="Send deletes in roi.transactions to SoftPro.")
+    environment: Environment | None = Field(None, description="null: unchanged.")
     client_id: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
-        None, description="An OAuth client of the organization's own, with `clientSecret`; null: the one of all."
+        None, description="The organization's own OAuth client, with `clientSecret`. null: SOFTPRO_CLIENT_ID."
     )
     client_secret: Annotated[SecretStr, Field(min_length=1, max_length=2_000)] | None = None
 
@@ -62,14 +67,14 @@ class SettingsBody(Model):
     def _can_be(self) -> SettingsBody:
         sent = self.model_fields_set
         if not sent:
-            raise ValueError("name at least one setting")
+            raise ValueError("give at least one setting")
         if wrong := [name for name in self.conflict_overrides if not is_overridable(name)]:
             raise ValueError(
-                f"conflictOverrides: {', '.join(wrong)} is neither transactions nor contacts, nor a column of theirs "
-                "that can be mapped, such as transactions.notes or contacts.custom.vip"
+                f"conflictOverrides: {', '.join(wrong)} is not transactions, contacts, or one of their columns that "
+                "can be mapped, such as transactions.notes or contacts.custom.vip"
             )
         if self.sync_documents:
-            raise ValueError("syncDocuments: documents are not synced yet, so it can only be false")
+            raise ValueError("syncDocuments: must be false, because documents are not synced yet")
         if ("client_id" in sent) != ("client_secret" in sent) or (self.client_id is None) != (
             self.client_secret is None
         ):
@@ -78,7 +83,7 @@ class SettingsBody(Model):
 
 
 class ConfinementOut(Model):
-    """Somebody who may see these organizations only."""
+    """A user or team that may see only these organizations."""
 
     kind: Kind
     subject: str
@@ -86,7 +91,7 @@ class ConfinementOut(Model):
 
 
 class ConfinementBody(Model):
-    """All organizations that somebody may see; none named: every one."""
+    """The organizations that a user or team may see. An empty list allows all."""
 
     kind: Kind
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS)]

@@ -1,4 +1,4 @@
-"""Bodies of syncs, and of their logs."""
+"""Describe the bodies about syncs and their logs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from softpro_web.models.base import Model
 
 
 class SyncBody(Model):
+    """The integration to sync, and the mode."""
+
     integration_id: UUID
     mode: Literal[Mode.INCREMENTAL, Mode.DELTA, Mode.FULL] = Mode.INCREMENTAL
 
 
 class SyncRecordBody(Model):
+    """The integration of the record to sync."""
+
     integration_id: UUID
 
 
 class SyncResult(Model):
+    """The result of a run. `duration` is in milliseconds."""
+
     success: bool
     entity_type: str
     operation: str
@@ -31,7 +37,7 @@ class SyncResult(Model):
 
 
 class StartedRun(Model):
-    """A run that goes on: look for its log in `sync/logs`."""
+    """A run that is still running. Look for its log in `GET /sync/logs`."""
 
     run_id: str
     log_id: UUID
@@ -39,6 +45,8 @@ class StartedRun(Model):
 
 
 class LogOut(Model):
+    """A sync log. `duration` is in milliseconds."""
+
     id: UUID
     sync_type: str
     entity_type: str
@@ -67,7 +75,7 @@ class LogOut(Model):
 
 
 class LogDetail(LogOut):
-    """With whose it is, the record that it is about, and where in the program it failed, without values."""
+    """A sync log with its integration, its single record if any, and the place of a failure, without values."""
 
     integration_id: UUID
     organization_id: str

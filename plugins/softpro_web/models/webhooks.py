@@ -1,4 +1,4 @@
-"""What requests and answers about webhooks look like."""
+"""Describe the bodies about webhooks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from softpro_web.models.base import Model
 
 
 class EventOut(Model):
+    """A webhook event. A `priority` of 0 comes first."""
+
     id: UUID
     integration_id: UUID
     organization_id: str
@@ -35,16 +37,20 @@ class EventOut(Model):
 
 
 class EventDetail(EventOut):
+    """A webhook event with its headers and SoftPro's payload."""
+
     headers: dict[str, str] | None
     payload: Any
 
 
 class RetryBody(Model):
+    """The integration of the event to retry."""
+
     integration_id: UUID
 
 
 class RetryManyBody(Model):
-    """These events, or without `ids` all that are FAILED."""
+    """The events to retry: those of `ids`, or all FAILED events, optionally of one entity type."""
 
     integration_id: UUID
     ids: Annotated[list[UUID], Field(min_length=1, max_length=1_000)] | None = None
@@ -52,15 +58,21 @@ class RetryManyBody(Model):
 
 
 class RetriedCount(Model):
+    """The number of events that are retried."""
+
     retried: int
 
 
 class SecondsToSettle(Model):
+    """Percentiles of the seconds from receipt to settling."""
+
     p50: float | None
     p95: float | None
 
 
 class StatsOut(Model):
+    """Counts and times of an integration's webhook events."""
+
     by_status: dict[str, int]
     by_type: dict[str, int]
     by_day: dict[str, int]
@@ -70,14 +82,18 @@ class StatsOut(Model):
 
 
 class WebhookConfig(Model):
+    """The webhook settings of an integration, and the receiver's address and limits."""
+
     webhooks_enabled: bool
     receiver_url: str
-    secrets: Annotated[int, Field(description="How many are set; never the secrets themselves.")]
+    secrets: Annotated[int, Field(description="The number of secrets that are set; never the secrets themselves.")]
     replay_window_seconds: int
     largest_body_bytes: int
     max_attempts: int
 
 
 class WebhookConfigBody(Model):
+    """The webhook switch of an integration."""
+
     integration_id: UUID
     webhooks_enabled: bool

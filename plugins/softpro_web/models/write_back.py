@@ -1,4 +1,4 @@
-"""What requests and answers about changes on their way to SoftPro look like."""
+"""Describe the bodies about write-back."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from uuid import UUID
 from pydantic import Field
 
 from softpro.entities import EntityType
-from softpro.writeback.dry_run import State
+from softpro.writeback.dry_run import PushState
 from softpro_web.models.base import Model
 
 
 class FieldChange(Model):
-    """One field of SoftPro's that a push would send: what it holds (null: nothing), and what it is to be."""
+    """A SoftPro field that a push would change, with its present value (null: none) and the new one."""
 
     softpro_field: str
     from_: Annotated[Any, Field(alias="from")]
@@ -21,7 +21,7 @@ class FieldChange(Model):
 
 
 class EditOut(Model):
-    """The last change of a field; no field where the record was made or deleted."""
+    """The last edit of a field. `field` is null if the record was created or deleted."""
 
     field: str | None
     operation: str
@@ -30,13 +30,13 @@ class EditOut(Model):
 
 
 class OutboxRecord(Model):
-    """A record that was changed here: what would be sent of it, or why nothing is."""
+    """An edited record: the changes that a push would send, or in `why` the reason to wait."""
 
     entity_type: EntityType
     roi_entity_id: UUID
     entity_id: str | None
     operation: str
-    state: State
+    state: PushState
     why: str | None
     next_attempt_at: str | None
     attempts: int
@@ -47,11 +47,13 @@ class OutboxRecord(Model):
 
 
 class PushBody(Model):
+    """The integration whose changes are sent."""
+
     integration_id: UUID
 
 
 class DeletesDecisionBody(Model):
-    """`deletes`: how many wait, as the person has seen."""
+    """A decision about waiting deletes. `deletes` is the number that the user has seen."""
 
     integration_id: UUID
     entity_type: EntityType
@@ -59,4 +61,6 @@ class DeletesDecisionBody(Model):
 
 
 class DeletesDecisionOut(Model):
+    """The number of deletes that were approved or withdrawn."""
+
     deletes: int

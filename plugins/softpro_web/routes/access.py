@@ -1,4 +1,4 @@
-"""Who is confined to which organizations."""
+"""Confine users and teams to organizations, and list them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def list_access(
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[ConfinementOut]:
-    """Who is confined, and to what, as far as the caller may see it; everybody else may see all organizations."""
+    """List the confined users and teams with their organizations.
+
+    Lists only organizations that the caller may see. A user without an entry may see all.
+    """
     with database.connect() as connection:
         found, total = access_scopes.confinements(connection, user.organizations, limit, offset)
     return ListResponse(data=[_out(each) for each in found], meta=Meta(total=total, limit=limit, offset=offset))
@@ -29,7 +32,10 @@ def list_access(
 
 @router.put("/access")
 def set_access(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> DataResponse[ConfinementOut]:
-    """Replaces all that somebody may see. A caller who is confined changes what is about their own organizations."""
+    """Replace the list of organizations that a user or team may see.
+
+    An empty list allows every organization. A confined caller can change only entries for its own organizations.
+    """
     for organization in body.organizations:
         user.require(organization)
     with database.connect() as connection:

@@ -1,6 +1,6 @@
-"""What both sides changed: listed, looked at, decided, and taken back.
+"""List, show, resolve and reverse conflicts.
 
-They show records of persons, so that reading is not enough.
+Every route requires *operate*, because conflicts show personal data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from softpro.errors import UsageError
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import parse_time
 from softpro.writeback import conflicts
-from softpro.writeback.conflicts import Conflict, Status
+from softpro.writeback.conflicts import Conflict, ConflictStatus
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal, reverse
 from softpro.writeback.review import Choices, Value
@@ -49,7 +49,10 @@ _exact = msgspec.json.Decoder(_SentValues, float_hook=Decimal).decode
 
 
 async def _sent_values(request: Request) -> dict[str, Any] | None:
-    """The body's `values`, numbers with all their digits; None where only a patient reader can tell."""
+    """Return the body's `values` with all digits of their numbers.
+
+    None if the strict parser refuses the body; then the values that pydantic parsed are used.
+    """
     try:
         return _exact(await request.body()).values
     except msgspec.DecodeError:
@@ -61,12 +64,12 @@ def list_conflicts(
     user: Operator,
     database: DatabaseDep,
     integration_id: IntegrationId,
-    status: Status | None = None,
+    status: ConflictStatus | None = None,
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> Response:
-    """The integration's conflicts, newest first: all of them, or those that are open, or were resolved."""
+    """List an integration's conflicts, newest first, optionally of one status and entity type."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found, total = conflicts.page(
@@ -78,7 +81,7 @@ def list_conflicts(
 
 @router.get("/{conflict_id}", responses={200: {"model": DataResponse[ConflictDetail]}})
 def get_conflict(conflict_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
-    """One conflict: the three states of each field, how it was decided, and the edit that takes that back."""
+    """Return a conflict: the three values and the decision of each field, and the edit that reverses it."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         return _detail_response(conflicts.get(connection, integration_id, conflict_id))
@@ -92,7 +95,10 @@ def resolve_conflict(
     database: DatabaseDep,
     values: Annotated[dict[str, Any] | None, Depends(_sent_values)],
 ) -> Response:
-    """Decides about an open conflict, for one side or field by field. What ROI wins is sent with the next push."""
+    """Resolve an open conflict for one side, or field by field.
+
+    The next push sends the fields that ROI wins.
+    """
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         decided = resolve(
@@ -111,20 +117,23 @@ def resolve_conflict(
 def resolve_conflicts(
     body: ResolveManyBody, user: Operator, database: DatabaseDep
 ) -> DataResponse[list[ResolutionOut]]:
-    """Decides about several open conflicts for one side, whatever becomes of the others."""
+    """Resolve several open conflicts for one side, each independently of the others."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
-        ended = resolve_some(connection, body.integration_id, body.ids, body.winner, by=user.name, reason=body.reason)
+        resolutions = resolve_some(
+            connection, body.integration_id, body.ids, body.winner, by=user.name, reason=body.reason
+        )
     return DataResponse(
         data=[
-            ResolutionOut(id=each.conflict_id, error=None if each.error is None else str(each.error)) for each in ended
+            ResolutionOut(id=each.conflict_id, error=None if each.error is None else str(each.error))
+            for each in resolutions
         ]
     )
 
 
 @router.post("/{conflict_id}/reverse", responses={200: {"model": DataResponse[ConflictDetail]}})
 def reverse_conflict(conflict_id: UUID, body: ReverseBody, user: Operator, database: DatabaseDep) -> Response:
-    """Makes the edit that takes a decision about fields back; it is sent as any other."""
+    """Reverse a decision about fields by a new edit, which is sent like any other."""
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         return _detail_response(reverse(connection, body.integration_id, conflict_id, by=user.name))
@@ -140,7 +149,7 @@ def _parse_seen_at(text: str | None) -> datetime | None:
     try:
         return None if text is None else parse_time(text)
     except (ValueError, OverflowError):
-        raise UsageError("seenAt should be the conflict's updatedAt, such as 2025-01-01T00:00:05.123456Z") from None
+        raise UsageError("seenAt must be the conflict's updatedAt, such as 2025-01-01T00:00:05.123456Z") from None
 
 
 def _detail_response(conflict: Conflict) -> Response:

@@ -1,4 +1,4 @@
-"""connect, callback, disconnect, status."""
+"""Connect and disconnect an organization, and show its connection."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ log = logging.getLogger(__name__)
 def connect(
     body: ConnectBody, request: Request, response: Response, user: Configurer, services: ServicesDep
 ) -> DataResponse[AuthorizationUrl]:
-    """Begins a connection: the address to send the person to. A cookie binds the way back to this browser."""
+    """Begin a connection, and return the address to which to send the user.
+
+    A cookie binds the callback to this browser.
+    """
     user.require(body.organization_id)
     browser = request.cookies.get(COOKIE) or secrets.token_urlsafe(32)  # two tabs of one browser share it
     url = oauth_flow.connect(
@@ -67,18 +70,21 @@ def callback(
     error: Given = "",
     error_description: Given = "",
 ) -> RedirectResponse:
-    """Where the vendor sends the browser back to. Open, because that browser brings no token: the single-use state and
-    the cookie of the browser that began stand for it."""
+    """Finish a connection; SoftPro sends the browser here.
+
+    The route requires no login, because the browser has no token. The state, which works once, and the cookie of
+    the browser that began the connection authenticate it.
+    """
     (web,) = load(WebSettings)
     given = {"state": state, "code": code, "error": error, "error_description": error_description}
-    answer, browser = {name: value for name, value in given.items() if value}, request.cookies.get(COOKIE)
+    parameters, browser = {name: value for name, value in given.items() if value}, request.cookies.get(COOKIE)
     path: str | None = None
     try:
-        path = oauth_flow.redirect_path(services, answer, browser)
-        oauth_flow.callback(services, answer, browser)
+        path = oauth_flow.redirect_path(services, parameters, browser)
+        oauth_flow.callback(services, parameters, browser)
         outcome = {"integration": "softpro", "status": "connected"}
     except StateError:
-        raise  # nobody we know: nothing is sent on to the frontend
+        raise  # an unknown caller: nothing is passed on to the frontend
     except SoftProError as failed:
         log.warning("connection failed: %s", failed)
         outcome = {"integration": "softpro", "status": "error", "message": str(failed)}
@@ -88,14 +94,14 @@ def callback(
 
 @router.delete("/disconnect/{integration_id}")
 def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) -> MessageResponse:
-    """Erases the tokens and ends the grant at the vendor; the synced rows stay."""
+    """Erase the tokens and end the grant at SoftPro. Synced rows stay."""
     with services.database.connect() as connection:
         user.integration(connection, integration_id)
-    told = oauth_flow.disconnect(services, integration_id)
+    revoked = oauth_flow.disconnect(services, integration_id)
     return MessageResponse(
         message="Integration disconnected successfully"
-        if told
-        else "Integration disconnected; SoftPro could not be told, so end the grant there as well"
+        if revoked
+        else "Integration disconnected. SoftPro could not be reached, so end the grant there as well"
     )
 
 
@@ -103,7 +109,7 @@ def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) ->
 def get_status(
     organization_id: Annotated[str, Query(alias="organizationId")], user: Reader, database: DatabaseDep
 ) -> DataResponse[ConnectionStatus]:
-    """How the organization's connection fares."""
+    """Return the state of an organization's connection."""
     with database.connect() as connection:
         found = user.organization(connection, organization_id)
         outage = integrations.outage(connection, found.id)

@@ -1,4 +1,4 @@
-"""What SoftPro's records hold that no mapping reads, what mappings read that is not there, and what is new."""
+"""Report unmapped, missing and new fields of SoftPro's records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from softpro.analysis.coverage import coverage
-from softpro.analysis.field_profile import refresh as look
+from softpro.analysis.field_profile import refresh as refresh_profile
 from softpro.entities import EntityType
 from softpro_web.deps import DatabaseDep, Reader
 from softpro_web.models.base import DataResponse
@@ -23,13 +23,16 @@ def get_coverage(
     user: Reader,
     database: DatabaseDep,
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
-    refresh: Annotated[bool, Query(description="look at what landed just now, too")] = False,
+    refresh: Annotated[bool, Query(description="Include the records that have just landed.")] = False,
 ) -> DataResponse[list[CoverageOut]]:
-    """The coverage of each entity type, or of one; refreshed before where it is older than an hour."""
+    """Return the fields that mappings do not read, fields that records lack, and new fields and codes.
+
+    A result that is older than one hour is updated first.
+    """
     found = []
     with database.connect() as connection:
         integration = user.integration(connection, integration_id)
         for each in [entity_type] if entity_type else list(EntityType):
-            look(connection, integration, each, only_if_old=not refresh)
+            refresh_profile(connection, integration, each, only_if_old=not refresh)
             found.append(CoverageOut.model_validate(coverage(connection, integration, each).as_json()))
     return DataResponse(data=found)

@@ -1,4 +1,7 @@
-"""The API's description, and a page that shows it: Swagger UI, served from here, as the network may be closed."""
+"""Serve the OpenAPI description, and Swagger UI to show it.
+
+This server provides all parts of the page, because it may have no access to the internet.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class Asset(StrEnum):
-    """What the page consists of."""
+    """The parts of the page."""
 
     START = "start.js"
     PROGRAM = "swagger-ui-bundle.js"
@@ -36,25 +39,25 @@ class Asset(StrEnum):
 
 @router.get("/openapi.json")
 def get_openapi(request: Request, user: Reader) -> dict[str, Any]:
-    """This API's own description."""
+    """Return the OpenAPI description of this API."""
     return {**request.app.openapi(), "servers": [{"url": request.scope.get("root_path") or "/"}]}
 
 
 @router.get("/docs")
 def get_page(user: Reader) -> FileResponse:
-    """The page."""
+    """Return the page that shows the API."""
     return FileResponse(STATIC / "docs.html", headers=HEADERS)
 
 
 @router.get("/docs/{asset}")
 def get_asset(asset: Asset, user: Reader) -> FileResponse:
-    """A part of the page."""
+    """Return a part of the page."""
     folder = STATIC if asset is Asset.START else _swagger_ui()
     return FileResponse(folder / asset.value, headers=HEADERS)
 
 
 def _swagger_ui() -> Path:
-    """The folder of the package that brings Swagger UI; it is not imported, as that would bring Flask along."""
+    """Return the folder of the package that holds Swagger UI, without an import, which would load Flask."""
     found = find_spec("flask_swagger_ui")
     assert found is not None
     assert found.origin is not None

@@ -1,4 +1,4 @@
-"""Batches that are held until a person decides: listed, approved, rejected."""
+"""List, approve and reject held batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def list_holds(
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[HoldOut]:
-    """The integration's holds, newest first: of one status, or all."""
+    """List an integration's held batches, newest first, optionally of one status."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found, total = holds.page(
@@ -37,7 +37,7 @@ def list_holds(
 
 @router.post("/{hold_id}/approve")
 def approve_hold(hold_id: UUID, body: ApproveBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
-    """Lets the stream's next run load the batch."""
+    """Approve a held batch. The next run of the stream loads it."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
         return DataResponse(data=_out(holds.approve(connection, integration.id, hold_id, user.name, body.reason)))
@@ -45,7 +45,7 @@ def approve_hold(hold_id: UUID, body: ApproveBody, user: Operator, database: Dat
 
 @router.post("/{hold_id}/reject")
 def reject_hold(hold_id: UUID, body: RejectBody, user: Operator, database: DatabaseDep) -> DataResponse[HoldOut]:
-    """Does not load the batch: its records go to quarantine."""
+    """Reject a held batch. Its records go to quarantine."""
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
         return DataResponse(data=_out(holds.reject(connection, integration.id, hold_id, user.name, body.reason)))

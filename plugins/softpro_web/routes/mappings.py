@@ -1,4 +1,4 @@
-"""The mapping sets of an integration: read, replaced as a whole, and applied to what was fetched before."""
+"""Read and replace the mapping sets of an integration, and apply them to records fetched before."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ router = APIRouter()
 def list_mappings(
     integration_id: Annotated[UUID, Query(alias="integrationId")], user: Reader, database: DatabaseDep
 ) -> DataResponse[list[MappingOut]]:
-    """All mappings of the integration, by entity type, in the order they were given."""
+    """List an integration's mappings by entity type, in the order in which they were saved."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         stored = repository.read(connection, integration_id)
@@ -47,7 +47,10 @@ def list_mappings(
 
 @router.put("/mappings")
 def replace_mappings(body: MappingsBody, user: Configurer, database: DatabaseDep) -> MappingsUpdateResponse:
-    """Replaces the set of each entity type that the body names; refused as a whole if one entry can't work."""
+    """Replace the mapping set of each entity type in the body.
+
+    One invalid entry refuses the whole request.
+    """
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
         in_force = repository.replace(
@@ -67,14 +70,20 @@ async def start_remap(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Maps again all that was ever fetched of an entity type: the result when it ends within the wait, else 202."""
+    """Map all fetched records of an entity type again.
+
+    Returns 200 with the result if the run ends within `wait`, else 202.
+    """
     return await launcher.run(user, body.integration_id, body.entity_type, dag_id=REMAP_DAG, mode=Mode.REMAP, conf={})
 
 
 def update_response(
     connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced]
 ) -> MappingsUpdateResponse:
-    """What a change came to, and the remap that it asks for: of what changed, is switched on, and was fetched."""
+    """Return the response to a change of mappings: the versions in force, and the remap to offer.
+
+    The remap covers the entity types that changed, are switched on, and have fetched records.
+    """
     changed = [each for each in integration.entity_types() if each in in_force and in_force[each].changed]
     records = remapping.count_records(connection, integration.id, changed) if changed else 0
     return MappingsUpdateResponse(

@@ -1,4 +1,4 @@
-"""The quarantine: its cases listed, looked at, corrected, replayed and discarded."""
+"""List, show, correct, replay and discard quarantine cases."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Text = Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)]
 
 
 class _Edit(msgspec.Struct):
-    """The body of an edit, its record byte for byte: a number has more digits than Python's would keep."""
+    """The body of a correction. The record stays raw bytes, because a Python float would lose digits."""
 
     record: msgspec.Raw
 
@@ -55,9 +55,9 @@ def list_quarantine_cases(
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[CaseOut]:
-    """The integration's cases, the one that failed last first; open ones unless another resolution is named.
+    """List an integration's quarantine cases, latest failure first. Default: open cases.
 
-    Reasons quote what was found in records of persons, so that reading is not enough.
+    Requires *operate*, because reasons quote values from personal records.
     """
     with database.connect() as connection:
         user.integration(connection, integration_id)
@@ -69,8 +69,10 @@ def list_quarantine_cases(
 
 @router.get("/{case_id}", responses={200: {"model": DataResponse[CaseDetail]}})
 def get_quarantine_case(case_id: UUID, user: Operator, database: DatabaseDep) -> Response:
-    """All of a case, whole records of persons included, so that reading is not enough. Its payload stands in the answer
-    as it was sent, every digit and escape of it."""
+    """Return a quarantine case with all details.
+
+    Requires *operate*, because the payload can hold personal data. The payload keeps every digit and escape.
+    """
     with database.connect() as connection:
         case = user.case(connection, case_id)
         both = quarantine_cases.payloads(connection, case)
@@ -85,7 +87,10 @@ async def correct_quarantine_case(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[ReplayResult] | DataResponse[ReplayStarted]:
-    """Corrects the case's record and replays it. Where another run works on the stream, the next one loads it."""
+    """Correct the record of a case, and load it.
+
+    If another run works on the stream, the response is 409. The correction is stored, and the next run loads it.
+    """
     record = _record(await launcher.request.body())
     case = await run_in_threadpool(_correct, launcher.database, case_id, record, user)
     replay = ReplayBody(integration_id=case.integration_id, entity_type=EntityType(case.entity_type), ids=[case.id])
@@ -101,7 +106,10 @@ async def replay_quarantine(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[ReplayResult] | DataResponse[ReplayStarted]:
-    """Maps, checks and loads the records of open cases again: the result when it ends within the wait, else 202."""
+    """Map, check and load the records of open cases again.
+
+    Returns 200 with the result if the run ends within `wait`, else 202.
+    """
     return await _replay(user, body, launcher)
 
 
@@ -109,7 +117,10 @@ async def replay_quarantine(
 def discard_quarantine_case(
     case_id: UUID, body: DiscardBody, user: Operator, database: DatabaseDep
 ) -> DataResponse[CaseOut]:
-    """Closes a case whose record is not to be loaded, until SoftPro sends another version of it."""
+    """Close a case without loading its record.
+
+    The case stays closed until SoftPro sends another version of the record.
+    """
     with database.connect() as connection:
         case = user.case(connection, case_id)
         return DataResponse(data=_case_out(quarantine_cases.discard(connection, case.id, body.reason, user.name)))
@@ -118,7 +129,7 @@ def discard_quarantine_case(
 async def _replay(
     user: Principal, body: ReplayBody, launcher: Launcher
 ) -> DataResponse[ReplayResult] | DataResponse[ReplayStarted]:
-    answer = await launcher.run(
+    response = await launcher.run(
         user,
         body.integration_id,
         body.entity_type,
@@ -130,13 +141,17 @@ async def _replay(
         ),
     )
     left = await run_in_threadpool(_count_unreplayable, launcher.database, user, body)
-    if isinstance(answer.data, SyncResult):
-        return DataResponse(data=ReplayResult(**answer.data.model_dump(), left=left))
-    return DataResponse(data=ReplayStarted(**answer.data.model_dump(), left=left))
+    if isinstance(response.data, SyncResult):
+        return DataResponse(data=ReplayResult(**response.data.model_dump(), left=left))
+    return DataResponse(data=ReplayStarted(**response.data.model_dump(), left=left))
 
 
 def _record(body: bytes) -> bytes:
-    """The record in the body of an edit. Raises UsageError where it is JSON to Python, and to no stricter reader."""
+    """Return the raw record in the body of a correction.
+
+    Raises:
+        UsageError: The body is JSON to Python's parser, but not to the stricter one.
+    """
     try:
         return bytes(msgspec.json.decode(body, type=_Edit).record)
     except msgspec.DecodeError as broken:

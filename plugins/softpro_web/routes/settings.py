@@ -1,4 +1,4 @@
-"""What an organization chose for its integration."""
+"""Read and change the settings of an integration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @router.get("/{integration_id}")
 def get_settings(integration_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[SettingsOut]:
-    """What is synced, how often, and as which client; secrets are never shown."""
+    """Return an integration's settings: what to sync, how often, and as which client. Secrets are never returned."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         return _response(connection, integration_id)
@@ -31,7 +31,10 @@ def get_settings(integration_id: UUID, user: Reader, database: DatabaseDep) -> D
 def update_settings(
     integration_id: UUID, body: SettingsBody, user: Configurer, database: DatabaseDep, services: ServicesDep
 ) -> DataResponse[SettingsOut]:
-    """Changes what is sent, and nothing else. Environment and client are what the next connection asks consent for."""
+    """Change the settings in the request, and no others.
+
+    A new environment or client takes effect once a user connects again.
+    """
     sent = body.model_fields_set - {"sync_documents"}
     plain = body.model_dump(include=sent - CLIENT, mode="json")
     if "environment" in plain:

@@ -1,4 +1,4 @@
-"""Sync now, and the logs of all syncs."""
+"""Start syncs, and read sync logs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ async def sync_transactions(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Syncs the integration's transactions: the result when it ends within the wait, else 202 and where to look."""
+    """Sync transactions now.
+
+    Returns 200 with the result if the run ends within `wait`, else 202 with the id of its log.
+    """
     return await _sync(user, EntityType.TRANSACTION, body, launcher)
 
 
@@ -40,7 +43,10 @@ async def sync_contacts(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Syncs the integration's contacts: the result when it ends within the wait, else 202 and where to look."""
+    """Sync contacts now.
+
+    Returns 200 with the result if the run ends within `wait`, else 202 with the id of its log.
+    """
     return await _sync(user, EntityType.CONTACT, body, launcher)
 
 
@@ -51,7 +57,7 @@ async def sync_transaction(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Fetches one transaction and loads it, changed or not, beside a sync that may go on."""
+    """Fetch and load one transaction, changed or not, even while a sync runs."""
     return await _sync(user, EntityType.TRANSACTION, body, launcher, order_id)
 
 
@@ -62,7 +68,7 @@ async def sync_contact(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Fetches one contact and loads it, changed or not, beside a sync that may go on."""
+    """Fetch and load one contact, changed or not, even while a sync runs."""
     return await _sync(user, EntityType.CONTACT, body, launcher, contact_id)
 
 
@@ -76,7 +82,7 @@ def list_sync_logs(
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[LogOut]:
-    """The integration's sync logs, newest first."""
+    """List an integration's sync logs, newest first."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         entries, total = sync_logs.page(
@@ -89,7 +95,7 @@ def list_sync_logs(
 
 @router.get("/logs/{log_id}")
 def get_sync_log(log_id: UUID, user: Reader, database: DatabaseDep) -> DataResponse[LogDetail]:
-    """All that is kept of one run."""
+    """Return a sync log with all details."""
     with database.connect() as connection:
         return DataResponse(data=_out(LogDetail, user.log(connection, log_id)))
 
@@ -101,7 +107,7 @@ async def _sync(
     launcher: Launcher,
     record: str | None = None,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Starts a run over the stream, or over one `record` of it."""
+    """Start a run over the stream, or over one `record` of it."""
     mode = body.mode if isinstance(body, SyncBody) else Mode.RECORDS
     return await launcher.run(
         user,

@@ -1,4 +1,4 @@
-"""The versions of an integration's mapping sets: listed, compared, and rolled back to."""
+"""List, compare and restore versions of mapping sets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def list_mapping_versions(
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[VersionOut]:
-    """Every set of the entity type that stands or stood, the latest first."""
+    """List the current and earlier versions of a mapping set, latest first."""
     with database.connect() as connection:
         stream = user.integration(connection, integration_id).stream(entity_type)
         page, total = repository.versions(connection, stream, limit, offset)
@@ -58,7 +58,7 @@ def get_mapping_version(
     user: Reader,
     database: DatabaseDep,
 ) -> DataResponse[VersionDetail]:
-    """One version, with its mappings as `PUT /mappings` takes them."""
+    """Return one version, with its mappings in the form that `PUT /mappings` accepts."""
     with database.connect() as connection:
         stream = user.integration(connection, integration_id).stream(entity_type)
         head, mappings = repository.version(connection, stream, version)
@@ -75,12 +75,12 @@ def diff_mapping_versions(
     earlier: Annotated[int, Query(alias="from", ge=1, le=MAX_VERSION)],
     later: Annotated[int | None, Query(alias="to", ge=1, le=MAX_VERSION)] = None,
 ) -> DataResponse[DiffOut]:
-    """What differs from one version to another, by target; `to` is the one in force if left out."""
+    """Compare two versions of a mapping set, by target. Default of `to`: the version in force."""
     with database.connect() as connection:
         stream = user.integration(connection, integration_id).stream(entity_type)
         later = later or repository.current(connection, stream).version
         if later is None:
-            raise NotFoundHere(f"There are no mappings of {entity_type.table} yet")
+            raise NotFoundHere(f"This integration has no mappings for {entity_type.table} yet")
         _, before = repository.version(connection, stream, earlier)
         _, after = repository.version(connection, stream, later)
     found = {"entityType": entity_type, "from": earlier, "to": later, **diff(before, after).as_json()}
@@ -89,7 +89,10 @@ def diff_mapping_versions(
 
 @router.post("/rollback")
 def rollback_mappings(body: RollbackBody, user: Configurer, database: DatabaseDep) -> MappingsUpdateResponse:
-    """Makes a new version that is a copy of an earlier one; refused where that one could not work any more."""
+    """Go back to an earlier version, by a new version that copies it.
+
+    The request is refused if that set would be invalid today.
+    """
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
         in_force = repository.restore(connection, integration.stream(body.entity_type), body.version, author=user.name)

@@ -1,4 +1,4 @@
-"""The receiver of SoftPro's webhooks, and the events that came for people: listed, looked at, tried again, counted."""
+"""Receive SoftPro's webhooks, and list, show, retry and count the events."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _writers = BatchWriters(find_database)
 
 @asynccontextmanager
 async def _closing(_: FastAPI) -> AsyncIterator[None]:
-    """Airflow's server goes through the lifespans of the apps that it mounts: at its end nothing is left open."""
+    """Close the batch writers when the server stops. Airflow runs the lifespans of the apps that it mounts."""
     try:
         yield
     finally:
@@ -75,7 +75,7 @@ def list_webhook_events(
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[EventOut]:
-    """The integration's events, newest first, without their payloads."""
+    """List an integration's webhook events, newest first, without payloads."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found, total = events.page(
@@ -86,7 +86,10 @@ def list_webhook_events(
 
 @router.get("/events/{event_id}", responses={200: {"model": DataResponse[EventDetail]}})
 def get_webhook_event(event_id: UUID, user: Operator, database: DatabaseDep, integration_id: IntegrationId) -> Response:
-    """All of an event, the record of a person included that it may carry, so that reading is not enough."""
+    """Return a webhook event with all details.
+
+    Requires *operate*, because the payload can hold personal data.
+    """
     with database.connect() as connection:
         user.integration(connection, integration_id)
         shown = events.full_json(connection, events.get(connection, integration_id, event_id))
@@ -99,9 +102,12 @@ def get_webhook_event(event_id: UUID, user: Operator, database: DatabaseDep, int
 
 @router.post("/events/retry")
 def retry_webhook_events(body: RetryManyBody, user: Operator, database: DatabaseDep) -> DataResponse[RetriedCount]:
-    """Tries events again now, from the start: the named ones that are FAILED or RETRYING, or all that are FAILED."""
+    """Retry several events now, with all attempts again.
+
+    Retries those of `ids` that are FAILED or RETRYING, or without `ids` all FAILED events.
+    """
     if body.ids is not None and body.entity_type is not None:
-        raise UsageError("ids and entityType can't come together: the events are named already")
+        raise UsageError("Give ids or entityType, not both")
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         if body.ids is not None:
@@ -115,7 +121,10 @@ def retry_webhook_events(body: RetryManyBody, user: Operator, database: Database
 def retry_webhook_event(
     event_id: UUID, body: RetryBody, user: Operator, database: DatabaseDep
 ) -> DataResponse[EventOut]:
-    """Tries an event again now, from the start; 409 where it is neither FAILED nor RETRYING."""
+    """Retry one event now, with all attempts again.
+
+    Returns 409 if the event is neither FAILED nor RETRYING.
+    """
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         return DataResponse(data=_out(events.retry(connection, body.integration_id, event_id, user.name)))
@@ -123,7 +132,7 @@ def retry_webhook_event(
 
 @router.get("/stats")
 def get_webhook_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> DataResponse[StatsOut]:
-    """Counts by status, type and day; how long the oldest event waits; how fast the last day's were settled."""
+    """Return counts of events by status, type and day, the oldest waiting time, and settling times."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found = events.stats(connection, integration_id)
@@ -134,7 +143,7 @@ def get_webhook_stats(user: Reader, database: DatabaseDep, integration_id: Integ
 def get_webhook_config(
     request: Request, user: Reader, database: DatabaseDep, integration_id: IntegrationId
 ) -> DataResponse[WebhookConfig]:
-    """Whether the integration takes webhooks, where SoftPro is to send them, and the receiver's limits."""
+    """Return whether webhooks are on, the address for SoftPro's events, and the receiver's limits."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         on = events.webhooks_enabled(connection, integration_id)
@@ -145,7 +154,10 @@ def get_webhook_config(
 def update_webhook_config(
     body: WebhookConfigBody, request: Request, user: Configurer, database: DatabaseDep
 ) -> DataResponse[WebhookConfig]:
-    """Switches an integration's webhooks on or off; what is stored already is worked on either way."""
+    """Switch an integration's webhooks on or off.
+
+    Events that are already stored are processed in either case.
+    """
     with database.connect() as connection:
         user.integration(connection, body.integration_id)
         events.set_webhooks_enabled(connection, body.integration_id, on=body.webhooks_enabled)
@@ -157,12 +169,12 @@ def update_webhook_config(
     status_code=202,
     response_model=MessageResponse,
     responses={
-        200: {"model": MessageResponse, "description": "It was stored before"},
-        400: {"description": "It is signed, and no event"},
-        401: {"description": "The signature is missing or wrong, or the event too old to come for the first time"},
-        404: {"description": "There is no such receiver"},
-        413: {"description": "It is too large"},
-        503: {"description": "The database is away"},
+        200: {"model": MessageResponse, "description": "The event was stored before"},
+        400: {"description": "The body is signed, but not a valid event"},
+        401: {"description": "The signature is missing or wrong, or a new event's timestamp is not current"},
+        404: {"description": "The receiver does not exist, or does not accept this event"},
+        413: {"description": "The body is too large"},
+        503: {"description": "The database is unavailable; send the event again"},
     },
     openapi_extra={
         "parameters": [
@@ -178,8 +190,11 @@ def update_webhook_config(
     },
 )
 async def receive_webhook(integration_id: str, request: Request) -> Response:
-    """Takes an event of SoftPro. Open, because SoftPro brings no token: the signature over the raw body stands for it,
-    and is looked at before anything else. 202 and 200 are answered once the event is on disk."""
+    """Receive an event from SoftPro.
+
+    The route requires no login, because SoftPro has no token. The signature over the raw body authenticates the
+    sender, and is checked first. The response is 202 or 200 once the event is stored on disk.
+    """
     body = await _read_body(request)
     signature = request.headers.get("X-SoftPro-Signature")
     if not verify.is_signed(body, signature, _secrets()):
@@ -210,16 +225,20 @@ async def receive_webhook(integration_id: str, request: Request) -> Response:
     if verdict is Verdict.REFUSED:
         raise HTTPException(404, "No such receiver")
     if verdict is Verdict.STALE:
-        raise HTTPException(401, "The event is too old, or not from now")
+        raise HTTPException(401, "The event's timestamp is not current")
     stored = verdict is Verdict.STORED
     return Response(_STORED if stored else _STORED_BEFORE, 202 if stored else 200, media_type="application/json")
 
 
 async def _read_body(request: Request) -> bytes:
-    """The raw body. Raises HTTPException once it is too large, whatever its length was said to be."""
-    said = request.headers.get("Content-Length", "")
+    """Read the raw body.
+
+    Raises:
+        HTTPException: The body is too large by its announced or its actual length.
+    """
+    announced = request.headers.get("Content-Length", "")
     size, parts = 0, []
-    if not (said.isdigit() and int(said) > MAX_BODY_BYTES):
+    if not (announced.isdigit() and int(announced) > MAX_BODY_BYTES):
         async for part in request.stream():
             parts.append(part)
             size += len(part)
@@ -227,19 +246,19 @@ async def _read_body(request: Request) -> bytes:
                 break
         else:
             return b"".join(parts)
-    raise HTTPException(413, f"An event has {MAX_BODY_BYTES} bytes at most")
+    raise HTTPException(413, f"An event has at most {MAX_BODY_BYTES} bytes")
 
 
 @functools.cache
 def _secrets() -> tuple[bytes, ...]:
-    """Read once: a process has the secrets that it was started with."""
+    """Return the webhook secrets, read once per process."""
     try:
         (settings,) = load(WebhookSettings)
     except SettingsError as wrong:
-        log.error("No webhook is taken: %s", wrong)
+        log.error("Webhooks are refused: %s", wrong)
         return ()
     if not settings.secrets:
-        log.warning("No webhook is taken: SOFTPRO_WEBHOOK_SECRET is not set")
+        log.warning("Webhooks are refused: SOFTPRO_WEBHOOK_SECRET is not set")
     return settings.secrets
 
 
@@ -255,7 +274,7 @@ def _config(request: Request, integration_id: UUID, *, on: bool) -> WebhookConfi
 
 
 def _public_url(request: Request) -> str:
-    """Where SoftPro reaches this API: there it sends the browsers of people, too."""
+    """Return the public address of this API, derived from the OAuth redirect URI, which SoftPro also uses."""
     (settings,) = load(OAuthSettings)
     callback = settings.redirect_uri
     return callback.removesuffix("/callback") if callback.endswith("/callback") else str(request.base_url).rstrip("/")

@@ -1,4 +1,4 @@
-"""Changes on their way to SoftPro: what would be sent, sending it, and deletes that wait for a person."""
+"""List and send edits for SoftPro, and decide about deletes that wait for approval."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ def list_outbox(
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> Response:
-    """What a push would send now of each record that was changed here, and why, or why not: a dry run, which sends
-    nothing.
+    """List the changes that a push would send now for each edited record, or the reason to wait.
 
-    It shows records of persons, so that reading is not enough.
+    Sends nothing. Requires *operate*, because the list shows personal data.
     """
     with database.connect() as connection:
         integration = user.integration(connection, integration_id)
@@ -58,7 +57,10 @@ async def push_transactions(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Sends the changes of transactions that are due: the result when it ends within the wait, else 202."""
+    """Send the due changes of transactions to SoftPro.
+
+    Returns 200 with the result if the run ends within `wait`, else 202.
+    """
     return await _push(user, EntityType.TRANSACTION, body, launcher)
 
 
@@ -68,7 +70,10 @@ async def push_contacts(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Sends the changes of contacts that are due: the result when it ends within the wait, else 202."""
+    """Send the due changes of contacts to SoftPro.
+
+    Returns 200 with the result if the run ends within `wait`, else 202.
+    """
     return await _push(user, EntityType.CONTACT, body, launcher)
 
 
@@ -79,7 +84,7 @@ async def push_transaction(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Sends the changes of one transaction, by its id in roi.transactions, due or not."""
+    """Send the changes of one transaction, by its id in roi.transactions, due or not."""
     return await _push(user, EntityType.TRANSACTION, body, launcher, roi_id)
 
 
@@ -90,7 +95,7 @@ async def push_contact(
     user: Starter,
     launcher: Launcher,
 ) -> DataResponse[SyncResult] | DataResponse[StartedRun]:
-    """Sends the changes of one contact, by its id in roi.contacts, due or not."""
+    """Send the changes of one contact, by its id in roi.contacts, due or not."""
     return await _push(user, EntityType.CONTACT, body, launcher, roi_id)
 
 
@@ -98,7 +103,7 @@ async def push_contact(
 def approve_deletes(
     body: DeletesDecisionBody, user: Operator, database: DatabaseDep
 ) -> DataResponse[DeletesDecisionOut]:
-    """Lets deletes pass that wait as they are too many: the next push sends them."""
+    """Approve the deletes that wait because they exceed the limit. The next push sends them."""
     return _decide(delete_guard.approve, body, user, database)
 
 
@@ -106,7 +111,7 @@ def approve_deletes(
 def withdraw_deletes(
     body: DeletesDecisionBody, user: Operator, database: DatabaseDep
 ) -> DataResponse[DeletesDecisionOut]:
-    """Takes deletes back that wait: their rows are loaded again."""
+    """Withdraw the deletes that wait for approval. Their rows are loaded again."""
     return _decide(delete_guard.withdraw, body, user, database)
 
 

@@ -1,4 +1,4 @@
-// Shows openapi.json. Calls go with the cookie of whoever is logged in to Airflow, and prove that they are ours.
+// Show openapi.json. Calls use the cookie of the user logged in to Airflow, with a header that proves their origin.
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#page",
