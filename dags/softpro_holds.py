@@ -18,7 +18,7 @@ from airflow.sdk import (
 )
 
 from softpro.orchestration.assets import HOLDS
-from softpro.orchestration.steps import DEFAULTS
+from softpro.orchestration.steps import DEFAULT_ARGS
 
 DOC = """
 ### Asks users about held batches
@@ -48,7 +48,7 @@ def waiting() -> list[dict[str, Any]]:
     """Return the batches that wait for a decision. Skipped if there is none, or all were asked about already."""
     from softpro.orchestration import holds as tasks
 
-    return tasks.waiting(get_current_context()["run_id"], ANSWER_WITHIN)
+    return tasks.questions(get_current_context()["run_id"], ANSWER_WITHIN)
 
 
 @task.sensor(mode="reschedule", poke_interval=15, timeout=3600)
@@ -56,7 +56,7 @@ def carry_out(hold_id: str, integration_id: str, answer: Any) -> PokeReturnValue
     """Record the decision. Skipped if the hold was decided or cleared since, or without an answer."""
     from softpro.orchestration import holds as tasks
 
-    return PokeReturnValue(is_done=tasks.carry_out(hold_id, integration_id, answer))
+    return PokeReturnValue(is_done=tasks.apply_answer(hold_id, integration_id, answer))
 
 
 @task_group
@@ -83,7 +83,7 @@ def decision(hold_id: Any, integration_id: Any, subject: Any, body: Any) -> None
     max_active_runs=200,  # each lasts as long as its questions, so a low limit would block new ones
     doc_md=DOC,
     tags=["softpro", "quality"],
-    default_args=DEFAULTS,
+    default_args=DEFAULT_ARGS,
 )
 def softpro_holds() -> None:
     asked: Any = waiting()

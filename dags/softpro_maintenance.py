@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from airflow.sdk import dag, task
 
-from softpro.orchestration.steps import DEFAULTS
+from softpro.orchestration.steps import DEFAULT_ARGS
 
 DOC = """
 ### Keeps connections alive, and the tables tidy
@@ -36,7 +36,7 @@ def tidy() -> int:
     """Delete unfinished authorizations, old results of checks, and settled webhook events and edits."""
     from softpro.orchestration import maintenance
 
-    return maintenance.tidy()
+    return maintenance.purge_expired()
 
 
 @task
@@ -44,7 +44,7 @@ def observe() -> int:
     """Record the fields and codes of records that landed since the last run, for every organization."""
     from softpro.orchestration import maintenance
 
-    return maintenance.observe()
+    return maintenance.refresh_field_profiles()
 
 
 @dag(
@@ -54,7 +54,7 @@ def observe() -> int:
     max_active_runs=1,
     doc_md=DOC,
     tags=["softpro", "maintenance"],
-    default_args=DEFAULTS,
+    default_args=DEFAULT_ARGS,
 )
 def softpro_maintenance() -> None:
     keep_alive()

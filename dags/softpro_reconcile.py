@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param, PokeReturnValue, chain, dag, get_current_context, task, task_group
 
 from softpro.orchestration.assets import CHANGED
-from softpro.orchestration.steps import DEFAULTS, STREAMS
+from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS
 
 DOC = """
 ### Deletes records that SoftPro 360 no longer has, and repairs differences
@@ -35,7 +35,7 @@ A mass delete is more than 5 % of a stream's records, or more than 500 (`SOFTPRO
 """
 
 PARAMS = {
-    **STREAMS,
+    **STREAM_PARAMS,
     "limit_percent": Param(
         None,
         type=["null", "number"],
@@ -106,7 +106,7 @@ def waiting() -> list[dict[str, Any]]:
     """Return the streams with more deletes than their limit allows. Skipped if there is none."""
     from softpro.orchestration import reconcile as tasks
 
-    return tasks.waiting(get_current_context()["run_id"])
+    return tasks.questions(get_current_context()["run_id"])
 
 
 @task.sensor(**SLICES, outlets=[CHANGED])
@@ -115,7 +115,7 @@ def carry_out(audit_id: str, answer: Any) -> PokeReturnValue:
     from softpro.orchestration import reconcile as tasks
 
     context = get_current_context()
-    done = tasks.carry_out(audit_id, answer, context["run_id"], context["outlet_events"], manual=_by_hand(context))
+    done = tasks.apply_answer(audit_id, answer, context["run_id"], context["outlet_events"], manual=_by_hand(context))
     return PokeReturnValue(is_done=done)
 
 
@@ -147,7 +147,7 @@ def _by_hand(context: Context) -> bool:
     params=PARAMS,
     doc_md=DOC,
     tags=["softpro", "reconcile"],
-    default_args=DEFAULTS,
+    default_args=DEFAULT_ARGS,
 )
 def softpro_reconcile() -> None:
     shards: Any = plan()

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import Param, chain, dag, get_current_context, task, task_group
 
-from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
+from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS, check, load, report, transform
 
 DOC = """
 ### Maps all records again
@@ -63,7 +63,7 @@ def mark(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from softpro.orchestration import tasks
 
     context = get_current_context()
-    return tasks.mark(shard, context["run_id"], context["params"])
+    return tasks.mark_pending(shard, context["run_id"], context["params"])
 
 
 @dag(
@@ -71,10 +71,10 @@ def mark(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=4,
-    params={**STREAMS, **RECORDS},
+    params={**STREAM_PARAMS, **RECORDS},
     doc_md=DOC,
     tags=["softpro", "mappings"],
-    default_args=DEFAULTS,
+    default_args=DEFAULT_ARGS,
 )
 def softpro_remap() -> None:
     @task_group(group_id="streams")

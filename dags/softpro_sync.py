@@ -9,7 +9,7 @@ from airflow.sdk import Context, Param, chain, dag, get_current_context, task, t
 
 from softpro.db.schedule import Lane
 from softpro.entities import LISTING_MODES, MAX_ID_LENGTH, Mode
-from softpro.orchestration.steps import DEFAULTS, STREAMS, check, load, report, transform
+from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS, check, load, report, transform
 
 DOC = """
 ### Keeps the `roi` tables in step with SoftPro 360
@@ -35,7 +35,7 @@ updated only when rows changed.
 """
 
 PARAMS = {
-    **STREAMS,
+    **STREAM_PARAMS,
     "mode": Param(
         Mode.INCREMENTAL.value,
         type="string",
@@ -85,7 +85,7 @@ def _by_hand(context: Context) -> bool:
     params=PARAMS,
     doc_md=DOC,
     tags=["softpro", "sync"],
-    default_args=DEFAULTS,
+    default_args=DEFAULT_ARGS,
 )
 def softpro_sync() -> None:
     lanes = []

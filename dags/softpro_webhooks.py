@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from softpro.orchestration.assets import CHANGED
-from softpro.orchestration.steps import DEFAULTS
+from softpro.orchestration.steps import DEFAULT_ARGS
 from softpro.orchestration.triggers import WEBHOOKS
 
 DOC = """
@@ -59,7 +59,7 @@ def process() -> dict[str, Any]:
     params=PARAMS,
     doc_md=DOC,
     tags=["softpro", "webhooks"],
-    default_args=DEFAULTS,
+    default_args=DEFAULT_ARGS,
 )
 def softpro_webhooks() -> None:
     process()

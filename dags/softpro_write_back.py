@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from airflow.sdk import Param, dag, get_current_context, task
 
 from softpro.orchestration.assets import CHANGED
-from softpro.orchestration.steps import DEFAULTS, STREAMS
+from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS
 from softpro.orchestration.triggers import OUTBOX
 
 DOC = """
@@ -35,7 +35,7 @@ or for single records, due or not.
 """
 
 PARAMS = {
-    **STREAMS,
+    **STREAM_PARAMS,
     "organization": Param(
         None,
         type=["null", "string"],
@@ -71,7 +71,7 @@ def write_back() -> dict[str, int]:
     params=PARAMS,
     doc_md=DOC,
     tags=["softpro", "write-back"],
-    default_args=DEFAULTS,
+    default_args=DEFAULT_ARGS,
 )
 def softpro_write_back() -> None:
     write_back()

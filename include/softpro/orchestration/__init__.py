@@ -1,1 +1,1 @@
-"""The only package that imports Airflow: connection, tasks, assets."""
+"""Run the product in Airflow: connection, tasks, assets and triggers. No other package imports Airflow."""

@@ -1,6 +1,6 @@
-"""The roi tables as Airflow assets: an analyst's DAG is scheduled on them and runs when rows changed. And the holds.
+"""Define the Airflow assets for the roi tables and for held batches.
 
-@dag(schedule=[Asset("softpro://roi/transactions")])
+A DAG with `schedule=[Asset("softpro://roi/transactions")]` runs when rows of that table changed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from airflow.sdk import Asset, AssetAlias
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType
 
-# Events are added to the alias by the task, and only when it wrote rows: an outlet proper would speak on every run.
+# Tasks add events to the alias only when they wrote rows. A plain outlet would emit one on every run.
 CHANGED = AssetAlias("softpro-roi-tables", group="softpro")
 
 TABLE_ASSETS = {
@@ -21,20 +21,22 @@ TABLE_ASSETS = {
     for entity_type in EntityType
 }
 
-# Woken by it, the DAG softpro_holds asks people about batches that were not loaded.
+# Events of this asset start the DAG softpro_holds, which asks users about held batches.
 HOLDS = Asset(name="softpro.holds", uri="softpro://holds", group="softpro")
 HELD = AssetAlias("softpro-holds", group="softpro")
 
 
 def notify_held(outlet_events: Any, count: int) -> None:
-    """Tells that so many batches wait for a person, and that nobody is asked yet."""
+    """Emit an event if batches wait for a decision and no user has been asked yet."""
     if count:
         outlet_events[HELD].add(HOLDS, extra={"holds": count})
 
 
 def notify(outlet_events: Any, entries: Sequence[SyncLog]) -> None:
-    """Tells the assets whose rows these runs changed, and how many: from the logs, so that a later try of a task tells
-    of what an earlier one wrote."""
+    """Emit an event for each roi table that these runs changed, with the number of rows.
+
+    The numbers come from the logs, so a retry of a task also reports the rows that an earlier attempt wrote.
+    """
     for entity_type, asset in TABLE_ASSETS.items():
         rows = sum(e.records_inserted + e.records_updated for e in entries if e.entity_type == entity_type.value)
         if rows:

@@ -1,4 +1,4 @@
-"""What the tasks of the holds DAG do: a person is asked about each batch that is held, and the answer carried out."""
+"""Ask users about held batches, and apply their answers: the tasks of the DAG `softpro_holds`."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from softpro.quality import holds
 from softpro.quality.holds import Hold
 
 MAX_QUESTIONS = 1000
-"""Holds that people are asked about in one run; Airflow maps a task to 1024 at most."""
+"""Maximum number of holds that one run asks about. Airflow limits task mapping to 1024."""
 
 log = logging.getLogger(__name__)
 
 
-def questions(run_id: str, patience: timedelta) -> list[dict[str, Any]]:
-    """What people are to be asked, a hold each: its ids, and the question's subject and body.
+def questions(run_id: str, answer_timeout: timedelta) -> list[dict[str, Any]]:
+    """Return the questions to ask, one per hold: its ids, and the subject and body of the question.
 
-    A question that was left unanswered for longer than `patience` has lapsed, and is asked anew. Raises
-    AirflowSkipException where there is none.
+    A question that is unanswered for longer than `answer_timeout` is asked again.
+
+    Raises:
+        AirflowSkipException: No hold is waiting for a question.
     """
     with database().connect() as connection:
-        found = holds.claim_unasked(connection, run_id, patience, MAX_QUESTIONS)
+        found = holds.claim_unasked(connection, run_id, answer_timeout, MAX_QUESTIONS)
     if not found:
-        raise AirflowSkipException("No batch waits for a person who is not asked already")
+        raise AirflowSkipException("Users have been asked about every waiting batch")
     return [
         {
             "hold_id": str(hold.id),
@@ -45,18 +47,19 @@ def questions(run_id: str, patience: timedelta) -> list[dict[str, Any]]:
 
 
 def apply_answer(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -> bool:
-    """Does what was answered. Returns whether it is done: not while a run has the records in its hands.
+    """Apply the answer, and return whether it is done. It is not while a run works on the records.
 
-    Raises AirflowSkipException where nothing is to do: nobody answered, or the hold was decided or cleared meanwhile.
+    Raises:
+        AirflowSkipException: No user answered, or the hold was decided or cleared before.
     """
-    person = answer.get("responded_by_user")
-    if not person:  # Airflow answers in a person's place when the time is over
-        raise AirflowSkipException("Nobody answered in time: the batch waits on, and is asked about again")
+    user = answer.get("responded_by_user")
+    if not user:  # Airflow itself answers after the timeout
+        raise AirflowSkipException("No user answered in time: the batch still waits, and the question is asked again")
     decide = holds.approve if answer["chosen_options"] == [APPROVE] else holds.reject
     reason = (answer.get("params_input") or {}).get("reason") or None
     try:
         with database().connect() as connection:
-            hold = decide(connection, UUID(integration_id), UUID(hold_id), person["name"], reason)
+            hold = decide(connection, UUID(integration_id), UUID(hold_id), user["name"], reason)
     except AlreadyDecided as decided:
         raise AirflowSkipException(str(decided)) from None
     except LeaseHeld as busy:
@@ -70,9 +73,10 @@ def _body(hold: Hold) -> str:
     table = EntityType(hold.entity_type).table
     findings = "\n".join(f"* `{str(finding['message']).translate(MARKDOWN_ESCAPES)}`" for finding in hold.findings)
     return (
-        f"A batch of {hold.records} {table} of **{hold.organization_id}** is held; nothing of it was loaded:\n\n"
+        f"A batch of {hold.records} {table} of **{hold.organization_id}** is held. Nothing of it was loaded:\n\n"
         f"{findings}\n\n"
-        f"**{APPROVE}**: that is right; the next run loads it. **{REJECT}**: it is not loaded; its records go to "
-        "quarantine, and are loaded once SoftPro changes them, or by a replay, a full sync or a remap. No answer: it "
-        "waits on. If what is wrong is mended meanwhile, the next run finds that out by itself."
+        f"**{APPROVE}**: the batch is correct, and the next run loads it.\n\n"
+        f"**{REJECT}**: the batch is not loaded, and its records go to quarantine. They are loaded once SoftPro "
+        "changes them, or by a replay, a full sync or a remap.\n\n"
+        "No answer: the batch still waits. If its data are corrected first, the next run loads it."
     )

@@ -1,4 +1,4 @@
-"""The product's database as Airflow knows it: connection `softpro_postgres`."""
+"""Open the product's database through the Airflow connection `softpro_postgres`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIBPQ_EXTRAS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding"
 
 
 def database() -> Database:
-    """The database of the Airflow connection `softpro_postgres`; where there is none, of SOFTPRO_DATABASE_URL."""
+    """Open the database of the Airflow connection `softpro_postgres`, or else of SOFTPRO_DATABASE_URL."""
     try:
         connection = PostgresHook(postgres_conn_id=CONNECTION_ID).get_connection(CONNECTION_ID)
     except AirflowNotFoundException:
@@ -29,15 +29,20 @@ def database() -> Database:
 
 
 def database_from_environment() -> Database:
-    """The same, where only the environment may be asked, as in the triggerer: of the connection in
-    AIRFLOW_CONN_SOFTPRO_POSTGRES, else of SOFTPRO_DATABASE_URL. Raises SettingsError."""
+    """Open the database that the environment names, for the triggerer, which can read only the environment.
+
+    Uses the connection in AIRFLOW_CONN_SOFTPRO_POSTGRES, or else SOFTPRO_DATABASE_URL.
+
+    Raises:
+        SettingsError: Neither is set, or one is wrong.
+    """
     if defined := os.environ.get(VARIABLE):
         try:
             if defined.lstrip().startswith("{"):
                 return _from_connection(Connection.from_json(defined, CONNECTION_ID))
             return _from_connection(Connection.from_uri(defined, CONNECTION_ID))
         except (AirflowException, TypeError, ValueError):
-            raise SettingsError([f"{VARIABLE} is wrong: it should be a connection, as JSON or a URI"]) from None
+            raise SettingsError([f"{VARIABLE} is wrong: it must be a connection, as JSON or a URI"]) from None
     return open_database(*load(DatabaseSettings))
 
 

@@ -1,4 +1,4 @@
-"""What the tasks of the maintenance DAG do."""
+"""Refresh grants, purge old rows and profile fields: the tasks of the DAG `softpro_maintenance`."""
 
 from __future__ import annotations
 
@@ -28,23 +28,27 @@ log = logging.getLogger(__name__)
 
 
 def keep_alive() -> int:
-    """Refreshes the grants that no sync has refreshed for 7 days. Returns how many.
+    """Refresh the grants that no sync has refreshed for 7 days, and return their number.
 
-    Raises AirflowFailException, so that the run shows red, where a tenant's could not be: after all others, and without
-    another try today, as the vendor may have taken the first one.
+    Raises:
+        AirflowFailException: A grant could not be refreshed. All others are processed first. The task is not retried,
+            because the vendor may have accepted the failed refresh.
     """
     encryption, oauth = load(EncryptionSettings, OAuthSettings)
     kept = keepalive.keep_alive(database(), Vault(encryption.keys), oauth)
     log.info("%d refreshed, %d ended, %d failed", kept.refreshed, len(kept.expired), len(kept.failed))
     if kept.expired or kept.failed:
         problems = {**kept.expired, **kept.failed}
-        raise AirflowFailException("; ".join(f"{organization}: {why}" for organization, why in problems.items()))
+        raise AirflowFailException("; ".join(f"{organization}: {reason}" for organization, reason in problems.items()))
     return kept.refreshed
 
 
 def purge_expired() -> int:
-    """Deletes the states of authorizations that can't be finished any more, and results of checks, settled webhook
-    events and settled edits that are too old. Returns how many."""
+    """Delete expired rows, and return their number.
+
+    These are states of authorizations that can no longer finish, old check results, and old settled webhook events
+    and edits.
+    """
     quality, webhooks, edits = load(QualitySettings, WebhookSettings, OutboxSettings)
     with database().connect() as connection:
         return (
@@ -56,9 +60,10 @@ def purge_expired() -> int:
 
 
 def refresh_field_profiles() -> int:
-    """Notes the fields and codes of the records that landed since the last time. Returns how many streams there are.
+    """Record the fields and codes of the records that landed since the last run, and return the number of streams.
 
-    Raises AirflowFailException, after all others, where a stream's records could not be looked at.
+    Raises:
+        AirflowFailException: A stream could not be profiled. All others are processed first.
     """
     problems = []
     with database().connect() as connection:
@@ -67,7 +72,7 @@ def refresh_field_profiles() -> int:
             try:
                 refresh(connection, integration, entity_type, only_if_old=True)
             except psycopg.Error as failed:
-                log.exception("The %s of %s could not be looked at", entity_type.table, integration.organization_id)
+                log.exception("Cannot profile the %s of %s", entity_type.table, integration.organization_id)
                 problems.append(f"{integration.organization_id} {entity_type.table}: {type(failed).__name__}")
     if problems:
         raise AirflowFailException("; ".join(problems))

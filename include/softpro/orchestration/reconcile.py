@@ -1,7 +1,7 @@
-"""What the tasks of the reconcile DAG do: the steps of `softpro.runs.reconcile`, for a shard of streams at a time.
+"""Run the steps of `softpro.runs.reconcile` for a shard of streams: the tasks of the DAG `softpro_reconcile`.
 
-Where each stream stands is in its audit, so a task can be tried, or poked, again at any time. A stream that fails is
-closed in its own log and leaves the run; the others go on.
+The audit of each stream holds its progress, so a task can be retried or poked at any time. A stream that fails is
+closed in its own log and leaves the run; the others continue.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from softpro.runs.tenant_pool import map_tenants, shards
 from softpro.services import Services, services
 
 SWEEP_SECONDS, READ_SECONDS = 240.0, 60.0
-"""A stream's slices of a sweep, and of single reads; between two, its syncs have their turn."""
+"""The slices of a stream: a sweep, and single reads. Syncs of the stream can run between two slices."""
 
 GIVE_UP_AFTER = timedelta(hours=6)
-"""A stream that is not done by then leaves the run, so that nobody waits for it; the next run goes on with it."""
+"""Age of a run at which unfinished streams leave it, so that others do not wait. The next run resumes them."""
 
 APPROVE, REJECT = "Approve", "Reject"
 MAX_QUESTIONS = 1000
-"""Streams that people are asked about in one run; Airflow maps a task to 1024 at most."""
+"""Maximum number of streams that one run asks about. Airflow limits task mapping to 1024."""
 MAX_IDS_SHOWN = 20
 MARKDOWN_ESCAPES = str.maketrans("`\r\n", "'  ")
-"""An id is the vendor's text: it may not end the Markdown that it stands in."""
+"""Replacements that keep the vendor's text from ending the Markdown code span around it."""
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,14 @@ Shard = list[dict[str, Any]]
 
 
 def plan(params: Mapping[str, Any], *, manual: bool) -> list[Shard]:
-    """Deals the streams to a few shards. Raises AirflowSkipException where there is none, AirflowException where the
-    named organization has none.
+    """Return the shards of this run.
 
-    By schedule: those whose schedule is not paused and whose first load is done.
+    A scheduled run takes the streams whose schedule is not paused and whose first load is done. A manual run takes
+    those of the form.
+
+    Raises:
+        AirflowSkipException: No stream is to be reconciled.
+        AirflowException: The form names an organization that has no such stream.
     """
     with database().connect() as connection:
         organization = (params["organization"] or None) if manual else None
@@ -63,16 +67,17 @@ def plan(params: Mapping[str, Any], *, manual: bool) -> list[Shard]:
     if organization and not streams:
         raise AirflowException(f"{organization} is not connected, or these entity types are switched off for it")
     if not streams:
-        raise AirflowSkipException("There is nothing to reconcile")
+        raise AirflowSkipException("No stream is to be reconciled")
     return [[stream.as_json() for stream in shard] for shard in shards(streams, SHARDS, MIN_STREAMS_PER_SHARD)]
 
 
 def reconcile(
     shard: Shard, params: Mapping[str, Any], run_id: str, began_at: datetime, outlet_events: Any, *, manual: bool
 ) -> bool:
-    """Works on each of the shard's streams for a slice; tenants side by side, a tenant's in order.
+    """Work on each stream of the shard for a slice. Tenants run in parallel, their streams in order.
 
-    Returns whether all are done: completed, waiting for a person, or out of the run.
+    Returns:
+        True if all streams are completed, wait for a decision, or have left the run.
     """
     services_ = services(database())
     limit = delete_limit(services_.delete_limit, params)
@@ -85,29 +90,32 @@ def reconcile(
     results: list[bool] = map_tenants(shard, work, lambda stream: stream["integration_id"])
     done = all(results)
     if done:
-        mine = {(UUID(stream["integration_id"]), stream["entity_type"]) for stream in shard}
+        in_shard = {(UUID(stream["integration_id"]), stream["entity_type"]) for stream in shard}
         entries = _logs_of(services_.database, run_id)
-        notify(outlet_events, [entry for entry in entries if (entry.integration_id, entry.entity_type) in mine])
+        notify(outlet_events, [entry for entry in entries if (entry.integration_id, entry.entity_type) in in_shard])
     return done
 
 
-def delete_limit(usual: DeleteLimit, params: Mapping[str, Any]) -> DeleteLimit:
-    """The limit of the form; what it leaves empty is the settings'."""
+def delete_limit(defaults: DeleteLimit, params: Mapping[str, Any]) -> DeleteLimit:
+    """Return the delete limit of the form, with the values of the settings in place of empty fields."""
     percent, records = params["limit_percent"], params["limit_records"]
-    return DeleteLimit(usual.percent if percent is None else percent, usual.records if records is None else records)
+    return DeleteLimit(
+        defaults.percent if percent is None else percent, defaults.records if records is None else records
+    )
 
 
 def questions(run_id: str) -> list[dict[str, Any]]:
-    """What people are to be asked, a mass delete each: the audit, and the question's subject and body.
+    """Return the questions to ask, one per mass delete: the audit, and the subject and body of the question.
 
-    Raises AirflowSkipException where there is none.
+    Raises:
+        AirflowSkipException: No stream exceeds its limit.
     """
     with database().connect() as connection:
         found = [audit for audit in audits.of_run(connection, run_id) if audit.status == Status.WAITING]
         if len(found) > MAX_QUESTIONS:
-            log.warning("%d streams wait for a person: the others are asked about by the next run", len(found))
+            log.warning("%d streams wait for a decision; the next run asks about those beyond the maximum", len(found))
         if not found:
-            raise AirflowSkipException("No stream has more to delete than its limit allows")
+            raise AirflowSkipException("No stream has more deletes than its limit allows")
         return [
             {
                 "audit_id": str(audit.id),
@@ -119,15 +127,16 @@ def questions(run_id: str) -> list[dict[str, Any]]:
 
 
 def apply_answer(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_events: Any, *, manual: bool) -> bool:
-    """Does what was answered, for a slice of time. Returns whether all is deleted.
+    """Apply the answer for a slice of time, and return whether all records are deleted.
 
-    Raises AirflowSkipException where nothing is: it was rejected, nobody answered, or a later run asks anew.
+    Raises:
+        AirflowSkipException: Nothing is deleted: the answer was Reject, no user answered, or a later run asks again.
     """
     services_ = services(database())
     with services_.database.connect() as connection:
         audit = audits.get(connection, UUID(audit_id))
     if audit.run_id != run_id or audit.status == Status.SUPERSEDED:
-        raise AirflowSkipException("A later reconcile of the stream has taken over: this one deletes nothing")
+        raise AirflowSkipException("A later reconcile of the stream has replaced this one, which deletes nothing")
     if audit.status == Status.WAITING:
         decision, by = _decision(answer)
         try:
@@ -135,7 +144,7 @@ def apply_answer(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_e
         except LeaseLost as taken:
             raise AirflowSkipException(str(taken)) from None
     if audit.decision != Decision.APPROVED:
-        raise AirflowSkipException(f"{audit.decision} ({audit.decided_by or 'nobody'}): nothing was deleted")
+        raise AirflowSkipException(f"{audit.decision} ({audit.decided_by or 'no user'}): nothing was deleted")
     if audit.status == Status.DELETING:
         sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
         try:
@@ -152,9 +161,12 @@ def apply_answer(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_e
 
 
 def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """Sums up the run, stream by stream. Raises AirflowException, so that it shows red, where a stream or task failed.
+    """Return the result of each stream.
 
-    What waits for a person is told as such: its own task tells what became of it.
+    A stream that waits for a decision is reported as waiting. Its own task reports the outcome.
+
+    Raises:
+        AirflowException: A stream or a task failed, so that Airflow shows the run as failed.
     """
     planned = {(UUID(each["integration_id"]), each["entity_type"]) for shard in shards or [] for each in shard}
     with database().connect() as connection:
@@ -169,7 +181,7 @@ def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[s
     errors = {(entry.integration_id, entry.entity_type): entry.error_message for entry in entries}
     errors |= {(a.integration_id, a.entity_type): a.error_message for a in found if a.error_message}
     failed = [
-        f"{names[stream[0]]} {EntityType(stream[1]).table}: {errors.get(stream) or 'not done; the next run goes on'}"
+        f"{names[stream[0]]} {EntityType(stream[1]).table}: {errors.get(stream) or 'unfinished; the next run resumes'}"
         for stream in sorted(planned - ended)
     ]
     if failed or failed_tasks:
@@ -189,7 +201,7 @@ def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[s
 def _work(
     services_: Services, stream: Stream, limit: DeleteLimit, sync_type: SyncType, run_id: str, *, late: bool
 ) -> bool:
-    """A slice of work on one stream. Returns whether it needs no more."""
+    """Work on one stream for a slice, and return whether it needs no more slices."""
     entity_type = stream.entity_type
     with services_.database.connect() as connection:
         integration = integrations.get(connection, stream.integration_id)
@@ -215,11 +227,11 @@ def _work(
         log.info("%s %s: %s", integration.organization_id, entity_type.table, busy)
         return False
     except Exception as error:
-        # One bad tenant stops nobody: its own log says what happened, and the others go on.
+        # A tenant that fails does not stop the others. Its own log holds the error.
         log.exception("%s of %s failed", entity_type.table, integration.organization_id)
         with services_.database.connect() as connection:
             log_id = sync_logs.announce(connection, stream, run_id=run_id, mode=Mode.DELTA, sync_type=sync_type)
-            sync_logs.fail(connection, log_id, error)  # unless that was done where it happened
+            sync_logs.fail(connection, log_id, error)  # no effect if the failed step has closed the log
         return True
 
 
@@ -250,11 +262,11 @@ def _logs_of(database_: Database, run_id: str) -> list[SyncLog]:
 
 
 def _decision(answer: Mapping[str, Any]) -> tuple[Decision, str | None]:
-    """Airflow answers in a person's place when the time is over: then nobody has."""
-    person = answer.get("responded_by_user")
-    if not person:
+    """Return the decision and the user. Airflow itself answers after the timeout, without a user."""
+    user = answer.get("responded_by_user")
+    if not user:
         return Decision.NO_ANSWER, None
-    return (Decision.APPROVED if answer["chosen_options"] == [APPROVE] else Decision.REJECTED), person["name"]
+    return (Decision.APPROVED if answer["chosen_options"] == [APPROVE] else Decision.REJECTED), user["name"]
 
 
 def _body(audit: Audit, ids: Sequence[str]) -> str:
@@ -262,10 +274,10 @@ def _body(audit: Audit, ids: Sequence[str]) -> str:
     shown = ", ".join(f"`{each[:100].translate(MARKDOWN_ESCAPES)}`" for each in ids)
     return (
         f"SoftPro no longer has {audit.waiting} of the {audit.our_count_after} {table} of **{audit.organization_id}**: "
-        "its complete list does not hold them, and each was asked for twice and answered 404. That is more than may be "
-        "deleted without a person.\n\n"
+        "its complete list does not contain them, and two requests for each returned 404. The number exceeds the limit "
+        "for deletes without approval.\n\n"
         f"{shown}{', …' if audit.waiting > len(ids) else ''}\n\n"
-        f"All of them are in the table `softpro.audit_differences`, `audit_id` `{audit.id}`.\n\n"
-        f"**{APPROVE}**: they are marked as deleted in `roi.{table}`, with history; any that SoftPro has again by then "
-        f"stays. **{REJECT}**, or no answer: nothing is deleted."
+        f"The table `softpro.audit_differences` lists all of them, with `audit_id` `{audit.id}`.\n\n"
+        f"**{APPROVE}**: they are marked as deleted in `roi.{table}`, with history. A record that SoftPro has again by "
+        f"then stays.\n\n**{REJECT}**, or no answer: nothing is deleted."
     )

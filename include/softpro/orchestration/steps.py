@@ -1,4 +1,7 @@
-"""The tasks, form fields and defaults that DAGs share; what the tasks do is in `tasks`, imported once they run."""
+"""Define the tasks, form fields and defaults that DAGs share.
+
+The tasks import `softpro.orchestration.tasks` only when they run, so that DAG files parse quickly.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ STREAM_PARAMS = {
         None,
         type=["null", "string"],
         title="Organization",
-        description="Its id in ROI Systems. Empty: every connected organization, due or not.",
+        description="The organization's id in ROI Systems. Empty: every connected organization, due or not.",
         maxLength=128,
     ),
     "entity_types": Param(
@@ -39,7 +42,7 @@ STREAM_PARAMS = {
 
 @task
 def transform(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Maps what is pending in `raw` into `staging`, by each organization's mappings."""
+    """Map pending records in `raw` into `staging`, by each organization's mappings."""
     from softpro.orchestration import tasks
 
     return tasks.transform(shard)
@@ -47,8 +50,10 @@ def transform(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @task(outlets=[HELD])
 def check(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs the Great Expectations suites over what was staged; rejects the certainly wrong, counts the unlikely, holds
-    a batch that is wrong as a whole."""
+    """Run the Great Expectations suites over staged records.
+
+    Rejects invalid records, counts warnings, and holds batches that look wrong as a whole.
+    """
     from softpro.orchestration import tasks
 
     return tasks.check(shard, get_current_context()["outlet_events"])
@@ -56,7 +61,7 @@ def check(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @task(outlets=[CHANGED])
 def load(shard: list[dict[str, Any]]) -> None:
-    """Merges staging into `roi`, writing only what changed, quarantines what was rejected, closes the logs."""
+    """Merge changed rows of staging into `roi`, quarantine rejected records, and close the logs."""
     from softpro.orchestration import tasks
 
     tasks.load(shard, get_current_context()["outlet_events"])
@@ -64,7 +69,7 @@ def load(shard: list[dict[str, Any]]) -> None:
 
 @task(trigger_rule="all_done", retries=0)
 def report() -> dict[str, int]:
-    """Sums up what the run did; red when a stream or a task failed."""
+    """Summarize the run, and fail if a stream or a task failed."""
     from softpro.orchestration import tasks
 
     context = get_current_context()

@@ -1,7 +1,7 @@
-"""What the tasks of the sync DAG do: the steps of `softpro.runs.pipeline`, for a shard of streams at a time.
+"""Run the steps of `softpro.runs.pipeline` for a shard of streams: the tasks of the sync and remap DAGs.
 
-XCom carries the runs of a shard (ids, mode, epoch, counts), never rows. A tenant that fails is closed in its own log
-and leaves the shard; the others go on.
+XCom carries the runs of a shard (ids, mode, epoch, counts), never rows. A stream that fails is closed in its own log
+and leaves the shard; the others continue.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from softpro.sync.fetch import Fetched
 
 SHARDS = 4
 MIN_STREAMS_PER_SHARD = 8
-QUARANTINED = "quarantined"  # what the form of a remap calls the records that a replay takes
+QUARANTINED = "quarantined"  # the form value of a remap that selects a replay of quarantined records
 SLICE_SECONDS = {Lane.FRESH: 60.0, Lane.BACKLOG: 240.0}
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 def pack_run(run: Run) -> dict[str, Any]:
-    """A run on its way through the shard's tasks, as XCom carries it."""
+    """Convert a run to the JSON object that XCom carries between the tasks."""
     return {
         "log_id": str(run.log_id),
         **run.stream.as_json(),
@@ -55,6 +55,7 @@ def pack_run(run: Run) -> dict[str, Any]:
 
 
 def unpack_run(run: dict[str, Any]) -> Run:
+    """Convert a JSON object from XCom to a run."""
     return Run(
         log_id=UUID(run["log_id"]),
         stream=Stream.from_json(run),
@@ -65,12 +66,14 @@ def unpack_run(run: dict[str, Any]) -> Run:
 
 
 def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
-    """The shards of this run: what is due in the lane or, when a person began it, what the form asks for.
+    """Return the shards of this run: the due streams of the lane or, if a user started it, those of the form.
 
-    Skips where there is nothing to do. Raises AirflowException for an organization that has nothing to sync.
+    Raises:
+        AirflowSkipException: Nothing is due.
+        AirflowException: The form names an organization that has nothing to sync.
     """
     if manual and lane is Lane.BACKLOG:
-        raise AirflowSkipException("A run that a person began goes through the fresh lane")
+        raise AirflowSkipException("A run started by a user uses only the fresh lane")
     with database().connect() as connection:
         if manual:
             streams = _requested_streams(connection, params)
@@ -80,15 +83,19 @@ def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
 
 
 def plan_remap(params: dict[str, Any]) -> list[Shard]:
-    """The shards of a run that maps again what was fetched: what the form asks for. Raises AirflowException."""
+    """Return the shards of a remap: the streams of the form.
+
+    Raises:
+        AirflowException: The form contradicts itself, or names an organization that has no such stream.
+    """
     if params["cases"] and params["records"] != QUARANTINED:
-        raise AirflowException(f"Cases are those of the quarantine: choose the records that are {QUARANTINED}")
+        raise AirflowException(f"Cases are only for quarantined records: set Records to {QUARANTINED}")
     with database().connect() as connection:
         return _to_shards(_requested_streams(connection, params))
 
 
 def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) -> Shard:
-    """Begins a run for each stream of the shard and fetches a slice; tenants side by side, a tenant's in order."""
+    """Begin a run for each stream of the shard, and fetch a slice. Tenants run in parallel, their streams in order."""
     services_ = services(database())
     database_ = services_.database
     sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
@@ -109,8 +116,10 @@ def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) 
 
 
 def mark_pending(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
-    """Begins a run for each stream of the shard that maps again what the form asks for, and makes that pending:
-    everything, what is in quarantine, or some cases of it."""
+    """Begin a remap or replay for each stream of the shard, and mark its records as pending.
+
+    The form selects all records, all quarantined records, or some quarantine cases.
+    """
     database_ = database()
     mode = Mode.REPLAY if params["records"] == QUARANTINED else Mode.REMAP
     cases = [UUID(case) for case in params["cases"]] or None
@@ -126,7 +135,7 @@ def mark_pending(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
 
 
 def transform(shard: Shard) -> Shard:
-    """Maps what the shard's streams have pending into staging."""
+    """Map the pending records of the shard's streams into staging."""
     database_ = database()
     with _keeping_leases(database_, shard) as (keeper, runs):
         return [
@@ -137,7 +146,7 @@ def transform(shard: Shard) -> Shard:
 
 
 def check(shard: Shard, outlet_events: Any) -> Shard:
-    """Runs the quality suites over what the shard staged, and tells where a batch waits for a person."""
+    """Run the quality suites over the staged records of the shard, and emit an event for held batches."""
     database_ = database()
     (quality,) = settings.load(settings.QualitySettings)
     with _keeping_leases(database_, shard) as (keeper, runs):
@@ -152,7 +161,7 @@ def check(shard: Shard, outlet_events: Any) -> Shard:
 
 
 def load(shard: Shard, outlet_events: Any) -> None:
-    """Merges the shard's staging into the roi tables, closes the runs, and tells the assets that changed."""
+    """Merge the shard's staging into the roi tables, close the runs, and emit events for changed tables."""
     database_ = database()
 
     def load_and_finish(run: Run) -> None:
@@ -168,14 +177,16 @@ def load(shard: Shard, outlet_events: Any) -> None:
 
 
 def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
-    """Sums up the run. Raises AirflowException, so that the run shows red, where a stream or a task failed."""
+    """Return the totals of the run.
+
+    Raises:
+        AirflowException: A stream or a task failed, so that Airflow shows the run as failed.
+    """
     database_ = database()
     with database_.connect() as connection:
         for entry in sync_logs.of_run(connection, run_id):
             if not entry.finished:
-                sync_logs.fail(
-                    connection, entry.id, SoftProError("A task of the run died; the next run goes on from there")
-                )
+                sync_logs.fail(connection, entry.id, SoftProError("A task of the run died; the next run resumes there"))
         entries = sync_logs.of_run(connection, run_id)
     log_summaries(entries)
     failed = [
@@ -194,7 +205,7 @@ def report(run_id: str, failed_tasks: Sequence[str]) -> dict[str, int]:
 
 
 def log_summaries(entries: Sequence[SyncLog]) -> None:
-    """A line in the task's log for each sync log."""
+    """Log one line per sync log."""
     for entry in entries:
         log.info(
             "%s %s: %s, %d fetched, %d processed, %d failed, %d requests",
@@ -209,7 +220,11 @@ def log_summaries(entries: Sequence[SyncLog]) -> None:
 
 
 def _requested_streams(connection: Connection, params: dict[str, Any]) -> list[Stream]:
-    """The streams that a form names. Raises AirflowException for an organization that has none of them."""
+    """Return the streams that a form names.
+
+    Raises:
+        AirflowException: The organization has none of them.
+    """
     organization = params["organization"] or None
     wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
     streams = schedule.of_organization(connection, organization, wanted)
@@ -219,12 +234,15 @@ def _requested_streams(connection: Connection, params: dict[str, Any]) -> list[S
 
 
 def _shard_of_records(streams: Sequence[Stream], records: Sequence[str]) -> list[Shard]:
-    """One shard with the records of one stream. Raises AirflowException where the form names several streams."""
+    """Return one shard with the named records of one stream.
+
+    Raises:
+        AirflowException: The form names several streams.
+    """
     if len(streams) != 1:
-        raise AirflowException("Records are those of one organization and one entity type: choose these as well")
+        raise AirflowException("Records belong to one organization and one entity type: choose these, too")
     [stream] = streams
-    named = {**stream.as_json(), "records": list(records)}
-    return [[named]]
+    return [[{**stream.as_json(), "records": list(records)}]]
 
 
 def _to_shards(streams: Sequence[Stream]) -> list[Shard]:
@@ -234,8 +252,11 @@ def _to_shards(streams: Sequence[Stream]) -> list[Shard]:
 
 
 def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:
-    """The stream's run, or None where it can't begin now; why stands in its log. One over the records that it names,
-    if it does."""
+    """Begin a run over the stream, or over the records that the plan names.
+
+    Returns:
+        The run, or None if it cannot begin now. The stream's log holds the reason.
+    """
     stream, records = Stream.from_json(planned), planned.get("records")
     entity_type = stream.entity_type
     mode = mode if records is None else Mode.RECORDS
@@ -254,29 +275,29 @@ def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: 
                 close(connection, log_id, refused)
             return None
     except Exception:
-        log.exception("The %s of integration %s can't begin", entity_type.table, stream.integration_id)
+        log.exception("Cannot begin a run of the %s of integration %s", entity_type.table, stream.integration_id)
         return None
 
 
 @contextmanager
 def _keeping_leases(database_: Database, shard: Shard) -> Iterator[tuple[Keeper, list[Run]]]:
-    """The shard's runs with their leases kept for the whole task: while one is worked on, the others wait."""
+    """Keep the leases of the shard's runs for the whole task, because each waits while another is processed."""
     with keeping(database_) as keeper:
         yield keeper, [run for run in map(unpack_run, shard) if _step(database_, keeper, run, lambda run: True)]
 
 
 def _step(database_: Database, keeper: Keeper, run: Run, step: Callable[[Run], T]) -> T | None:
-    """The step's result under the run's lease; where it raises, the run is closed as FAILED and None comes back."""
+    """Run a step under the run's lease and return its result, or close the run as FAILED and return None."""
     try:
         keeper.keep(run)
         return step(run)
     except Exception as error:
-        # One bad tenant stops nobody: its own log says what happened, and the others go on.
+        # A tenant that fails does not stop the others. Its own log holds the error.
         log.exception("%s of %s failed", run.entity_type.table, run.organization_id)
         try:
             pipeline.fail(database_, run, error)
         except Exception:
             log.exception(
-                "%s of %s could not be closed; the next run does it", run.entity_type.table, run.organization_id
+                "%s of %s could not be closed; the next run closes it", run.entity_type.table, run.organization_id
             )
         return None

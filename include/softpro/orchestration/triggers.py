@@ -1,7 +1,6 @@
-"""What starts the DAGs for webhooks and write-back: assets whose triggers listen to PostgreSQL, and speak when there is
-something to do.
+"""Start the DAGs for webhooks and write-back through assets whose triggers listen to PostgreSQL.
 
-They only wake a DAG. Nothing is lost where one says too much, too little, or is away: what is to do stays in its table.
+A trigger only wakes its DAG. A missed or superfluous event loses nothing, because the work stays in its table.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from softpro.orchestration.hook import database_from_environment
 from softpro.writeback import push_attempts
 
 SWEEP_SECONDS = 30.0
-"""At most between two looks, whatever is notified."""
+"""Maximum seconds between two checks, with or without notifications."""
 
 BATCH_SECONDS = 0.3
-"""What comes meanwhile is worked off by the same run."""
+"""Seconds to wait after an event, so that one run processes everything that arrives together."""
 
 QUEUE_BUSY_SECONDS = 0.5
-"""Between two looks while somebody is at work."""
+"""Seconds between two checks while another process works on the queue."""
 
 RUN_START_TIMEOUT_SECONDS = 5.0
-"""So long the DAG may take to begin, before it is told again of the same."""
+"""Seconds that the DAG may take to begin before the same event is emitted again."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 30.0
 
@@ -57,50 +56,60 @@ Connection = psycopg.AsyncConnection[DictRow]
 
 @dataclass(frozen=True)
 class WatchedQueue:
-    """A queue, and what to look at. `first_due` yields no row where nothing waits, else `due_in`, in how many seconds
-    the first may be worked off (below 0: for so long it has been due), and `what` waits: where that is the same as
-    before, exactly, the DAG is told again only after a while, at first PATIENCE_SECONDS and at last `longest`."""
+    """A queue that a trigger watches.
+
+    Attributes:
+        name: The plural name of its entries, for log lines.
+        queue: The lock that a process holds while it works on the queue.
+        channel: The PostgreSQL channel that announces new entries.
+        first_due: A query for the first entry; no row if none waits. `due_in` is the number of seconds until it is due,
+            negative once it is due. `what` identifies the waiting work.
+        max_repeat_seconds: Maximum pause before an event for the same `what` is emitted again. The first pause is
+            RUN_START_TIMEOUT_SECONDS, and each one is twice as long.
+    """
 
     name: LiteralString
     queue: Lock
     channel: str
     first_due: LiteralString
-    longest: float
+    max_repeat_seconds: float
 
 
 WEBHOOK_EVENTS = WatchedQueue(
     "webhook events", Lock.INBOX, inbox.CHANNEL, SELECT_FIRST_EVENT, RUN_START_TIMEOUT_SECONDS
 )
 
-# What is due although the DAG has just run could not be sent, and does not say when it can be.
+# An edit that is due right after a run could not be sent, and has no time for its next attempt.
 EDITS = WatchedQueue("edits", Lock.OUTBOX, outbox.CHANNEL, push_attempts.SELECT_FIRST_DUE, 60.0)
 
 
 class InboxTrigger(BaseEventTrigger):
-    """Speaks when webhook events are due and nobody works on them."""
+    """A trigger that emits an event when webhook events are due and no process works on them."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, as Airflow requires."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {}
 
     async def run(self) -> AsyncGenerator[TriggerEvent]:
-        """Runs for good."""
+        """Yield an event whenever work is due, forever."""
         async for event in _trigger_events(WEBHOOK_EVENTS):
             yield event
 
 
 class OutboxTrigger(BaseEventTrigger):
-    """Speaks when edits may be sent and nobody sends them."""
+    """A trigger that emits an event when edits are due and no process sends them."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, as Airflow requires."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {}
 
     async def run(self) -> AsyncGenerator[TriggerEvent]:
-        """Runs for good."""
+        """Yield an event whenever work is due, forever."""
         async for event in _trigger_events(EDITS):
             yield event
 
 
-# Not in `assets`, which every DAG imports: this takes longer.
+# These are not in `assets`, which every DAG imports, because this module takes longer to import.
 WEBHOOKS = Asset(
     name="softpro.webhooks",
     uri="softpro://webhooks",
@@ -116,35 +125,35 @@ OUTBOX = Asset(
 
 
 async def _trigger_events(watched: WatchedQueue) -> AsyncGenerator[TriggerEvent]:
-    """Runs for good: where the database is away it waits, ever longer, and says so once."""
+    """Yield the events of a queue forever. While the database is unavailable, wait ever longer, and log it once."""
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
             async with await _listen(watched) as connection:
                 if pause > FIRST_PAUSE_SECONDS:
-                    log.info("The %s are listened for again", watched.name)
+                    log.info("Listening for %s again", watched.name)
                 pause = FIRST_PAUSE_SECONDS
                 async with aclosing(_due_moments(connection, watched)) as moments:
                     async for seconds in moments:
                         yield TriggerEvent({"due_for_seconds": seconds})  # type: ignore[no-untyped-call]
         except (psycopg.Error, SoftProError, OSError) as failed:
             if pause == FIRST_PAUSE_SECONDS:
-                log.warning("The %s can't be listened for, and it is tried again: %s", watched.name, failed)
+                log.warning("Cannot listen for %s, and retry: %s", watched.name, failed)
             await asyncio.sleep(pause)
             pause = min(MAX_PAUSE_SECONDS, 2 * pause)
 
 
 async def _listen(watched: WatchedQueue) -> Connection:
-    """A connection that is told of what comes from now on: what came before has to be looked for."""
+    """Return a connection that receives notifications from now on. Earlier entries must be queried."""
     found = await asyncio.to_thread(database_from_environment)
-    # Where the network swallows what is sent, an answer would be waited for without end.
+    # Without a timeout, a network that drops packets would block the connection forever.
     conninfo = make_conninfo(
         found.conninfo, application_name=f"softpro-{watched.queue.name.lower()}", tcp_user_timeout=10_000
     )
     connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
     try:
         await connection.execute(SQL("listen {}").format(Identifier(watched.channel)))
-        await _row(connection, watched.first_due)  # raises here, not later, where the tables are not there
+        await _row(connection, watched.first_due)  # fails here, not later, if the tables do not exist
     except BaseException:
         await connection.close()
         raise
@@ -152,10 +161,10 @@ async def _listen(watched: WatchedQueue) -> Connection:
 
 
 async def _due_moments(connection: Connection, watched: WatchedQueue) -> AsyncGenerator[float]:
-    """Whenever something is due and nobody works on it: for how many seconds the first of it has been."""
+    """Yield, whenever an entry is due and no process works on the queue, for how many seconds it has been due."""
     loop = asyncio.get_running_loop()
-    told_of: str | None = None
-    told_at = patience = 0.0
+    reported: str | None = None
+    reported_at = pause = 0.0
     while True:
         worked_on = await _row(connection, locks.SELECT_IS_TAKEN, [locks.key(watched.queue)])
         if worked_on and worked_on["taken"]:
@@ -164,17 +173,19 @@ async def _due_moments(connection: Connection, watched: WatchedQueue) -> AsyncGe
         first = await _row(connection, watched.first_due)
         if first is None or first["due_in"] > 0:
             await _wait_for_notification(connection, min(SWEEP_SECONDS, first["due_in"] if first else SWEEP_SECONDS))
-        elif first["what"] != told_of or loop.time() - told_at >= patience:
-            patience = min(watched.longest, 2 * patience) if first["what"] == told_of else RUN_START_TIMEOUT_SECONDS
-            told_of, told_at = first["what"], loop.time()
+        elif first["what"] != reported or loop.time() - reported_at >= pause:
+            pause = (
+                min(watched.max_repeat_seconds, 2 * pause) if first["what"] == reported else RUN_START_TIMEOUT_SECONDS
+            )
+            reported, reported_at = first["what"], loop.time()
             yield -first["due_in"]
         else:
-            await _wait_for_notification(connection, told_at + patience - loop.time())
-        await asyncio.sleep(BATCH_SECONDS)  # what comes meanwhile goes together; or a run is on its way
+            await _wait_for_notification(connection, reported_at + pause - loop.time())
+        await asyncio.sleep(BATCH_SECONDS)  # collects entries that arrive together, or lets the started run begin
 
 
 async def _wait_for_notification(connection: Connection, seconds: float) -> None:
-    """Waits until events come, or for so many seconds."""
+    """Wait for a notification, at most for `seconds`."""
     async with aclosing(connection.notifies(timeout=seconds, stop_after=1)) as notices:
         async for _ in notices:
             pass

@@ -1,4 +1,4 @@
-"""What the task of the webhooks DAG does: it works off the events that wait."""
+"""Process webhook events: the task of the DAG `softpro_webhooks`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from softpro.services import services
 from softpro.webhooks.worker import drain
 
 DRAIN_SECONDS = 60.0
-"""What is due then is the next run's."""
+"""Maximum duration of a run. The next run processes the rest."""
 
 log = logging.getLogger(__name__)
 
 
 def process(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[str, Any]:
-    """Works off what is due, and tells the assets of the tables that changed. Returns the counts.
+    """Process the due events, emit events for changed tables, and return the counts.
 
-    What went wrong with an organization or a record stands in its events, and is tried again when they say.
+    A failure of an organization or a record is stored in its events, which name the time of the retry.
     """
     services_ = services(database())
     drained = drain(services_, run_id=run_id, seconds=DRAIN_SECONDS, organization=params["organization"] or None)
     if drained.busy:
-        log.info("Somebody else works on the events")
+        log.info("Another process is already processing events")
     with services_.database.connect() as connection:
         entries = sync_logs.of_run(connection, run_id)
     log_summaries(entries)

@@ -1,4 +1,4 @@
-"""What the task of the write-back DAG does: it sends to SoftPro what was changed here."""
+"""Send edits of `roi` to SoftPro: the task of the DAG `softpro_write_back`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from softpro.runs.push import push, push_due
 from softpro.services import Services, services
 
 PUSH_SECONDS = 60.0
-"""What is due then is the next run's."""
+"""Maximum duration of a run. The next run sends the rest."""
 
 log = logging.getLogger(__name__)
 
 
 def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[str, int]:
-    """Sends what is due, or what the form asks for, and tells the assets of the tables that changed. Returns the
-    counts.
+    """Send the due edits, or those of the form, emit events for changed tables, and return the counts.
 
-    What went wrong with an organization or a record stands in its log, and is tried again by itself. Raises
-    AirflowException for a form that asks for what there is not.
+    A failure of an organization or a record is stored in its log, and retried automatically.
+
+    Raises:
+        AirflowException: The form contradicts itself, or names an organization that has no such stream.
     """
     services_ = services(database())
     if params["organization"] or params["records"]:
@@ -58,10 +59,10 @@ def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> di
 
 
 def _push_requested(services_: Services, params: Mapping[str, Any], run_id: str) -> None:
-    """One organization's edits, due as they are; or of some records, due or not."""
+    """Push the due edits of one organization, or the edits of named records, due or not."""
     wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
     if params["records"] and (not params["organization"] or len(wanted) != 1):
-        raise AirflowException("Records are those of one organization and one entity type: choose these as well")
+        raise AirflowException("Records belong to one organization and one entity type: choose these, too")
     with services_.database.connect() as connection:
         streams = schedule.of_organization(connection, params["organization"], wanted)
         if not streams:
