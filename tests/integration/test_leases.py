@@ -81,7 +81,7 @@ def test_a_run_that_was_announced_and_did_not_begin_blocks_for_two_minutes(
 ) -> None:
     integration = connected("acme")
     log_id = announced(services, integration, "test__first")
-    with pytest.raises(LeaseHeld, match=f"about to begin: its log is {log_id}"):
+    with pytest.raises(LeaseHeld, match=f"about to begin; its log is {log_id}"):
         announced(services, integration, "test__second")
 
     execute(services.database, "update softpro.sync_logs set mode = 'records'")

@@ -41,9 +41,9 @@ from softpro.mapping.set_validation import warnings
 from softpro.mapping.step import Reason
 from softpro.quality.check import judge_staged, reject
 from softpro.softpro360 import records as vendor
-from softpro.sync.demanded import demanded
 from softpro.sync.raw_store import REFUSED_MESSAGE
 from softpro.sync.transform import clear_staging
+from softpro.sync.value_demands import value_demands
 
 MAX_RECORDS = 100
 DEFAULT_RECORDS = 10
@@ -234,7 +234,7 @@ def _judged(
         with connection.transaction():
             clear_staging(connection, entity_type, log_id)  # rows of a preview that died
             _stage(connection, integration, entity_type, log_id, side, records)
-        judged = judge_staged(database, entity_type, log_id, demanded(side.mappings)) if records else []
+        judged = judge_staged(database, entity_type, log_id, value_demands(side.mappings)) if records else []
         with connection.transaction():
             reject(connection, entity_type, log_id, judged)
         rejected = connection.execute(

@@ -17,7 +17,7 @@ from softpro.entities import Stream
 
 CHANNEL = "softpro_webhooks"
 """The channel on which PostgreSQL notifies listeners of new events."""
-# Events wait while a user has to reconnect the integration. Those of a disconnected one are settled as ignored.
+# Events of integrations that a user has to reconnect wait; events of disconnected ones are settled as ignored.
 SELECT_SECONDS_UNTIL_DUE = """
 select extract(epoch from min(d.due_at) - clock_timestamp())::float8 as seconds
 from (

@@ -12,7 +12,7 @@ from softpro.db.database import Connection
 
 
 class Lock(StrEnum):
-    """What a lock protects. A key is made of it and of its subject, such as an id."""
+    """The resource that a lock protects; its key also depends on a subject, such as an id."""
 
     ANNOUNCEMENTS = "announcements"
     CALLS = "calls"

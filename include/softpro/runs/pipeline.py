@@ -35,13 +35,13 @@ from softpro.services import Services
 from softpro.settings import QualitySettings
 from softpro.softpro360.contract import MAX_PAGE_SIZE
 from softpro.sync import cursors
-from softpro.sync.demanded import demanded
 from softpro.sync.extract import Extracted, Progress
 from softpro.sync.fetch import Fetched
 from softpro.sync.load import Loaded
 from softpro.sync.remap import Marked
 from softpro.sync.replay import Marked as MarkedCases
 from softpro.sync.transform import Transformed, clear_staging
+from softpro.sync.value_demands import value_demands
 
 SLICE_SECONDS = 60.0
 MAX_ATTEMPTS = 2  # the DAG retries a task that died once
@@ -212,7 +212,7 @@ def check(database: Database, run: Run, quality: QualitySettings) -> Checked:
             cursors.never_synced(connection, run),
             quality.row_count_fall_percent,
         )
-        return step(database, connection, run, demanded(mappings), standard)
+        return step(database, connection, run, value_demands(mappings), standard)
 
 
 def load(database: Database, run: Run) -> Loaded:
@@ -223,7 +223,7 @@ def load(database: Database, run: Run) -> Loaded:
 
     with database.connect() as connection:
         mappings = repository.current(connection, run.stream).mappings
-        return step(connection, run, ThreeWayMerge(connection, run), FieldOwnership.of(run.entity_type, mappings).kept)
+        return step(connection, run, ThreeWayMerge(connection, run), FieldOwnership.of(run.entity_type, mappings).push_only)
 
 
 def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:

@@ -29,7 +29,7 @@ from softpro.sync.sweep import Sweep, resume_sweep
 MIN_RETRY_SECONDS = 10.0
 """The client may wait this long between two attempts, even at the end of a slice."""
 
-PROMPT_SECONDS = 1.0
+MAX_CLOCK_SAMPLE_SECONDS = 1.0
 """A response that takes longer is not used to measure SoftPro's clock."""
 
 Progress = Callable[[int, int], None]
@@ -97,7 +97,7 @@ def extract(
                     run.entity_type, updated_from=asked.updated_from, limit=limit, offset=asked.offset
                 )
                 pages += 1
-                if pages == 1 and time.monotonic() - began < PROMPT_SECONDS:
+                if pages == 1 and time.monotonic() - began < MAX_CLOCK_SAMPLE_SECONDS:
                     capabilities.measure_clock(
                         connection, run.integration_id, supported, client.asked_at, page.answered_at
                     )

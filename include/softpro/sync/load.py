@@ -151,7 +151,7 @@ select (select count(*) from incoming) as loaded,
 """
 
 
-ONLY_GIVEN = "and {key} = any(%(only)s)"
+WHERE_GIVEN = "and {key} = any(%(only)s)"
 KEEP_FIELDS = """
 case when jsonb_typeof(o.custom) = 'object' and o.custom ? {name}
      then coalesce({custom}, '{{}}') || jsonb_build_object({name}, o.custom -> {name})
@@ -186,11 +186,11 @@ ResolveEdits = Callable[[], MergedEdits]
 """Merges the staged records with local edits; called again for edits made since the call before."""
 
 
-def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[str] = ()) -> Loaded:
+def load(connection: Connection, run: Run, merge_edits: ResolveEdits, kept: Sequence[str] = ()) -> Loaded:
     """Merge what the run staged into its `roi` table, writing only changes, and settle it. Raises LeaseLost.
 
     Args:
-        agree: merges the staged records with local edits.
+        merge_edits: merges the staged records with local edits.
         kept: the fields that SoftPro does not own, which keep their values.
     """
     with connection.transaction():
@@ -198,10 +198,10 @@ def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[s
         connection.execute(outbox.MARK_LOADING)
         parameters = {**run.stream.parameters, "log_id": run.log_id}
         discarded = _clear_pending(connection, run, parameters)
-        left_out = agree().left_out
+        left_out = merge_edits().left_out
         counts = _merge(connection, run, parameters, kept)
-        # An edit made between `agree` and the lock on its row is overwritten by now: merge again from the outbox.
-        while edited := agree().records:
+        # An edit made between `merge_edits` and the lock on its row is overwritten by now: merge again from the outbox.
+        while edited := merge_edits().records:
             _merge(connection, run, {**parameters, "only": list(edited)}, kept)
         quarantined = discarded + quarantine.settle_rejected(connection, run)
         warnings = results.keep(connection, run)
@@ -224,7 +224,7 @@ def load(connection: Connection, run: Run, agree: ResolveEdits, kept: Sequence[s
 def _merge(connection: Connection, run: Run, parameters: dict[str, object], kept: Sequence[str]) -> dict[str, int]:
     """Merge the staged records, or only the ids in the parameter `only`, and return the counts."""
     with disable_planner_nodes(connection, "seqscan"):  # the table may be empty when this is planned
-        query = _compose(MERGE_STAGED, run.entity_type, kept, ONLY_GIVEN if "only" in parameters else "")
+        query = _compose(MERGE_STAGED, run.entity_type, kept, WHERE_GIVEN if "only" in parameters else "")
         return queries.one(connection, query, parameters)
 
 

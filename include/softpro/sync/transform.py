@@ -38,7 +38,7 @@ from softpro.mapping.sql_compiler import columns, is_expressible, json_at, mappe
 from softpro.mapping.step import Reason
 from softpro.softpro360.records import Record
 
-CHUNK = 2_000
+COPY_RECORDS = 2_000
 """The number of records copied at a time; their rejects wait in memory until they are copied."""
 
 # One index lookup per record. PostgreSQL expects a stream to have few records, and could otherwise scan all of them for
@@ -60,13 +60,13 @@ select entity_id from raw.pending where integration_id = {integration_id} and en
 WHOLE_RECORD = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
 IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
 # The results of the rules for each record, or why a rule failed.
-CREATE_RULED = """
+CREATE_RULE_RESULTS = """
 create temporary table ruled (entity_id text collate "C", ruled_hash bytea, failures jsonb, {results})
 on commit drop
 """
 # A version landed since has another hash. This process maps it, like the records on which a rule failed.
-SELECT_STILL_RULED = "select * from ({records}) r where payload_hash = ruled_hash and failures is null"
-SELECT_WITH_RULED = """
+SELECT_CURRENT_RULE_RESULTS = "select * from ({records}) r where payload_hash = ruled_hash and failures is null"
+SELECT_WITH_RULE_RESULTS = """
 select n.entity_id, d.ruled_hash, d.failures::text, {results}
 from ({entities}) n
 left join pg_temp.ruled d on d.entity_id = n.entity_id
@@ -175,7 +175,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
         if not pending:  # the usual case; it needs no temporary table
             return Transformed(0, 0)
         if compiled.rule_inputs.rules and is_expressible(compiled):
-            _rule(reading, writing, mapping)
+            _evaluate_rules(reading, writing, mapping)
         in_place, mapped, rejected = 0, 0, 0
         halves = _halves(reading, writing, compiled, pending)
         if is_expressible(compiled):
@@ -227,11 +227,11 @@ def _count_pending(connection: Connection, run: Run) -> int:
     return int(queries.value(connection, query))
 
 
-def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
+def _evaluate_rules(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
     """Evaluate the set's rules for the pending records, and keep the results until the writing transaction ends."""
     asking, rules = mapping.compiled.rule_inputs, range(len(mapping.compiled.rule_inputs.rules))
     results = sql.SQL(", ").join(sql.SQL("{} jsonb").format(sql.Identifier(rule_column(rule))) for rule in rules)
-    writing.execute(sql.SQL(CREATE_RULED).format(results=results))
+    writing.execute(sql.SQL(CREATE_RULE_RESULTS).format(results=results))
     reads = sql.SQL(", ").join(
         [sql.SQL("r.payload_hash"), *(json_at(sql.Identifier("r", "payload"), path) for path in asking.reads)]
     )
@@ -260,7 +260,11 @@ def _rule(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
 def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
     """Stage the pending records without odd values inside PostgreSQL, and return their number."""
     run, compiled = mapping.run, mapping.compiled
-    source = _still_ruled(mapping) if compiled.rule_inputs.rules else _select(run, SELECT_PENDING + half.only, IN_PLACE)
+    source = (
+        _current_rule_results(mapping)
+        if compiled.rule_inputs.rules
+        else _select(run, SELECT_PENDING + half.only, IN_PLACE)
+    )
     return half.source.execute(
         sql.SQL(STAGE_ROWS).format(
             **_names(run),
@@ -271,10 +275,10 @@ def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
     ).rowcount
 
 
-def _still_ruled(mapping: _Mapping) -> sql.Composed:
+def _current_rule_results(mapping: _Mapping) -> sql.Composed:
     """Select the records for which rules were evaluated, with the results, except those that changed since."""
     records = _select(mapping.run, "select * from pg_temp.ruled", IN_PLACE)
-    return sql.SQL(SELECT_STILL_RULED).format(records=records)
+    return sql.SQL(SELECT_CURRENT_RULE_RESULTS).format(records=records)
 
 
 def _select(run: Run, entities: str, columns: str | sql.Composable) -> sql.Composed:
@@ -296,7 +300,7 @@ def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
     mapped, rejected = 0, 0
     with disable_planner_nodes(half.source, "nestloop"), closing(_left_over(half, mapping)) as records:
         for first in records:
-            staged, rejects = _stage(half.target, mapping, chain([first], islice(records, CHUNK - 1)))
+            staged, rejects = _stage(half.target, mapping, chain([first], islice(records, COPY_RECORDS - 1)))
             _reject(half.target, mapping.run, rejects)
             mapped, rejected = mapped + staged, rejected + len(rejects)
     return mapped, rejected
@@ -309,12 +313,12 @@ def _left_over(half: _Half, mapping: _Mapping) -> Generator[_Pending]:
         return _stream(half.source, _select(mapping.run, entities, WHOLE_RECORD), args_row(_Pending))
     results = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("d", rule_column(rule))) for rule in rules)
     names = _names(mapping.run)
-    ruled = sql.SQL(SELECT_WITH_RULED).format(results=results, entities=sql.SQL(entities).format(**names))
+    ruled = sql.SQL(SELECT_WITH_RULE_RESULTS).format(results=results, entities=sql.SQL(entities).format(**names))
     whole = sql.SQL(SELECT_RECORDS).format(**names, entities=ruled, columns=sql.SQL(WHOLE_RECORD))
-    return _stream(half.source, whole, args_row(_ruled))
+    return _stream(half.source, whole, args_row(_pending_with_results))
 
 
-def _ruled(entity_id: str, ruled_hash: bytes | None, failures: str | None, *more: Any) -> _Pending:
+def _pending_with_results(entity_id: str, ruled_hash: bytes | None, failures: str | None, *more: Any) -> _Pending:
     *results, payload, payload_hash, updated_at = more
     known = None
     if ruled_hash == payload_hash:

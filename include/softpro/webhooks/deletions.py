@@ -13,7 +13,7 @@ from softpro.sync.soft_delete import soft_delete
 from softpro.webhooks import queue
 from softpro.webhooks.queue import ConfirmedMissing, DueStream
 
-ALWAYS_ALLOWED = 20
+DAILY_DELETES_ALLOWED = 20
 """The number of deletes by webhook in a day that need no user's approval, even in a small stream."""
 
 # A record that landed after the first 404 was requested existed then, so it is requested again.
@@ -86,7 +86,7 @@ def delete(
 
 def _exceeds_limit(connection: Connection, run: Run, count: int, limit: DeleteLimit) -> bool:
     lately = _one(connection, COUNT_RECENT_DELETES, run)
-    return count + lately > ALWAYS_ALLOWED and limit.is_exceeded_by(
+    return count + lately > DAILY_DELETES_ALLOWED and limit.is_exceeded_by(
         count + lately, _one(connection, COUNT_LIVE, run) + lately
     )
 

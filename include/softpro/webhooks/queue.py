@@ -20,9 +20,9 @@ FIRST_404_MAX_AGE = timedelta(hours=1)
 
 # `status` and the time match the index webhook_events_due. Events of an integration that a user has to reconnect wait.
 SELECT_DUE_STREAMS = """
-select d.integration_id, d.entity_type, sum(d.records)::int as records, bool_or(d.owed) as owed
+select d.integration_id, d.entity_type, sum(d.records)::int as records, bool_or(d.load_due) as load_due
 from (
-    select integration_id, entity_type, count(distinct entity_id) as records, false as owed,
+    select integration_id, entity_type, count(distinct entity_id) as records, false as load_due,
            min(priority) as priority, min(received_at) as since
     from softpro.webhook_events
     where status in ('PENDING', 'RETRYING') and coalesce(next_retry_at, received_at) <= clock_timestamp()
@@ -72,7 +72,7 @@ WHERE_KNOWN = f"""
 )
 """
 SETTLED = "processed = true, processed_at = clock_timestamp(), next_retry_at = null"
-AN_INSTANT = "interval '10 milliseconds'"
+RETRY_MARGIN = "interval '10 milliseconds'"
 
 # A record that landed after the first 404 was requested existed then. The event received last decides when the record
 # is requested again: a change within the lag before a 404 may not have surfaced yet.
@@ -125,17 +125,17 @@ class DueStream:
     Attributes:
         entity_type: may be a type that is not synced.
         records: the number of records that the due events are about.
-        owed: records landed before may not be loaded yet.
+        load_due: records landed before may not be loaded yet.
     """
 
     integration_id: UUID
     entity_type: str
     records: int
-    owed: bool
+    load_due: bool
 
     @property
     def parameters(self) -> dict[str, object]:
-        """The parameters that name the stream in a query."""
+        """Return the parameters that name the stream in a query."""
         return {"integration_id": self.integration_id, "entity_type": self.entity_type}
 
 
@@ -198,7 +198,7 @@ def postpone_past_lag(connection: Connection, stream: DueStream, asked: Mapping[
         connection,
         stream,
         f"{OPEN} and e.received_at < a.asked_at",
-        f"next_retry_at = e.received_at + %(lag)s + {AN_INSTANT}",
+        f"next_retry_at = e.received_at + %(lag)s + {RETRY_MARGIN}",
         joined=" join unnest(%(ids)s::text[], %(asked)s::timestamptz[]) a (entity_id, asked_at) using (entity_id)",
         ids=list(asked),
         asked=list(asked.values()),

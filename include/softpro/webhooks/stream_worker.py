@@ -66,7 +66,7 @@ def work_stream(connection: Connection, work: Work, stream: DueStream) -> None:
         queue.postpone_load(connection, stream, None)
         return
     integrations.require_connected(integration)
-    if stream.owed:
+    if stream.load_due:
         _load(connection, work, integration, stream)
     queue.settle_known_events(connection, stream)
     hints, began = queue.due_records(connection, stream), queries.now(connection)

@@ -9,7 +9,7 @@ from softpro.mapping.set_validation import target_type
 from softpro.quality.value_rule_expectations import Demand
 
 
-def demanded(mappings: Iterable[Mapping]) -> list[Demand]:
+def value_demands(mappings: Iterable[Mapping]) -> list[Demand]:
     """Return the validationRules of the mappings that take part in loading."""
     return [
         Demand(each.softpro_field, each.roi_systems_field, target_type(each), each.validation_rules)
