@@ -51,8 +51,8 @@ class Rotation:
     Attributes:
         total: the number of cells read.
         reencrypted: the number of cells written.
-        remaining: the number of cells not under the first key at the end: the unopenable ones, and those that a process
-            with another first key wrote during the rotation.
+        remaining: the number of cells not under the first key at the end. They are unopenable, or a process with
+            another first key wrote them during the rotation.
         by_key: the number of cells under each key.
         unopenable: the cells that no key opens, with the reason.
     """

@@ -84,8 +84,8 @@ class Database:
 def disable_planner_nodes(connection: Connection, kind: Literal["nestloop", "seqscan"]) -> Iterator[None]:
     """Disable a kind of plan node during the block, in a transaction.
 
-    Use it if PostgreSQL can't know how large a table is, or how it grows during the statement, and could scan all of it
-    for each record.
+    Use it if PostgreSQL can't know the size of a table, or its growth during the statement. Otherwise it could scan the
+    whole table for each record.
     """
     setting = sql.Identifier(f"enable_{kind}")
     connection.execute(sql.SQL("set local {} = off").format(setting))

@@ -68,9 +68,8 @@ def credentials(connection: Connection, vault: Vault, integration_id: UUID) -> C
 def read(connection: Connection, vault: Vault, integration_id: UUID) -> Grant:
     """Return the integration's client and tokens. Raises DecryptionError, or NotConnected if it is deleted.
 
-    A token is due 5 minutes before its expiry, or at half its lifetime if that is later. After a refresh whose response
-    was lost it is due only at its expiry, because another refresh could look like a stolen token (RFC 9700 section
-    4.14).
+    A token is due 5 minutes before its expiry, or at half its lifetime if that is later. After a lost response to a
+    refresh it is due only at its expiry. Another refresh could look like a stolen token (RFC 9700 section 4.14).
     """
     client = credentials(connection, vault, integration_id)
     row = queries.one(

@@ -223,7 +223,9 @@ def load(database: Database, run: Run) -> Loaded:
 
     with database.connect() as connection:
         mappings = repository.current(connection, run.stream).mappings
-        return step(connection, run, ThreeWayMerge(connection, run), FieldOwnership.of(run.entity_type, mappings).push_only)
+        return step(
+            connection, run, ThreeWayMerge(connection, run), FieldOwnership.of(run.entity_type, mappings).push_only
+        )
 
 
 def finish(database: Database, run: Run, *, synced: bool = True) -> SyncLog:

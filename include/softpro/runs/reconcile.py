@@ -101,8 +101,8 @@ def confirm(
     """Request the records that the sweep missed, for at most `seconds`, and land those that still exist.
 
     Returns:
-        The audit: CONFIRMING if more requests are left, WAITING if a user has to approve, DELETING if the confirmed
-        records may be deleted, COMPLETED if none is confirmed.
+        The audit. CONFIRMING: more requests are left. WAITING: a user has to approve. DELETING: the confirmed records
+        may be deleted. COMPLETED: no record is confirmed.
 
     Raises:
         LeaseHeld: another run works on the stream.

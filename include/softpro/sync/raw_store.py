@@ -45,7 +45,7 @@ LANDING_COLUMNS = {
     "etag": "text",
 }
 
-# Any version of a deleted record that was requested after the delete revives it: the delete was confirmed when no
+# Any version of a deleted record revives it if it was requested after the delete. The delete was confirmed when no
 # response could show the record any more. A response to an earlier request may still arrive later, and is ignored.
 # A user's correction stays in place of the version that it corrects, however often SoftPro sends that version.
 UPSERT_RECORDS = """

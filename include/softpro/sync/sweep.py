@@ -1,10 +1,10 @@
 """Decide from one page at a time where to ask next, for a list paged by offset; no I/O.
 
-A sweep reads the whole list in SoftPro's own order. Each page overlaps the previous one and counts only if it holds an
-unchanged record of that page (an anchor), because unchanged records keep their order. Without an anchor, it steps back.
+A sweep reads the whole list in SoftPro's own order. Each page overlaps the previous one, and counts only if it holds an
+unchanged record of that page (an anchor). Unchanged records keep their order. Without an anchor, the sweep steps back.
 
-A record that changes can move behind the sweep. So a sweep during which the list changed is followed by another one of
-the changes since it began, until a response holds them all or nothing moves. See docs/design/paging.md.
+A record that changes can move behind the sweep. So if the list changed during a sweep, another one reads the changes
+since it began. The sweeps end once a response holds all changes, or nothing moves. See docs/design/paging.md.
 """
 
 from __future__ import annotations

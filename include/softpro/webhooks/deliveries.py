@@ -66,9 +66,9 @@ class Delivery:
         return len(self.payload) + len(self.bare) + len(self.headers)
 
 
-# A repeated event is one row, and no delivery waits for its lock: a row that is being settled is KNOWN too, but its
-# repetition is not counted. An event that another server is storing now is waited for, and then KNOWN. Rows are
-# inserted in id order (prevents deadlocks between servers).
+# A repeated event is one row, and no delivery waits for its lock. A row that is being settled is KNOWN too, but its
+# repetition is not counted. The statement waits for an event that another server is storing now, which is then KNOWN.
+# Rows are inserted in id order (prevents deadlocks between servers).
 #
 # PostgreSQL keeps the plan of this statement, made while the table may be empty, when every plan costs the same. Asking
 # for the first id that is not below forces the index on ids, which alone has that order. `any` does the same for the
