@@ -5,8 +5,8 @@ before that. Without a response, the slot stays occupied until one window after 
 arrive. A process that dies therefore frees nothing early, and our count never falls below the vendor's.
 
 A caller without a slot waits in its priority class until the next slot can be free. All times are the database's. If
-the database is unavailable nothing is sent, and after a database crash the window counts as full. See docs/design/rate-
-limit.md.
+the database is unavailable nothing is sent, and after a database crash the window counts as full.
+See docs/design/rate-limit.md.
 """
 
 from __future__ import annotations
