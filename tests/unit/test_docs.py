@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from softpro.quality.value_rule_expectations import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+DESIGN_PAGES = sorted(ROOT.glob("docs/design/*.md"))
+DEVELOPER_PAGES = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *DESIGN_PAGES]
+FOLDERS = [ROOT, ROOT / "include" / "softpro", ROOT / "plugins", ROOT / "tests"]
+"""The folders from which a page may name a file."""
 COMPOSE = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
 SQL_TYPES = {
     Type.TEXT: "text",
@@ -35,6 +40,8 @@ OTHER_WORDS = {"SOFTPRO_TO_ROI", "SOFTPRO_WINS", "SOFTPRO_ERROR"}  # a direction
 RIGHTS = {"Reader": "read", "Operator": "operate", "Starter": "operate", "Launch": "operate", "Configurer": "configure"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_design_page = pytest.mark.parametrize("page", DESIGN_PAGES, ids=lambda page: page.name)
+every_developer_page = pytest.mark.parametrize("page", DEVELOPER_PAGES, ids=lambda page: page.name)
 
 
 def doc(name: str) -> str:
@@ -43,8 +50,12 @@ def doc(name: str) -> str:
 
 def code_in(page: Path) -> str:
     """Return the page's code blocks and code spans, one per line."""
-    text = page.read_text(encoding="utf-8")
-    return "\n".join([*BLOCK.findall(text), *re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))])
+    return "\n".join([*BLOCK.findall(page.read_text(encoding="utf-8")), *spans(page)])
+
+
+def spans(page: Path) -> list[str]:
+    """Return the page's code spans."""
+    return re.findall(r"`([^`\n]+)`", BLOCK.sub("", page.read_text(encoding="utf-8")))
 
 
 def section(text: str, heading: str) -> str:
@@ -80,6 +91,58 @@ def test_every_link_and_image_leads_somewhere(page: Path) -> None:
         if not target.is_file() or (anchor and anchor not in anchors(target)):
             broken.append(address)
     assert broken == []
+
+
+def test_the_architecture_can_be_read_in_one_go() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_architecture_lists_every_package() -> None:
+    listed = section((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), "The packages")
+    packages = [path.parent.name for path in ROOT.glob("include/softpro/*/__init__.py")]
+    modules = [path.name for path in ROOT.glob("include/softpro/*.py") if path.name != "__init__.py"]
+    names = [*(f"{name}/" for name in packages), *modules]
+    assert [name for name in names if f" {name} " not in listed] == []
+
+
+def test_the_import_order_is_the_one_that_import_linter_checks() -> None:
+    documented = section((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), "The import order").split("```")[1]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    assert [set(re.findall(r"\w+", layer)) for layer in documented.split("→")] == [
+        set(re.findall(r"\w+", layer.replace("softpro.", ""))) for layer in layers
+    ]
+
+
+def test_the_architecture_links_every_design_page() -> None:
+    promises = section((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), "The promises")
+    assert {f"docs/design/{page.name}" for page in DESIGN_PAGES} == set(re.findall(r"\]\(([^)]+)\)", promises))
+
+
+@every_developer_page
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = {span for span in spans(page) if re.fullmatch(r"[\w./-]+\.(?:py|yaml|md|toml|in)|[\w./-]+/", span)}
+    assert [name for name in sorted(named) if not any((folder / name).exists() for folder in FOLDERS)] == []
+
+
+@every_developer_page
+def test_every_table_that_a_page_names_exists(page: Path) -> None:
+    migrations = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("sql/migrations/versions/*.py"))
+    named = {match[0] for span in spans(page) if (match := re.match(r"(?:softpro|raw|staging)\.\w+(?=$|\.\w+$)", span))}
+    assert [name for name in sorted(named) if f"table {name} " not in migrations] == []
+
+
+@every_design_page
+def test_a_design_page_begins_with_a_promise_and_names_the_tests_that_try_to_break_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.match(r"# .+\n\n\*\*[^*]+\*\*: ", text)
+    tests = rows(section(text, "Tests that try to break it"))
+    files = [ROOT / row[0].strip("`") for row in tests]
+    assert files
+    assert [file.name for file in files if not file.is_file() or not file.name.startswith("test_")] == []
+    assert all(row[1] for row in tests)
 
 
 @every_page
