@@ -24,6 +24,7 @@ def shown(
             connection,
             integration,
             [entity_type],
+            delete_limit=services.delete_limit,
             limit=50,
             **wanted,  # type: ignore[arg-type]
         )
@@ -69,7 +70,7 @@ def test_a_value_that_softpro_already_has_is_not_sent(services: Services, connec
     [contact] = rows(database, "select id, email from roi.contacts order by id limit 1")
     for email in ("new@example.com", contact["email"]):
         execute(database, "update roi.contacts set email = %s where id = %s", email, contact["id"])
-    assert [(each.state, each.why) for each in shown(services, acme)] == [("NOTHING", "SoftPro holds the same")]
+    assert [(each.state, each.why) for each in shown(services, acme)] == [("NOTHING", "SoftPro has the same values")]
 
 
 def test_deletes_that_are_not_sent_are_held(services: Services, connected: Connected) -> None:
@@ -79,6 +80,6 @@ def test_deletes_that_are_not_sent_are_held(services: Services, connected: Conne
     [one, two] = shown(services, acme, TRANSACTION)
     assert one.plan.record.operation == "DELETE"
     assert (one.state, one.why) == (two.state, two.why)
-    assert (one.state, one.why) == ("HELD", "Deletes of this kind are not sent to SoftPro: the row comes back")
+    assert (one.state, one.why) == ("HELD", "Deletes of this kind are not sent to SoftPro: the row is restored")
     execute(database, "update softpro.integrations set push_deletes = true")
     assert [each.state for each in shown(services, acme, TRANSACTION)] == ["SEND", "SEND"]

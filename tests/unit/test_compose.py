@@ -1,16 +1,18 @@
-"""Check the compose file as compose reads it, and the Dockerfile. No Docker engine is needed."""
+"""Check the compose file by the Compose Specification, and the Dockerfile. No Docker engine is needed."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
+from podman_compose import rec_subs
 from psycopg.conninfo import conninfo_to_dict
 
 from softpro import settings
@@ -24,46 +26,41 @@ AIRFLOW = ("migrate", "api-server", "scheduler", "dag-processor", "triggerer", "
 RUNNING = [name for name in SERVICES if name != "migrate"]
 
 
-def compose_command() -> list[str]:
-    """Return the installed compose command. The tests fail without one; none is skipped silently."""
-    alone, docker = shutil.which("docker-compose"), shutil.which("docker")
-    if alone:
-        return [alone]
-    if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
-        return [docker, "compose"]
-    pytest.fail("Neither docker-compose nor `docker compose` is installed: apt-get install docker-compose")
-
-
-def config(folder: Path, values: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Return the output of `config` for the file with these variables and no others."""
-    environment_file = folder / "environment"
-    environment_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
-    command = [*compose_command(), "--env-file", str(environment_file), "--file", str(FILE), "config"]
-    path = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder)}
-    return subprocess.run(command, capture_output=True, text=True, env=path, timeout=60, check=False)
+def resolve(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the file's services with these variables filled in. Raises ValueError for one that is required."""
+    compose = rec_subs(yaml.safe_load(FILE.read_text(encoding="utf-8")), dict(variables))
+    services: dict[str, Any] = compose["services"]
+    return services
 
 
 @pytest.fixture(scope="module")
-def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def resolved() -> dict[str, Any]:
     """Return the services with the variables filled in; each value is `the-<name>`."""
-    answer = config(tmp_path_factory.mktemp("compose"), {name: f"the-{name}" for name in REQUIRED})
-    assert answer.returncode == 0, answer.stderr
-    services: dict[str, Any] = yaml.safe_load(answer.stdout)["services"]
-    return services
+    return resolve({name: f"the-{name}" for name in REQUIRED})
 
 
 def test_every_service_is_there() -> None:
     assert set(SERVICES) == {"postgres", "redis", *AIRFLOW}
 
 
-def test_compose_accepts_the_file(resolved: dict[str, Any]) -> None:
-    assert set(resolved) == set(SERVICES)
+def test_the_file_follows_the_compose_specification() -> None:
+    compose = rec_subs(yaml.safe_load(FILE.read_text(encoding="utf-8")), dict.fromkeys(REQUIRED, "set"))
+    assert set(PyCompose.from_yaml(yaml.safe_dump(compose)).service_names()) == set(SERVICES)
 
 
-def test_a_missing_secret_stops_compose_and_is_named(tmp_path: Path) -> None:
-    answer = config(tmp_path, {name: "set" for name in REQUIRED if name != "INTEGRATION_ENCRYPTION_KEY"})
-    assert answer.returncode != 0
-    assert "INTEGRATION_ENCRYPTION_KEY" in answer.stderr
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_names_only_services_and_volumes_that_exist(name: str) -> None:
+    service = SERVICES[name]
+    declared = yaml.safe_load(FILE.read_text(encoding="utf-8"))["volumes"]
+    mounted = {volume.split(":")[0] for volume in service.get("volumes", [])}
+    assert set(service.get("depends_on", {})) <= set(SERVICES)
+    assert {volume for volume in mounted if not volume.startswith((".", "/"))} <= set(declared)
+
+
+@pytest.mark.parametrize("missing", REQUIRED)
+def test_a_missing_secret_is_named(missing: str) -> None:
+    with pytest.raises(ValueError, match=missing):
+        resolve({name: "set" for name in REQUIRED if name != missing})
 
 
 def test_every_secret_is_required() -> None:
