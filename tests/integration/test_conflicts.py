@@ -101,7 +101,7 @@ def test_money_that_the_column_cannot_hold_is_refused(scenario: ConflictScenario
     scenario.edit(purchase_price=1)
     scenario.change_at_softpro(purchasePrice=2)
     scenario.sync()
-    with pytest.raises(UsageError, match=r"purchase_price|can't hold"):
+    with pytest.raises(UsageError, match=r"purchase_price|cannot hold"):
         scenario.resolve({"purchase_price": Value(value)})
     assert scenario.conflict.status == "OPEN"
 
@@ -109,7 +109,7 @@ def test_money_that_the_column_cannot_hold_is_refused(scenario: ConflictScenario
 @pytest.mark.parametrize("choices", ["SOFTPRO", "ROI", {"notes": Value("both")}])
 def test_a_field_edited_during_review_is_reviewed_again(in_review: ConflictScenario, choices: Choices) -> None:
     in_review.edit(notes="ours once more")
-    with pytest.raises(OutOfDate, match="Changed here since the conflict was noted: notes"):
+    with pytest.raises(OutOfDate, match="Edited in ROI since the conflict was recorded: notes"):
         in_review.resolve(choices)
     assert decode(in_review.conflict.roi) == {"notes": "ours once more"}
     in_review.resolve("ROI")
@@ -131,7 +131,7 @@ def test_a_decision_on_an_outdated_softpro_version_is_refused(in_review: Conflic
     in_review.change_at_softpro(notes="theirs once more")
     in_review.sync()
     assert decode(in_review.conflict.softpro) == {"notes": "theirs once more"}
-    with pytest.raises(OutOfDate, match="since you looked at it"):
+    with pytest.raises(OutOfDate, match="since you read it"):
         in_review.resolve("ROI", seen=seen)
     in_review.resolve("ROI", seen=in_review.conflict.updated_at)
     in_review.assert_settled()
@@ -154,7 +154,7 @@ def test_a_change_by_softpro_after_the_decision_is_a_new_conflict(in_review: Con
 
 def test_a_row_deleted_during_review_is_another_conflict(in_review: ConflictScenario) -> None:
     in_review.delete()
-    with pytest.raises(OutOfDate, match="deleted here meanwhile"):
+    with pytest.raises(OutOfDate, match="deleted in ROI since"):
         in_review.resolve("ROI")
     in_review.sync()
     assert in_review.conflict.kind == "DELETED_IN_ROI"
@@ -218,7 +218,7 @@ def edited(scenario: ConflictScenario) -> None:
 
 @pytest.mark.parametrize(
     ("mishap", "message"),
-    [(edited, "Changed since that was decided: notes"), (ConflictScenario.delete, "not there any more")],
+    [(edited, "Changed since the decision: notes"), (ConflictScenario.delete, "no longer exists")],
 )
 def test_a_decision_is_not_reversed_over_later_changes(
     in_review: ConflictScenario, mishap: Callable[[ConflictScenario], None], message: str
@@ -231,7 +231,7 @@ def test_a_decision_is_not_reversed_over_later_changes(
 
 
 def test_an_open_or_unloaded_decision_is_not_reversed(in_review: ConflictScenario) -> None:
-    with pytest.raises(UsageError, match="once they are made"):
+    with pytest.raises(UsageError, match="after it was made"):
         in_review.reverse()
     in_review.resolve("SOFTPRO")
     with pytest.raises(OutOfDate, match="not loaded yet"):

@@ -62,7 +62,7 @@ def test_both_sides_are_shown_and_a_side_wins_and_that_is_taken_back(
     shown = command(settings, "conflicts", "show", "acme", conflict["id"]).out
     assert '"theirs@example.com"' in shown
     assert '"ours@example.com"' in shown
-    assert "undecided: a person is to decide" in shown
+    assert "undecided: a user must decide" in shown
 
     resolved = command(
         settings, "conflicts", "resolve", "acme", conflict["id"], "--winner", "softpro", "--reason", "so"

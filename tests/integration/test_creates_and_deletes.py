@@ -138,7 +138,7 @@ def test_deletes_are_sent_where_allowed_and_many_wait_for_a_user(sides: BothSide
     execute(sides.database, statement)
     run_push(sides.services, sides.integration, TRANSACTION)
     assert set(sides.softpro_records(TRANSACTION)) == set(keys[2:])
-    assert "a person has to say" in one(sides.database, "select min(error) from softpro.pushes")
+    assert "a user must approve this" in one(sides.database, "select min(error) from softpro.pushes")
     sides.sync(TRANSACTION, Mode.FULL)
     assert one(sides.database, "select count(*) from roi.transactions where deleted_at is null") == 0
 

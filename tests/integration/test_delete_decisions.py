@@ -38,7 +38,7 @@ def test_a_delete_that_would_not_be_sent_cannot_win(deleted: ConflictScenario) -
     execute(deleted.services.database, "update softpro.integrations set push_deletes = false")
     with pytest.raises(UsageError, match="not sent to SoftPro"):
         deleted.resolve("ROI")
-    with pytest.raises(UsageError, match="as a whole"):
+    with pytest.raises(UsageError, match="about the whole record"):
         deleted.resolve({"notes": "SOFTPRO"})
     assert deleted.conflict.status == "OPEN"
 

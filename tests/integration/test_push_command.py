@@ -104,7 +104,7 @@ def test_a_dry_run_shows_what_would_be_sent_of_each_record_and_sends_nothing(
     assert '  lastName  null  => "Made here"' in lines
     assert lines[-3:-1] == [
         f"{second['id']} ({second['key']})  UPDATE  NOTHING",
-        "  no mapping sends what was changed",
+        "  no mapping sends the changed fields",
     ]
     assert sandbox.requests_of(vendor_organization) == asked
     result = command(

@@ -1,1 +1,1 @@
-"""ROI → SoftPro: what people changed here, agreed on with what SoftPro changed, and sent there."""
+"""Send edits of `roi` to SoftPro, after merging them with SoftPro's changes. See docs/design/write-back.md."""

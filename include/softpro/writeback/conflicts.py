@@ -1,4 +1,4 @@
-"""Records that both sides changed since they last agreed: open until a person decides, or how it was decided."""
+"""Store conflicts: records that both sides changed since they last agreed. This module owns `softpro.conflicts`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from softpro.timestamps import format_time
 
 
 class ConflictStatus(StrEnum):
-    """OPEN: a person is to decide."""
+    """The state of a conflict. OPEN waits for a user's decision."""
 
     OPEN = "OPEN"
     RESOLVED = "RESOLVED"
 
 
 class ConflictKind(StrEnum):
-    """Both sides changed fields; or one side deleted what the other one changed."""
+    """The cause of a conflict: both sides changed fields, or one side deleted a record that the other changed."""
 
     FIELDS = "FIELDS"
     DELETED_IN_SOFTPRO = "DELETED_IN_SOFTPRO"
@@ -39,7 +39,7 @@ class ConflictKind(StrEnum):
 
 @dataclass(frozen=True)
 class Conflict:
-    """One row of `softpro.conflicts`; `base`, `softpro`, `roi` and `result` are JSON objects, by field, as text."""
+    """A row of `softpro.conflicts`. `base`, `softpro`, `roi` and `result` are JSON objects by field, as text."""
 
     id: UUID
     integration_id: UUID
@@ -72,9 +72,11 @@ class Conflict:
         return Stream.of_row(self.integration_id, self.organization_id, self.entity_type)
 
     def as_json(self) -> dict[str, Any]:
-        """What a list shows of it, for msgspec's encoder, which leaves the values of fields as they are; times as the
-        vendor writes them. `updatedAt` has all its digits: it tells whether the conflict is still the one that was
-        looked at."""
+        """Return the conflict for msgspec's encoder, with camelCase names and the vendor's time format.
+
+        Field values are raw JSON, which the encoder leaves unchanged. `updatedAt` has all digits, so that a decision
+        can name the version that the user read.
+        """
         values = {name: getattr(self, name) for name in JSON_TEXT_COLUMNS}
         return {
             **camel_case(self),
@@ -108,8 +110,10 @@ def record_conflict(
     reason: str | None,
     log_id: UUID,
 ) -> None:
-    """Writes a conflict down, in the place of the record's open one: open where `result` is None, else as the strategy
-    has resolved it."""
+    """Store a conflict, in place of the record's open one.
+
+    It is open if `result` is None, and else resolved by the strategy.
+    """
     connection.execute(
         """
         insert into softpro.conflicts as c
@@ -149,9 +153,9 @@ def record_conflict(
 def close_open(
     connection: Connection, stream: Stream, roi_entity_id: UUID, reason: str | None, by: str | None = None
 ) -> bool:
-    """Closes the record's open conflict, if it has one: by a strategy or by the sides themselves, or by a person.
+    """Close the record's open conflict, if it has one, and return whether it had one.
 
-    Returns whether it had one.
+    `by` is the user who decided; None if a strategy decided, or both sides agree.
     """
     return bool(
         connection.execute(
@@ -167,9 +171,10 @@ def close_open(
 
 
 def get(connection: Connection, integration_id: UUID, conflict_id: UUID, *, lock: bool = False) -> Conflict:
-    """One conflict of an integration; `lock`: nobody else decides about it until the transaction ends.
+    """Return a conflict of an integration, locked until the transaction ends if `lock` is set.
 
-    Raises NotFoundHere.
+    Raises:
+        NotFoundHere: The integration has no such conflict.
     """
     query: LiteralString = "select {} from softpro.conflicts where id = %s and integration_id = %s"
     composed = sql.SQL(query + " for update" if lock else query).format(COLUMNS)
@@ -190,7 +195,7 @@ def page(
     limit: int,
     offset: int,
 ) -> tuple[list[Conflict], int]:
-    """The integration's conflicts, newest first, of one status and entity type or all; and how many there are."""
+    """Return a page of the integration's conflicts, newest first, and their total. None means any status or type."""
     return queries.page(
         connection,
         Conflict,
@@ -217,7 +222,7 @@ def decide(
     by: str,
     reason: str | None,
 ) -> None:
-    """A person has decided about an open conflict, which the caller has locked."""
+    """Store a user's decision about an open conflict, which the caller has locked."""
     connection.execute(
         """
         update softpro.conflicts
@@ -230,7 +235,7 @@ def decide(
 
 
 def refresh(connection: Connection, conflict_id: UUID, *, roi: str, changed_at: datetime, changed_by: str) -> None:
-    """An open conflict's fields were changed here once more."""
+    """Update ROI's side of an open conflict after further edits."""
     connection.execute(
         """
         update softpro.conflicts
@@ -242,7 +247,7 @@ def refresh(connection: Connection, conflict_id: UUID, *, roi: str, changed_at: 
 
 
 def mark_reversed(connection: Connection, conflict_id: UUID, by: str) -> None:
-    """What was decided was changed back by a new edit."""
+    """Record that a new edit reversed the decision."""
     connection.execute(
         """
         update softpro.conflicts
@@ -254,7 +259,7 @@ def mark_reversed(connection: Connection, conflict_id: UUID, by: str) -> None:
 
 
 def records_in_review(connection: Connection, stream: Stream) -> set[UUID]:
-    """Our ids of the stream's records that are in review."""
+    """Return the ROI ids of the stream's records with an open conflict."""
     found = connection.execute(
         """
         select roi_entity_id from softpro.conflicts

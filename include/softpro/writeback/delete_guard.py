@@ -1,4 +1,4 @@
-"""Deletes on their way to SoftPro: many at once wait for a person; where none are sent, the rows come back."""
+"""Hold back mass deletes until a user approves them, and restore rows whose deletes are not sent."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ APPROVE_DELETES = "update softpro.outbox set approved_by = %(by)s where id = any
 
 
 def guard(connection: Connection, stream: Stream, limit: DeleteLimit) -> Callable[[EditedRecord], str | None]:
-    """Why a delete has to wait: there are more than are sent without asking a person, and nobody has let it pass."""
+    """Return a function that gives the reason why a delete has to wait, or None.
+
+    A delete waits if the stream has more unapproved deletes than the limit, and no user has approved this one.
+    """
     table = stream.entity_type.table
 
     @cache
@@ -72,27 +75,36 @@ def guard(connection: Connection, stream: Stream, limit: DeleteLimit) -> Callabl
         if not limit.is_exceeded_by(unapproved, live()):
             return None
         return (
-            f"{unapproved} of {live()} {table} were deleted in ROI, and a person has to say "
-            f"that this is meant: the limit is {limit.percent:g} % and {limit.records} records"
+            f"{unapproved} of {live()} {table} were deleted in ROI, and a user must approve this: "
+            f"the limit is {limit.percent:g} % and {limit.records} records"
         )
 
     return waits
 
 
 def restore_deleted(connection: Connection, stream: Stream) -> list[str]:
-    """Has what was deleted here loaded again. Returns SoftPro's ids of it."""
+    """Mark records that were deleted in ROI as pending, so that they are loaded again. Return their SoftPro ids."""
     query = sql.SQL("{} returning entity_id").format(pending.marking(DELETED_IN_ROI, replace=True))
     return [row["entity_id"] for row in connection.execute(query, stream.parameters)]
 
 
 def approve(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
-    """Lets the deletes pass that wait as they are too many: `count` of them, as the person has seen. Returns it.
+    """Approve the deletes that wait because they exceed the limit, and return their number.
 
-    Raises UsageError where deletes are not sent, OutOfDate where others wait by now.
+    Args:
+        connection: The database connection.
+        integration: The integration.
+        entity_type: The entity type of the deletes.
+        count: The number of waiting deletes that the user has seen.
+        by: The user's name.
+
+    Raises:
+        UsageError: Deletes of this kind are not sent.
+        OutOfDate: The number of waiting deletes is different now.
     """
     stream = integration.stream(entity_type)
     if not (integration_settings.read(connection, integration.id).push_deletes and entity_type.deletable):
-        raise UsageError(f"{NOT_SENT}: pushDeletes is off, or SoftPro can't delete {entity_type.table}")
+        raise UsageError(f"{NOT_SENT}: pushDeletes is off, or SoftPro cannot delete {entity_type.table}")
     with connection.transaction():
         waiting = _lock_waiting(connection, stream, count)
         connection.execute(APPROVE_DELETES, {"ids": [edit["id"] for edit in waiting], "by": by})
@@ -102,8 +114,13 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
 
 
 def withdraw(connection: Connection, integration: Integration, entity_type: EntityType, count: int, by: str) -> int:
-    """Takes the deletes back that wait: `count` of them, as the person has seen. Their rows are loaded again, whoever
-    does that next. Returns the count. Raises OutOfDate where others wait by now."""
+    """Withdraw the deletes that wait for approval, and return their number. The next load restores their rows.
+
+    `count` is the number that the user has seen.
+
+    Raises:
+        OutOfDate: The number of waiting deletes is different now.
+    """
     stream = integration.stream(entity_type)
     with connection.transaction():
         restore_deleted(connection, stream)
@@ -119,8 +136,12 @@ def withdraw(connection: Connection, integration: Integration, entity_type: Enti
 
 
 def _lock_waiting(connection: Connection, stream: Stream, count: int) -> list[dict[str, Any]]:
-    """The deletes that nobody has let pass, locked. Raises OutOfDate where they are not so many."""
+    """Lock and return the unapproved deletes.
+
+    Raises:
+        OutOfDate: Their number is not `count`.
+    """
     found = connection.execute(LOCK_WAITING, stream.parameters).fetchall()
     if len(found) != count:
-        raise OutOfDate(f"{len(found)} deletes of {stream.entity_type.table} wait now, not {count}: look again")
+        raise OutOfDate(f"{len(found)} deletes of {stream.entity_type.table} wait now, not {count}: review them again")
     return found

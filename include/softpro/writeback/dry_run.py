@@ -1,4 +1,4 @@
-"""What a push would send now, and why, or why not: without sending anything, or asking SoftPro."""
+"""Show the changes that a push would send now, or the reasons to wait, without calling SoftPro."""
 
 from __future__ import annotations
 
@@ -25,9 +25,16 @@ from softpro.writeback.push_attempts import Push
 
 
 class PushState(StrEnum):
-    """What the next push would make of a record: SEND it; find NOTHING that is to be sent; not touch it as a person is
-    to decide (IN_REVIEW), as it is tried again LATER, or as it FAILED and nobody has changed it since; or leave its
-    delete unsent (HELD)."""
+    """The effect of the next push on a record.
+
+    Attributes:
+        SEND: It sends the record.
+        NOTHING: It finds nothing to send.
+        IN_REVIEW: It skips the record, whose conflict waits for a decision.
+        LATER: It skips the record until its next attempt, or until SoftPro's version is loaded.
+        FAILED: It skips the record until it is edited again.
+        HELD: It does not send the record's delete.
+    """
 
     SEND = "SEND"
     NOTHING = "NOTHING"
@@ -39,8 +46,15 @@ class PushState(StrEnum):
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A record that was changed here. `plan.changes`: what would be sent of it, by SoftPro's field. `why`: it is not
-    sent now; None where it is."""
+    """An edited record.
+
+    Attributes:
+        entity_type: The entity type of the record.
+        plan: The plan of its push. `plan.changes` holds the changes by SoftPro field.
+        state: The effect of the next push.
+        why: The reason why the record is not sent now; None if it is sent.
+        pushed: The last failed attempt, if any.
+    """
 
     entity_type: EntityType
     plan: Plan
@@ -49,8 +63,10 @@ class Outgoing:
     pushed: Push | None
 
     def as_json(self) -> dict[str, Any]:
-        """Times as the vendor writes them; numbers as `Decimal` (`writeback.values.encode` keeps their digits). In
-        `fields` a null is what SoftPro does not have, or is to clear."""
+        """Return the record for `field_values.encode`, with the vendor's time format and exact numbers.
+
+        In `fields`, a null `from` means that SoftPro has no value, and a null `to` clears the field.
+        """
         record, last = self.plan.record, self.plan.record.edits[-1]
         again = self.pushed.next_attempt_at if self.pushed is not None and self.state is PushState.LATER else None
         return {
@@ -90,10 +106,20 @@ def dry_run(
     limit: int,
     offset: int = 0,
 ) -> tuple[list[Outgoing], int]:
-    """The records with changes that are not settled, who was changed first, first, and how many there are in all.
-    `records`: these alone, by our ids, as a push of them would: due or not.
+    """Return a page of the records with open edits, the earliest edit first, and their total.
 
-    It goes by what was last loaded of SoftPro's; a push looks whether that still stands there. Raises RulesUnavailable.
+    The dry run compares with SoftPro's version as last loaded. A push first checks that SoftPro still has it.
+
+    Args:
+        connection: The database connection.
+        integration: The integration.
+        entity_types: The entity types to include.
+        records: ROI ids. Includes only these, due or not, like a push of them.
+        limit: Maximum number of records.
+        offset: Number of records to skip.
+
+    Raises:
+        RulesUnavailable: The process that evaluates mapping rules keeps ending.
     """
     page, total = outbox.page(connection, integration.id, entity_types, records=records, limit=limit, offset=offset)
     found: dict[UUID, Outgoing] = {}
@@ -125,7 +151,7 @@ def _of_stream(
         before = pushed.get(record.roi_id)
         why: str | None
         if record.roi_id in in_review:
-            state, why = PushState.IN_REVIEW, "both sides changed it, and a person is to decide: see its conflict"
+            state, why = PushState.IN_REVIEW, "both sides changed it: a user must resolve its conflict"
         elif not named and before is not None and (waits := _state_if_blocked(record, before, now)):
             state, why = waits, before.error
         else:
@@ -135,7 +161,7 @@ def _of_stream(
 
 
 def _state_if_blocked(record: EditedRecord, before: Push, now: datetime) -> PushState | None:
-    """Whether one that could not be sent before waits still: not once it is edited again, or its time has come."""
+    """Return the state of a record that could not be sent before, or None if it was edited since or is due again."""
     if record.edits[-1].id > before.last_id:
         return None
     if before.next_attempt_at is None:
@@ -146,7 +172,7 @@ def _state_if_blocked(record: EditedRecord, before: Push, now: datetime) -> Push
 def _state_if_due(
     plan: Plan, owners: FieldOwnership, held_back: Callable[[EditedRecord], str | None]
 ) -> tuple[PushState, str | None]:
-    """What a push would make of a record that is due."""
+    """Return the state of a due record, and the reason if it is not sent."""
     record = plan.record
     if record.operation == "DELETE":
         if record.entity_id is None:
@@ -158,20 +184,20 @@ def _state_if_due(
     if record.operation == "CREATE":
         return PushState.SEND, None
     if not any(owners.outbound(field) for field in record.edited):
-        return PushState.NOTHING, "no mapping sends what was changed"
-    if record.held is None or record.held.pending:
-        return PushState.LATER, "what SoftPro has of it is loaded first"
-    if record.held.quarantined:
-        return PushState.LATER, "what SoftPro has of it is in quarantine, so nobody can tell what it changed"
-    if record.held.deleted_at is not None:
-        return PushState.LATER, "SoftPro deleted it: what becomes of it is decided first"
-    return (PushState.SEND, None) if plan.fields else (PushState.NOTHING, "SoftPro holds the same")
+        return PushState.NOTHING, "no mapping sends the changed fields"
+    if record.remote is None or record.remote.pending:
+        return PushState.LATER, "SoftPro's version is loaded first"
+    if record.remote.quarantined:
+        return PushState.LATER, "SoftPro's version is in quarantine, so its changes are unknown"
+    if record.remote.deleted_at is not None:
+        return PushState.LATER, "SoftPro deleted it, which is settled first"
+    return (PushState.SEND, None) if plan.fields else (PushState.NOTHING, "SoftPro has the same values")
 
 
 def _delete_guard(connection: Connection, stream: Stream, limit: DeleteLimit) -> Callable[[EditedRecord], str | None]:
-    """Why a delete would not be sent; None where it would."""
+    """Return a function that gives the reason why a delete would not be sent, or None."""
     if not (integration_settings.read(connection, stream.integration_id).push_deletes and stream.entity_type.deletable):
-        return lambda record: f"{NOT_SENT}: the row comes back"
+        return lambda record: f"{NOT_SENT}: the row is restored"
     return guard(connection, stream, limit)
 
 

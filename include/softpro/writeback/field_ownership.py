@@ -1,4 +1,4 @@
-"""Which side a field belongs to, by the mappings that name it."""
+"""Decide which side owns a field, by the mappings that name it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from softpro.mapping.mapping import Mapping
 
 @dataclass(frozen=True)
 class FieldOwnership:
-    """The targets of the mappings that load, and of those that send; `custom` stands for all its names."""
+    """The targets of the mappings that load, and of those that send. `custom` covers all names in it."""
 
     loaded: frozenset[str]
     sent: frozenset[str]
 
     @staticmethod
     def of(entity_type: EntityType, mappings: Iterable[Mapping]) -> FieldOwnership:
-        """By the mappings of one entity type that are in force."""
+        """Return the ownership by those of these mappings that belong to the entity type."""
         ours = [mapping for mapping in mappings if mapping.entity_type is entity_type]
         return FieldOwnership(
             frozenset(mapping.roi_systems_field for mapping in ours if mapping.inbound),
@@ -27,29 +27,29 @@ class FieldOwnership:
         )
 
     def inbound(self, field: str) -> bool:
-        """SoftPro fills it."""
+        """Return whether a mapping loads the field from SoftPro."""
         return _is_in(field, self.loaded)
 
     def outbound(self, field: str) -> bool:
-        """What changes here is sent."""
+        """Return whether a mapping sends the field to SoftPro."""
         return _is_in(field, self.sent)
 
     def softpro_owns(self, field: str) -> bool:
-        """It is only loaded: what people change here stands until SoftPro's record is loaded again."""
+        """Return whether the field is only loaded. An edit of it lasts until SoftPro's record is loaded again."""
         return self.inbound(field) and not self.outbound(field)
 
     @property
-    def named(self) -> frozenset[str]:
-        """The targets of all mappings."""
+    def mapped(self) -> frozenset[str]:
+        """Return the targets of all mappings."""
         return self.loaded | self.sent
 
     @property
-    def kept(self) -> list[str]:
-        """What only ROI says anything of, and SoftPro is sent: loading leaves it alone."""
+    def push_only(self) -> list[str]:
+        """Return the fields that are sent but never loaded. A load leaves them unchanged."""
         return sorted(field for field in self.sent if not self.inbound(field))
 
     def roi_owns(self, field: str) -> bool:
-        """SoftPro says nothing of it."""
+        """Return whether no mapping loads the field."""
         return not self.inbound(field)
 
 

@@ -1,6 +1,6 @@
-"""Values of fields as JSON: exact, told apart, and by the names that mappings have for them.
+"""Encode, compare and apply values of fields as exact JSON.
 
-A field is a column of the roi table, or `custom.<name>`: each name in it is a field of its own.
+A field is a column of the roi table, or `custom.<name>`: each name in `custom` is a separate field.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from softpro.mapping.paths import MISSING
 from softpro.softpro360.contract import ROI_SYSTEMS_ID
 
 Fields = dict[str, Any]
-"""By field; a `custom.<name>` that is not there is left out."""
+"""Values by field. A `custom.<name>` that does not exist is omitted."""
 
 
 decode = json_codec.decode
 
 
 def encode(value: Any) -> str | None:
-    """JSON; None for MISSING."""
+    """Return a value as JSON text, or None for MISSING."""
     return None if value is MISSING else json_codec.encode(value).decode()
 
 
 def decode_value(text: str | None) -> Any:
-    """The other way round."""
+    """Return the value of a JSON text, or MISSING for None."""
     return MISSING if text is None else decode(text)
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two values are one to JSON: `1` is `1.0` and no `true`; a field that is not there is no null."""
+    """Return whether two JSON values are equal. `1` equals `1.0` but not `true`; MISSING does not equal null."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict):
@@ -47,7 +47,7 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def fields_of(entity_type: EntityType, row: Mapping[str, Any]) -> Fields:
-    """The fields of a roi row, or a staged one, as `softpro.fields_of` in the database has them."""
+    """Return the fields of a roi row or a staged row, like `softpro.fields_of` in the database."""
     fields: Fields = {column: row[column] for column in COLUMNS[entity_type] if column != "custom"}
     custom = row["custom"]
     if isinstance(custom, dict):
@@ -58,7 +58,7 @@ def fields_of(entity_type: EntityType, row: Mapping[str, Any]) -> Fields:
 
 
 def apply_fields(row: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a row that change where these fields do; MISSING takes a `custom.<name>` away."""
+    """Return the columns of a row that change with these fields. MISSING removes a `custom.<name>`."""
     columns: dict[str, Any] = {}
     custom = row["custom"]
     for field, value in changes.items():

@@ -1,4 +1,4 @@
-"""Who wins where both sides changed a field since they last agreed: three-way, field by field."""
+"""Decide by strategy which value wins if both sides changed a field since they last agreed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOFTPRO, ROI, MERGED = "SOFTPRO", "ROI", "MERGED"
 
 
 class Sides(NamedTuple):
-    """A field's three states: what both sides last agreed on, and what each has now."""
+    """The three values of a field: the last agreed one (`base`), and the present one on each side."""
 
     base: Any
     softpro: Any
@@ -26,7 +26,7 @@ class Sides(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a field comes to. `winner` None: a person is to decide."""
+    """The decision about a field. A `winner` of None waits for a user's decision."""
 
     strategy: ConflictStrategy
     winner: str | None
@@ -34,35 +34,41 @@ class Decision(NamedTuple):
     why: str
 
     def as_json(self) -> dict[str, str | None]:
+        """Return the decision without its result."""
         return {"strategy": self.strategy.value, "winner": self.winner, "why": self.why}
 
 
 @dataclass(frozen=True)
 class Times:
-    """When each side changed, both by the database's clock: SoftPro the record, ROI the field."""
+    """The times of the last change, by the database's clock: of the record at SoftPro, and of the field in ROI."""
 
     softpro: datetime
     roi: datetime
 
     @property
     def newest(self) -> str:
-        """SoftPro where nobody can tell."""
+        """Return the side that changed last; SoftPro if the order is unknown."""
         return ROI if self.roi > self.softpro else SOFTPRO
 
     def __str__(self) -> str:
-        return f"SoftPro's at {format_milliseconds(self.softpro)}, ROI's at {format_milliseconds(self.roi)}"
+        return f"SoftPro changed at {format_milliseconds(self.softpro)}, ROI at {format_milliseconds(self.roi)}"
 
 
 @dataclass(frozen=True)
 class Strategies:
-    """What an integration chose: a strategy, and others for entity types (`transactions`) and their fields
-    (`transactions.notes`, `transactions.custom.vip`)."""
+    """The conflict strategies of an integration.
+
+    Attributes:
+        default: The integration's strategy.
+        overrides: Strategies by entity type (`transactions`) or field (`transactions.notes`,
+            `transactions.custom.vip`).
+    """
 
     default: ConflictStrategy
     overrides: Mapping[str, str]
 
     def of(self, entity_type: EntityType, field: str | None = None) -> ConflictStrategy:
-        """The closest one: of the field, of `custom` as a whole, of the entity type, of the integration."""
+        """Return the most specific strategy: of the field, of `custom`, of the entity type, or of the integration."""
         names = [entity_type.table]
         if field is not None:
             if field.startswith(CUSTOM_PREFIX):
@@ -72,7 +78,7 @@ class Strategies:
 
 
 def is_overridable(name: str) -> bool:
-    """Whether it is an entity type's table, or one with a field of it, as `Strategies` has them."""
+    """Return whether `Strategies.overrides` accepts this key: an entity type's table, or one of its fields."""
     table, dot, field = name.partition(".")
     entity_type = next((each for each in EntityType if each.table == table), None)
     if entity_type is None or not dot:
@@ -81,27 +87,27 @@ def is_overridable(name: str) -> bool:
 
 
 def decide(sides: Sides, strategy: ConflictStrategy, times: Times) -> Decision:
-    """What a strategy makes of a field that both sides changed, each to something else."""
+    """Decide by a strategy about a field that both sides changed to different values."""
     match strategy:
         case ConflictStrategy.SOFTPRO_WINS:
-            return Decision(strategy, SOFTPRO, sides.softpro, "the strategy says so")
+            return Decision(strategy, SOFTPRO, sides.softpro, "by the strategy")
         case ConflictStrategy.ROI_WINS:
-            return Decision(strategy, ROI, sides.roi, "the strategy says so")
+            return Decision(strategy, ROI, sides.roi, "by the strategy")
         case ConflictStrategy.NEWEST_WINS:
             result = sides.roi if times.newest == ROI else sides.softpro
-            return Decision(strategy, times.newest, result, f"it is the newest: {times}")
+            return Decision(strategy, times.newest, result, f"the later change wins: {times}")
         case ConflictStrategy.MERGE:
             result = merge_values(*sides, newest=times.newest)
             if same_json(result, sides.softpro) or same_json(result, sides.roi):
                 winner = SOFTPRO if same_json(result, sides.softpro) else ROI
-                return Decision(strategy, winner, result, f"it is the newest: {times}")
-            return Decision(strategy, MERGED, result, f"both sides' changes go together; where not: {times}")
+                return Decision(strategy, winner, result, f"the later change wins: {times}")
+            return Decision(strategy, MERGED, result, f"both merged; the later change wins where they differ: {times}")
         case ConflictStrategy.MANUAL_REVIEW:
-            return Decision(strategy, None, MISSING, "a person is to decide")
+            return Decision(strategy, None, MISSING, "a user must decide")
 
 
 def merge_values(base: Any, softpro: Any, roi: Any, *, newest: str) -> Any:
-    """Both sides' changes together: objects deeply, lists united by their items' ids, anything else the newest."""
+    """Merge the changes of both sides: objects deeply, lists by their items' ids, and else the later value."""
     if same_json(softpro, roi) or same_json(roi, base):
         return softpro
     if same_json(softpro, base):
@@ -123,7 +129,7 @@ def _merge_objects(base: Mapping[str, Any], softpro: Mapping[str, Any], roi: Map
 
 
 def _merge_lists(base: Sequence[Any], softpro: Sequence[Any], roi: Sequence[Any], newest: str) -> list[Any]:
-    """SoftPro's order, then what ROI has besides. Items without an id are themselves what tells them apart."""
+    """Merge lists: SoftPro's items in order, then ROI's further ones. Items without an id are compared by value."""
     key = _id_field([*base, *softpro, *roi])
     if key is None:
         return [
@@ -137,7 +143,7 @@ def _merge_lists(base: Sequence[Any], softpro: Sequence[Any], roi: Sequence[Any]
 
 
 def _id_field(items: Sequence[Any]) -> str | None:
-    """The name of the items' id: `id`, or the first one that ends in `Id`; every item has it, as a text or number."""
+    """Return the name of the items' id field: `id`, or the first that ends in `Id`, if every item has one."""
     if not items or not all(isinstance(item, dict) for item in items):
         return None
     names: list[str] = ["id", *(name for name in items[0] if name.endswith("Id"))]

@@ -1,4 +1,4 @@
-"""What is to be sent to SoftPro of records that were changed here: the mapped fields that changed, and no others."""
+"""Plan the push of edited records: only the mapped fields that were edited are sent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
 
 @dataclass(frozen=True)
 class RemoteRecord:
-    """SoftPro's record as it was last landed; `pending`: it was not loaded yet; `quarantined`: it can't be."""
+    """SoftPro's record as last landed. `pending`: not loaded yet. `quarantined`: it could not be loaded."""
 
     payload: Any
     payload_hash: bytes
@@ -56,32 +56,46 @@ class RemoteRecord:
 
 @dataclass(frozen=True)
 class EditedRecord:
-    """A record with open edits. `row`: as it stands, by column; None: it was deleted. `held`: None where SoftPro does
-    not know it, or nothing of it was landed."""
+    """A record with open edits.
+
+    Attributes:
+        roi_id: The row's id in `roi`.
+        entity_id: The SoftPro id; None for a record that SoftPro does not have yet.
+        row: The present row, by column; None if it was deleted.
+        remote: SoftPro's record; None if it never landed.
+        edits: The open edits, in order.
+    """
 
     roi_id: UUID
     entity_id: str | None
     row: Mapping[str, Any] | None
-    held: RemoteRecord | None
+    remote: RemoteRecord | None
     edits: Sequence[Edit]
 
     @property
     def operation(self) -> str:
+        """Return CREATE, UPDATE or DELETE."""
         if any(edit.operation == "DELETE" for edit in self.edits):
             return "DELETE"
         return "CREATE" if self.entity_id is None else "UPDATE"
 
     @property
     def edited(self) -> set[str]:
-        """The fields that were changed."""
+        """Return the edited fields."""
         return {edit.field for edit in self.edits if edit.field is not None}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a record's push is to send: `fields`, nested as in SoftPro's record, None clears. `changes`: the same by the
-    dotted path of the mapping, with what SoftPro holds now. `problem`: why it can't be sent. `edits`: those that are
-    settled by it, which are all but those of fields that no mapping names: they keep what people wrote."""
+    """The plan of one record's push.
+
+    Attributes:
+        record: The edited record.
+        fields: The fields to send, nested as in SoftPro's record. None clears a field.
+        changes: By dotted path of the mapping, SoftPro's present value and the new one.
+        edits: The edits that the push settles: all except those of unmapped fields, which stay in the outbox.
+        problem: The reason why the record cannot be sent, if any.
+    """
 
     record: EditedRecord
     fields: Mapping[str, Any]
@@ -91,7 +105,7 @@ class Plan:
 
 
 def edited_records(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> list[EditedRecord]:
-    """The records of these ids that have open edits, in their order."""
+    """Return the records with open edits among these ids, in the order of the ids."""
     entity_type = stream.entity_type
     edits = outbox.open_edits(connection, stream, ids)
     exact = connection.cursor()
@@ -129,7 +143,11 @@ def edited_records(connection: Connection, stream: Stream, ids: Sequence[UUID]) 
 
 
 def plan_pushes(connection: Connection, stream: Stream, records: Sequence[EditedRecord]) -> list[Plan]:
-    """What of these records is to be sent, by the mappings in force. Raises RulesUnavailable."""
+    """Plan the push of these records by the mappings in force.
+
+    Raises:
+        RulesUnavailable: The process that evaluates mapping rules keeps ending.
+    """
     entity_type = stream.entity_type
     in_force = repository.current(connection, stream)
     mappings = [mapping for mapping in in_force.mappings if mapping.outbound and mapping.entity_type is entity_type]
@@ -159,7 +177,7 @@ def _plan(
         if record.operation == "UPDATE" and not _is_edited(mapping, record.edited):
             continue
         path = paths.parse(mapping.softpro_field)
-        there = MISSING if record.held is None else paths.look_up(record.held.payload, path)
+        there = MISSING if record.remote is None else paths.look_up(record.remote.payload, path)
         try:
             wanted = _value_to_send(mapping, record, owners, values, there)
             if wanted is MISSING or same_json(wanted, there) or (wanted is None and there is MISSING):
@@ -183,9 +201,12 @@ def _is_edited(mapping: FieldMapping, edited: set[str]) -> bool:
 def _value_to_send(
     mapping: FieldMapping, record: EditedRecord, owners: FieldOwnership, values: OutboundValues, there: Any
 ) -> Any:
-    """What is to be sent for a mapping's field; MISSING: nothing. Of objects only what differs from what is `there`.
+    """Return the value to send for a mapping's field, or MISSING for nothing.
 
-    Raises ValueError where the rule fails, or has nothing to say of what was changed.
+    `there` is SoftPro's present value. Only the differences of an object are sent.
+
+    Raises:
+        ValueError: The rule fails, or returns nothing for a changed value.
     """
     if mapping.softpro_field in values.failures:
         raise ValueError(values.failures[mapping.softpro_field])
@@ -194,7 +215,7 @@ def _value_to_send(
         if text is None:
             if record.operation == "CREATE":
                 return MISSING
-            raise ValueError("toSoftPro comes to nothing for what was changed")
+            raise ValueError("toSoftPro returns nothing for the changed value")
         return _difference(there, decode(text), clearing=False)
     wanted = None if text is None else decode(text)
     if wanted is None and record.operation == "CREATE":
@@ -205,8 +226,8 @@ def _value_to_send(
 
 
 def _custom_to_send(record: EditedRecord, owners: FieldOwnership, custom: Mapping[str, Any], there: Any) -> Any:
-    """Of `custom` as a whole: the names that were changed, but for those that have mappings of their own."""
-    own = {name for name in custom if CUSTOM_PREFIX + name in owners.named}
+    """Return the edited names of `custom`, without those that have mappings of their own."""
+    own = {name for name in custom if CUSTOM_PREFIX + name in owners.mapped}
     if record.operation == "CREATE":
         wanted = {name: value for name, value in custom.items() if name not in own}
         return wanted or MISSING
@@ -215,13 +236,13 @@ def _custom_to_send(record: EditedRecord, owners: FieldOwnership, custom: Mappin
     wanted = {
         name: _difference(held.get(name, MISSING), custom.get(name), clearing=True)
         for name in sorted(names)
-        if CUSTOM_PREFIX + name not in owners.named and not same_json(held.get(name), custom.get(name))
+        if CUSTOM_PREFIX + name not in owners.mapped and not same_json(held.get(name), custom.get(name))
     }
     return wanted or MISSING
 
 
 def _difference(there: Any, wanted: Any, *, clearing: bool) -> Any:
-    """What makes `wanted` of what is `there` when objects are merged and null clears (RFC 7396); MISSING: nothing."""
+    """Return the merge patch (RFC 7396) that turns `there` into `wanted`, or MISSING if they are equal."""
     if not isinstance(there, dict) or not isinstance(wanted, dict):
         return MISSING if same_json(there, wanted) else wanted
     changes = {name: _difference(there.get(name, MISSING), value, clearing=clearing) for name, value in wanted.items()}
@@ -231,7 +252,11 @@ def _difference(there: Any, wanted: Any, *, clearing: bool) -> Any:
 
 
 def _set_field(fields: dict[str, Any], path: paths.Path, value: Any) -> None:
-    """Raises ValueError for a path into a list, which can only be sent as a whole."""
+    """Set a field at its path.
+
+    Raises:
+        ValueError: The path leads into a list, which can only be sent as a whole.
+    """
     *way, last = path
     place = fields
     for step in way:
@@ -239,5 +264,5 @@ def _set_field(fields: dict[str, Any], path: paths.Path, value: Any) -> None:
             break
         place = place.setdefault(step, {})
     if isinstance(last, int) or any(isinstance(step, int) for step in way):
-        raise ValueError("it stands in a list, and can't be sent by itself")
+        raise ValueError("it is an item of a list, which can only be sent as a whole")
     place[last] = {**place[last], **value} if isinstance(place.get(last), dict) and isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""What of the outbox is due to be sent, and the records that could not be sent so far."""
+"""Find the due records of the outbox, and store failed attempts. This module owns `softpro.pushes`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from softpro.entities import Stream
 
 FIRST_WAIT, MAX_WAIT = timedelta(seconds=10), timedelta(hours=1)
 
-# A record that failed for good is tried again once it is edited again. `custom` stands for all its names.
+# A record that failed permanently is due after its next edit. `custom` covers all names in it.
 SELECT_DUE = """
 select o.roi_entity_id
 from softpro.outbox o
@@ -37,7 +37,7 @@ order by min(o.id)
 limit %(limit)s
 """
 
-# As in DUE, by record, of all organizations that are connected and switched on.
+# As in SELECT_DUE, by record, for all organizations that are connected and switched on.
 WITH_WAITING = """
 with sent as (
     select integration_id, entity_type, array_agg(roi_systems_field) as fields
@@ -74,7 +74,7 @@ having min(due_at) <= clock_timestamp()
 order by min(due_at)
 """
 
-# As long as it is the same that waits, to look again makes no sense.
+# While `what` stays the same, nothing new waits, and another event is useless.
 SELECT_FIRST_DUE: LiteralString = (
     WITH_WAITING
     + """
@@ -88,7 +88,7 @@ having min(due_at) is not null
 
 @dataclass(frozen=True)
 class Due:
-    """A stream with something that may be sent now: how many edits wait to be, and the last of them."""
+    """A stream with due edits: the number of waiting edits, and the id of the last one."""
 
     integration_id: UUID
     entity_type: str
@@ -98,7 +98,7 @@ class Due:
 
 @dataclass(frozen=True)
 class Push:
-    """One row of `softpro.pushes`: a record that could not be sent."""
+    """A row of `softpro.pushes`: a record that could not be sent."""
 
     roi_entity_id: UUID
     attempts: int
@@ -117,8 +117,16 @@ def due_records(
     but: Collection[UUID],
     limit: int,
 ) -> list[UUID]:
-    """Our ids of records with open edits of these fields that may be sent now, who changed first, first; `ids`: of
-    these alone, due or not; `but` those."""
+    """Return the ROI ids of due records, the earliest edit first.
+
+    Args:
+        connection: The database connection.
+        stream: The stream.
+        fields: The fields that mappings send. Only records with edits of these are due.
+        ids: Considers only these records, due or not.
+        but: Excludes these records.
+        limit: Maximum number of records.
+    """
     parameters = {
         **stream.parameters,
         "fields": list(fields),
@@ -130,16 +138,14 @@ def due_records(
 
 
 def due_streams(connection: Connection) -> list[Due]:
-    """The streams with something to send now, of all organizations that are connected and switched on; who changed
-    something first, first."""
+    """Return the streams with due edits, of organizations that are connected and switched on; earliest edit first."""
     return connection.cursor(row_factory=class_row(Due)).execute(WITH_WAITING + SELECT_DUE_STREAMS).fetchall()
 
 
 def list_blocked(
     connection: Connection, stream: Stream, ids: Collection[UUID] | None, limit: int
 ) -> tuple[list[Push], int]:
-    """Those records (or of `ids` alone) with open edits that could not be sent, the one that is tried again next first
-    and those that are not last; and how many there are."""
+    """Return the records (of `ids`, if given) that could not be sent, the next retry first, and their total."""
     found = connection.cursor(row_factory=class_row(Push)).execute(
         """
         select roi_entity_id, attempts, next_attempt_at, missing_at, error, last_id
@@ -159,7 +165,7 @@ def list_blocked(
 
 
 def find_blocked(connection: Connection, stream: Stream, ids: Sequence[UUID]) -> dict[UUID, Push]:
-    """Those of the records that could not be sent."""
+    """Return the last failed attempt of each of these records, by ROI id."""
     found = connection.cursor(row_factory=class_row(Push)).execute(
         """
         select roi_entity_id, attempts, next_attempt_at, missing_at, error, last_id
@@ -181,7 +187,7 @@ def record_failure(
     after: timedelta | None,
     missing_at: datetime | None = None,
 ) -> None:
-    """It could not be sent; `after`: so long it waits at least, each time longer; None: until it is edited again."""
+    """Store a failed attempt. The record waits for `after`, doubled per attempt, or without it until its next edit."""
     connection.execute(
         """
         insert into softpro.pushes as p
@@ -214,7 +220,7 @@ def postpone(
     why: str,
     until: datetime | timedelta,
 ) -> None:
-    """It is not to be sent before then, though nothing is wrong with it."""
+    """Postpone a record until a time or for a duration, without counting a failed attempt."""
     connection.execute(
         """
         insert into softpro.pushes as p
@@ -236,7 +242,7 @@ def postpone(
 
 
 def clear(connection: Connection, stream: Stream, ids: Collection[UUID]) -> None:
-    """They were sent, or there is nothing to send any more."""
+    """Delete the failed attempts of records that were sent or have nothing to send."""
     connection.execute(
         """
         delete from softpro.pushes
@@ -247,7 +253,7 @@ def clear(connection: Connection, stream: Stream, ids: Collection[UUID]) -> None
 
 
 def next_due_in(connection: Connection, stream: Stream, ids: Collection[UUID]) -> float | None:
-    """Seconds until the first of these records may be tried again; None where none is to be."""
+    """Return the seconds until the first of these records is due again; None if none will be."""
     row = queries.one(
         connection,
         """

@@ -1,7 +1,7 @@
-"""Records that SoftPro deleted while their changes here were still to be sent.
+"""Settle records that SoftPro deleted while edits of them waited to be sent.
 
-SoftPro can't take a delete back. So the row is deleted here too, and its edits are kept in the conflict; where ROI
-wins, the row is sent as a new record; under MANUAL_REVIEW a person decides.
+SoftPro cannot undo a delete, so the row is deleted in ROI, and the conflict keeps its edits. If ROI wins, the row is
+sent as a new record. Under MANUAL_REVIEW a user decides.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ where r.integration_id = %(integration_id)s and r.entity_type = %(entity_type)s 
 order by r.entity_id
 for update of r
 """
-# Two pushes of a stream decide one after the other.
+# Serializes two pushes of a stream.
 SELECT_BOTH_DELETED = """
 select distinct o.entity_id
 from softpro.outbox o
@@ -68,7 +68,7 @@ where id = %(roi_id)s
 
 
 def settle_remote_deletes(connection: Connection, run: Run) -> int:
-    """Decides about what SoftPro deleted and somebody had changed here. Returns how many records that were."""
+    """Settle the records that SoftPro deleted and ROI has edited, and return their number."""
     chosen = integration_settings.read(connection, run.integration_id)
     strategy = Strategies(ConflictStrategy(chosen.conflict_strategy), chosen.conflict_overrides).of(run.entity_type)
     with connection.transaction():
@@ -79,13 +79,13 @@ def settle_remote_deletes(connection: Connection, run: Run) -> int:
         found = connection.execute(_compose(SELECT_FOUND, run.entity_type), run.stream.parameters).fetchall()
         edits = outbox.open_edits(connection, run.stream, [row["roi_id"] for row in found])
         for row in found:
-            mine = edits[row["roi_id"]]  # nobody else settles them while its record is locked
-            winner, why = _winner(strategy, Times(row["deleted_at"], mine[-1].changed_at))
+            own = edits[row["roi_id"]]  # its locked record keeps others from settling them
+            winner, why = _winner(strategy, Times(row["deleted_at"], own[-1].changed_at))
             _record_conflict(
-                connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], mine, strategy, winner, why
+                connection, run, row["roi_id"], row["entity_id"], row["deleted_at"], own, strategy, winner, why
             )
             if winner == ROI:
-                recreate_remotely(connection, run.stream, row["roi_id"], mine[-1].changed_by, run.log_id)
+                recreate_remotely(connection, run.stream, row["roi_id"], own[-1].changed_by, run.log_id)
             elif winner == SOFTPRO:
                 delete_locally(connection, run, row["roi_id"], row["entity_id"], row["deleted_at"])
     return len(found)
@@ -98,7 +98,7 @@ def recreate_remotely(
     by: str,
     log_id: UUID | None,
 ) -> None:
-    """The row is to be sent as a new record; call it inside a transaction that is marked as loading."""
+    """Queue the row to be sent as a new record. Call it inside a transaction that is marked as loading."""
     parameters = {**stream.parameters, "roi_id": roi_id, "by": by}
     edits = outbox.open_edits(connection, stream, [roi_id]).get(roi_id, [])
     outbox.settle_edits(connection, [edit.id for edit in edits], "REPLACED", log_id)
@@ -109,7 +109,7 @@ def recreate_remotely(
 
 
 def delete_locally(connection: Connection, run: Run, roi_id: UUID, entity_id: str, deleted_at: datetime) -> None:
-    """The row is deleted as SoftPro's record is; call it inside a transaction that is marked as loading."""
+    """Delete the row like SoftPro's record. Call it inside a transaction that is marked as loading."""
     edits = outbox.open_edits(connection, run.stream, [roi_id]).get(roi_id, [])
     outbox.settle_edits(connection, [edit.id for edit in edits], "OVERRULED", run.log_id)
     push_attempts.clear(connection, run.stream, [roi_id])
@@ -119,15 +119,15 @@ def delete_locally(connection: Connection, run: Run, roi_id: UUID, entity_id: st
 def _winner(strategy: ConflictStrategy, times: Times) -> tuple[str | None, str]:
     match strategy:
         case ConflictStrategy.MANUAL_REVIEW:
-            return None, "a person is to decide"
+            return None, "a user must decide"
         case ConflictStrategy.ROI_WINS:
-            return ROI, "the strategy says so: it is sent as a new record"
+            return ROI, "by the strategy: it is sent as a new record"
         case ConflictStrategy.NEWEST_WINS if times.newest == ROI:
-            return ROI, f"it is the newest, and is sent as a new record: {times}"
+            return ROI, f"the later change wins, and is sent as a new record: {times}"
         case ConflictStrategy.NEWEST_WINS:
-            return SOFTPRO, f"it is the newest: {times}"
+            return SOFTPRO, f"the later change wins: {times}"
         case _:
-            return SOFTPRO, "SoftPro can't take a delete back"
+            return SOFTPRO, "SoftPro cannot undo a delete"
 
 
 def _record_conflict(
@@ -146,7 +146,7 @@ def _record_conflict(
     roi = fields_of(run.entity_type, row)
     names = {edit.field: edit for edit in reversed(edits) if edit.field is not None}
     base = {name: decode_value(edit.old_value) for name, edit in names.items()}
-    mine: dict[str, Any] = {name: roi[name] for name in names if name in roi}
+    edited: dict[str, Any] = {name: roi[name] for name in names if name in roi}
     decision = Decision(strategy, winner, MISSING, why).as_json()
     conflicts.record_conflict(
         connection,
@@ -156,8 +156,8 @@ def _record_conflict(
         kind="DELETED_IN_SOFTPRO",
         base=encode({name: value for name, value in base.items() if value is not MISSING}) or "{}",
         softpro="{}",
-        roi=encode(mine) or "{}",
-        result=None if winner is None else (encode(mine) if winner == ROI else "{}"),
+        roi=encode(edited) or "{}",
+        result=None if winner is None else (encode(edited) if winner == ROI else "{}"),
         decisions=encode(dict.fromkeys(names, decision)) or "{}",
         softpro_updated_at=deleted_at,
         roi_changed_at=edits[-1].changed_at,

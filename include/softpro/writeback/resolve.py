@@ -1,8 +1,8 @@
-"""People's decisions about conflicts: which side's value stands, field by field, or another one.
+"""Carry out users' decisions about conflicts: the winner of each field, or another value.
 
-What is decided for SoftPro is not sent any more, and loaded; what is decided for ROI is to be sent. The record is
-pending from then on, so that whoever loads next brings the rest of both sides' changes together. A decision is about
-what was looked at: where the row, or SoftPro's record, has changed since, it is to be looked at again.
+Fields that SoftPro wins are loaded, and fields that ROI wins are sent. The record becomes pending, so the next load
+merges the other changes of both sides. A decision is refused if the row or SoftPro's record has changed since the user
+read the conflict.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from softpro.writeback.review import Choices, Review, Side, Value, lock_review
 
 @dataclass(frozen=True)
 class Resolution:
-    """What became of one of several conflicts. `error`: why it is still as it was."""
+    """The result for one of several conflicts. `error` is the reason why it is unchanged, or None."""
 
     conflict_id: UUID
     error: SoftProError | None
@@ -43,28 +43,40 @@ def resolve(
     reason: str | None = None,
     seen: datetime | None = None,
 ) -> Conflict:
-    """Decides about an open conflict; `seen`: its `updated_at` as the person saw it. Returns it as it stands then.
+    """Resolve an open conflict, and return it.
 
-    Raises NotFoundHere, DecidedAlready, UsageError for choices that can't be, OutOfDate where something has changed
-    since the conflict was noted, or looked at.
+    Args:
+        connection: The database connection.
+        integration_id: The integration.
+        conflict_id: The conflict.
+        choices: The winner of all fields, or a winner or value per field.
+        by: The user's name.
+        reason: The user's reason.
+        seen: The conflict's `updated_at` when the user read it; None skips this check.
+
+    Raises:
+        NotFoundHere: The integration has no such conflict.
+        AlreadyDecided: The conflict is not open.
+        UsageError: The choices are invalid.
+        OutOfDate: A side has changed since the conflict was recorded or read.
     """
     named = conflicts.get(connection, integration_id, conflict_id)
     with connection.transaction():
-        # In the order in which everybody locks: raw, pending, roi, conflicts, outbox.
+        # Every writer locks in this order (prevents deadlocks): raw, pending, roi, conflicts, outbox.
         record = lock_review(connection, named)
         if record.conflict.status != ConflictStatus.OPEN:
             raise _already_decided(record.conflict)
         if seen is not None and record.conflict.updated_at != seen:
-            raise OutOfDate("The conflict has changed since you looked at it: look at it again")
+            raise OutOfDate("The conflict has changed since you read it: review it again")
         winners = record.winners(choices)
-        meanwhile = record.meanwhile
-        if meanwhile is None:
+        out_of_date = record.out_of_date_reason
+        if out_of_date is None:
             carry_out = (
                 _resolve_deleted_in_both if record.both_deleted else _RESOLVERS[ConflictKind(record.conflict.kind)]
             )
             result = carry_out(record, winners, by)
             _record_decision(record, winners, result, by, reason)
-        elif record.edited:
+        elif record.fields_edited_since:
             last = record.edits[-1]
             conflicts.refresh(
                 connection,
@@ -73,8 +85,8 @@ def resolve(
                 changed_at=last.changed_at,
                 changed_by=last.changed_by,
             )
-    if meanwhile is not None:
-        raise OutOfDate(meanwhile)
+    if out_of_date is not None:
+        raise OutOfDate(out_of_date)
     return conflicts.get(connection, integration_id, conflict_id)
 
 
@@ -87,32 +99,32 @@ def resolve_some(
     by: str,
     reason: str | None = None,
 ) -> list[Resolution]:
-    """Decides about each of these conflicts for one side, whatever becomes of the others."""
-    ended = []
+    """Resolve each of these conflicts for one side, independently of the others."""
+    resolutions = []
     for conflict_id in dict.fromkeys(conflict_ids):
         try:
             resolve(connection, integration_id, conflict_id, winner, by=by, reason=reason)
         except (UsageError, OutOfDate) as refused:
-            ended.append(Resolution(conflict_id, refused))
+            resolutions.append(Resolution(conflict_id, refused))
         else:
-            ended.append(Resolution(conflict_id, None))
-    return ended
+            resolutions.append(Resolution(conflict_id, None))
+    return resolutions
 
 
 def _resolve_fields(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
-    """Both sides' changes of fields. Returns what stands of each."""
+    """Carry out a decision about fields that both sides changed, and return the result of each."""
     connection, conflict, softpro = record.connection, record.conflict, record.softpro
     values = {field: choice.value for field, choice in winners.items() if isinstance(choice, Value)}
     if values:
         assert record.row is not None
         roi_rows.edit(connection, record.entity_type, conflict.roi_entity_id, record.row, values, by)
         edits = outbox.open_edits(connection, conflict.stream, [conflict.roi_entity_id])[conflict.roi_entity_id]
-        record = Review(connection, conflict, record.row, edits, record.gone)
+        record = Review(connection, conflict, record.row, edits, record.softpro_deleted_at)
     result: Fields = {}
     for field, choice in winners.items():
-        edits = record.of(field)
+        edits = record.edits_of(field)
         result[field] = softpro[field] if choice == SOFTPRO else record.roi[field]
-        if not edits:  # it was sent meanwhile
+        if not edits:  # a push has sent it since
             continue
         if choice == SOFTPRO:
             outbox.settle_edits(connection, [edit.id for edit in edits], "OVERRULED", None)
@@ -122,16 +134,16 @@ def _resolve_fields(record: Review, winners: Mapping[str, Side | Value], by: str
 
 
 def _resolve_deleted_in_roi(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
-    """SoftPro changed what was deleted here: the row comes back, or the delete is to be sent."""
+    """Restore a row that SoftPro changed and ROI deleted, or queue its delete."""
     connection, conflict, softpro = record.connection, record.conflict, record.softpro
     wins_here = ROI in winners.values()
     if wins_here and not (
         integration_settings.read(connection, conflict.integration_id).push_deletes and record.entity_type.deletable
     ):
-        raise UsageError("Deletes of this kind are not sent to SoftPro: decide for SOFTPRO, and the row comes back")
+        raise UsageError("Deletes of this kind are not sent to SoftPro. Decide for SOFTPRO, which restores the row")
     if not record.deletes:
         if wins_here:
-            raise OutOfDate("It is not deleted here any more: decide for SOFTPRO, or delete it again")
+            raise OutOfDate("The row is no longer deleted in ROI: decide for SOFTPRO, or delete it again")
         return softpro
     was = decode(record.deletes[-1].old_value or "{}")
     others = [edit.id for edit in record.edits if edit.operation != "DELETE"]
@@ -148,7 +160,7 @@ def _resolve_deleted_in_roi(record: Review, winners: Mapping[str, Side | Value],
 
 
 def _resolve_deleted_in_softpro(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
-    """SoftPro deleted what was changed here: the row is deleted, too, or sent as a new record."""
+    """Delete a row that ROI changed and SoftPro deleted, or queue it as a new record."""
     connection, conflict = record.connection, record.conflict
     connection.execute(outbox.MARK_LOADING)
     if ROI in winners.values():
@@ -160,7 +172,7 @@ def _resolve_deleted_in_softpro(record: Review, winners: Mapping[str, Side | Val
 
 
 def _resolve_deleted_in_both(record: Review, winners: Mapping[str, Side | Value], by: str) -> Fields:
-    """Whoever was to win: it is gone on both sides by now."""
+    """Settle the edits of a record that both sides have deleted, independent of the choice."""
     outbox.settle_edits(record.connection, [edit.id for edit in record.edits], "AGREED", None)
     return dict.fromkeys(record.conflict.decisions, MISSING)
 
@@ -175,7 +187,7 @@ _RESOLVERS = {
 def _record_decision(
     record: Review, winners: Mapping[str, Side | Value], result: Fields, by: str, reason: str | None
 ) -> None:
-    """Writes the decision down. Fields that the strategy decides are left to the load, which notes them."""
+    """Store the decision. Fields that a strategy decides are left to the load, which records them."""
     connection, conflict = record.connection, record.conflict
     conflicts.decide(
         connection,
@@ -185,7 +197,7 @@ def _record_decision(
             field: {
                 **conflict.decisions[field],
                 "winner": MERGED if isinstance(choice, Value) else choice,
-                "why": f"{by} decided",
+                "why": f"decided by {by}",
             }
             for field, choice in winners.items()
         },
@@ -197,8 +209,8 @@ def _record_decision(
 
 
 def _already_decided(conflict: Conflict) -> AlreadyDecided:
-    by = conflict.resolved_by or "the strategy, or by the sides themselves"
-    return AlreadyDecided(f"Conflict {conflict.id} was decided already, by {by}")
+    by = conflict.resolved_by or "the strategy, or because both sides agreed"
+    return AlreadyDecided(f"Conflict {conflict.id} is already resolved, by {by}")
 
 
 def _encode_fields(fields: Fields) -> str:

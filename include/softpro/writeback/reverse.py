@@ -1,5 +1,4 @@
-"""Changes back what was decided about a conflict: an edit like any other, in a person's name, that gives the values of
-the side that lost."""
+"""Reverse decisions about conflicts by a new edit in the user's name, with the values of the side that lost."""
 
 from __future__ import annotations
 
@@ -21,8 +20,11 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 
 
 def reversal(conflict: Conflict) -> Fields:
-    """The edit that takes a decision back, ready-made: ROI's value of a field that SoftPro won, else SoftPro's; MISSING
-    where that had no such `custom.<name>`. Empty where there is nothing to take back by an edit."""
+    """Return the edit that reverses a decision, by field.
+
+    It has ROI's value of a field that SoftPro won, and else SoftPro's. MISSING removes a `custom.<name>` that the side
+    did not have. The result is empty if an edit cannot reverse the decision.
+    """
     if conflict.kind != ConflictKind.FIELDS or conflict.status != ConflictStatus.RESOLVED:
         return {}
     softpro, roi, result = (decode(text or "{}") for text in (conflict.softpro, conflict.roi, conflict.result))
@@ -35,10 +37,13 @@ def reversal(conflict: Conflict) -> Fields:
 
 
 def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, by: str) -> Conflict:
-    """Makes that edit; it is sent to SoftPro as any other. Returns the conflict as it stands then.
+    """Make the edit of `reversal`, which is sent like any other, and return the conflict.
 
-    Raises NotFoundHere, UsageError where there is nothing to take back, DecidedAlready where that was done, OutOfDate
-    where the row is gone, or was changed since.
+    Raises:
+        NotFoundHere: The integration has no such conflict.
+        UsageError: The decision cannot be reversed.
+        AlreadyDecided: It was already reversed.
+        OutOfDate: The row is deleted, has changed since, or has not loaded the decision yet.
     """
     named = conflicts.get(connection, integration_id, conflict_id)
     entity_type = EntityType(named.entity_type)
@@ -47,17 +52,17 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
         conflict = conflicts.get(connection, integration_id, conflict_id, lock=True)
         changes = reversal(conflict)
         if conflict.reversed_at is not None:
-            raise AlreadyDecided(f"Conflict {conflict_id} was reversed already, by {conflict.reversed_by}")
+            raise AlreadyDecided(f"Conflict {conflict_id} is already reversed, by {conflict.reversed_by}")
         if not changes:
-            raise UsageError("Only decisions about fields can be reversed, once they are made")
+            raise UsageError("Only a decision about fields can be reversed, after it was made")
         if row is None or row["deleted_at"] is not None:
-            raise OutOfDate("The row is not there any more")
+            raise OutOfDate("The row no longer exists")
         if connection.execute(SELECT_PENDING, {**conflict.stream.parameters, "entity_id": conflict.entity_id}).rowcount:
-            raise OutOfDate("What was decided is not loaded yet: reverse it after the next sync")
-        stands, result = fields_of(entity_type, row), decode(conflict.result or "{}")
-        later = [field for field in changes if not same_json(stands.get(field, MISSING), result.get(field, MISSING))]
+            raise OutOfDate("The decision is not loaded yet: reverse it after the next sync")
+        current, result = fields_of(entity_type, row), decode(conflict.result or "{}")
+        later = [field for field in changes if not same_json(current.get(field, MISSING), result.get(field, MISSING))]
         if later:
-            raise OutOfDate(f"Changed since that was decided: {', '.join(later)}. Edit the row itself")
+            raise OutOfDate(f"Changed since the decision: {', '.join(later)}. Edit the row instead")
         roi_rows.edit(connection, entity_type, conflict.roi_entity_id, row, changes, by)
         conflicts.mark_reversed(connection, conflict_id, by)
     return conflicts.get(connection, integration_id, conflict_id)

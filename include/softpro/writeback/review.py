@@ -1,4 +1,4 @@
-"""A record in review: its conflict, and what stands on both sides by now, locked for whoever decides about it."""
+"""Lock a record in review: its conflict, and the present values on both sides."""
 
 from __future__ import annotations
 
@@ -28,111 +28,121 @@ for update
 
 @dataclass(frozen=True)
 class Value:
-    """What a person puts in the place of both sides'."""
+    """A value that a user gives in place of both sides' values."""
 
     value: Any
 
 
 Side = Literal["SOFTPRO", "ROI"]
 Choices = Side | Mapping[str, Side | Value]
-"""One side for all fields, or a side or a value for each."""
+"""One side for all fields, or a side or a value per field."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """A record in review, locked: its conflict, its row and open edits, and whether SoftPro has deleted it."""
+    """A locked record in review: its conflict, row and open edits, and the time at which SoftPro deleted it."""
 
     connection: Connection
     conflict: Conflict
     row: Mapping[str, Any] | None
     edits: Sequence[Edit]
-    gone: datetime | None
+    softpro_deleted_at: datetime | None
 
     @property
     def entity_type(self) -> EntityType:
+        """Return the entity type of the record."""
         return EntityType(self.conflict.entity_type)
 
     @property
     def softpro(self) -> Fields:
-        """What SoftPro has of the fields that are in conflict."""
+        """Return SoftPro's values of the fields in conflict."""
         there = decode(self.conflict.softpro)
         return {field: there.get(field, MISSING) for field in self.conflict.decisions}
 
     @property
     def deletes(self) -> list[Edit]:
+        """Return the open deletes of the row."""
         return [edit for edit in self.edits if edit.operation == "DELETE"]
 
     @property
-    def alive(self) -> bool:
+    def row_exists(self) -> bool:
+        """Return whether the row exists and is not marked as deleted."""
         return self.row is not None and self.row["deleted_at"] is None
 
-    def of(self, field: str) -> list[Edit]:
+    def edits_of(self, field: str) -> list[Edit]:
+        """Return the open edits of a field, in order."""
         return [edit for edit in self.edits if edit.field == field]
 
     @property
     def base(self) -> Fields:
-        """What both sides last agreed on of the fields that were changed here."""
+        """Return the last agreed values of the edited fields."""
         return {edit.field: decode_value(edit.old_value) for edit in reversed(self.edits) if edit.field is not None}
 
     @property
     def both_deleted(self) -> bool:
-        return self.gone is not None and not self.alive
+        """Return whether both sides have deleted the record."""
+        return self.softpro_deleted_at is not None and not self.row_exists
 
     @property
     def roi(self) -> Fields:
-        """What stands here of the fields that are in conflict; where SoftPro deleted the record, of all that were
-        changed."""
+        """Return ROI's present values of the fields in conflict.
+
+        If SoftPro deleted the record, all edited fields are included.
+        """
         noted = decode(self.conflict.roi)
         fields = list(self.conflict.decisions)
         if self.conflict.kind == ConflictKind.DELETED_IN_SOFTPRO:
             fields += [edit.field for edit in self.edits if edit.field is not None]
         return {
-            field: decode_value(edits[-1].new_value) if (edits := self.of(field)) else noted.get(field, MISSING)
+            field: decode_value(edits[-1].new_value) if (edits := self.edits_of(field)) else noted.get(field, MISSING)
             for field in dict.fromkeys(fields)
         }
 
     @property
-    def edited(self) -> list[str]:
-        """The fields of these that were changed here since the conflict was noted."""
+    def fields_edited_since(self) -> list[str]:
+        """Return the fields of `roi` that were edited since the conflict was recorded."""
         noted = decode(self.conflict.roi)
         if self.conflict.kind == ConflictKind.DELETED_IN_ROI:
             return []
         return [field for field, value in self.roi.items() if not same_json(value, noted.get(field, MISSING))]
 
     @property
-    def meanwhile(self) -> str | None:
-        """What has changed since the conflict was noted, so that it is another one now."""
+    def out_of_date_reason(self) -> str | None:
+        """Return why the conflict is out of date, with the next step; None if it is not."""
         kind = ConflictKind(self.conflict.kind)
         if self.both_deleted:
             return None
-        if kind is ConflictKind.DELETED_IN_SOFTPRO and self.gone is None:
-            return "SoftPro has the record again: look again once it was loaded"
-        if kind is not ConflictKind.DELETED_IN_SOFTPRO and self.gone is not None:
-            return "SoftPro has deleted the record meanwhile: look again once the next push has found out"
-        if kind is not ConflictKind.DELETED_IN_ROI and not self.alive:
-            return "The row was deleted here meanwhile: look again once SoftPro's record was loaded"
-        if self.edited:
-            return f"Changed here since the conflict was noted: {', '.join(self.edited)}. Look at it again"
+        if kind is ConflictKind.DELETED_IN_SOFTPRO and self.softpro_deleted_at is None:
+            return "SoftPro has the record again: review the conflict after the record is loaded"
+        if kind is not ConflictKind.DELETED_IN_SOFTPRO and self.softpro_deleted_at is not None:
+            return "SoftPro has deleted the record since: review the conflict after the next push"
+        if kind is not ConflictKind.DELETED_IN_ROI and not self.row_exists:
+            return "The row was deleted in ROI since: review the conflict after SoftPro's record is loaded"
+        if self.fields_edited_since:
+            return f"Edited in ROI since the conflict was recorded: {', '.join(self.fields_edited_since)}. Review it"
         return None
 
     def winners(self, choices: Choices) -> dict[str, Side | Value]:
-        """The choice for each field. Raises UsageError for a field that is not in conflict, one that is missing, and
-        for single fields where it is the record that is to stay or go."""
+        """Return the choice for each field.
+
+        Raises:
+            UsageError: A field is not in conflict or is missing, or the conflict is about the whole record.
+        """
         fields = self.conflict.decisions
         if isinstance(choices, str):
             return dict.fromkeys(fields, choices)
         if self.conflict.kind != ConflictKind.FIELDS:
-            raise UsageError("This is about the record as a whole: one side wins, SOFTPRO or ROI")
+            raise UsageError("This conflict is about the whole record: give one winner, SOFTPRO or ROI")
         if unknown := sorted(set(choices) - set(fields)):
             raise UsageError(f"Not in conflict: {', '.join(unknown)}. In conflict: {', '.join(fields)}")
         undecided = [field for field, decision in fields.items() if decision["winner"] is None]
         if missing := [field for field in undecided if field not in choices]:
-            raise UsageError(f"Decide about every field that is in conflict; missing: {', '.join(missing)}")
+            raise UsageError(f"Decide about every field in conflict; missing: {', '.join(missing)}")
         return dict(choices)
 
 
 def lock_review(connection: Connection, named: Conflict) -> Review:
-    """Has the record loaded again, whatever is decided now, and locks all that a decision is about."""
+    """Mark the record as pending, so that it is loaded again after any decision, and lock everything it concerns."""
     parameters = {**named.stream.parameters, "entity_id": named.entity_id}
     held = connection.execute(LOCK_RECORD, parameters).fetchone()
     pending.mark(connection, named.stream, [named.entity_id], replace=True)

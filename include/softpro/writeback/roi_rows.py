@@ -1,4 +1,4 @@
-"""Rows of `roi`, one at a time: locked, edited in a person's name, brought back."""
+"""Read, edit and restore single rows of `roi`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ update {roi} t
 set ({columns}) = (select {new_columns} from jsonb_populate_record(t, %(changes)s::jsonb) n)
 where id = %(roi_id)s
 """
-# A row that was deleted as a whole comes back as what it was, with its id, and is then loaded like one marked deleted.
+# Restores a deleted row with its id, marked as deleted. It is then loaded like any other row marked as deleted.
 RESTORE_ROWS = """
 insert into {roi}
 select n.*
@@ -36,7 +36,7 @@ on conflict do nothing
 
 
 def read(connection: Connection, entity_type: EntityType, roi_id: UUID, *, lock: bool = False) -> dict[str, Any] | None:
-    """The row by column, as JSON has it; None where there is none. `lock`: until the transaction ends."""
+    """Return the row by column, as JSON values; None if it does not exist. `lock` lasts until the transaction ends."""
     query = _compose(SELECT_ROW, entity_type) + sql.SQL(" for update" if lock else "")
     found = connection.execute(query, {"roi_id": roi_id}).fetchone()
     return None if found is None else dict(decode(found["row"]))
@@ -45,10 +45,12 @@ def read(connection: Connection, entity_type: EntityType, roi_id: UUID, *, lock:
 def edit(
     connection: Connection, entity_type: EntityType, roi_id: UUID, row: Mapping[str, Any], changes: Fields, by: str
 ) -> None:
-    """Changes fields of the row as a person would who edits it: the trigger writes its history, and notes it in the
-    outbox. MISSING takes a `custom.<name>` away. Call it in a transaction, with the `row` as it was locked.
+    """Edit fields of the row in a user's name. Triggers write its history and the outbox.
 
-    Raises UsageError where a column can't hold a value.
+    Call it in a transaction, with the locked `row`. MISSING removes a `custom.<name>`.
+
+    Raises:
+        UsageError: A column cannot hold a value.
     """
     columns = apply_fields(row, {field: convert_value(entity_type, field, value) for field, value in changes.items()})
     query = _compose(UPDATE_ROW, entity_type, list(columns))
@@ -56,11 +58,15 @@ def edit(
     try:
         connection.execute(query, {"roi_id": roi_id, "changes": encode(columns)})
     except (psycopg.DataError, psycopg.IntegrityError) as refused:
-        raise UsageError(f"The row can't hold that: {refused.diag.message_primary}") from None
+        raise UsageError(f"The row cannot hold this value: {refused.diag.message_primary}") from None
 
 
 def convert_value(entity_type: EntityType, field: str, value: Any) -> Any:
-    """The value as its column holds it, MISSING as it is. Raises UsageError where it can't."""
+    """Return the value as its column holds it. MISSING stays MISSING.
+
+    Raises:
+        UsageError: The column cannot hold it, or does not exist.
+    """
     if value is MISSING:
         return value
     kind = COLUMNS[entity_type].get(field)
@@ -76,8 +82,10 @@ def convert_value(entity_type: EntityType, field: str, value: Any) -> Any:
 
 
 def restore(connection: Connection, entity_type: EntityType, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows that were deleted as wholes stand there again, marked deleted, until they are loaded. Call it inside a
-    transaction that is marked as loading."""
+    """Insert deleted rows again, marked as deleted until they are loaded.
+
+    Call it inside a transaction that is marked as loading.
+    """
     if rows:
         connection.execute(_compose(RESTORE_ROWS, entity_type), {"rows": [encode(row) for row in rows]})
 

@@ -1,8 +1,7 @@
-"""Sends records that were changed here to SoftPro: each compared with what stands there now, and only where nobody else
-changed it meanwhile.
+"""Send edited records to SoftPro, each only if SoftPro still has the version that it was compared with.
 
-A batch is fetched first, where the version that stands there is not known. What changed there is loaded, so that both
-sides are brought together before anything is sent.
+Records whose version at SoftPro is unknown are fetched first. Changes are loaded, so both sides are merged before
+anything is sent. See docs/design/write-back.md.
 """
 
 from __future__ import annotations
@@ -41,24 +40,24 @@ from softpro.writeback.plan import EditedRecord, Plan, edited_records, plan_push
 from softpro.writeback.settle import PushResponse, settle_deleted_remotely, settle_missing, settle_sent
 
 SETTLE_BATCH = 25
-"""Answers that are settled in one transaction."""
+"""Number of responses that are settled in one transaction."""
 
 
 BLOCKED_RETRY_DELAY = timedelta(minutes=5)
-"""What waits for a person is looked at so often."""
+"""How long a record waits that only a user or another run can release."""
 
 T = TypeVar("T")
 
 LoadRecords = Callable[[Collection[str]], None]
-"""Maps, checks and loads what is pending of the records of these ids."""
+"""Maps, checks and loads the pending records with these SoftPro ids."""
 
 DeleteGuard = Callable[[EditedRecord], str | None]
-"""Why a delete is not sent; None where it is."""
+"""Returns the reason why a delete is not sent, or None."""
 
 
 @dataclass
 class Counts:
-    """What became of the records of a push. `waiting`: they are tried again later; `failed`: not by themselves."""
+    """The results of a push. `waiting` records are retried automatically; `failed` ones only after the next edit."""
 
     sent: int = 0
     agreed: int = 0
@@ -69,8 +68,10 @@ class Counts:
 
 @dataclass
 class Sender:
-    """Sends the records of one run. `connection`, in autocommit, holds a lock on each while it is sent; nobody else
-    sends it meanwhile."""
+    """Sends the records of one run.
+
+    `connection`, in autocommit, holds a lock on each record while it is sent, so no other process sends it.
+    """
 
     connection: Connection
     client: Client
@@ -78,40 +79,42 @@ class Sender:
     load: LoadRecords
     deletes: DeleteGuard
     counts: Counts = field(default_factory=Counts)
-    _answered: list[PushResponse] = field(default_factory=list)
+    _responses: list[PushResponse] = field(default_factory=list)
     _etags: dict[UUID, str | None] = field(default_factory=dict)
 
     def send(self, ids: Sequence[UUID]) -> None:
-        """Sends what is to be sent of these records. Raises what keeps all of them from being sent; what was sent
-        before is settled."""
+        """Send these records, as far as they have changes to send.
+
+        Raises an error that concerns all records, after the responses received so far are settled.
+        """
         self.counts.waiting.difference_update(ids)
         self.counts.failed.difference_update(ids)
         mine = [roi_id for roi_id in ids if self._lock(roi_id)]
         self.counts.waiting.update(set(ids) - set(mine))
         try:
-            self._bring_together(mine)
-            for plan in self._plans(mine):
+            self._refresh_stale(mine)
+            for plan in self._plan(mine):
                 self._send(plan)
-                if len(self._answered) >= SETTLE_BATCH:
-                    self._settle()
+                if len(self._responses) >= SETTLE_BATCH:
+                    self._settle_responses()
         finally:
-            self._settle()
+            self._settle_responses()
             for roi_id in mine:
                 locks.unlock(self.connection, Lock.PUSH, roi_id)
 
     def _lock(self, roi_id: UUID) -> bool:
         return locks.try_lock(self.connection, Lock.PUSH, roi_id)
 
-    def _changed(self, ids: Sequence[UUID]) -> list[EditedRecord]:
+    def _edited_records(self, ids: Sequence[UUID]) -> list[EditedRecord]:
         return edited_records(self.connection, self.run.stream, ids)
 
-    def _bring_together(self, ids: Sequence[UUID]) -> None:
-        """Fetches what stands at SoftPro where that is not known, and loads what changed there."""
+    def _refresh_stale(self, ids: Sequence[UUID]) -> None:
+        """Fetch records whose version at SoftPro is unknown, and load those that changed."""
         newer: list[str] = []
-        for record in self._changed(ids):
+        for record in self._edited_records(ids):
             if record.operation != "UPDATE" or record.entity_id is None:
                 continue
-            held = record.held
+            held = record.remote
             if held is not None and (held.pending or held.deleted_at is not None):
                 newer.append(record.entity_id)
             if (held is None or held.etag is None or held.pending) and self._fetch(record, record.entity_id):
@@ -120,23 +123,23 @@ class Sender:
             self.load(newer)
 
     def _fetch(self, changed: EditedRecord, entity_id: str) -> bool:
-        """Asks for a record; one that differs from what we hold is landed. Returns whether it was."""
+        """Fetch a record, and land it if it differs from the stored version. Return whether it was landed."""
         try:
-            record = self._asking(lambda: self.client.record(self.run.entity_type, entity_id))
+            record = self._counting_requests(lambda: self.client.record(self.run.entity_type, entity_id))
         except RecordNotFound as missing:
-            self._missing(changed, missing)
+            self._handle_missing(changed, missing)
             return False
         except (ServerError, NetworkError, ForbiddenError) as failed:
-            self._failed(changed, failed)
+            self._record_failure(changed, failed)
             return False
         if isinstance(record, Unreadable):
-            self._failed(changed, UsageError(f"What SoftPro has of it can't be read: {record.reason}"))
+            self._record_failure(changed, UsageError(f"SoftPro's record cannot be read: {record.reason}"))
             return False
-        if changed.held is not None:
-            if record.key.updated_at < changed.held.updated_at:  # a replica that is behind
-                self._postpone(changed, "SoftPro does not show its latest version yet", LAG)
+        if changed.remote is not None:
+            if record.key.updated_at < changed.remote.updated_at:  # a replica that lags
+                self._postpone(changed, "SoftPro does not return its latest version yet", LAG)
                 return False
-            if record.payload_hash == changed.held.payload_hash:
+            if record.payload_hash == changed.remote.payload_hash:
                 self._etags[changed.roi_id] = record.etag
                 return False
         with self.connection.transaction():
@@ -145,11 +148,11 @@ class Sender:
         self._etags[changed.roi_id] = record.etag
         return True
 
-    def _plans(self, ids: Sequence[UUID]) -> list[Plan]:
+    def _plan(self, ids: Sequence[UUID]) -> list[Plan]:
         in_review = conflicts.records_in_review(self.connection, self.run.stream)
         left = [
             record
-            for record in self._changed(ids)
+            for record in self._edited_records(ids)
             if record.roi_id not in in_review | self.counts.waiting | self.counts.failed
         ]
         settled = set(ids) - {record.roi_id for record in left} - self.counts.waiting - self.counts.failed
@@ -172,88 +175,90 @@ class Sender:
         except OutcomeUnknown as unknown:
             self._postpone(record, str(unknown), unknown.due_at)
         except RecordNotFound as missing:
-            self._missing(record, missing)
+            self._handle_missing(record, missing)
         except ConflictError:
-            self._conflict(record)
+            self._refetch_later(record)
         except (ValidationError, ForbiddenError, UsageError, ValueError, TypeError) as refused:
-            self._failed(record, refused, for_good=not isinstance(refused, ForbiddenError))
+            self._record_failure(record, refused, for_good=not isinstance(refused, ForbiddenError))
         except (ServerError, NetworkError) as failed:
             if may_have_happened(failed):
-                self._postpone(record, f"{failed}: whether it was done will be seen", SURFACING_DELAY)
+                self._postpone(record, f"{failed}: the next attempt checks if the change was made", SURFACING_DELAY)
             else:
-                self._failed(record, failed)
+                self._record_failure(record, failed)
 
     def _update(self, plan: Plan) -> None:
         record, entity_id = plan.record, plan.record.entity_id
         assert entity_id is not None
-        if record.held is None or record.held.deleted_at is not None:
-            self._postpone(record, "what SoftPro has of it was not loaded", LAG)
+        if record.remote is None or record.remote.deleted_at is not None:
+            self._postpone(record, "SoftPro's version is not loaded", LAG)
             return
-        if record.held.pending or record.held.quarantined:
-            why = "is in quarantine" if record.held.quarantined else "was not loaded"
-            self._postpone(
-                record, f"What SoftPro has of it {why}, so nobody can tell what it changed", BLOCKED_RETRY_DELAY
-            )
+        if record.remote.pending or record.remote.quarantined:
+            why = "is in quarantine" if record.remote.quarantined else "is not loaded"
+            self._postpone(record, f"SoftPro's version {why}, so its changes are unknown", BLOCKED_RETRY_DELAY)
             return
         if not plan.fields:
-            self._agree(plan)
+            self._settle_unneeded(plan)
             return
-        etag = self._etags.get(record.roi_id, record.held.etag)
-        answer = self._asking(lambda: self.client.change(self.run.entity_type, entity_id, plan.fields, etag))
-        self._answer(plan, entity_id, answer)
+        etag = self._etags.get(record.roi_id, record.remote.etag)
+        response = self._counting_requests(
+            lambda: self.client.change(self.run.entity_type, entity_id, plan.fields, etag)
+        )
+        self._add_response(plan, entity_id, response)
 
     def _create(self, plan: Plan) -> None:
-        record, answers = plan.record, list[Record | Unreadable]()
-        wanted = creates.record_spec(self.run.entity_type, str(record.roi_id), plan.fields, answers.append)
-        entity_id = self._asking(lambda: creates.create(self.connection, self.client, self.run.integration_id, wanted))
-        # Where it was made before, and the answer lost, nobody knows what of the later edits went with it.
-        edits = plan.edits if answers else [edit for edit in plan.edits if edit.operation == "CREATE"]
-        self._answer(plan, entity_id, answers[0] if answers else None, edits)
+        record, responses = plan.record, list[Record | Unreadable]()
+        wanted = creates.record_spec(self.run.entity_type, str(record.roi_id), plan.fields, responses.append)
+        entity_id = self._counting_requests(
+            lambda: creates.create(self.connection, self.client, self.run.integration_id, wanted)
+        )
+        # If an earlier create succeeded and its response was lost, it is unknown which later edits it contained.
+        edits = plan.edits if responses else [edit for edit in plan.edits if edit.operation == "CREATE"]
+        self._add_response(plan, entity_id, responses[0] if responses else None, edits)
 
     def _delete(self, plan: Plan) -> None:
         record, entity_id = plan.record, plan.record.entity_id
         if entity_id is None:
             integration_id = self.run.integration_id
-            entity_id = self._asking(
+            entity_id = self._counting_requests(
                 lambda: creates.find_earlier_create(
                     self.connection, self.client, integration_id, self.run.entity_type, str(record.roi_id)
                 )
             )
         if entity_id is None:  # SoftPro never had it
-            self._agree(plan)
+            self._settle_unneeded(plan)
             return
         if why := self.deletes(record):
             self._postpone(record, why, BLOCKED_RETRY_DELAY)
             return
         try:
-            self._asking(lambda: self.client.delete(self.run.entity_type, entity_id))
+            self._counting_requests(lambda: self.client.delete(self.run.entity_type, entity_id))
         except RecordNotFound as missing:
             if not missing.error_code:
                 raise
         settle_deleted_remotely(self.connection, self.run, record.roi_id, entity_id, record.edits, self.client.asked_at)
         self.counts.deleted += 1
 
-    def _answer(
-        self, plan: Plan, entity_id: str, answer: Record | Unreadable | None, edits: Sequence[Edit] | None = None
+    def _add_response(
+        self, plan: Plan, entity_id: str, response: Record | Unreadable | None, edits: Sequence[Edit] | None = None
     ) -> None:
-        told = answer if isinstance(answer, Record) else None
+        record = response if isinstance(response, Record) else None
         sent = plan.edits if edits is None else edits
-        self._answered.append(PushResponse(plan.record.roi_id, entity_id, sent, told, self.client.asked_at))
+        self._responses.append(PushResponse(plan.record.roi_id, entity_id, sent, record, self.client.asked_at))
         self.counts.sent += 1
 
-    def _agree(self, plan: Plan) -> None:
-        """There is nothing to send: SoftPro holds it, or never had it."""
+    def _settle_unneeded(self, plan: Plan) -> None:
+        """Settle edits that need not be sent: SoftPro has the values already, or never had the record."""
         outbox.settle_edits(self.connection, [edit.id for edit in plan.edits], "AGREED", self.run.log_id)
         push_attempts.clear(self.connection, self.run.stream, [plan.record.roi_id])
         self.counts.agreed += 1
 
-    def _settle(self) -> None:
-        answered, self._answered = self._answered, []
-        if answered:
-            settle_sent(self.connection, self.run, answered)
+    def _settle_responses(self) -> None:
+        responses, self._responses = self._responses, []
+        if responses:
+            settle_sent(self.connection, self.run, responses)
 
-    def _conflict(self, record: EditedRecord) -> None:
-        """Somebody changed it there since it was fetched: it is fetched again, once what changed must show."""
+    def _refetch_later(self, record: EditedRecord) -> None:
+        """Postpone a record that changed at SoftPro since it was fetched, and fetch it again after the vendor's lag."""
         self.connection.execute(
             """
             update raw.records set etag = null
@@ -261,26 +266,26 @@ class Sender:
             """,
             {**self.run.stream.parameters, "entity_id": record.entity_id},
         )
-        self._postpone(record, "it changed at SoftPro meanwhile, and is fetched again", LAG)
+        self._postpone(record, "it changed at SoftPro at the same time, and is fetched again", LAG)
 
-    def _missing(self, record: EditedRecord, missing: RecordNotFound) -> None:
-        """A 404 is believed when it is repeated at least the vendor's lag later."""
+    def _handle_missing(self, record: EditedRecord, missing: RecordNotFound) -> None:
+        """Treat a record as deleted after two 404 responses, at least the vendor's lag apart."""
         if not missing.error_code:
-            self._failed(record, missing)
+            self._record_failure(record, missing)
             return
         before = push_attempts.find_blocked(self.connection, self.run.stream, [record.roi_id]).get(record.roi_id)
         first = before.missing_at if before is not None else None
         if first is not None and record.entity_id is not None and self.client.asked_at - first >= LAG:
-            self._postpone(record, "SoftPro has deleted it", BLOCKED_RETRY_DELAY)  # unless that is decided about now
+            self._postpone(record, "SoftPro has deleted it", BLOCKED_RETRY_DELAY)  # unless the conflict is settled now
             settle_missing(self.connection, self.run, record.entity_id, self.client.asked_at)
             return
-        self._failed(record, missing, after=LAG, missing_at=first or self.client.asked_at)
+        self._record_failure(record, missing, after=LAG, missing_at=first or self.client.asked_at)
 
     def _postpone(self, record: EditedRecord, why: str, until: datetime | timedelta | None) -> None:
         self.counts.waiting.add(record.roi_id)
         push_attempts.postpone(self.connection, self.run.stream, record.roi_id, why, until or SURFACING_DELAY)
 
-    def _failed(
+    def _record_failure(
         self,
         record: EditedRecord,
         error: Exception,
@@ -302,7 +307,7 @@ class Sender:
         if missing_at is None:
             sync_logs.add_counts(self.connection, self.run.log_id, records_processed=1, records_failed=1)
 
-    def _asking(self, ask: Callable[[], T]) -> T:
+    def _counting_requests(self, ask: Callable[[], T]) -> T:
         before = self.client.requests_made
         try:
             return ask()

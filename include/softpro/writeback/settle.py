@@ -1,4 +1,4 @@
-"""What SoftPro answered to what was sent: its record, what both sides agree on, and our row, in one transaction."""
+"""Settle SoftPro's responses to a push: its record, the outbox and the row, in one transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from softpro.writeback import push_attempts
 from softpro.writeback.field_ownership import FieldOwnership
 from softpro.writeback.three_way_merge import ThreeWayMerge
 
-# One that has the id already was loaded from a record that did not tell it was made here.
+# A row that already has the SoftPro id was loaded from a record without `roiSystemsId`.
 DELETE_DUPLICATE_ROW = (
     "delete from {roi} where organization_id = %(organization_id)s and {key} = %(entity_id)s and id <> %(roi_id)s"
 )
@@ -47,8 +47,15 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 
 @dataclass(frozen=True)
 class PushResponse:
-    """A record that was sent: the edits that went with it, and what SoftPro answered; None: it was made, and the answer
-    lost, or it can't be read."""
+    """The response to a record that was sent.
+
+    Attributes:
+        roi_id: The row's id in `roi`.
+        entity_id: The record's SoftPro id.
+        edits: The edits that were sent.
+        record: SoftPro's record in the response; None if the response of a create was lost, or cannot be read.
+        asked_at: The time of the request.
+    """
 
     roi_id: UUID
     entity_id: str
@@ -57,38 +64,41 @@ class PushResponse:
     asked_at: datetime
 
 
-def settle_sent(connection: Connection, run: Run, answered: Sequence[PushResponse]) -> None:
-    """Both sides agree on what was sent. What was changed here meanwhile stays in the outbox.
+def settle_sent(connection: Connection, run: Run, responses: Sequence[PushResponse]) -> None:
+    """Store that both sides agree on the sent edits. Edits made since then stay in the outbox.
 
-    Raises RulesUnavailable.
+    Raises:
+        RulesUnavailable: The process that evaluates mapping rules keeps ending.
     """
     mappings = repository.current(connection, run.stream).mappings
     owners = FieldOwnership.of(run.entity_type, mappings)
-    creates = [edit.id for each in answered for edit in each.edits if edit.operation == "CREATE"]
-    just_sent = {each.roi_id: {edit.field for edit in each.edits} for each in answered}
-    records = [each.record for each in answered if each.record is not None]
+    creates = [edit.id for each in responses for edit in each.edits if edit.operation == "CREATE"]
+    just_sent = {each.roi_id: {edit.field for edit in each.edits} for each in responses}
+    records = [each.record for each in responses if each.record is not None]
     with connection.transaction():
         connection.execute(outbox.MARK_LOADING)
         if records:
-            store(connection, run.stream, records, frozenset(), asked_at=min(each.asked_at for each in answered))
-        # In the order in which a load locks, which may be at work on the webhooks that these very answers caused.
-        connection.execute(LOCK_PENDING, {**run.stream.parameters, "entity_ids": [each.entity_id for each in answered]})
+            store(connection, run.stream, records, frozenset(), asked_at=min(each.asked_at for each in responses))
+        # Locks in the order of a load, which may process the webhooks of these very changes.
+        connection.execute(
+            LOCK_PENDING, {**run.stream.parameters, "entity_ids": [each.entity_id for each in responses]}
+        )
         lock_rows = sql.SQL(LOCK_ROWS).format(roi=sql.Identifier("roi", run.entity_type.table))
-        connection.execute(lock_rows, {"ids": [each.roi_id for each in answered]})
-        for each in answered:
+        connection.execute(lock_rows, {"ids": [each.roi_id for each in responses]})
+        for each in responses:
             _link(connection, run, each.roi_id, each.entity_id)
-        outbox.settle_edits(connection, [edit.id for each in answered for edit in each.edits], "SENT", run.log_id)
-        outbox.settle_unmapped_fields(connection, creates, run.entity_type.key, owners.named)
-        push_attempts.clear(connection, run.stream, [each.roi_id for each in answered])
-        if unread := sum(each.record is None for each in answered):
+        outbox.settle_edits(connection, [edit.id for each in responses for edit in each.edits], "SENT", run.log_id)
+        outbox.settle_unmapped_fields(connection, creates, run.entity_type.key, owners.mapped)
+        push_attempts.clear(connection, run.stream, [each.roi_id for each in responses])
+        if unread := sum(each.record is None for each in responses):
             sync_logs.add_counts(connection, run.log_id, records_processed=unread, records_updated=unread)
         if records:
             stage(connection, run, records)
-            load(connection, run, ThreeWayMerge(connection, run, just_sent), owners.kept)
+            load(connection, run, ThreeWayMerge(connection, run, just_sent), owners.push_only)
 
 
 def settle_missing(connection: Connection, run: Run, entity_id: str, asked_at: datetime) -> None:
-    """SoftPro has deleted it."""
+    """Delete the row of a record that SoftPro has deleted."""
     with connection.transaction():
         connection.execute(
             """
@@ -104,7 +114,7 @@ def settle_missing(connection: Connection, run: Run, entity_id: str, asked_at: d
 def settle_deleted_remotely(
     connection: Connection, run: Run, roi_id: UUID, entity_id: str, edits: Sequence[Edit], asked_at: datetime
 ) -> None:
-    """It is deleted on both sides."""
+    """Settle a delete that SoftPro has carried out."""
     with connection.transaction():
         outbox.settle_edits(connection, [edit.id for edit in edits], "SENT", run.log_id)
         push_attempts.clear(connection, run.stream, [roi_id])
@@ -112,7 +122,7 @@ def settle_deleted_remotely(
 
 
 def _link(connection: Connection, run: Run, roi_id: UUID, entity_id: str) -> None:
-    """The row that was made here has SoftPro's id from now on."""
+    """Set the SoftPro id of a row that was created in ROI, and of its open edits."""
     names = {"roi": sql.Identifier("roi", run.entity_type.table), "key": sql.Identifier(run.entity_type.key)}
     parameters = {**run.stream.parameters, "roi_id": roi_id, "entity_id": entity_id}
     is_new = sql.SQL("select from {roi} where id = %(roi_id)s and {key} is null for update").format(**names)

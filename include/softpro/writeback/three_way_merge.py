@@ -1,7 +1,8 @@
-"""Brings together what a run staged with what people changed here, before it is loaded.
+"""Merge staged records with edits of `roi` before they are loaded.
 
-Field by field, against the last state that both sides agreed on: what one side alone changed stands. Where both did, a
-strategy decides, or a person. What is to be sent to SoftPro stays in the outbox; `softpro.sync.load` merges the rest.
+The merge compares each field with the last value that both sides agreed on. A change of one side wins. If both sides
+changed the field, a strategy or a user decides. Values for SoftPro stay in the outbox, and `softpro.sync.load` writes
+the rest.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from softpro.writeback.roi_rows import restore
 
 IN_REVIEW = "conflict: waits for a person"
 
-# What SoftPro holds of a record that was made here carries our id.
+# SoftPro's version of a record that was created in ROI carries the row's id.
 ADOPT_CREATED = """
 with made as (
     select distinct on (t.id) t.id, s.{key} as entity_id
@@ -71,7 +72,7 @@ select exists (select from {roi} where organization_id = %(organization_id)s and
                  and settled_at is null) as edits
 """
 
-# From what is staged, which is little mostly, however much is to be sent; of a deleted row only its edits tell.
+# Starts from staging, which is usually small, unlike the outbox. Deleted rows are found by their edits.
 SELECT_EDITED = """
 select t.id as roi_entity_id, s.{key} as entity_id
 from {staged} s
@@ -105,7 +106,7 @@ from unnest(%(entity_ids)s::text[], %(changes)s::jsonb[]) u (entity_id, changes)
 where s.log_id = %(log_id)s and s.{key} = u.entity_id
 """
 DELETE_STAGED = "delete from {staged} where log_id = %(log_id)s and {key} = any(%(entity_ids)s)"
-# It was deleted after a load had looked at it, and that load has brought it back.
+# The row was deleted after a load had read it, and that load has restored it.
 KEEP_DELETED = """
 update {roi} set deleted_at = now()
 where organization_id = %(organization_id)s and {key} = any(%(entity_ids)s) and deleted_at is null
@@ -114,9 +115,16 @@ where organization_id = %(organization_id)s and {key} = any(%(entity_ids)s) and 
 
 @dataclass
 class ThreeWayMerge:
-    """Of one run's load. `just_sent`: where it loads what SoftPro answered to a push, the fields that were sent of each
-    record, which nobody else has changed there. `seen`: the edits that it has looked at; what comes meanwhile is looked
-    at once more. `merged`: what was staged was merged since it was looked at first."""
+    """The merge of one run's load.
+
+    Attributes:
+        connection: The connection of the load.
+        run: The run.
+        just_sent: For a load of responses to a push, the sent fields of each record. SoftPro has no other change of
+            them.
+        merged: The staged records have already been merged once.
+        seen: The ids of the edits that were merged. Edits that arrive during the merge are merged by another pass.
+    """
 
     connection: Connection
     run: Run
@@ -125,15 +133,17 @@ class ThreeWayMerge:
     seen: set[int] = field(default_factory=set)
 
     def __call__(self) -> MergedEdits:
-        """What is staged becomes what both sides come to; what a person is to decide about leaves staging, and so does
-        what was deleted here. Call it inside the transaction that loads."""
+        """Merge the staged records with the open edits. Call it inside the transaction of the load.
+
+        Records that wait for a user's decision leave staging, and so do records that were deleted in ROI.
+        """
         connection, run = self.connection, self.run
         merged, self.merged = self.merged, True
-        there_is = self._execute(SELECT_WORK).fetchone()
-        if there_is["made_here"]:
+        work = self._execute(SELECT_WORK).fetchone()
+        if work["made_here"]:
             with disable_planner_nodes(connection, "nestloop"):
-                self._adopt()
-        touched = self._execute(SELECT_EDITED, seen=list(self.seen)).fetchall() if there_is["edits"] else []
+                self._adopt_created()
+        touched = self._execute(SELECT_EDITED, seen=list(self.seen)).fetchall() if work["edits"] else []
         if not touched:
             return MergedEdits([], 0)
         ids = [row["roi_entity_id"] for row in touched]
@@ -160,31 +170,31 @@ class ThreeWayMerge:
             )
             self.seen.update(edit.id for edit in record.edits)
             if any(edit.operation == "DELETE" for edit in record.edits):
-                self._deleted_here(rules, record, outcome)
+                self._merge_delete(rules, record, outcome)
             elif record.row is not None:
-                self._edited(rules, record, outcome)
+                self._merge_edits(rules, record, outcome)
         self._write(outcome)
         return MergedEdits(
             [entity_id for entity_id in entity_ids.values() if entity_id is not None], len(outcome.left_out)
         )
 
-    def _adopt(self) -> None:
-        """What was made here, and is loaded for the first time, is one record."""
+    def _adopt_created(self) -> None:
+        """Link rows that were created in ROI to their SoftPro records, which are loaded for the first time."""
         creates = [row["id"] for row in self._execute(ADOPT_CREATED, roi_systems_id=ROI_SYSTEMS_ID)]
         owners = FieldOwnership.of(
             self.run.entity_type,
             repository.current(self.connection, self.run.stream).mappings,
         )
-        outbox.settle_unmapped_fields(self.connection, creates, self.run.entity_type.key, owners.named)
+        outbox.settle_unmapped_fields(self.connection, creates, self.run.entity_type.key, owners.mapped)
 
-    def _edited(self, rules: MergeRules, record: EditedRow, outcome: MergeOutcome) -> None:
+    def _merge_edits(self, rules: MergeRules, record: EditedRow, outcome: MergeOutcome) -> None:
         softpro = fields_of(self.run.entity_type, record.staged)
         changes: Fields = {}
         decisions: dict[str, Decision] = {}
         sides: dict[str, Sides] = {}
         agreed: list[tuple[str, list[Edit]]] = []
         for name, edits in record.by_field().items():
-            # Not what the row holds: where somebody was quicker than this load's lock, that is SoftPro's by now.
+            # Not from the row: if another load was faster than this lock, the row already has SoftPro's value.
             three = Sides(
                 decode_value(edits[0].old_value), softpro.get(name, MISSING), decode_value(edits[-1].new_value)
             )
@@ -192,56 +202,56 @@ class ThreeWayMerge:
                 agreed.append(("OVERRULED", edits))
             elif rules.owners.roi_owns(name):
                 changes[name] = three.roi
-                if len(edits) > 1 and not rules.owners.outbound(name):  # it is never sent: one entry says what it is
-                    self._start_from(three.base, edits, three.roi, name)
+                if len(edits) > 1 and not rules.owners.outbound(name):  # one entry is enough, as it is never sent
+                    self._rebase(three.base, edits, three.roi, name)
             elif same_json(three.softpro, three.roi):
                 agreed.append(("AGREED", edits))
             elif is_unchanged(three, edits):
                 changes[name] = three.roi
-            elif same_json(three.roi, three.base):  # somebody changed it, and changed it back
+            elif same_json(three.roi, three.base):  # edited and edited back
                 agreed.append(("WITHDRAWN", edits))
             elif name in self.just_sent.get(record.roi_id, ()) or record.is_same_version:
-                changes |= self._start_from(three.softpro, edits, three.roi, name)
+                changes |= self._rebase(three.softpro, edits, three.roi, name)
             else:
                 sides[name] = three
                 strategy = rules.strategies.of(self.run.entity_type, name)
                 decisions[name] = decide(three, strategy, rules.times(record.updated_at, edits))
         in_review = [name for name, decision in decisions.items() if decision.winner is None]
         if in_review:
-            self._note(record, "FIELDS", sides, decisions, in_review=True)
+            self._record_conflict(record, "FIELDS", sides, decisions, in_review=True)
             outcome.in_review += 1
             outcome.left_out.append(record.entity_id)
             return
         for how, edits in agreed:
             outbox.settle_edits(self.connection, [edit.id for edit in edits], how, self.run.log_id)
         for name, decision in decisions.items():
-            changes |= self._carry_out(record.by_field()[name], sides[name], decision, name)
+            changes |= self._apply_decision(record.by_field()[name], sides[name], decision, name)
         if decisions:
-            self._note(record, "FIELDS", sides, decisions, in_review=False)
+            self._record_conflict(record, "FIELDS", sides, decisions, in_review=False)
         else:
-            self._settled(record)
+            self._close_conflict(record)
         if changes:
             outcome.changes[record.entity_id] = apply_fields(record.staged, changes)
 
-    def _carry_out(self, edits: list[Edit], sides: Sides, decision: Decision, name: str) -> Fields:
-        """What stays of the edits in the outbox, and what of the staged record changes."""
+    def _apply_decision(self, edits: list[Edit], sides: Sides, decision: Decision, name: str) -> Fields:
+        """Settle or replace the edits by the decision, and return the changes of the staged record."""
         if same_json(decision.result, sides.softpro):
             outbox.settle_edits(self.connection, [edit.id for edit in edits], "OVERRULED", self.run.log_id)
             return {}
-        return self._start_from(sides.softpro, edits, decision.result, name)
+        return self._rebase(sides.softpro, edits, decision.result, name)
 
-    def _start_from(self, softpro: Any, edits: list[Edit], result: Any, name: str) -> Fields:
-        """What SoftPro holds is what both sides agreed on last; the result is to be sent."""
+    def _rebase(self, softpro: Any, edits: list[Edit], result: Any, name: str) -> Fields:
+        """Replace the edits by one from SoftPro's value to the result, which is to be sent. Return the change."""
         self.seen.add(outbox.replace(self.connection, edits, encode(softpro), encode(result), self.run.log_id))
         return {name: result}
 
-    def _deleted_here(self, rules: MergeRules, record: EditedRow, outcome: MergeOutcome) -> None:
-        """The record was deleted here, and SoftPro has it, perhaps in another version."""
+    def _merge_delete(self, rules: MergeRules, record: EditedRow, outcome: MergeOutcome) -> None:
+        """Merge a record that was deleted in ROI and still exists at SoftPro, possibly in another version."""
         delete = [edit for edit in record.edits if edit.operation == "DELETE"]
         was = decode(delete[-1].old_value or "{}")
-        if not rules.deletes:
-            self._settled(record)
-            self._bring_back(record, was, "RESTORED", outcome)
+        if not rules.push_deletes:
+            self._close_conflict(record)
+            self._restore_row(record, was, "RESTORED", outcome)
             return
         base = fields_of(self.run.entity_type, was) | {
             name: decode_value(edits[0].old_value) for name, edits in record.by_field().items()
@@ -253,8 +263,8 @@ class ThreeWayMerge:
             if rules.owners.inbound(name) and not same_json(softpro.get(name, MISSING), base.get(name, MISSING))
         }
         if not changed or record.is_same_version:
-            self._settled(record)
-            outcome.stays_deleted(record)
+            self._close_conflict(record)
+            outcome.keep_deleted(record)
             return
         strategy, times = rules.strategies.of(self.run.entity_type), rules.times(record.updated_at, delete)
         wins = {
@@ -265,21 +275,21 @@ class ThreeWayMerge:
             ConflictStrategy.MANUAL_REVIEW: None,
         }[strategy]
         why = (
-            "a change is kept rather than a delete"
+            "a change wins over a delete"
             if strategy is ConflictStrategy.MERGE
-            else ("a person is to decide" if wins is None else f"the strategy says so: {times}")
+            else ("a user must decide" if wins is None else f"by the strategy: {times}")
         )
         decisions = {
             name: Decision(strategy, wins, three.softpro if wins == SOFTPRO else MISSING, why)
             for name, three in changed.items()
         }
-        self._note(record, "DELETED_IN_ROI", changed, decisions, in_review=wins is None)
+        self._record_conflict(record, "DELETED_IN_ROI", changed, decisions, in_review=wins is None)
         outcome.in_review += wins is None
         if wins == SOFTPRO:
-            self._bring_back(record, was, "OVERRULED", outcome)
+            self._restore_row(record, was, "OVERRULED", outcome)
             return
-        outcome.stays_deleted(record)
-        if wins == ROI:  # by now SoftPro holds this: a later change there is a conflict anew
+        outcome.keep_deleted(record)
+        if wins == ROI:  # SoftPro has this version now, so a later change there is a new conflict
             held = {**was, **{column: record.staged[column] for column in COLUMNS[self.run.entity_type]}}
             outbox.settle_edits(
                 self.connection,
@@ -289,16 +299,16 @@ class ThreeWayMerge:
             )
             self.seen.add(outbox.replace(self.connection, delete, encode(held), None, self.run.log_id))
 
-    def _bring_back(self, record: EditedRow, was: dict[str, Any], how: str, outcome: MergeOutcome) -> None:
+    def _restore_row(self, record: EditedRow, was: dict[str, Any], how: str, outcome: MergeOutcome) -> None:
         outbox.settle_edits(self.connection, [edit.id for edit in record.edits], how, self.run.log_id)
         if record.row is None:
-            outcome.brought_back.append(was)
+            outcome.restored.append(was)
 
-    def _settled(self, record: EditedRow) -> None:
-        """What was in review, if it was, is no conflict any more."""
-        conflicts.close_open(self.connection, self.run.stream, record.roi_id, "Both sides came to agree")
+    def _close_conflict(self, record: EditedRow) -> None:
+        """Close the record's conflict, if it is in review."""
+        conflicts.close_open(self.connection, self.run.stream, record.roi_id, "Both sides agree")
 
-    def _note(
+    def _record_conflict(
         self,
         record: EditedRow,
         kind: str,
@@ -327,7 +337,7 @@ class ThreeWayMerge:
         )
 
     def _write(self, outcome: MergeOutcome) -> None:
-        restore(self.connection, self.run.entity_type, outcome.brought_back)
+        restore(self.connection, self.run.entity_type, outcome.restored)
         if outcome.changes:
             self._execute(
                 UPDATE_STAGED,
