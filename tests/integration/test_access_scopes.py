@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from softpro.db import access_scopes, integrations, sync_logs
-from softpro.db.access_scopes import Kind
+from softpro.db.access_scopes import SubjectKind
 from softpro.db.database import Database
 from softpro.errors import Forbidden, NotFoundHere, UsageError
 from softpro.quality import quarantine_cases
@@ -23,7 +23,7 @@ Confine = Callable[..., list[str]]
 
 @pytest.fixture
 def confine(database: Database) -> Confine:
-    def decide(kind: Kind, subject: str, *organizations: str, within: set[str] | None = None) -> list[str]:
+    def decide(kind: SubjectKind, subject: str, *organizations: str, within: set[str] | None = None) -> list[str]:
         with database.connect() as connection:
             access_scopes.confine(connection, kind, subject, organizations, by="a test", within=within)
         query = "select organization_id as o from softpro.confinements where subject = %s order by 1"
@@ -41,8 +41,8 @@ def seen(database: Database, user: str, *teams: str) -> set[str] | None:
 def test_an_unconfined_user_sees_all_and_a_confined_one_sees_the_union_of_his_scopes(
     database: Database, confine: Confine
 ) -> None:
-    confine(Kind.USER, "bob", "acme")
-    confine(Kind.TEAM, "west", "globex", "initech")
+    confine(SubjectKind.USER, "bob", "acme")
+    confine(SubjectKind.TEAM, "west", "globex", "initech")
 
     assert seen(database, "carol") is None
     assert seen(database, "bob") == {"acme"}
@@ -52,20 +52,22 @@ def test_an_unconfined_user_sees_all_and_a_confined_one_sees_the_union_of_his_sc
 
 
 def test_a_confinement_is_replaced_as_a_whole_and_ended_by_naming_nothing(confine: Confine) -> None:
-    assert confine(Kind.USER, "bob", "acme", "globex") == ["acme", "globex"]
-    assert confine(Kind.USER, "bob", "initech", "acme") == ["acme", "initech"]
-    assert confine(Kind.USER, "bob") == []
+    assert confine(SubjectKind.USER, "bob", "acme", "globex") == ["acme", "globex"]
+    assert confine(SubjectKind.USER, "bob", "initech", "acme") == ["acme", "initech"]
+    assert confine(SubjectKind.USER, "bob") == []
 
 
 def test_a_confined_user_changes_nothing_outside_his_organizations(confine: Confine) -> None:
     mine = {"acme", "globex"}
-    confine(Kind.USER, "bob", "acme", "initech")
+    confine(SubjectKind.USER, "bob", "acme", "initech")
 
-    assert confine(Kind.USER, "bob", "globex", within=mine) == ["globex", "initech"]
+    assert confine(SubjectKind.USER, "bob", "globex", within=mine) == ["globex", "initech"]
     with pytest.raises(Forbidden, match="ask a user who is not confined"):
-        confine(Kind.USER, "bob", within=mine)  # might be the last one, and bob would then see all
+        confine(SubjectKind.USER, "bob", within=mine)  # might be the last one, and bob would then see all
     with pytest.raises(Forbidden, match="ask a user who is not confined"):
-        confine(Kind.USER, "carol", "acme", within=mine)  # would take away an organization that the caller does not see
+        confine(
+            SubjectKind.USER, "carol", "acme", within=mine
+        )  # would take away an organization that the caller does not see
 
 
 def test_organizations_outside_the_scope_answer_as_if_they_did_not_exist(
@@ -118,6 +120,6 @@ def test_the_command_line_confines_lists_and_releases(settings: dict[str, str], 
 
 def test_an_organization_that_can_not_be_one_is_refused(confine: Confine) -> None:
     with pytest.raises(UsageError, match="1 to 128 visible characters"):
-        confine(Kind.USER, "bob", "two words")
+        confine(SubjectKind.USER, "bob", "two words")
     with pytest.raises(UsageError, match="printable"):
-        confine(Kind.USER, "bob\0", "acme")
+        confine(SubjectKind.USER, "bob\0", "acme")

@@ -15,7 +15,7 @@ from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode
 from softpro.errors import LeaseLost, ServerError
-from softpro.reconcile.audits import Decision
+from softpro.reconcile.audits import AuditDecision
 from softpro.runs import reconcile as runs_reconcile
 from softpro.runs import sync as runs_sync
 from softpro.services import Services
@@ -178,9 +178,9 @@ def test_lost_sweep_sightings_are_not_used(
     assert reconcile(services, acme).status == "COMPLETED"
 
 
-@pytest.mark.parametrize("decision", [Decision.REJECTED, Decision.NO_ANSWER])
+@pytest.mark.parametrize("decision", [AuditDecision.REJECTED, AuditDecision.NO_ANSWER])
 def test_above_the_limit_nothing_is_deleted_unless_a_user_approves(
-    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str, decision: Decision
+    acme: Integration, services: Services, sandbox: Sandbox, vendor_organization: str, decision: AuditDecision
 ) -> None:
     for order_id in sorted(sandbox.records(vendor_organization))[:3]:
         sandbox.delete(vendor_organization, order_id)
@@ -214,7 +214,7 @@ def test_approved_after_an_hour_each_record_is_asked_for_once_more(
     sandbox.delete(vendor_organization, relisted)
     began = time.time()
 
-    audit = delete(services, runs_reconcile.decide(database, audit, Decision.APPROVED, "somebody"))
+    audit = delete(services, runs_reconcile.decide(database, audit, AuditDecision.APPROVED, "somebody"))
 
     assert (audit.status, nonzero_counts(audit)) == ("COMPLETED", {"missing_there": 5, "found": 2, "deleted": 3})
     assert len([call for call in sandbox.calls(began) if call["call"].startswith("GET /transactions/")]) == 5
@@ -230,10 +230,10 @@ def test_a_later_audit_takes_the_place_of_one_that_waits(
     later = confirm(services, sweep(services, acme, "second"))
     assert (later.status, later.waiting) == ("WAITING", 3)
     with pytest.raises(LeaseLost, match="SUPERSEDED"):
-        runs_reconcile.decide(services.database, waiting, Decision.APPROVED, "somebody")
+        runs_reconcile.decide(services.database, waiting, AuditDecision.APPROVED, "somebody")
     approved = sweep(services, acme, "third", approving=True)
     assert (approved.id, approved.run_id) == (later.id, "third")
-    audit = delete(services, runs_reconcile.decide(services.database, approved, Decision.APPROVED, "somebody"))
+    audit = delete(services, runs_reconcile.decide(services.database, approved, AuditDecision.APPROVED, "somebody"))
     assert nonzero_counts(audit) == {"missing_there": 3, "deleted": 3}
 
 

@@ -65,7 +65,7 @@ def replay(services: Services, acme: Integration) -> SyncLog:
 def list_holds(services: Services, acme: Integration) -> list[Hold]:
     """Return all holds, newest first."""
     with services.database.connect() as connection:
-        return holds.page(connection, acme.id, list(holds.Status), 100, 0)[0]
+        return holds.page(connection, acme.id, list(holds.HoldStatus), 100, 0)[0]
 
 
 def approve(services: Services, acme: Integration, hold: Hold, reason: str | None = None) -> Hold:

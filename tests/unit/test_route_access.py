@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import softpro
 
 WEB = Path(__file__).resolve().parents[2] / "plugins" / "softpro_web"
 FILES = [*WEB.glob("routes/*.py"), WEB / "dag_runs.py"]
 FOR_CALLERS = {
     ("integrations", "get"),
     ("integrations", "find"),
-    ("integrations", "every"),
+    ("integrations", "list_all"),
     ("quarantine_cases", "get"),
     ("sync_logs", "get"),
     ("sync_logs", "of_run"),
@@ -44,6 +48,15 @@ def test_every_route_that_starts_a_run_counts_it() -> None:
     }
     assert launching
     assert [name for name, annotations in launching.items() if "Starter" not in annotations] == []
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(FOR_CALLERS))
+def test_the_scoped_functions_exist(module: str, name: str) -> None:
+    """A renamed function would otherwise no longer be looked for."""
+    found = [
+        each.name for each in pkgutil.walk_packages(softpro.__path__, "softpro.") if each.name.endswith(f".{module}")
+    ]
+    assert [path for path in found if hasattr(importlib.import_module(path), name)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -9,7 +9,7 @@ import typer
 
 from softpro.commands.common import Json, database, operator, say
 from softpro.db import access_scopes
-from softpro.db.access_scopes import Confinement, Kind
+from softpro.db.access_scopes import Confinement, SubjectKind
 from softpro.errors import NotFoundHere
 
 MAX_LISTED = 1_000
@@ -68,8 +68,8 @@ def release(context: typer.Context, name: Name, team: Team = False, as_json: Jso
     _print(context, released, as_json)
 
 
-def _kind(team: bool) -> Kind:
-    return Kind.TEAM if team else Kind.USER
+def _kind(team: bool) -> SubjectKind:
+    return SubjectKind.TEAM if team else SubjectKind.USER
 
 
 def _print(context: typer.Context, confinement: Confinement, as_json: bool) -> None:

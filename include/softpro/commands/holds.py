@@ -30,13 +30,13 @@ def show(
     context: typer.Context,
     organization: Organization,
     status: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(holds.Status)}. Default: the open holds.")
+        str | None, typer.Option(help=f"One of {', '.join(holds.HoldStatus)}. Default: the open holds.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """List an organization's held batches, newest first."""
-    if status is not None and status not in set(holds.Status):
-        raise UsageError(f"--status must be one of {', '.join(holds.Status)}")
+    if status is not None and status not in set(holds.HoldStatus):
+        raise UsageError(f"--status must be one of {', '.join(holds.HoldStatus)}")
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         found, total = holds.page(connection, integration.id, [status] if status else holds.OPEN, MAX_LISTED, 0)

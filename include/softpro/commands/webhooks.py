@@ -14,7 +14,7 @@ from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.services import services
 from softpro.webhooks import events
-from softpro.webhooks.events import Event, EventEntityType, EventFilter, Stats, Status
+from softpro.webhooks.events import Event, EventEntityType, EventFilter, EventStatus, Stats
 
 MAX_PAGE_SIZE = 200
 
@@ -31,7 +31,7 @@ EventId = Annotated[UUID, typer.Argument(metavar="EVENT", help="The event's id, 
 def list_(
     context: typer.Context,
     organization: Organization,
-    status: Annotated[str | None, typer.Option(help=f"One of {', '.join(Status)}. Default: all.")] = None,
+    status: Annotated[str | None, typer.Option(help=f"One of {', '.join(EventStatus)}. Default: all.")] = None,
     entity: Annotated[str, typer.Option(help="transactions, contacts, documents or all.")] = "all",
     event_type: Annotated[
         str | None, typer.Option("--type", help="Only this event type, such as ORDER_CLOSED.")
@@ -41,8 +41,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List an organization's events, newest first."""
-    if status is not None and status not in set(Status):
-        raise UsageError(f"--status must be one of {', '.join(Status)}")
+    if status is not None and status not in set(EventStatus):
+        raise UsageError(f"--status must be one of {', '.join(EventStatus)}")
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
         wanted = EventFilter(status, _parse_entity_type(entity), event_type)

@@ -18,7 +18,7 @@ MAX_SUBJECT_CHARACTERS = 256
 MAX_ORGANIZATIONS = 1_000
 
 
-class Kind(StrEnum):
+class SubjectKind(StrEnum):
     """The kind of a subject: a user, or a team or role of Airflow's auth manager."""
 
     USER = "USER"
@@ -83,7 +83,7 @@ def confinements(
     )
 
 
-def is_confined(connection: Connection, kind: Kind, subject: str) -> bool:
+def is_confined(connection: Connection, kind: SubjectKind, subject: str) -> bool:
     """Return whether the subject has a confinement."""
     query = "select from softpro.confinements where subject_kind = %s and subject = %s limit 1"
     return bool(connection.execute(query, [kind.value, subject]).rowcount)
@@ -91,7 +91,7 @@ def is_confined(connection: Connection, kind: Kind, subject: str) -> bool:
 
 def confine(
     connection: Connection,
-    kind: Kind,
+    kind: SubjectKind,
     subject: str,
     wanted: Collection[str],
     *,

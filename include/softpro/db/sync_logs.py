@@ -24,7 +24,7 @@ NAMESPACE = UUID("5f7b7d1e-3a52-4a31-9d0f-0c9d4f1f7c11")
 UNFINISHED = ("PENDING", "IN_PROGRESS")
 
 
-class Status(StrEnum):
+class SyncStatus(StrEnum):
     """The state of a run; the first two are unfinished."""
 
     PENDING = "PENDING"
@@ -279,7 +279,7 @@ def page(
     offset: int,
     *,
     entity_type: EntityType | None = None,
-    status: Status | None = None,
+    status: SyncStatus | None = None,
 ) -> tuple[list[SyncLog], int]:
     """Return one page of the integration's logs, newest first, and their total number, filtered as given."""
     return queries.page(

@@ -24,7 +24,7 @@ from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
 from softpro.orchestration.tasks import MIN_STREAMS_PER_SHARD, SHARDS
 from softpro.reconcile import audits
-from softpro.reconcile.audits import Audit, Decision, Status
+from softpro.reconcile.audits import Audit, AuditDecision, AuditStatus
 from softpro.runs import reconcile as runs_reconcile
 from softpro.runs.tenant_pool import map_tenants, shards
 from softpro.services import Services, services
@@ -45,6 +45,9 @@ MARKDOWN_ESCAPES = str.maketrans("`\r\n", "'  ")
 log = logging.getLogger(__name__)
 
 Shard = list[dict[str, Any]]
+
+IN_PROGRESS = (AuditStatus.SWEEPING, AuditStatus.SWEPT, AuditStatus.CONFIRMING, AuditStatus.DELETING)
+"""What a further slice of work advances."""
 
 
 def plan(params: Mapping[str, Any], *, manual: bool) -> list[Shard]:
@@ -111,7 +114,7 @@ def questions(run_id: str) -> list[dict[str, Any]]:
         AirflowSkipException: No stream exceeds its limit.
     """
     with database().connect() as connection:
-        found = [audit for audit in audits.of_run(connection, run_id) if audit.status == Status.WAITING]
+        found = [audit for audit in audits.of_run(connection, run_id) if audit.status == AuditStatus.WAITING]
         if len(found) > MAX_QUESTIONS:
             log.warning("%d streams wait for a decision; the next run asks about those beyond the maximum", len(found))
         if not found:
@@ -135,24 +138,24 @@ def apply_answer(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_e
     services_ = services(database())
     with services_.database.connect() as connection:
         audit = audits.get(connection, UUID(audit_id))
-    if audit.run_id != run_id or audit.status == Status.SUPERSEDED:
+    if audit.run_id != run_id or audit.status == AuditStatus.SUPERSEDED:
         raise AirflowSkipException("A later reconcile of the stream has replaced this one, which deletes nothing")
-    if audit.status == Status.WAITING:
+    if audit.status == AuditStatus.WAITING:
         decision, by = _decision(answer)
         try:
             audit = runs_reconcile.decide(services_.database, audit, decision, by)
         except LeaseLost as taken:
             raise AirflowSkipException(str(taken)) from None
-    if audit.decision != Decision.APPROVED:
+    if audit.decision != AuditDecision.APPROVED:
         raise AirflowSkipException(f"{audit.decision} ({audit.decided_by or 'no user'}): nothing was deleted")
-    if audit.status == Status.DELETING:
+    if audit.status == AuditStatus.DELETING:
         sync_type = SyncType.MANUAL if manual else SyncType.SCHEDULED
         try:
             audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=READ_SECONDS)
         except LeaseHeld as busy:
             log.info("%s", busy)
             return False
-    if audit.status != Status.COMPLETED:
+    if audit.status != AuditStatus.COMPLETED:
         return False
     log.info("%s", audit.line())
     log_id = sync_logs.log_id_of(run_id, audit.stream, "DELETE")
@@ -177,7 +180,9 @@ def report(run_id: str, shards: Sequence[Shard] | None, failed_tasks: Sequence[s
         log.info("%s %s", audit.organization_id, audit.line())
         for problem in audit.problems():
             log.warning("%s %s: %s", audit.organization_id, EntityType(audit.entity_type).table, problem)
-    ended = {(a.integration_id, a.entity_type) for a in found if a.status in (Status.COMPLETED, Status.WAITING)}
+    ended = {
+        (a.integration_id, a.entity_type) for a in found if a.status in (AuditStatus.COMPLETED, AuditStatus.WAITING)
+    }
     errors = {(entry.integration_id, entry.entity_type): entry.error_message for entry in entries}
     errors |= {(a.integration_id, a.entity_type): a.error_message for a in found if a.error_message}
     failed = [
@@ -214,15 +219,20 @@ def _work(
     if late or any(entry.status == "FAILED" for entry in entries):
         return True
     try:
-        if audit is None or audit.status in (Status.SWEEPING, Status.SWEPT):
+        if audit is None or audit.status in (AuditStatus.SWEEPING, AuditStatus.SWEPT):
             audit = runs_reconcile.sweep(
                 services_, integration, entity_type, sync_type=sync_type, run_id=run_id, seconds=SWEEP_SECONDS
             )
-        if audit.status == Status.CONFIRMING:
+        if audit.status == AuditStatus.CONFIRMING:
             audit = runs_reconcile.confirm(services_, audit, limit, sync_type=sync_type, seconds=READ_SECONDS)
-        if audit.status == Status.DELETING:
+        if audit.status == AuditStatus.DELETING:
             audit = runs_reconcile.delete(services_, audit, sync_type=sync_type, seconds=READ_SECONDS)
-        return audit.status not in (Status.SWEEPING, Status.SWEPT, Status.CONFIRMING, Status.DELETING)
+        return audit.status not in (
+            AuditStatus.SWEEPING,
+            AuditStatus.SWEPT,
+            AuditStatus.CONFIRMING,
+            AuditStatus.DELETING,
+        )
     except LeaseHeld as busy:
         log.info("%s %s: %s", integration.organization_id, entity_type.table, busy)
         return False
@@ -261,12 +271,12 @@ def _logs_of(database_: Database, run_id: str) -> list[SyncLog]:
         return sync_logs.of_run(connection, run_id)
 
 
-def _decision(answer: Mapping[str, Any]) -> tuple[Decision, str | None]:
+def _decision(answer: Mapping[str, Any]) -> tuple[AuditDecision, str | None]:
     """Return the decision and the user. Airflow itself answers after the timeout, without a user."""
     user = answer.get("responded_by_user")
     if not user:
-        return Decision.NO_ANSWER, None
-    return (Decision.APPROVED if answer["chosen_options"] == [APPROVE] else Decision.REJECTED), user["name"]
+        return AuditDecision.NO_ANSWER, None
+    return (AuditDecision.APPROVED if answer["chosen_options"] == [APPROVE] else AuditDecision.REJECTED), user["name"]
 
 
 def _body(audit: Audit, ids: Sequence[str]) -> str:

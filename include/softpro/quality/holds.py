@@ -32,7 +32,7 @@ from softpro.quality.batch import Finding
 from softpro.timestamps import format_milliseconds
 
 
-class Status(StrEnum):
+class HoldStatus(StrEnum):
     """The status of a hold. The first two are open."""
 
     WAITING = "WAITING"
@@ -42,7 +42,7 @@ class Status(StrEnum):
     CLEARED = "CLEARED"
 
 
-OPEN = [Status.WAITING.value, Status.APPROVED.value]
+OPEN = [HoldStatus.WAITING.value, HoldStatus.APPROVED.value]
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def review(connection: Connection, run: Run, findings: Sequence[Finding], record
     )
     hold = found[0] if found else None
     about = {(finding["column"], finding["rule"]) for finding in findings}
-    if hold is not None and hold.status == Status.APPROVED and hold.covers(findings, records):
+    if hold is not None and hold.status == HoldStatus.APPROVED and hold.covers(findings, records):
         return None
-    if hold is not None and (not about or hold.status == Status.APPROVED or about != hold.about):
+    if hold is not None and (not about or hold.status == HoldStatus.APPROVED or about != hold.about):
         _close(connection, hold)
         hold = None
     if not about:
@@ -263,7 +263,7 @@ def approve(connection: Connection, integration_id: UUID, hold_id: UUID, by: str
     """
     with connection.transaction():
         hold = _waiting(connection, integration_id, hold_id)
-        return _decide(connection, hold, Status.APPROVED, by, reason)
+        return _decide(connection, hold, HoldStatus.APPROVED, by, reason)
 
 
 def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str, reason: str | None) -> Hold:
@@ -291,7 +291,7 @@ def reject(connection: Connection, integration_id: UUID, hold_id: UUID, by: str,
             """,
             hold.stream.parameters,
         )
-        return _decide(connection, hold, Status.REJECTED, by, reason)
+        return _decide(connection, hold, HoldStatus.REJECTED, by, reason)
 
 
 def claim_unasked(connection: Connection, run_id: str, patience: timedelta, most: int) -> list[Hold]:
@@ -353,7 +353,7 @@ def _close(connection: Connection, hold: Hold) -> None:
     )
 
 
-def _decide(connection: Connection, hold: Hold, status: Status, by: str, reason: str | None) -> Hold:
+def _decide(connection: Connection, hold: Hold, status: HoldStatus, by: str, reason: str | None) -> Hold:
     schedule.mark_due_now(connection, hold.integration_id, EntityType(hold.entity_type), settled=str(hold.id))
     (decided,) = _rows(
         connection,
@@ -385,7 +385,7 @@ def _waiting(connection: Connection, integration_id: UUID, hold_id: UUID) -> Hol
         "select from softpro.holds where id = %s and integration_id = %s for update", [hold_id, integration_id]
     )
     hold = get(connection, integration_id, hold_id)
-    if hold.status != Status.WAITING:
+    if hold.status != HoldStatus.WAITING:
         by = f" by {hold.decided_by}" if hold.decided_by else ""
         raise AlreadyDecided(f"The hold {hold_id} is {hold.status}{by}: nothing is left to decide")
     return hold

@@ -30,7 +30,7 @@ UNFINISHED_MAX_AGE = timedelta(days=1)
 """An interrupted audit is continued until this age; after that, what it saw is too old to be believed."""
 
 
-class Status(StrEnum):
+class AuditStatus(StrEnum):
     """The state of an audit. WAITING: a user must approve, as the limit is exceeded. The last three end an audit."""
 
     SWEEPING = "SWEEPING"
@@ -43,7 +43,7 @@ class Status(StrEnum):
     SUPERSEDED = "SUPERSEDED"
 
 
-class Decision(StrEnum):
+class AuditDecision(StrEnum):
     """The decision about a mass delete that needs a user's approval."""
 
     APPROVED = "APPROVED"
@@ -112,7 +112,7 @@ class Audit:
     def problems(self) -> list[str]:
         """Return the problems of the audit, each with what to do about it."""
         problems = []
-        if self.status == Status.WAITING:
+        if self.status == AuditStatus.WAITING:
             problems.append(
                 f"SoftPro no longer has {self.waiting} of {self.our_count_after} records, which is more than the limit "
                 "allows: nothing was deleted. Check softpro.audit_differences; if the deletes are right, run "
@@ -123,7 +123,7 @@ class Audit:
             problems.append(
                 f"SoftPro did not answer for {self.unanswered} records: the next reconcile requests them again"
             )
-        if self.status == Status.FAILED:
+        if self.status == AuditStatus.FAILED:
             problems.append(str(self.error_message))
         return problems
 
@@ -160,7 +160,7 @@ def get(connection: Connection, audit_id: UUID) -> Audit:
     return audit
 
 
-def lock_owned(connection: Connection, audit: Audit, *statuses: Status) -> Audit:
+def lock_owned(connection: Connection, audit: Audit, *statuses: AuditStatus) -> Audit:
     """Lock the audit for the transaction and return its current state.
 
     Raises:
@@ -202,7 +202,7 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
     if left:
         return left[0]
     for audit in _open(connection, run):
-        close(connection, audit, Status.SUPERSEDED, "A later audit of the stream began before this one ended")
+        close(connection, audit, AuditStatus.SUPERSEDED, "A later audit of the stream began before this one ended")
     cursor = cursors.read(connection, run)
     sweep = Mode.FULL if cursor.sweep is Mode.FULL else Mode.DELTA  # a full sweep includes a delta sweep
     cursors.write(connection, run, Cursor(Position(), sweep, True))
@@ -231,10 +231,10 @@ def begin(connection: Connection, run: Run, run_id: str, *, approving: bool = Fa
     return audit
 
 
-def decide(connection: Connection, audit: Audit, decision: Decision, by: str | None) -> Audit:
+def decide(connection: Connection, audit: Audit, decision: AuditDecision, by: str | None) -> Audit:
     """Record the decision about a mass delete and the user who made it. Raises LeaseLost."""
     with connection.transaction():
-        lock_owned(connection, audit, Status.WAITING)
+        lock_owned(connection, audit, AuditStatus.WAITING)
         connection.execute(
             """
             update softpro.audits
@@ -243,7 +243,7 @@ def decide(connection: Connection, audit: Audit, decision: Decision, by: str | N
             """,
             {"id": audit.id, "decision": decision, "by": by},
         )
-        if decision is not Decision.APPROVED:
+        if decision is not AuditDecision.APPROVED:
             connection.execute(
                 "update softpro.audit_differences set outcome = 'SPARED' where audit_id = %s and outcome = 'CONFIRMED'",
                 [audit.id],
@@ -251,7 +251,7 @@ def decide(connection: Connection, audit: Audit, decision: Decision, by: str | N
     return get(connection, audit.id)
 
 
-def close(connection: Connection, audit: Audit, status: Status, message: str | None = None) -> None:
+def close(connection: Connection, audit: Audit, status: AuditStatus, message: str | None = None) -> None:
     """Close an audit and delete its sightings."""
     connection.execute(
         "update softpro.audits set status = %s, completed_at = now(), error_message = %s where id = %s",

@@ -14,7 +14,7 @@ from softpro.db.database import Connection
 from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType
 from softpro.reconcile import audits
-from softpro.reconcile.audits import Audit, Status
+from softpro.reconcile.audits import Audit, AuditStatus
 
 # `held_hash` is the hash of the version stored when the sweep saw the record. A record that it did not see has not
 # changed. For a version that a user corrected, the hash that SoftPro sent counts.
@@ -188,10 +188,10 @@ def compare(connection: Connection, audit: Audit) -> Audit:
     """
     parameters = _parameters(audit)
     with connection.transaction():
-        audits.lock_owned(connection, audit, Status.SWEPT)
+        audits.lock_owned(connection, audit, AuditStatus.SWEPT)
         if not _has_sightings(connection, audit):
             why = "The database crashed and lost what the sweep had seen: nothing was deleted; reconcile again"
-            audits.close(connection, audit, Status.FAILED, why)
+            audits.close(connection, audit, AuditStatus.FAILED, why)
             return audits.get(connection, audit.id)
         connection.execute(sql.SQL(WITH_SIDES + UPDATE_SUMS).format(nothing=EMPTY_HASH), parameters)
         connection.execute(INSERT_OURS_DIFFERING, parameters)
@@ -216,7 +216,7 @@ def apply_limit(connection: Connection, audit: Audit, limit: DeleteLimit) -> Aud
     Call it once all candidates were requested.
     """
     with connection.transaction():
-        audits.lock_owned(connection, audit, Status.CONFIRMING)
+        audits.lock_owned(connection, audit, AuditStatus.CONFIRMING)
         row = queries.one(
             connection,
             """
@@ -228,7 +228,7 @@ def apply_limit(connection: Connection, audit: Audit, limit: DeleteLimit) -> Aud
             """,
             _parameters(audit),
         )
-        status = Status.WAITING if limit.is_exceeded_by(row["confirmed"], row["live"]) else Status.DELETING
+        status = AuditStatus.WAITING if limit.is_exceeded_by(row["confirmed"], row["live"]) else AuditStatus.DELETING
         connection.execute(
             "update softpro.audits set status = %s, limit_percent = %s, limit_records = %s where id = %s",
             [status, limit.percent, limit.records, audit.id],
@@ -240,9 +240,9 @@ def apply_limit(connection: Connection, audit: Audit, limit: DeleteLimit) -> Aud
 def conclude(connection: Connection, audit: Audit) -> Audit:
     """Close an audit whose deletes are done or rejected. Raises LeaseLost."""
     with connection.transaction():
-        audits.lock_owned(connection, audit, Status.DELETING)
+        audits.lock_owned(connection, audit, AuditStatus.DELETING)
         _sum_up(connection, audit)
-        audits.close(connection, audit, Status.COMPLETED)
+        audits.close(connection, audit, AuditStatus.COMPLETED)
     return audits.get(connection, audit.id)
 
 

@@ -22,7 +22,7 @@ from softpro.errors import (
     RecordNotFound,
 )
 from softpro.reconcile import audits
-from softpro.reconcile.audits import Audit, Status
+from softpro.reconcile.audits import Audit, AuditStatus
 from softpro.softpro360.client import Client
 from softpro.softpro360.contract import LAG, WINDOW_SECONDS
 from softpro.softpro360.records import Record, Unreadable
@@ -152,7 +152,7 @@ def ask(
     deadline = time.monotonic() + seconds
     client.deadline = deadline + MIN_RETRY_SECONDS
     entity_type, asked, count = EntityType(audit.entity_type), AskResult(), 0
-    candidates = SELECT_NEW if audit.status == Status.CONFIRMING else SELECT_STALE
+    candidates = SELECT_NEW if audit.status == AuditStatus.CONFIRMING else SELECT_STALE
     requests_before = client.requests_made
     while True:
         batch = _rows(connection, candidates, audit, asked)
@@ -179,7 +179,7 @@ def ask(
                 return _ended(client, asked, requests_before, backlog=left["answers"] > 0)
         if not batch:
             (left,) = _rows(connection, SELECT_REMAINING, audit, asked)
-            wait = left["seconds"] if left["answers"] and audit.status == Status.CONFIRMING else None
+            wait = left["seconds"] if left["answers"] and audit.status == AuditStatus.CONFIRMING else None
             if wait is None or time.monotonic() + wait >= deadline:
                 return _ended(client, asked, requests_before, backlog=wait is not None)
             time.sleep(max(0.0, wait) + 0.01)
@@ -188,7 +188,7 @@ def ask(
 def land_found(connection: Connection, run: Run, audit: Audit, asked: AskResult) -> None:
     """Land the records that single reads found alive, and drop them from the candidates. Raises LeaseLost."""
     with connection.transaction():
-        audits.lock_owned(connection, audit, Status.CONFIRMING, Status.DELETING)
+        audits.lock_owned(connection, audit, AuditStatus.CONFIRMING, AuditStatus.DELETING)
         cursor = cursors.read(connection, run)
         new = sum(isinstance(record, Record) for record in asked.found)
         land(connection, run, Batch(asked.found, cursor, asked.since, new, requests_made=asked.requests))
@@ -220,7 +220,7 @@ def count_confirmed(connection: Connection, audit: Audit) -> int:
 def _delete_batch(connection: Connection, run: Run, audit: Audit) -> int:
     with connection.transaction():
         leases.fence(connection, run)
-        audits.lock_owned(connection, audit, Status.DELETING)
+        audits.lock_owned(connection, audit, AuditStatus.DELETING)
         connection.execute(MARK_FOUND, _of(audit))
         chosen = connection.execute(
             SELECT_CONFIRMED, {**_of(audit), "fresh": CONFIRMATION_MAX_AGE, "batch": BATCH_RECORDS}

@@ -25,7 +25,7 @@ from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.reconcile import audits
-from softpro.reconcile.audits import Audit, Decision, Status
+from softpro.reconcile.audits import Audit, AuditDecision, AuditStatus
 from softpro.runs import pipeline
 from softpro.runs.pipeline import SLICE_SECONDS, Stage
 from softpro.services import Services
@@ -68,7 +68,7 @@ def sweep(
         with database.connect() as connection, connection.transaction():
             leases.fence(connection, run)
             audit = audits.begin(connection, run, run_id, approving=approving)
-        while audit.status == Status.SWEEPING:
+        while audit.status == AuditStatus.SWEEPING:
             stage("sweep", "")
             extracted = pipeline.extract(
                 services,
@@ -83,7 +83,7 @@ def sweep(
             audit = _now(database, audit)
             if time.monotonic() >= deadline:
                 break
-        if audit.status == Status.SWEPT:
+        if audit.status == AuditStatus.SWEPT:
             audit = _compared(database, run, audit, services.quality, stage)
     return audit
 
@@ -116,12 +116,12 @@ def confirm(
         if _ask(services, connection, audit, "SYNC", sync_type, seconds, progress, waiting):
             return audits.get(connection, audit.id)
         audit = apply_limit(connection, audit, limit)
-        if audit.status == Status.DELETING and not confirm_deletes.count_confirmed(connection, audit):
+        if audit.status == AuditStatus.DELETING and not confirm_deletes.count_confirmed(connection, audit):
             audit = conclude(connection, audit)
     return audit
 
 
-def decide(database: Database, audit: Audit, decision: Decision, by: str | None) -> Audit:
+def decide(database: Database, audit: Audit, decision: AuditDecision, by: str | None) -> Audit:
     """Record the decision about a waiting audit and return the audit: DELETING if approved, otherwise COMPLETED.
 
     Args:
@@ -135,7 +135,7 @@ def decide(database: Database, audit: Audit, decision: Decision, by: str | None)
 
     with database.connect() as connection:
         audit = audits.decide(connection, audit, decision, by)
-        return audit if decision is Decision.APPROVED else conclude(connection, audit)
+        return audit if decision is AuditDecision.APPROVED else conclude(connection, audit)
 
 
 def delete(
@@ -210,11 +210,11 @@ def reconcile(
         stage("delete", "")
         return delete(services, audit, sync_type=sync_type, progress=progress, waiting=waiting)
 
-    while audit.status == Status.CONFIRMING:
+    while audit.status == AuditStatus.CONFIRMING:
         audit = _retry_while_held(confirming, audit)
-    if audit.status == Status.WAITING and approved_by is not None:
-        audit = decide(services.database, audit, Decision.APPROVED, approved_by)
-    while audit.status == Status.DELETING:
+    if audit.status == AuditStatus.WAITING and approved_by is not None:
+        audit = decide(services.database, audit, AuditDecision.APPROVED, approved_by)
+    while audit.status == AuditStatus.DELETING:
         audit = _retry_while_held(deleting, audit)
     return audit
 

@@ -21,7 +21,7 @@ from softpro.json_codec import camel_case
 from softpro.timestamps import format_milliseconds
 
 
-class Status(StrEnum):
+class EventStatus(StrEnum):
     """The state of an event. PENDING: not tried yet. RETRYING: failed, to be retried. FAILED: no attempts are left."""
 
     PENDING = "PENDING"
@@ -118,7 +118,7 @@ class Stats:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "byStatus": {status.value: self.by_status.get(status, 0) for status in Status},
+            "byStatus": {status.value: self.by_status.get(status, 0) for status in EventStatus},
             "byType": self.by_type,
             "byDay": self.by_day,
             "oldestWaitingSeconds": self.oldest_waiting,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr, model_validator
 
-from softpro.db.access_scopes import MAX_ORGANIZATIONS, MAX_SUBJECT_CHARACTERS, Kind
+from softpro.db.access_scopes import MAX_ORGANIZATIONS, MAX_SUBJECT_CHARACTERS, SubjectKind
 from softpro.db.integration_settings import MAX_SYNC_SECONDS, MIN_SYNC_SECONDS, ConflictStrategy
 from softpro.writeback.merge_strategies import is_overridable
 from softpro_web.models.base import Model
@@ -85,7 +85,7 @@ class SettingsBody(Model):
 class ConfinementOut(Model):
     """A user or team that may see only these organizations."""
 
-    kind: Kind
+    kind: SubjectKind
     subject: str
     organizations: list[str]
 
@@ -93,7 +93,7 @@ class ConfinementOut(Model):
 class ConfinementBody(Model):
     """The organizations that a user or team may see. An empty list allows all."""
 
-    kind: Kind
+    kind: SubjectKind
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS)]
     organizations: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=MAX_ORGANIZATIONS)

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from softpro.quality import holds
-from softpro.quality.holds import Hold, Status
+from softpro.quality.holds import Hold, HoldStatus
 from softpro_web.deps import DatabaseDep, Operator, Reader
 from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.holds import ApproveBody, HoldOut, RejectBody
@@ -22,7 +22,7 @@ def list_holds(
     user: Reader,
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
-    status: Status | None = None,
+    status: HoldStatus | None = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[HoldOut]:
@@ -30,7 +30,7 @@ def list_holds(
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found, total = holds.page(
-            connection, integration_id, [status] if status is not None else list(Status), limit, offset
+            connection, integration_id, [status] if status is not None else list(HoldStatus), limit, offset
         )
     return ListResponse(data=[_out(hold) for hold in found], meta=Meta(total=total, limit=limit, offset=offset))
 

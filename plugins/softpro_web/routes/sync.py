@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 
 from softpro.db import integrations, sync_logs
-from softpro.db.sync_logs import Status, SyncLog
+from softpro.db.sync_logs import SyncLog, SyncStatus
 from softpro.entities import MAX_ID_LENGTH, EntityType, Mode
 from softpro.timestamps import format_milliseconds
 from softpro_web.dag_runs import Launcher
@@ -78,7 +78,7 @@ def list_sync_logs(
     database: DatabaseDep,
     integration_id: Annotated[UUID, Query(alias="integrationId")],
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
-    status: Status | None = None,
+    status: SyncStatus | None = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> ListResponse[LogOut]:

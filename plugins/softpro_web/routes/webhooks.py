@@ -19,7 +19,7 @@ from softpro.settings import OAuthSettings, WebhookSettings, load
 from softpro.webhooks import events, verify
 from softpro.webhooks.batch_writer import BatchWriters
 from softpro.webhooks.deliveries import MAX_ATTEMPTS, Delivery, Verdict
-from softpro.webhooks.events import Event, EventEntityType, EventFilter, Status
+from softpro.webhooks.events import Event, EventEntityType, EventFilter, EventStatus
 from softpro.webhooks.verify import MAX_BODY_BYTES, MAX_TEXT_CHARACTERS, TIMESTAMP_TOLERANCE
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
 from softpro_web.models.base import DataResponse, ListResponse, MessageResponse, Meta
@@ -66,7 +66,7 @@ def list_webhook_events(
     user: Reader,
     database: DatabaseDep,
     integration_id: IntegrationId,
-    status: Status | None = None,
+    status: EventStatus | None = None,
     entity_type: Annotated[EventEntityType | None, Query(alias="entityType")] = None,
     event_type: Annotated[
         str | None,

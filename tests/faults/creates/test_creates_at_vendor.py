@@ -9,71 +9,40 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
-from softpro.db import create_ledger
 from softpro.db.database import Database
 from softpro.db.integrations import Integration
 from softpro.entities import EntityType
-from softpro.errors import NetworkError, NotFoundHere, OutcomeUnknown, SoftProAPIError, ValidationError
+from softpro.errors import NotFoundHere, OutcomeUnknown, SoftProAPIError, ValidationError
 from softpro.services import Services
-from softpro.softpro360.client import Client
 from softpro.softpro360.creates import (
-    CREATE_TIMEOUT_SECONDS,
-    CreateSpec,
     create,
     document_spec,
     party_spec,
     record_spec,
 )
-from softpro.softpro360.transport import CONNECT_SECONDS, EXCHANGE_SECONDS, SILENCE_SECONDS
 
-from ..support.databases import execute, one, rows
-from ..support.fixture_types import StartSandbox
-from ..support.product import begin_connection, build_services, environment, finish_connection, paused_process
-from ..support.sandbox import Sandbox
+from ...support.creates import (
+    LAG,
+    count_created,
+    create_and_be_killed,
+    create_once,
+    due,
+    lost_and_looked_for_once,
+    now_due,
+    sale,
+)
+from ...support.databases import one, rows
+from ...support.sandbox import Sandbox
 
 CREATES = int(os.environ.get("SOFTPRO_TEST_CREATES", "40"))
 THREADS = 4
-LAG = 5
-
-
-@pytest.fixture
-def own(start_sandbox: StartSandbox) -> Sandbox:
-    return start_sandbox(transactions=1, contacts=1, lag=LAG)
-
-
-@pytest.fixture
-def services(database: Database, own: Sandbox) -> Services:
-    return build_services(environment(database, own, SOFTPRO_MAX_RETRIES="8"), database)
-
-
-@pytest.fixture
-def acme(services: Services, own: Sandbox) -> Integration:
-    return finish_connection(services, own.consent(begin_connection(services, "acme"), own.organizations[0]))
-
-
-def count_created(own: Sandbox, entity: str = "TRANSACTION") -> Counter[str]:
-    """Count the vendor's records by our id."""
-    records = own.records(own.organizations[0], entity).values()
-    ours = (record.get("customFields", {}).get("roiSystemsId") for record in records)
-    return Counter(roi_id for roi_id in ours if roi_id)
-
-
-def create_once(services: Services, acme: Integration, wanted: CreateSpec) -> str:
-    with services.database.connect() as connection, services.client(acme) as client:
-        return create(connection, client, acme.id, wanted)
-
-
-def sale(roi_id: str) -> CreateSpec:
-    return record_spec(EntityType.TRANSACTION, roi_id, {"orderType": "SALE", "notes": f"for {roi_id}"})
 
 
 def test_each_record_is_created_once_with_half_the_responses_lost(
@@ -185,23 +154,6 @@ def test_a_refused_create_is_forgotten_and_can_be_corrected(
     assert count_created(own) == {"roi-1": 1}
 
 
-CREATE = """
-from uuid import UUID
-from softpro.services import services
-from softpro.settings import DatabaseSettings
-from softpro.db import integrations
-from softpro.db.database import open_database
-from softpro.entities import EntityType
-from softpro.softpro360.creates import create, record_spec
-found = services(open_database(DatabaseSettings()))
-with found.database.connect() as connection:
-    integration = integrations.get(connection, UUID("{id}"))
-    with found.client(integration) as client:
-        fields = {{"orderType": "SALE", "notes": "for roi-1"}}
-        create(connection, client, integration.id, record_spec(EntityType.TRANSACTION, "roi-1", fields))
-"""
-
-
 @pytest.mark.parametrize("arrived", [True, False], ids=["after the vendor made it", "before it was sent"])
 def test_a_process_killed_while_it_creates_leaves_one_record(
     services: Services, acme: Integration, own: Sandbox, database: Database, arrived: bool
@@ -254,99 +206,6 @@ def test_a_second_send_of_unknown_fate_is_looked_for_twice_again(
     assert count_created(own) == {"roi-1": 1}
 
 
-def completed_by_another(services: Services, acme: Integration) -> str:
-    """Return the id that another process finds or creates after our time is over."""
-    for _ in range(2):
-        now_due(services)
-        with suppress(OutcomeUnknown):
-            return create_once(services, acme, sale("roi-1"))
-    raise AssertionError
-
-
-@pytest.mark.parametrize("end", ["refused", "lost", "made"])
-def test_a_late_process_does_not_change_a_completed_create(
-    services: Services, acme: Integration, own: Sandbox, caplog: pytest.LogCaptureFixture, end: str
-) -> None:
-    first: list[str] = []
-
-    def send_late(client: Client) -> str:
-        first.append(completed_by_another(services, acme))
-        if end == "refused":
-            raise ValidationError("refused")
-        if end == "lost":
-            raise NetworkError("lost")
-        return sale("roi-1").send(client)
-
-    late = replace(sale("roi-1"), send=send_late)
-    if end == "refused":
-        with pytest.raises(ValidationError):
-            create_once(services, acme, late)
-    else:
-        assert [create_once(services, acme, late)] == first
-    assert [row["softpro_id"] for row in rows(services.database, "select softpro_id from softpro.creates")] == first
-    assert ("created_twice" in caplog.messages) == (end == "made")
-
-
-@pytest.mark.parametrize("end", ["refused", "lost"])
-def test_a_late_process_does_not_change_a_claimed_create(
-    services: Services, acme: Integration, own: Sandbox, end: str
-) -> None:
-    query = "select * from softpro.creates"
-    claimed: list[dict[str, object]] = []
-
-    def send_late(client: Client) -> str:
-        now_due(services)
-        with pytest.raises(OutcomeUnknown):
-            create_once(services, acme, sale("roi-1"))
-        claimed.extend(rows(services.database, query))
-        raise ValidationError("refused") if end == "refused" else NetworkError("lost")
-
-    with pytest.raises(ValidationError if end == "refused" else OutcomeUnknown) as failed:
-        create_once(services, acme, replace(sale("roi-1"), send=send_late))
-    assert rows(services.database, query) == claimed
-    if isinstance(failed.value, OutcomeUnknown):
-        assert failed.value.due_at == claimed[0]["due_at"]
-
-
-def test_a_process_whose_look_up_took_too_long_does_not_send(
-    services: Services, acme: Integration, own: Sandbox
-) -> None:
-    first: list[str] = []
-
-    def find_slowly(client: Client) -> list[str]:
-        first.append(completed_by_another(services, acme))
-        return []
-
-    lost_and_looked_for_once(services, acme, own)
-    now_due(services)
-    assert [create_once(services, acme, replace(sale("roi-1"), find=find_slowly))] == first
-    assert count_created(own) == {"roi-1": 1}
-
-
-def test_a_second_send_has_as_much_time_as_the_first_however_slow_the_look_up(
-    services: Services, acme: Integration, own: Sandbox
-) -> None:
-    """The claim covers all of that time."""
-    lost_and_looked_for_once(services, acme, own)
-    now_due(services)
-    wanted = sale("roi-1")
-
-    def find_slowly(client: Client) -> list[str]:
-        time.sleep(3)
-        return wanted.find(client)
-
-    def send(client: Client) -> str:
-        left = one(services.database, "select extract(epoch from due_at - now())::float from softpro.creates")
-        assert client.deadline is not None
-        patience = client.deadline - time.monotonic()
-        assert patience > CREATE_TIMEOUT_SECONDS - 2
-        assert left > patience + CONNECT_SECONDS + EXCHANGE_SECONDS + SILENCE_SECONDS + LAG
-        return wanted.send(client)
-
-    create_once(services, acme, replace(wanted, find=find_slowly, send=send))
-    assert count_created(own) == {"roi-1": 1}
-
-
 def test_an_unknown_integration_is_an_error(services: Services, acme: Integration) -> None:
     with services.database.connect() as connection, services.client(acme) as client, pytest.raises(NotFoundHere):
         create(connection, client, uuid4(), sale("roi-1"))
@@ -370,40 +229,3 @@ def test_it_is_found_behind_a_page_of_others_that_match_the_search(
     assert own.records(own.organizations[0])[found]["notes"] == "for roi-1"
     assert own.stats()["requests"]["GET /transactions"] - before.get("GET /transactions", 0) == 2
     assert count_created(own) == {"roi-1": 1}
-
-
-def create_and_be_killed(acme: Integration, own: Sandbox, database: Database, when: Callable[[], bool]) -> None:
-    """Kill a process that creates `sale("roi-1")` as soon as `when` returns True."""
-    process = paused_process(environment(database, own), CREATE.format(id=acme.id))
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    deadline = time.monotonic() + 60
-    try:
-        while not when():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def lost_and_looked_for_once(services: Services, acme: Integration, own: Sandbox) -> None:
-    """Lose the create of `sale("roi-1")` and look for it once."""
-    own.switch(resetConnection=1)
-    with pytest.raises(OutcomeUnknown):
-        create_once(services, acme, sale("roi-1"))
-    own.switch(resetConnection=0)
-    now_due(services)
-    with pytest.raises(OutcomeUnknown):
-        create_once(services, acme, sale("roi-1"))
-
-
-def due(services: Services, acme: Integration) -> list[create_ledger.Create]:
-    with services.database.connect() as connection:
-        return create_ledger.due(connection, acme.id)
-
-
-def now_due(services: Services) -> None:
-    """Make all creates due."""
-    execute(services.database, "update softpro.creates set due_at = now()")
