@@ -153,10 +153,11 @@ def foreign_ids(airflow: Airflow) -> dict[str, str]:
         integration_id,
         made["log_id"],
     )
+    # A waiting batch would be asked about in the same run as another test's, which then could not end.
     airflow.query(
         """
-        insert into softpro.holds (id, integration_id, organization_id, entity_type, log_id, findings, records)
-        values (%s, %s, 'their-org', 'CONTACT', %s, '[]', 1)
+        insert into softpro.holds (id, integration_id, organization_id, entity_type, log_id, findings, records, status)
+        values (%s, %s, 'their-org', 'CONTACT', %s, '[]', 1, 'CLEARED')
         """,
         made["hold_id"],
         integration_id,

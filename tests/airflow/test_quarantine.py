@@ -68,7 +68,7 @@ def test_cases_are_listed_shown_corrected_replayed_and_discarded(airflow: Airflo
     assert EXACT in session.get(f"{url}/{ids['negative']}").text
 
     for wrong, said in (
-        (record("other", '"loanAmount": 1'), "this case is that of wordy"),
+        (record("other", '"loanAmount": 1'), "this case is about wordy"),
         (record("wordy", '"notes": "\\u0000"'), "can't be stored"),
         (record("wordy", '"loanAmount": NaN'), "can't be accepted"),
     ):
