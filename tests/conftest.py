@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # keeps the imports out of the unit tests
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
     from softpro.db.database import Database
     from softpro.db.integrations import Integration
     from softpro.services import Services
@@ -23,6 +26,38 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:module 'sre_(constants|parse)' is deprecated:DeprecationWarning")
     # Its PostgresDatasource requires psycopg2; the generic datasource works with psycopg 3.
     config.addinivalue_line("filterwarnings", "ignore:You are using a generic SQLDatasource")
+
+
+OWN_PROCESSES = ("tests/airflow/test_demo.py", "tests/airflow/test_triggers.py", "tests/airflow/test_dags.py")
+"""Files in tests/airflow that do not use the running Airflow."""
+
+FIRST = ("airflow", "tests/airflow/test_demo.py", "tests/faults/test_killed_sync.py", "tests/faults")
+"""The groups that take longest start first, so that no worker is alone with one of them at the end."""
+
+
+def group(nodeid: str) -> str:
+    """Return a test's group: its file, or `airflow` for all tests of the running Airflow."""
+    file = nodeid.partition("::")[0]
+    return "airflow" if file.startswith("tests/airflow/") and file not in OWN_PROCESSES else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the groups: first those that take longest."""
+    places = {
+        item: next((n for n, name in enumerate(FIRST) if group(item.nodeid).startswith(name)), 9) for item in items
+    }
+    items.sort(key=lambda item: places[item])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Distribute whole groups over the workers, so that each expensive fixture is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

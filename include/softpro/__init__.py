@@ -1,1 +1,1 @@
-"""Keeps an organization's SoftPro 360 data and its ROI Systems data in step. Start reading in `pipeline`."""
+"""Keep SoftPro 360 and ROI Systems data in step. Start reading in `softpro.runs.pipeline`."""

@@ -108,11 +108,6 @@ class Airflow:
         return answer.json()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests that start their own processes first, before this stack runs."""
-    items.sort(key=lambda item: "airflow" in getattr(item, "fixturenames", ()))
-
-
 @pytest.fixture(scope="session")
 def airflow() -> Iterator[Airflow]:
     size = Size(transactions=120, contacts=50, organizations=48)

@@ -166,9 +166,7 @@ def test_sixteen_processes_share_each_refresh_and_no_call_fails(
 
 @contextmanager
 def refresh_held(database: Database, settings: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Yield a process that has the response to a refresh, and the session id that waits to store it until the context
-    ends.
-    """
+    """Yield a process that got the response to a refresh, and the session that waits in the block to store it."""
     execute(database, "update softpro.integrations set token_expires_at = now() where organization_id = 'acme'")
     with (
         running(settings, REFRESHES) as process,

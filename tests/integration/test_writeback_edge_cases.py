@@ -161,7 +161,6 @@ def test_a_row_that_is_deleted_on_both_sides_stays_so_though_it_had_been_edited(
 
 def run_missing(sides: BothSides, key: str) -> None:
     """Settle the record as missing, as a webhook or a reconcile would."""
-
     run = pipeline.begin(
         sides.database,
         sides.integration,

@@ -48,7 +48,7 @@ def entity_types(name: str) -> list[EntityType] | None:
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which a terminal would interpret, by `\\xNN`."""
+    r"""Replace control characters, which a terminal would interpret, by `\xNN`."""
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 

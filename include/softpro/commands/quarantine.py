@@ -159,7 +159,6 @@ def run_replay(
     as_json: bool,
 ) -> None:
     """Replay the chosen cases, or all open cases of the organization, and print the result of each stream."""
-
     (quality,) = load(QualitySettings)
 
     def run(
