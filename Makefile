@@ -7,8 +7,8 @@ SHELL := /bin/bash
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
-# Tests wait for much of their time, so more processes than cores run at once.
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
+# Tests through Airflow wait for much of their time, so one more process than cores runs at once.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH := .venv-bench

@@ -119,7 +119,8 @@ def test_the_scheduler_syncs_all_due_streams_despite_one_bad_tenant(airflow: Air
     status = plugin.status("bad-org")
     assert status["status"] == "EXPIRED"
     assert "connect" in status["lastErrorMessage"]
-    [failed] = [log for log in plugin.logs(bad["id"]) if log["status"] == "FAILED" and log["entityType"] == "CONTACT"]
+    # On a slow machine the stream is due again, and fails again, before the other one ends.
+    failed, *_ = [log for log in plugin.logs(bad["id"]) if log["status"] == "FAILED" and log["entityType"] == "CONTACT"]
     until(120, lambda: airflow.api("GET", f"/dags/softpro_sync/dagRuns/{failed['runId']}")["state"] == "failed")
 
 
