@@ -10,7 +10,7 @@ ALL_THAT_TASKS_USE = (
     "orchestration.holds",
     "orchestration.maintenance",
     "orchestration.reconcile",
-    "orchestration.tasks",
+    "orchestration.sync",
     "orchestration.webhooks",
     "reconcile.compare",
     "reconcile.confirm_deletes",

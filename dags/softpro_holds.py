@@ -18,7 +18,7 @@ from airflow.sdk import (
 )
 
 from softpro.orchestration.assets import HOLDS
-from softpro.orchestration.steps import DEFAULT_ARGS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS
 
 DOC = """
 ### Asks users about held batches

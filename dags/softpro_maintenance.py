@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from airflow.sdk import dag, task
 
-from softpro.orchestration.steps import DEFAULT_ARGS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS
 
 DOC = """
 ### Keeps connections alive, and the tables tidy

@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param, PokeReturnValue, chain, dag, get_current_context, task, task_group
 
 from softpro.orchestration.assets import CHANGED
-from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, STREAM_PARAMS
 
 DOC = """
 ### Deletes records that SoftPro 360 no longer has, and repairs differences

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import Param, chain, dag, get_current_context, task, task_group
 
-from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS, check, load, report, transform
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, STREAM_PARAMS, check, load, report, transform
 
 DOC = """
 ### Maps all records again
@@ -52,18 +52,18 @@ RECORDS = {
 @task(retries=0)
 def plan() -> list[list[dict[str, Any]]]:
     """Split the streams of the form into a few shards."""
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
-    return tasks.plan_remap(get_current_context()["params"])
+    return sync.plan_remap(get_current_context()["params"])
 
 
 @task
 def mark(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mark records as pending: those in `raw` that SoftPro did not delete, or those in quarantine."""
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
     context = get_current_context()
-    return tasks.mark_pending(shard, context["run_id"], context["params"])
+    return sync.mark_pending(shard, context["run_id"], context["params"])
 
 
 @dag(

@@ -9,7 +9,7 @@ from airflow.sdk import Context, Param, chain, dag, get_current_context, task, t
 
 from softpro.db.schedule import Lane
 from softpro.entities import LISTING_MODES, MAX_ID_LENGTH, Mode
-from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS, check, load, report, transform
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, STREAM_PARAMS, check, load, report, transform
 
 DOC = """
 ### Keeps the `roi` tables in step with SoftPro 360
@@ -57,20 +57,20 @@ PARAMS = {
 @task(retries=0)
 def plan(lane: str) -> list[list[dict[str, Any]]]:
     """Split the due streams of this lane into a few shards. Skipped if none is due."""
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
     context = get_current_context()
-    return tasks.plan(Lane(lane), context["params"], manual=_by_hand(context))
+    return sync.plan(Lane(lane), context["params"], manual=_by_hand(context))
 
 
 @task
 def extract(shard: list[dict[str, Any]], lane: str) -> list[dict[str, Any]]:
     """Fetch the changes from SoftPro and land each page in `raw` with its cursor."""
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
     context = get_current_context()
     mode = Mode(context["params"]["mode"]) if _by_hand(context) else Mode.INCREMENTAL
-    return tasks.extract(shard, Lane(lane), mode, context["run_id"], manual=_by_hand(context))
+    return sync.extract(shard, Lane(lane), mode, context["run_id"], manual=_by_hand(context))
 
 
 def _by_hand(context: Context) -> bool:

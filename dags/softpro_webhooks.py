@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from softpro.orchestration.assets import CHANGED
-from softpro.orchestration.steps import DEFAULT_ARGS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS
 from softpro.orchestration.triggers import WEBHOOKS
 
 DOC = """

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from airflow.sdk import Param, dag, get_current_context, task
 
 from softpro.orchestration.assets import CHANGED
-from softpro.orchestration.steps import DEFAULT_ARGS, STREAM_PARAMS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, STREAM_PARAMS
 from softpro.orchestration.triggers import OUTBOX
 
 DOC = """

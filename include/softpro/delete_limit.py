@@ -1,4 +1,4 @@
-"""The limit above which deletes wait for a person's approval."""
+"""The limit above which deletes wait for a user's approval."""
 
 from __future__ import annotations
 

@@ -36,8 +36,18 @@ class Services:
     oauth: OAuthSettings
     vendor: VendorSettings
     sync: SyncSettings
-    quality: QualitySettings
-    delete_limit: DeleteLimit
+
+    @cached_property
+    def quality(self) -> QualitySettings:
+        """Return when a batch is held. Raises SettingsError, where only a run that checks records needs them."""
+        (quality,) = load(QualitySettings)
+        return quality
+
+    @cached_property
+    def delete_limit(self) -> DeleteLimit:
+        """Return how many deletes need no approval. Raises SettingsError, where only deletes need it."""
+        (reconcile,) = load(ReconcileSettings)
+        return reconcile.delete_limit
 
     @cached_property
     def credentials(self) -> CredentialSettings:
@@ -66,5 +76,4 @@ def services(database: Database) -> Services:
         SettingsError: with every setting that is missing or wrong.
     """
     encryption, oauth_settings, vendor, sync = load(*SETTINGS)
-    quality, reconcile = load(QualitySettings, ReconcileSettings)
-    return Services(database, Vault(encryption.keys), oauth_settings, vendor, sync, quality, reconcile.delete_limit)
+    return Services(database, Vault(encryption.keys), oauth_settings, vendor, sync)

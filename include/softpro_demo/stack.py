@@ -96,7 +96,7 @@ class Stack:
         migrations.migrate(self.database)
         self.report(f"sandbox with {self.size.transactions:,} transactions and {self.size.contacts:,} contacts")
         self._start_sandbox()
-        port = free_port(self.port)
+        port = self._port(self.port)
         self.airflow_url = f"http://127.0.0.1:{port}"
         self.environment = self._environment(port)
         self.report("Airflow's own tables")
@@ -142,7 +142,7 @@ class Stack:
             "sandbox",
             [
                 *(sys.executable, "-m", "softpro_sandbox"),
-                *("--port", str(free_port(8360))),
+                *("--port", str(self._port(8360))),
                 *("--organizations", str(size.organizations)),
                 *("--transactions", str(size.transactions), "--contacts", str(size.contacts)),
             ],
@@ -156,6 +156,10 @@ class Stack:
             return bool(self.sandbox)
 
         self._wait("The sandbox", "sandbox", process, is_announced)
+
+    def _port(self, preferred: int) -> int:
+        """Return a free port: the preferred one, or any if the stack takes any, so that two can start at once."""
+        return free_port(preferred if self.port else 0)
 
     def _environment(self, port: int) -> dict[str, str]:
         """Return the environment of Airflow and the product; no secret is part of a command line."""
@@ -191,8 +195,8 @@ class Stack:
             "AIRFLOW__API_AUTH__JWT_SECRET": stored["jwt_secret"],
             "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",  # they have just run
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres@/airflow?host={directory}",
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(8793)),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port(8794)),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(self._port(8793)),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self._port(8794)),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
             # Tasks interrupted by the end of the last demo block others until they are found, by default after 300 s.
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",

@@ -21,7 +21,7 @@ from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, oauth
 from fastapi import Depends, HTTPException, Request
 
 from softpro import settings
-from softpro.db import access_scopes, call_limit
+from softpro.db import access_scopes, user_call_limit
 from softpro.db.database import Database
 from softpro.orchestration.hook import database
 from softpro.services import Services, services
@@ -90,7 +90,7 @@ def _requires(right: str, *, limited: bool = False) -> Callable[..., Principal]:
             seen = access_scopes.organizations(connection, name, _teams(user))
             if limited:
                 (allowed,) = settings.load(settings.CallSettings)
-                call_limit.count_call(connection, name, allowed.sync_calls)
+                user_call_limit.count_call(connection, name, allowed.sync_calls)
         return Principal(name, seen)
 
     return caller

@@ -24,7 +24,7 @@ from softpro.mapping.rules.supervisor import MAX_WALL_SECONDS
 
 from ..support.hostile_rules import DEEP, HOSTILE
 
-RULES = HOSTILE[:: int(os.environ.get("SOFTPRO_TEST_HOSTILE_STEP", "3"))]
+RULES = HOSTILE[:: int(os.environ.get("SOFTPRO_TEST_HOSTILE_STEP", "4"))]
 """Some rules of each kind, or all. Most of them use up their time limit."""
 # The product promises one second on an idle machine. On a busy one the test allows the longest wait.
 LONGEST_SECONDS = float(os.environ.get("SOFTPRO_TEST_HOSTILE_SECONDS", MAX_WALL_SECONDS + 5))

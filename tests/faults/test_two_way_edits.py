@@ -28,8 +28,8 @@ from softpro.db.integration_settings import ConflictStrategy
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate
+from softpro.writeback.conflict_lock import Side
 from softpro.writeback.resolve import resolve
-from softpro.writeback.review import Side
 
 from ..support.databases import Server, execute, rows
 from ..support.product import connect_acme, sync

@@ -32,7 +32,7 @@ from ..support.sandbox import Sandbox, running_sandbox
 from ..support.webhook_receiver import SECRET, receiver, signed
 
 SEED = 360
-DELIVERIES = int(os.environ.get("SOFTPRO_TEST_DELIVERIES", "600"))
+DELIVERIES = int(os.environ.get("SOFTPRO_TEST_DELIVERIES", "400"))
 REPEATED, FORGED, STALE = 0.3, 0.07, 0.03
 EVENTS = round(DELIVERIES / (1 + REPEATED + FORGED + STALE))
 SECONDS_OF_CHANGES = 8 + DELIVERIES / 160

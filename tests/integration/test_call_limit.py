@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from softpro.db import call_limit
+from softpro.db import user_call_limit
 from softpro.db.database import Database
 from softpro.errors import TooManyCalls
 
@@ -17,7 +17,7 @@ from ..support.databases import execute, one
 def called(database: Database, user: str, limit: int) -> bool:
     with database.connect() as connection:
         try:
-            call_limit.count_call(connection, user, limit)
+            user_call_limit.count_call(connection, user, limit)
         except TooManyCalls:
             return False
     return True
@@ -38,7 +38,7 @@ def test_the_window_slides_and_what_lies_before_it_is_forgotten(database: Databa
         execute(database, ago, seconds)
 
     with database.connect() as connection, pytest.raises(TooManyCalls) as refused:
-        call_limit.count_call(connection, "bob", 2)
+        user_call_limit.count_call(connection, "bob", 2)
 
     assert (refused.value.limit, refused.value.retry_after) in ((2, 10), (2, 9))
     assert re.match("You started 2 runs within a minute", str(refused.value))

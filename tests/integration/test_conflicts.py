@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 
 from softpro.errors import AlreadyDecided, NotFoundHere, OutOfDate, UsageError
+from softpro.writeback.conflict_lock import Choices, Value
 from softpro.writeback.field_values import decode
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal
-from softpro.writeback.review import Choices, Value
 
 from ..support.conflict_review import ConflictScenario
 from ..support.databases import one

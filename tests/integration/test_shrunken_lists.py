@@ -15,7 +15,7 @@ from softpro.services import Services
 from ..support.databases import one, rows
 from ..support.fixture_types import StartSandbox
 from ..support.held_batches import CONTACT, PENDING, ROW_COUNT, SWEEP_TOTAL, Interrupted, approve, list_holds, reject
-from ..support.product import begin, connect_acme, quality_settings, sync
+from ..support.product import begin, connect_acme, sync
 from ..support.sandbox import Sandbox
 
 
@@ -60,7 +60,7 @@ def test_a_full_sync_of_a_list_that_shrank_by_more_than_the_share_is_held_until_
     assert one(database, SWEEP_TOTAL) is None
     assert one(database, "select count(*) from roi.transactions where deleted_at is null") == 1_200
     monkeypatch.setenv("SOFTPRO_ROW_COUNT_FALL_PERCENT", "25")
-    relaxed = replace(services, quality=quality_settings())
+    relaxed = replace(services)  # reads the settings again
     assert sync(relaxed, acme, mode=Mode.FULL).status == "COMPLETED"
     assert one(database, SWEEP_TOTAL) is None
 

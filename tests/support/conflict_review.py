@@ -14,10 +14,10 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.runs.push import push
 from softpro.services import Services
 from softpro.writeback import conflicts
+from softpro.writeback.conflict_lock import Choices
 from softpro.writeback.conflicts import Conflict
 from softpro.writeback.resolve import resolve
 from softpro.writeback.reverse import reverse
-from softpro.writeback.review import Choices
 from softpro.writeback.settle import settle_missing
 
 from .databases import execute, rows

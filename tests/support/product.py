@@ -59,9 +59,7 @@ def build_services(settings: Mapping[str, str], database: Database) -> Services:
     """Return the services that this environment describes."""
     with patch.dict(os.environ, settings, clear=True):
         made = read_services(database)
-    return NoWaitServices(
-        made.database, made.vault, made.oauth, made.vendor, made.sync, made.quality, made.delete_limit
-    )
+    return NoWaitServices(made.database, made.vault, made.oauth, made.vendor, made.sync)
 
 
 def quality_settings() -> QualitySettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -141,6 +142,17 @@ def test_the_image_holds_the_product_where_it_looks_for_itself() -> None:
     assert "PYTHONPATH=/opt/softpro/include" in dockerfile
     assert SQL_DIRECTORY == ROOT / "sql"  # next to include/ in the repository and in the image
     assert copied["sql"] == "sql"
+
+
+def test_the_modules_that_the_scheduler_imports_early_exist() -> None:
+    source = ast.parse((ROOT / "config" / "airflow_local_settings.py").read_text(encoding="utf-8"))
+    [names] = [
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ALL_THAT_TASKS_USE"
+    ]
+    product = ROOT / "include" / "softpro"
+    assert [name for name in names if not (product / f"{name.replace('.', '/')}.py").is_file()] == []
 
 
 def test_the_image_does_not_run_as_root() -> None:

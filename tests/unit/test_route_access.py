@@ -47,6 +47,10 @@ def test_every_route_that_starts_a_run_counts_it() -> None:
         if "Launcher" in annotations
     }
     assert launching
+    direct = {
+        name for path in WEB.glob("routes/*.py") for name in ("announce_run", "trigger_dag") if name in path.read_text()
+    }
+    assert direct == set()  # only `Launcher.run` starts runs
     assert [name for name, annotations in launching.items() if "Starter" not in annotations] == []
 
 

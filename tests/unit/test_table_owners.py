@@ -1,4 +1,7 @@
-"""Each table of the product is written by one package, which others call. Read from the source."""
+"""Check in the source that one package writes each table, and others call it.
+
+A `copy` whose table name is composed is not seen: it fills `raw.records`, temporary tables and staging.
+"""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ from softpro.mapping.set_validation import warnings
 from softpro.mapping.step import Reason
 from softpro.quality.check import judge_staged, reject
 from softpro.softpro360 import records as vendor
+from softpro.sync.check_rules import value_demands
 from softpro.sync.raw_store import REFUSED_MESSAGE
 from softpro.sync.transform import clear_staging
-from softpro.sync.value_demands import value_demands
 
 MAX_RECORDS = 100
 DEFAULT_RECORDS = 10

@@ -15,12 +15,12 @@ from softpro.commands.runner import EXIT_FAILED
 from softpro.db import integrations
 from softpro.errors import UsageError
 from softpro.writeback import conflicts
+from softpro.writeback.conflict_lock import Side, Value
 from softpro.writeback.conflicts import Conflict, ConflictStatus
 from softpro.writeback.field_values import decode
 from softpro.writeback.resolve import resolve as decide
 from softpro.writeback.resolve import resolve_some
 from softpro.writeback.reverse import reverse as take_back
-from softpro.writeback.review import Side, Value
 
 MAX_PAGE_SIZE = 200
 SIDES = ("SOFTPRO", "ROI")

@@ -41,7 +41,7 @@ class Create:
     due_at: datetime | None
 
     def known(self) -> str:
-        """Return SoftPro's id of the record. Raises FateUnknown."""
+        """Return SoftPro's id of the record. Raises OutcomeUnknown."""
         if self.softpro_id is not None:
             return self.softpro_id
         assert self.due_at is not None
@@ -72,7 +72,7 @@ def begin(
         over_in: the time after which the create has ended and surfaced even if the caller dies.
 
     Raises:
-        FateUnknown: the create was begun before and is not due yet.
+        OutcomeUnknown: the create was begun before and is not due yet.
         NotFoundHere: no such integration exists.
     """
     parameters = {

@@ -39,7 +39,6 @@ LOCKED_RECORDS = sql.SQL("""
 select ctid
 from raw.pending
 where (integration_id, entity_type) = (%(integration_id)s, %(entity_type)s) and entity_id = any(%(ids)s)
-  and (%(hashes)s::bytea[] is null or payload_hash = any(%(hashes)s))
 order by entity_id
 for update
 """)
@@ -80,13 +79,6 @@ def mark_new(connection: Connection, stream: Stream, ids: Sequence[str], hashes:
     connection.execute(MARK_NEW, {**stream.parameters, "ids": list(ids), "hashes": list(hashes)})
 
 
-def clear(
-    connection: Connection, stream: Stream, ids: Collection[str], hashes: Collection[bytes] | None = None
-) -> None:
-    """Clear the records of these ids, in any version or only in those with one of these payload hashes."""
-    parameters = {
-        **stream.parameters,
-        "ids": list(ids),
-        "hashes": None if hashes is None else list(hashes),
-    }
-    connection.execute(clearing(LOCKED_RECORDS), parameters)
+def clear(connection: Connection, stream: Stream, ids: Collection[str]) -> None:
+    """Clear the records of these ids, in any version."""
+    connection.execute(clearing(LOCKED_RECORDS), {**stream.parameters, "ids": list(ids)})

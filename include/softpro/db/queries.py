@@ -58,7 +58,7 @@ def page(
         columns: the selected columns, named like the dataclass's fields.
         source: what follows `from`, conditions included.
         order: what follows `order by`; it must be unambiguous, or pages overlap.
-        parameters: the parameters of `source`.
+        parameters: the parameters of `source`, which has none named `limit` or `offset`.
     """
     source = _composed(source)
     rows = connection.cursor(row_factory=class_row(model)).execute(

@@ -22,7 +22,7 @@ from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
-from softpro.orchestration.tasks import MIN_STREAMS_PER_SHARD, SHARDS
+from softpro.orchestration.sync import MIN_STREAMS_PER_SHARD, SHARDS
 from softpro.reconcile import audits
 from softpro.reconcile.audits import Audit, AuditDecision, AuditStatus
 from softpro.runs import reconcile as runs_reconcile

@@ -10,7 +10,7 @@ from typing import Any
 from softpro.db import sync_logs
 from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
-from softpro.orchestration.tasks import log_summaries
+from softpro.orchestration.sync import log_summaries
 from softpro.services import services
 from softpro.webhooks.worker import drain
 

@@ -14,7 +14,7 @@ from softpro.entities import EntityType, SyncType
 from softpro.errors import SoftProError
 from softpro.orchestration.assets import notify
 from softpro.orchestration.hook import database
-from softpro.orchestration.tasks import log_summaries
+from softpro.orchestration.sync import log_summaries
 from softpro.runs.push import push, push_due
 from softpro.services import Services, services
 

@@ -208,6 +208,7 @@ def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case
     case = get(connection, case_id)
     values = {**case.stream.parameters, "id": case.id, "by": by, "reason": reason.strip()}
     with connection.transaction():
+        connection.execute(PENDING_OF_CASE, values)  # wait first: the delete must see what another run just wrote
         connection.execute(pending.clearing(PENDING_OF_CASE), values)
         discarded = connection.execute(DISCARD_CASE, values).rowcount
         case = get(connection, case_id)

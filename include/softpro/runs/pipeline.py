@@ -35,13 +35,13 @@ from softpro.services import Services
 from softpro.settings import QualitySettings
 from softpro.softpro360.contract import MAX_PAGE_SIZE
 from softpro.sync import cursors
+from softpro.sync.check_rules import value_demands
 from softpro.sync.extract import Extracted, Progress
 from softpro.sync.fetch import Fetched
 from softpro.sync.load import Loaded
 from softpro.sync.remap import Marked
 from softpro.sync.replay import Marked as MarkedCases
 from softpro.sync.transform import Transformed, clear_staging
-from softpro.sync.value_demands import value_demands
 
 SLICE_SECONDS = 60.0
 MAX_ATTEMPTS = 2  # the DAG retries a task that died once

@@ -19,6 +19,9 @@ MAX_LATE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 """How long new work of an idle tenant may go unnoticed while others work."""
 
+MIN_PAUSE_SECONDS = 0.05
+"""The pause between two looks for due work, however fast a piece is done."""
+
 
 class TenantWork(Protocol):
     """A piece of a tenant's work, such as a stream."""
@@ -91,5 +94,6 @@ def run_by_tenant(
                 working[integration_id] = pool.submit(work, pieces)
             if working:
                 wait(working.values(), POLL_SECONDS, FIRST_COMPLETED)
+                time.sleep(MIN_PAUSE_SECONDS)
             else:
                 time.sleep(POLL_SECONDS)

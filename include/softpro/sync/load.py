@@ -182,11 +182,11 @@ class MergedEdits:
     left_out: int
 
 
-ResolveEdits = Callable[[], MergedEdits]
+EditMerger = Callable[[], MergedEdits]
 """Merges the staged records with local edits; called again for edits made since the call before."""
 
 
-def load(connection: Connection, run: Run, merge_edits: ResolveEdits, kept: Sequence[str] = ()) -> Loaded:
+def load(connection: Connection, run: Run, merge_edits: EditMerger, kept: Sequence[str] = ()) -> Loaded:
     """Merge what the run staged into its `roi` table, writing only changes, and settle it. Raises LeaseLost.
 
     Args:

@@ -48,12 +48,12 @@ class Conflict:
     entity_id: str
     roi_entity_id: UUID
     kind: str
+    status: str
     base: str
     softpro: str
     roi: str
     result: str | None
     decisions: dict[str, dict[str, str | None]]
-    status: str
     softpro_updated_at: datetime | None
     roi_changed_at: datetime | None
     roi_changed_by: str | None

@@ -18,11 +18,11 @@ from softpro.errors import AlreadyDecided, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
 from softpro.sync.soft_delete import soft_delete_rows
 from softpro.writeback import conflicts, push_attempts, roi_rows
+from softpro.writeback.conflict_lock import Choices, Review, Side, Value, lock_review
 from softpro.writeback.conflicts import Conflict, ConflictKind, ConflictStatus
 from softpro.writeback.field_values import Fields, apply_fields, decode, encode
 from softpro.writeback.merge_strategies import MERGED, ROI, SOFTPRO
 from softpro.writeback.remote_deletes import recreate_remotely
-from softpro.writeback.review import Choices, Review, Side, Value, lock_review
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from softpro.errors import UsageError
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import parse_time
 from softpro.writeback import conflicts
+from softpro.writeback.conflict_lock import Choices, Value
 from softpro.writeback.conflicts import Conflict, ConflictStatus
 from softpro.writeback.resolve import resolve, resolve_some
 from softpro.writeback.reverse import reversal, reverse
-from softpro.writeback.review import Choices, Value
 from softpro_web.deps import DatabaseDep, Operator
 from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.conflicts import (

@@ -26,6 +26,7 @@ from softpro.errors import LeaseHeld, SoftProError
 from softpro.orchestration.assets import notify, notify_held
 from softpro.orchestration.hook import database
 from softpro.quality import holds
+from softpro.quality.check import Checked
 from softpro.runs import pipeline
 from softpro.runs.tenant_pool import map_tenants, shards
 from softpro.services import services
@@ -148,13 +149,14 @@ def transform(shard: Shard) -> Shard:
 def check(shard: Shard, outlet_events: Any) -> Shard:
     """Run the quality suites over the staged records of the shard, and emit an event for held batches."""
     database_ = database()
-    (quality,) = settings.load(settings.QualitySettings)
+
+    def check_run(run: Run) -> Checked:
+        # Loaded here, so that a wrong setting fails each run in its own log.
+        (quality,) = settings.load(settings.QualitySettings)
+        return pipeline.check(database_, run, quality)
+
     with _keeping_leases(database_, shard) as (keeper, runs):
-        checked = [
-            pack_run(run)
-            for run in runs
-            if _step(database_, keeper, run, lambda run: pipeline.check(database_, run, quality))
-        ]
+        checked = [pack_run(run) for run in runs if _step(database_, keeper, run, check_run)]
     with database_.connect() as connection:
         notify_held(outlet_events, holds.count_unasked(connection, [UUID(run["log_id"]) for run in shard]))
     return checked
@@ -257,15 +259,21 @@ def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: 
     Returns:
         The run, or None if it cannot begin now. The stream's log holds the reason.
     """
-    stream, records = Stream.from_json(planned), planned.get("records")
-    entity_type = stream.entity_type
+    records = planned.get("records")
     mode = mode if records is None else Mode.RECORDS
     try:
+        stream = Stream.from_json(planned)
         with database_.connect() as connection:
             integration = integrations.get(connection, stream.integration_id)
         try:
             return pipeline.begin(
-                database_, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id, records=records
+                database_,
+                integration,
+                stream.entity_type,
+                mode=mode,
+                sync_type=sync_type,
+                run_id=run_id,
+                records=records,
             )
         except SoftProError as refused:
             log.warning("%s", refused)
@@ -275,7 +283,7 @@ def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: 
                 close(connection, log_id, refused)
             return None
     except Exception:
-        log.exception("Cannot begin a run of the %s of integration %s", entity_type.table, stream.integration_id)
+        log.exception("Cannot begin a run of %s of integration %s", planned["entity_type"], planned["integration_id"])
         return None
 
 

@@ -1,6 +1,6 @@
 """Define the tasks, form fields and defaults that DAGs share.
 
-The tasks import `softpro.orchestration.tasks` only when they run, so that DAG files parse quickly.
+The tasks import `softpro.orchestration.sync` only when they run, so that DAG files parse quickly.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ STREAM_PARAMS = {
 @task
 def transform(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Map pending records in `raw` into `staging`, by each organization's mappings."""
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
-    return tasks.transform(shard)
+    return sync.transform(shard)
 
 
 @task(outlets=[HELD])
@@ -54,25 +54,25 @@ def check(shard: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Rejects invalid records, counts warnings, and holds batches that look wrong as a whole.
     """
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
-    return tasks.check(shard, get_current_context()["outlet_events"])
+    return sync.check(shard, get_current_context()["outlet_events"])
 
 
 @task(outlets=[CHANGED])
 def load(shard: list[dict[str, Any]]) -> None:
     """Merge changed rows of staging into `roi`, quarantine rejected records, and close the logs."""
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
-    tasks.load(shard, get_current_context()["outlet_events"])
+    sync.load(shard, get_current_context()["outlet_events"])
 
 
 @task(trigger_rule="all_done", retries=0)
 def report() -> dict[str, int]:
     """Summarize the run, and fail if a stream or a task failed."""
-    from softpro.orchestration import tasks
+    from softpro.orchestration import sync
 
     context = get_current_context()
     run_id = context["run_id"]
     states = context["ti"].get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id])[run_id]
-    return tasks.report(run_id, [task_id for task_id, state in states.items() if state == "failed"])
+    return sync.report(run_id, [task_id for task_id, state in states.items() if state == "failed"])
