@@ -14,7 +14,6 @@ from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.db.locks import Lock
 from softpro.db.sync_logs import SyncLog
-from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping import repository
 from softpro.runs.pipeline import Stage, apply, begin, ignore_stages, run_and_close
@@ -78,7 +77,7 @@ def push(
             def load(entity_ids: Collection[str]) -> None:
                 apply(database, replace(run, records=tuple(entity_ids)), services.quality)
 
-            deletes = _deletes(connection, run, load, services.delete_limit)
+            deletes = _deletes(services, connection, run, load)
             sender = Sender(connection, client, run, load, deletes)
             _push(connection, run, sender, records, seconds, patience, stage)
 
@@ -168,10 +167,10 @@ def summary(counts: Counts) -> str:
     )
 
 
-def _deletes(connection: Connection, run: Run, load: LoadRecords, limit: DeleteLimit) -> DeleteGuard:
+def _deletes(services: Services, connection: Connection, run: Run, load: LoadRecords) -> DeleteGuard:
     """Return the function that says why a delete is not sent. If deletes are disabled, restore the rows first."""
     if not (integration_settings.read(connection, run.integration_id).push_deletes and run.entity_type.deletable):
         if entity_ids := restore_deleted(connection, run.stream):
             load(entity_ids)
         return lambda record: NOT_SENT
-    return guard(connection, run.stream, limit)
+    return guard(connection, run.stream, services.delete_limit)

@@ -12,7 +12,6 @@ from softpro.db import integrations, queries, sync_logs
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
-from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, RateLimitError, SoftProError
 from softpro.quality import holds
@@ -53,7 +52,6 @@ class Work:
 
     services: Services
     run_id: str
-    limit: DeleteLimit
     parts: Iterator[int]
     rests: dict[tuple[UUID, str], float] = field(default_factory=dict)
 
@@ -175,7 +173,7 @@ def _settle(connection: Connection, work: Work, run: Run, stream: DueStream, fet
     queue.record_failures(connection, stream, {each: str(why) for each, why in fetched.failed.items()}, run.log_id)
     certain = queue.record_missing(connection, stream, fetched.missing, run.log_id, LAG) if fetched.missing else []
     if certain:
-        deletions.delete(connection, run, stream, certain, work.limit)
+        deletions.delete(connection, run, stream, certain, work.services.delete_limit)
 
 
 def _begin(

@@ -65,7 +65,7 @@ def drain(services: Services, *, run_id: str, seconds: float, organization: str 
             return DrainResult(busy=True)
         began = queries.now(session)
         earlier = len(sync_logs.of_run(session, run_id))  # logs of an attempt that died
-        work = Work(services, run_id, services.delete_limit, count(earlier + 1))
+        work = Work(services, run_id, count(earlier + 1))
         _close_interrupted(session)
         run_by_tenant(
             lambda: queue.due_streams(session, only),
