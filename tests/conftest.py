@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # keeps the imports out of the unit tests
     from .support.databases import Server
     from .support.fixture_types import Connected, StartSandbox
     from .support.sandbox import Sandbox
+    from .support.writeback import BothSides
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -142,3 +143,17 @@ def connected(services: Services, sandbox: Sandbox, vendor_organization: str) ->
         return finish_connection(services, address)
 
     return connect
+
+
+@pytest.fixture
+def acme(connected: Connected) -> Integration:
+    """Return the organization `acme`, connected to `vendor_organization`."""
+    return connected("acme")
+
+
+@pytest.fixture
+def sides(services: Services, acme: Integration, sandbox: Sandbox, vendor_organization: str) -> BothSides:
+    """Return `acme` on both sides, with its contacts loaded."""
+    from .support.writeback import BothSides
+
+    return BothSides(services, acme, sandbox, vendor_organization)

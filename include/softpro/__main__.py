@@ -17,7 +17,7 @@ from softpro.commands.progress import rotation_bar
 from softpro.commands.runner import EXIT_FAILED, EXIT_WRONG_USE, RunOutcome, outcome_of, run_streams
 from softpro.connections import oauth_flow
 from softpro.db import integrations
-from softpro.db.database import open_database
+from softpro.db.database import open_database, open_migration_database, open_web_database
 from softpro.entities import LISTING_MODES, EntityType, Mode, SyncType
 from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
 from softpro.runs import reconcile as runs_reconcile
@@ -57,10 +57,17 @@ def options(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database schema up to date."""
+    """Set up the database's roles, and bring the schema up to date.
+
+    Connects by SOFTPRO_MIGRATE_DATABASE_URL, whose login may be a superuser, else by SOFTPRO_DATABASE_URL.
+    """
+    from softpro.db import roles
     from softpro.db.migrations import migrate as run
 
-    ran = run(database())
+    (addresses,) = settings.load(settings.DatabaseSettings)
+    own = open_database(addresses)
+    members = {roles.OWNER: own, roles.WEB: open_web_database(addresses) or own}
+    ran = run(open_migration_database(addresses) or own, members)
     typer.echo(f"ran {', '.join(ran)}" if ran else "up to date")
 
 

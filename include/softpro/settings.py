@@ -117,6 +117,16 @@ class DatabaseSettings(Group):
     database_url: SecretStr | None = Field(
         None, alias="SOFTPRO_DATABASE_URL", description="a libpq address such as postgresql://user@host/database"
     )
+    web_url: SecretStr | None = Field(
+        None,
+        alias="SOFTPRO_WEB_DATABASE_URL",
+        description="a libpq address such as postgresql://web@host/database, for the API server",
+    )
+    migrate_url: SecretStr | None = Field(
+        None,
+        alias="SOFTPRO_MIGRATE_DATABASE_URL",
+        description="a libpq address such as postgresql://owner@host/database, for `python -m softpro migrate`",
+    )
 
 
 class EncryptionSettings(Group):

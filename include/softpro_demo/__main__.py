@@ -21,7 +21,7 @@ from softpro.settings import STATE_DIRECTORY
 from softpro.timestamps import format_milliseconds
 from softpro_demo import summary, webhook, write_back
 from softpro_demo.api_client import ApiClient, ApiError
-from softpro_demo.stack import ADMIN, Size, Stack, StartError
+from softpro_demo.stack import ADMIN, LOADER, Size, Stack, StartError
 
 ORGANIZATION = "acme-title"
 SYNC_TIMEOUT_SECONDS = 300
@@ -136,7 +136,7 @@ def _show_write_back(stack: Stack) -> bool:
     console.print(f"A change in roi was at SoftPro {seconds:.1f} s later. Try it:")
     directory = conninfo_to_dict(stack.database.conninfo)["host"]
     console.print(
-        f'  psql "postgresql://postgres@/softpro?host={directory}" -c "{write_back.EXAMPLE_EDIT}"',
+        f'  psql "postgresql://{LOADER}@/softpro?host={directory}" -c "{write_back.EXAMPLE_EDIT}"',
         soft_wrap=True,
         markup=False,
     )

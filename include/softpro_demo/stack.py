@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import IO, Any
 
 import requests
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from softpro.db import embedded, migrations
+from softpro.db import embedded, migrations, roles
 from softpro.db.database import Database
 from softpro_demo.processes import Processes
 
@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_TIMEOUT_SECONDS = 180
 ADMIN = "admin"
+LOADER, API_SERVER = "softpro_loader", "softpro_api"
+"""The database logins of the tasks and of the API server. The embedded server asks for no password."""
 
 
 class StartError(Exception):
@@ -93,7 +95,8 @@ class Stack:
         self.report("PostgreSQL")
         self.database = embedded.start(self.home / "postgres")
         embedded.start(self.home / "postgres", database="airflow")
-        migrations.migrate(self.database)
+        logins = {roles.OWNER: self._as_login(LOADER), roles.WEB: self._as_login(API_SERVER)}
+        migrations.migrate(self.database, logins)
         self.report(f"sandbox with {self.size.transactions:,} transactions and {self.size.contacts:,} contacts")
         self._start_sandbox()
         port = self._port(self.port)
@@ -134,6 +137,9 @@ class Stack:
         token: str = response.json()["access_token"]
         return token
 
+    def _as_login(self, login: str) -> Database:
+        return Database(make_conninfo(self.database.conninfo, user=login))
+
     def _start_sandbox(self) -> None:
         size = self.size
         ready = self.processes.logs / "sandbox.log"
@@ -172,7 +178,7 @@ class Stack:
         local_settings.symlink_to(ROOT / "config" / "airflow_local_settings.py")
         passwords = home / "passwords.json"
         _write_private(passwords, json.dumps(dict.fromkeys(self.users, stored["password"])))
-        connection = {"conn_type": "postgres", "host": directory, "login": "postgres", "schema": "softpro"}
+        connection = {"conn_type": "postgres", "host": directory, "login": LOADER, "schema": "softpro"}
         return {
             "PYTHONPATH": str(ROOT / "include"),
             "AIRFLOW_HOME": str(home),
@@ -206,6 +212,7 @@ class Stack:
             "INTEGRATION_ENCRYPTION_KEY": stored["encryption_key"],
             "SOFTPRO_CLIENT_ID": self.sandbox["clientId"],
             "SOFTPRO_CLIENT_SECRET": stored["client_secret"],
+            "SOFTPRO_WEB_DATABASE_URL": self._as_login(API_SERVER).conninfo,
             "SOFTPRO_SANDBOX_BASE_URL": self.sandbox["apiBaseUrl"],
             "SOFTPRO_OAUTH_AUTHORIZE_URL": self.sandbox["authorizeUrl"],
             "SOFTPRO_OAUTH_TOKEN_URL": self.sandbox["tokenUrl"],

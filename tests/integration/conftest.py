@@ -17,12 +17,6 @@ from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import connect_acme, sync
 from ..support.quarantine_cases import as_bytes
 from ..support.sandbox import Sandbox
-from ..support.writeback import BothSides
-
-
-@pytest.fixture
-def acme(connected: Connected) -> Integration:
-    return connected("acme")
 
 
 @pytest.fixture
@@ -42,11 +36,6 @@ def loaded(start_sandbox: StartSandbox, database: Database) -> tuple[Services, I
     services, acme = connect_acme(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="200")
     assert sync(services, acme, EntityType.CONTACT).records_inserted == 150
     return services, acme, sandbox
-
-
-@pytest.fixture
-def sides(services: Services, acme: Integration, sandbox: Sandbox, vendor_organization: str) -> BothSides:
-    return BothSides(services, acme, sandbox, vendor_organization)
 
 
 @pytest.fixture

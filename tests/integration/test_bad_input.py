@@ -258,10 +258,9 @@ def test_a_role_without_rights_is_refused_in_one_sentence(settings: dict[str, st
     execute(database, "drop role if exists powerless")
     execute(database, "create role powerless login")
     powerless = {**settings, "SOFTPRO_DATABASE_URL": make_conninfo(database.conninfo, user="powerless")}
-    for arguments in (["status"], ["migrate"]):
-        answer = command(powerless, *arguments)
-        assert (answer.code, answer.out) == (1, "")
-        assert "permission denied" in sentence(answer)
+    answer = command(powerless, "status")
+    assert (answer.code, answer.out) == (1, "")
+    assert "permission denied" in sentence(answer)
 
 
 def test_a_run_that_fails_leaves_nothing_in_staging(services: Services, connected: Connected) -> None:

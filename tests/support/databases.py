@@ -16,7 +16,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from softpro.db import embedded, outbox
+from softpro.db import embedded, outbox, roles
 from softpro.db.database import Connection, Database
 from softpro.db.migrations import migrate
 
@@ -25,7 +25,15 @@ SCHEMAS = ("softpro", "raw", "staging", "roi")
 MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp creates a directory with an unpredictable name
 ENOUGH_BYTES = 4 * 2**30
 
+LOADER, API_SERVER = "softpro_loader", "softpro_api"
+"""The logins as which the product runs, in tests too, so that a missing right shows."""
+
 _numbers = itertools.count(1)
+
+
+def as_login(database: Database, login: str) -> Database:
+    """Return the database with this login. The embedded server asks for no password."""
+    return Database(make_conninfo(database.conninfo, user=login))
 
 
 def lasting_directory(within: Path | None = None) -> Path:
@@ -64,7 +72,8 @@ class Server:
             connection.execute("alter system set max_wal_size = '256MB'")
             connection.execute("select pg_reload_conf()")
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
-        migrate(self.named(TEMPLATE))
+        template = self.named(TEMPLATE)
+        migrate(template, {roles.OWNER: as_login(template, LOADER), roles.WEB: as_login(template, API_SERVER)})
 
     def named(self, name: str) -> Database:
         """Return the database with this name."""

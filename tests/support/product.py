@@ -26,6 +26,7 @@ from softpro.services import services as read_services
 from softpro.settings import QualitySettings, load
 from softpro.softpro360.client import Client
 
+from .databases import LOADER, as_login
 from .forked_process import forked
 from .sandbox import CLIENT_ID, CLIENT_SECRET, Sandbox
 
@@ -48,7 +49,8 @@ def environment(database: Database, sandbox: Sandbox, **more: str) -> dict[str, 
     return {
         **inherited,
         **sandbox.environment(),
-        "SOFTPRO_DATABASE_URL": database.conninfo,
+        "SOFTPRO_MIGRATE_DATABASE_URL": database.conninfo,
+        "SOFTPRO_DATABASE_URL": as_login(database, LOADER).conninfo,
         "INTEGRATION_ENCRYPTION_KEY": KEY,
         "SOFTPRO_RATE_LIMIT_PER_MIN": "1000000",
         **more,
@@ -58,7 +60,7 @@ def environment(database: Database, sandbox: Sandbox, **more: str) -> dict[str, 
 def build_services(settings: Mapping[str, str], database: Database) -> Services:
     """Return the services that this environment describes."""
     with patch.dict(os.environ, settings, clear=True):
-        made = read_services(database)
+        made = read_services(as_login(database, LOADER))
     return NoWaitServices(made.database, made.vault, made.oauth, made.vendor, made.sync)
 
 

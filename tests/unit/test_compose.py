@@ -87,7 +87,7 @@ def test_airflow_and_the_command_line_find_the_same_database(name: str, resolved
         *(address["host"], address["user"]),
         *(address["password"], address["dbname"]),
     )
-    assert address["password"] == "the-POSTGRES_PASSWORD"
+    assert address["password"] == "the-SOFTPRO_LOADER_PASSWORD"
 
 
 def test_only_the_api_server_is_published_and_only_on_this_machine() -> None:

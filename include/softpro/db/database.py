@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
@@ -16,6 +16,7 @@ from softpro.errors import DatabaseUnavailable, SchemaError, SettingsError
 from softpro.settings import STATE_DIRECTORY, DatabaseSettings
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
     from sqlalchemy import URL
 
 Connection = psycopg.Connection[DictRow]
@@ -31,9 +32,15 @@ OLD_SCHEMA = (
 
 @dataclass(frozen=True)
 class Database:
-    """The database of the product's tables: a libpq connection string, hidden because it may contain a password."""
+    """The database of the product's tables.
+
+    Attributes:
+        conninfo: a libpq connection string, hidden because it may contain a password.
+        superuser: the login may be a superuser, to migrate. No right and no row-level security confines a superuser.
+    """
 
     conninfo: str = field(repr=False)
+    superuser: bool = False
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -42,6 +49,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the server refuses the connection or the session ends.
             SchemaError: migrations are missing.
+            SettingsError: the login is a superuser, and the server is not the embedded one.
         """
         try:
             connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
@@ -49,6 +57,8 @@ class Database:
             raise DatabaseUnavailable(f"The database can't be reached: {_first_line(refused)}") from None
         try:
             with connection:
+                if not self.superuser:
+                    _require_plain_login(connection)
                 yield connection
         except OLD_SCHEMA as old:
             raise SchemaError(
@@ -60,11 +70,16 @@ class Database:
         except psycopg.errors.InsufficientPrivilege as forbidden:
             raise DatabaseUnavailable(f"The database refuses the request: {_first_line(forbidden)}") from forbidden
 
+    def require_plain_login(self) -> None:
+        """Check the login once, for connections that are opened in another way. Raises the errors of `connect`."""
+        with self.connect():
+            pass
+
     def set(self, **settings: str) -> Database:
         """Return the same database with these run-time settings in each session; their values contain no spaces."""
         options = str(conninfo_to_dict(self.conninfo).get("options") or "")
         more = [f"-c {name}={value}" for name, value in settings.items()]
-        return Database(make_conninfo(self.conninfo, options=" ".join([options, *more]).strip()))
+        return replace(self, conninfo=make_conninfo(self.conninfo, options=" ".join([options, *more]).strip()))
 
     def sqlalchemy_url(self) -> URL:
         """Return the address for SQLAlchemy, with which Alembic and Great Expectations connect."""
@@ -93,7 +108,7 @@ def disable_planner_nodes(connection: Connection, kind: Literal["nestloop", "seq
     connection.execute(sql.SQL("set local {} to default").format(setting))
 
 
-def database_at(address: str) -> Database:
+def database_at(address: str, variable: str = "SOFTPRO_DATABASE_URL") -> Database:
     """Return the database at a libpq address or connection string. Raises SettingsError if libpq can't read it."""
     try:
         return Database(
@@ -103,7 +118,7 @@ def database_at(address: str) -> Database:
         )
     except psycopg.ProgrammingError:
         raise SettingsError(
-            ["SOFTPRO_DATABASE_URL is wrong: it should be a libpq address such as postgresql://user@host/database"]
+            [f"{variable} is wrong: it should be a libpq address such as postgresql://user@host/database"]
         ) from None
 
 
@@ -114,6 +129,37 @@ def open_database(settings: DatabaseSettings) -> Database:
 
         return start(STATE_DIRECTORY / "postgres")
     return database_at(settings.database_url.get_secret_value())
+
+
+def open_web_database(settings: DatabaseSettings) -> Database | None:
+    """Return the database with the login of the API server, or None if it has none of its own."""
+    return _own(settings.web_url, "SOFTPRO_WEB_DATABASE_URL")
+
+
+def open_migration_database(settings: DatabaseSettings) -> Database | None:
+    """Return the database with the login that migrates, or None if it has none of its own."""
+    return _own(settings.migrate_url, "SOFTPRO_MIGRATE_DATABASE_URL")
+
+
+def _own(address: SecretStr | None, variable: str) -> Database | None:
+    return None if address is None else database_at(address.get_secret_value(), variable)
+
+
+def _require_plain_login(connection: Connection) -> None:
+    """Check that the login is no superuser. The server reports that when a session begins.
+
+    Raises:
+        SettingsError: it is one, and the server is not the embedded one, which has no other login.
+    """
+    if connection.info.parameter_status("is_superuser") == "on":
+        marked = connection.execute("select current_setting('softpro.embedded', true) as embedded").fetchone()
+        if marked is None or marked["embedded"] != "on":
+            raise SettingsError(
+                [
+                    f"The database login {connection.info.user} is a superuser, whom no right confines: use another "
+                    "one. Only `python -m softpro migrate` may be one, by SOFTPRO_MIGRATE_DATABASE_URL"
+                ]
+            )
 
 
 def _is_gone(error: psycopg.Error) -> bool:

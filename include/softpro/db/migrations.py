@@ -2,20 +2,68 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from softpro.db import locks
-from softpro.db.database import Database
-from softpro.db.locks import Lock
+from softpro.db import locks, queries, roles
+from softpro.db.database import Connection, Database
 from softpro.errors import DatabaseUnavailable
 
 SQL_DIRECTORY = Path(__file__).resolve().parents[3] / "sql"
 MIN_POSTGRES_VERSION = 16  # the first with `pg_input_is_valid`, which shows the records that jsonb can store
 
+LOCK_WAIT_SECONDS = 120
 
-def migrate(database: Database) -> list[str]:
-    """Bring the schema up to date, and return the migrations run, oldest first. Raises DatabaseUnavailable."""
+SELECT_HOLDER = """
+select l.pid, a.usename as login, coalesce(a.client_addr::text, 'this machine') as address
+from pg_locks l
+join pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and ((l.classid::bigint << 32) | l.objid::bigint) = %s
+  and l.database = (select oid from pg_database where datname = current_database())
+"""
+
+
+def migrate(database: Database, members: Mapping[str, Database] | None = None) -> list[str]:
+    """Set up the roles, bring the schema up to date, and return the migrations run, oldest first.
+
+    Args:
+        database: the database as the login that migrates; it may be a superuser.
+        members: the database as the product opens it, by the role of which that login is to be a member. By default
+            the login that migrates is the product's.
+
+    Raises:
+        DatabaseUnavailable: the database can't be reached, this login lacks a right, or another migration runs.
+    """
+    administrator = replace(database, superuser=True)
+    with administrator.connect() as session:
+        version = session.info.server_version // 10_000
+        if version < MIN_POSTGRES_VERSION:
+            raise DatabaseUnavailable(f"PostgreSQL {MIN_POSTGRES_VERSION} or later is needed; this is {version}")
+        _lock(session)
+        roles.prepare(session, members or {})
+        return _upgrade(administrator)
+
+
+def _lock(session: Connection) -> None:
+    """Take the migrations' lock until the session ends.
+
+    Raises:
+        DatabaseUnavailable: another process holds it for too long.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while not queries.value(session, "select pg_try_advisory_lock(%s)", [locks.MIGRATIONS_KEY]):
+        if time.monotonic() >= deadline:
+            holder = session.execute(SELECT_HOLDER, [locks.MIGRATIONS_KEY]).fetchone()
+            who = "{login}, process {pid}, from {address}".format(**holder) if holder else "a session that just ended"
+            raise DatabaseUnavailable(f"Another migration runs for more than {LOCK_WAIT_SECONDS} s: {who}")
+        time.sleep(0.1)
+
+
+def _upgrade(database: Database) -> list[str]:
+    """Run the missing migrations as the owner of the tables, and return them, oldest first."""
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -35,12 +83,7 @@ def migrate(database: Database) -> list[str]:
     engine = create_engine(database.sqlalchemy_url())
     try:
         with engine.connect() as connection:
-            version = connection.scalar(text("select current_setting('server_version_num')::int / 10000"))
-            if version < MIN_POSTGRES_VERSION:
-                raise DatabaseUnavailable(f"PostgreSQL {MIN_POSTGRES_VERSION} or later is needed; this is {version}")
-            connection.execute(text("select pg_advisory_lock(:key)"), {"key": locks.key(Lock.MIGRATIONS)})
-            for schema in ("softpro", "raw", "staging", "roi", "analytics"):
-                connection.execute(text(f"create schema if not exists {schema}"))
+            connection.execute(text(f"set role {roles.OWNER}"))
             connection.execute(text("set lock_timeout = '30s'"))
             connection.commit()
             config.attributes["connection"] = connection

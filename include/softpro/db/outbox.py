@@ -144,9 +144,9 @@ def settle_unmapped_fields(connection: Connection, creates: Collection[int], key
             """
             insert into softpro.outbox
                 (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field, old_value,
-                 new_value, changed_by, changed_at)
+                 new_value, changed_by, login, changed_at)
             select o.integration_id, o.organization_id, o.entity_type, o.roi_entity_id, o.entity_id, 'UPDATE', f.field,
-                   'null', f.value, o.changed_by, o.changed_at
+                   'null', f.value, o.changed_by, o.login, o.changed_at
             from softpro.outbox o
             cross join softpro.fields_of(o.new_value, %(key)s) f
             where o.id = any(%(creates)s) and o.operation = 'CREATE' and f.value <> 'null'
@@ -196,9 +196,10 @@ def replace(
         """
         insert into softpro.outbox
             (integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field, old_value,
-             new_value, changed_by, changed_at, approved_by)
+             new_value, changed_by, login, changed_at, approved_by)
         select integration_id, organization_id, entity_type, roi_entity_id, entity_id, operation, field,
                %(old)s::jsonb, %(new)s::jsonb, coalesce(%(by)s, changed_by),
+               case when %(by)s::text is null then login else session_user end,
                case when %(by)s::text is null then changed_at else clock_timestamp() end, approved_by
         from softpro.outbox
         where id = %(last)s

@@ -10,7 +10,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from psycopg.conninfo import make_conninfo
 
-from softpro.db.database import Database, database_at, open_database
+from softpro.db.database import Database, database_at, open_database, open_web_database
 from softpro.errors import SettingsError
 from softpro.settings import DatabaseSettings, load
 
@@ -26,6 +26,12 @@ def database() -> Database:
     except AirflowNotFoundException:
         return open_database(*load(DatabaseSettings))
     return _from_connection(connection)
+
+
+def web_database() -> Database:
+    """Open the database with the API server's own login of SOFTPRO_WEB_DATABASE_URL, or else as tasks do."""
+    (addresses,) = load(DatabaseSettings)
+    return open_web_database(addresses) or database()
 
 
 def database_from_environment() -> Database:

@@ -8,7 +8,7 @@ import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
 from softpro.analysis.field_profile import refresh
-from softpro.db import integrations, outbox
+from softpro.db import integrations, locks, outbox
 from softpro.db.encryption import Vault
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
@@ -46,8 +46,8 @@ def keep_alive() -> int:
 def purge_expired() -> int:
     """Delete expired rows, and return their number.
 
-    These are states of authorizations that can no longer finish, old check results, and old settled webhook events
-    and edits.
+    These are states of authorizations that can no longer finish, old check results, old settled webhook events and
+    edits, and unused locks.
     """
     quality, webhooks, edits = load(QualitySettings, WebhookSettings, OutboxSettings)
     with database().connect() as connection:
@@ -56,6 +56,7 @@ def purge_expired() -> int:
             + results.purge(connection, quality.check_results_days)
             + events.purge(connection, webhooks.event_days)
             + outbox.purge(connection, edits.days)
+            + locks.purge(connection)
         )
 
 

@@ -20,6 +20,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Identifier
 
 from softpro.db import inbox, locks, outbox
+from softpro.db.database import Database
 from softpro.db.locks import Lock
 from softpro.errors import SoftProError
 from softpro.orchestration.hook import database_from_environment
@@ -145,7 +146,7 @@ async def _trigger_events(watched: WatchedQueue) -> AsyncGenerator[TriggerEvent]
 
 async def _listen(watched: WatchedQueue) -> Connection:
     """Return a connection that receives notifications from now on. Earlier entries must be queried."""
-    found = await asyncio.to_thread(database_from_environment)
+    found = await asyncio.to_thread(_database)
     # Without a timeout, a network that drops packets would block the connection forever.
     conninfo = make_conninfo(
         found.conninfo, application_name=f"softpro-{watched.queue.name.lower()}", tcp_user_timeout=10_000
@@ -160,13 +161,20 @@ async def _listen(watched: WatchedQueue) -> Connection:
     return connection
 
 
+def _database() -> Database:
+    """Return the database, once its login proved to be no superuser."""
+    found = database_from_environment()
+    found.require_plain_login()
+    return found
+
+
 async def _due_moments(connection: Connection, watched: WatchedQueue) -> AsyncGenerator[float]:
     """Yield, whenever an entry is due and no process works on the queue, for how many seconds it has been due."""
     loop = asyncio.get_running_loop()
     reported: str | None = None
     reported_at = pause = 0.0
     while True:
-        worked_on = await _row(connection, locks.SELECT_IS_TAKEN, [locks.key(watched.queue)])
+        worked_on = await _row(connection, locks.SELECT_IS_TAKEN, [watched.queue.value])
         if worked_on and worked_on["taken"]:
             await asyncio.sleep(QUEUE_BUSY_SECONDS)
             continue

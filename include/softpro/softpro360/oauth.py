@@ -124,7 +124,7 @@ def refresh_access_token(
 ) -> Grant:
     """Refresh the grant that was `seen`, unless another process has refreshed it. Return the grant to use.
 
-    An advisory lock admits one process at a time, and the new pair is committed before it is used. If a response was
+    A lock admits one process at a time, and the new pair is committed before it is used. If a response was
     lost, here or in another process, the current access token stays in use until it expires, unless it is the
     `refused_token`.
 

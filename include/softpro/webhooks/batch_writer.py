@@ -176,7 +176,7 @@ class BatchWriter:
     async def _connected(self) -> psycopg.AsyncConnection[DictRow]:
         if self._connection is None:
             if self._conninfo is None:
-                database = await asyncio.to_thread(self._find)
+                database = await asyncio.to_thread(self._checked)
                 # Without a timeout, a network that drops packets silently would block the writer forever.
                 self._conninfo = psycopg.conninfo.make_conninfo(
                     database.set(**SETTINGS).conninfo, connect_timeout=2, tcp_user_timeout=3_000
@@ -185,6 +185,12 @@ class BatchWriter:
                 self._conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=0
             )
         return self._connection
+
+    def _checked(self) -> Database:
+        """Return the database, once its login proved to be no superuser."""
+        database = self._find()
+        database.require_plain_login()
+        return database
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -217,6 +217,8 @@ class Sender:
 
     def _delete(self, plan: Plan) -> None:
         record, entity_id = plan.record, plan.record.entity_id
+        if record.row is not None and record.row["deleted_at"] is None:
+            raise UsageError("The outbox has a delete, but the row still exists in roi: nothing is deleted at SoftPro")
         if entity_id is None:
             integration_id = self.run.integration_id
             entity_id = self._counting_requests(

@@ -1,0 +1,1 @@
+"""Attack the product as a login, a user or a stranger would."""
