@@ -63,9 +63,10 @@ ANSWER_WITHIN = timedelta(days=3)
 def plan() -> list[list[dict[str, Any]]]:
     """Split the streams into a few shards. Skipped if there is none."""
     from softpro.orchestration import reconcile as tasks
+    from softpro.orchestration.authority import Start
 
     context = get_current_context()
-    return tasks.plan(context["params"], manual=_by_hand(context))
+    return tasks.plan(context["params"], Start.of(context))
 
 
 @task.sensor(

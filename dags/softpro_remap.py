@@ -53,8 +53,10 @@ RECORDS = {
 def plan() -> list[list[dict[str, Any]]]:
     """Split the streams of the form into a few shards."""
     from softpro.orchestration import sync
+    from softpro.orchestration.authority import Start
 
-    return sync.plan_remap(get_current_context()["params"])
+    context = get_current_context()
+    return sync.plan_remap(context["params"], Start.of(context))
 
 
 @task

@@ -58,9 +58,10 @@ PARAMS = {
 def plan(lane: str) -> list[list[dict[str, Any]]]:
     """Split the due streams of this lane into a few shards. Skipped if none is due."""
     from softpro.orchestration import sync
+    from softpro.orchestration.authority import Start
 
     context = get_current_context()
-    return sync.plan(Lane(lane), context["params"], manual=_by_hand(context))
+    return sync.plan(Lane(lane), context["params"], Start.of(context))
 
 
 @task

@@ -58,9 +58,10 @@ PARAMS = {
 def write_back() -> dict[str, int]:
     """Push the due edits of `roi` to SoftPro."""
     from softpro.orchestration import write_back
+    from softpro.orchestration.authority import Start
 
     context = get_current_context()
-    return write_back.write_back(context["params"], context["run_id"], context["outlet_events"])
+    return write_back.write_back(context["params"], Start.of(context), context["outlet_events"])
 
 
 @dag(

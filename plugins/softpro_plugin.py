@@ -31,3 +31,11 @@ class SoftProPlugin(AirflowPlugin):
         from softpro_web.paths import URL_PREFIX
 
         return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "SoftPro 360"}]
+
+    @cached_property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Return the middleware of Airflow's own app, created on first use."""
+        from softpro_web.deps import remember
+        from softpro_web.middleware.airflow_requests import AirflowRequests
+
+        return [{"middleware": AirflowRequests, "kwargs": {"remember": remember}, "name": "SoftPro 360"}]

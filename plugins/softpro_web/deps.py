@@ -19,6 +19,7 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, oauth2_scheme
 from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 
 from softpro import settings
 from softpro.db import access_scopes, user_call_limit
@@ -112,6 +113,25 @@ def _require_same_origin(request: Request) -> None:
     if not same_origin or CSRF_HEADER not in request.headers:
         raise HTTPException(
             403, f"A change by cookie requires the header {CSRF_HEADER} and a request from the same origin"
+        )
+
+
+async def remember(request: Request) -> None:
+    """Keep the teams and rights of the user of a request to Airflow's own API.
+
+    A request without a valid credential is left to Airflow, which refuses it.
+    """
+    try:
+        user = await get_user(request, None, await bearer_scheme(request))
+    except HTTPException:
+        return
+    await run_in_threadpool(_remember, user)
+
+
+def _remember(user: Any) -> None:
+    with database().connect() as connection:
+        access_scopes.remember(
+            connection, str(user.get_name()), _teams(user), may_configure=_is_allowed(user, "configure")
         )
 
 

@@ -41,6 +41,54 @@ class Confinement:
         return f"{self.kind.lower()} {self.subject}: {allowed}"
 
 
+@dataclass(frozen=True)
+class Scope:
+    """What a user may see and change.
+
+    Attributes:
+        organizations: The organizations to which the user is confined; None for all.
+        may_configure: The user has the right to configure.
+    """
+
+    organizations: frozenset[str] | None
+    may_configure: bool
+
+    def may_see(self, organization: str) -> bool:
+        """Return whether the user may see the organization."""
+        return self.organizations is None or organization in self.organizations
+
+
+UNLIMITED = Scope(None, may_configure=True)
+
+
+def remember(connection: Connection, user: str, teams: Collection[str], *, may_configure: bool) -> None:
+    """Keep a user's teams and rights for tasks, which can't ask Airflow's auth manager."""
+    connection.execute(
+        """
+        insert into softpro.known_users as k (user_name, teams, may_configure)
+        values (%(user)s, %(teams)s, %(may_configure)s)
+        on conflict (user_name) do update
+        set teams = excluded.teams, may_configure = excluded.may_configure, seen_at = now()
+        where (k.teams, k.may_configure) is distinct from (excluded.teams, excluded.may_configure)
+        """,
+        {"user": user, "teams": sorted(teams), "may_configure": may_configure},
+    )
+
+
+def scope(connection: Connection, user: str) -> Scope:
+    """Return the scope of a user by the teams and rights that were kept.
+
+    A user of whom nothing was kept did not come through the API server, but has a shell of Airflow's machines. Only a
+    confinement of the user's own name applies.
+    """
+    known = connection.execute(
+        "select teams, may_configure from softpro.known_users where user_name = %s", [user]
+    ).fetchone()
+    if known is None:
+        return Scope(organizations(connection, user, ()), may_configure=True)
+    return Scope(organizations(connection, user, known["teams"]), may_configure=known["may_configure"])
+
+
 def organizations(connection: Connection, user: str, teams: Collection[str]) -> frozenset[str] | None:
     """Return the organizations that this user, a member of these teams, may see; None for all.
 

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from softpro.entities import EntityType
 from softpro.errors import AlreadyDecided, LeaseHeld
+from softpro.orchestration.authority import may_decide
 from softpro.orchestration.hook import database
 from softpro.orchestration.reconcile import APPROVE, MARKDOWN_ESCAPES, REJECT
 from softpro.quality import holds
@@ -55,6 +56,13 @@ def apply_answer(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -
     user = answer.get("responded_by_user")
     if not user:  # Airflow itself answers after the timeout
         raise AirflowSkipException("No user answered in time: the batch still waits, and the question is asked again")
+    with database().connect() as connection:
+        hold = holds.get(connection, UUID(integration_id), UUID(hold_id))
+        if not may_decide(connection, user["name"], hold.organization_id):
+            holds.ask_again(connection, hold.id)
+            raise AirflowSkipException(
+                f"{user['name']} may not decide about this organization: the batch still waits, and the next run asks"
+            )
     decide = holds.approve if answer["chosen_options"] == [APPROVE] else holds.reject
     reason = (answer.get("params_input") or {}).get("reason") or None
     try:

@@ -21,13 +21,15 @@ from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import notify
+from softpro.orchestration.authority import Start, may_decide
 from softpro.orchestration.hook import database
-from softpro.orchestration.sync import MIN_STREAMS_PER_SHARD, SHARDS
+from softpro.orchestration.sync import MIN_STREAMS_PER_SHARD, SHARDS, requested_streams
 from softpro.reconcile import audits
 from softpro.reconcile.audits import Audit, AuditDecision, AuditStatus
 from softpro.runs import reconcile as runs_reconcile
 from softpro.runs.tenant_pool import map_tenants, shards
 from softpro.services import Services, services
+from softpro.settings import ReconcileSettings, load
 
 SWEEP_SECONDS, READ_SECONDS = 240.0, 60.0
 """The slices of a stream: a sweep, and single reads. Syncs of the stream can run between two slices."""
@@ -50,7 +52,7 @@ IN_PROGRESS = (AuditStatus.SWEEPING, AuditStatus.SWEPT, AuditStatus.CONFIRMING, 
 """What a further slice of work advances."""
 
 
-def plan(params: Mapping[str, Any], *, manual: bool) -> list[Shard]:
+def plan(params: Mapping[str, Any], start: Start) -> list[Shard]:
     """Return the shards of this run.
 
     A scheduled run takes the streams whose schedule is not paused and whose first load is done. A manual run takes
@@ -58,17 +60,22 @@ def plan(params: Mapping[str, Any], *, manual: bool) -> list[Shard]:
 
     Raises:
         AirflowSkipException: No stream is to be reconciled.
-        AirflowException: The form names an organization that has no such stream.
+        AirflowException: The form names an organization that has no such stream or that the user may not see, or a
+            limit that the user may not raise, or the user starts too many runs.
     """
     with database().connect() as connection:
-        organization = (params["organization"] or None) if manual else None
-        wanted = [kind for kind in EntityType if not manual or kind.table in params["entity_types"]]
-        streams = schedule.of_organization(connection, organization, wanted)
-        if not manual:
+        if start.manual:
+            scope = start.scope(connection)
+            if not scope.may_configure:
+                _require_no_higher_limit(params)
+            streams = requested_streams(connection, params, scope)
+        else:
             loaded = _scheduled_and_loaded(connection)
-            streams = [stream for stream in streams if (stream.integration_id, stream.entity_type) in loaded]
-    if organization and not streams:
-        raise AirflowException(f"{organization} is not connected, or these entity types are switched off for it")
+            streams = [
+                stream
+                for stream in schedule.of_organization(connection, None, list(EntityType))
+                if (stream.integration_id, stream.entity_type) in loaded
+            ]
     if not streams:
         raise AirflowSkipException("No stream is to be reconciled")
     return [[stream.as_json() for stream in shard] for shard in shards(streams, SHARDS, MIN_STREAMS_PER_SHARD)]
@@ -107,6 +114,18 @@ def delete_limit(defaults: DeleteLimit, params: Mapping[str, Any]) -> DeleteLimi
     )
 
 
+def _require_no_higher_limit(params: Mapping[str, Any]) -> None:
+    """Check the form of a user without the right to configure.
+
+    Raises:
+        AirflowException: It raises a limit for deletes without approval.
+    """
+    (settings,) = load(ReconcileSettings)
+    own, wanted = settings.delete_limit, delete_limit(settings.delete_limit, params)
+    if wanted.percent > own.percent or wanted.records > own.records:
+        raise AirflowException("Raising a limit for deletes requires the right to configure")
+
+
 def questions(run_id: str) -> list[dict[str, Any]]:
     """Return the questions to ask, one per mass delete: the audit, and the subject and body of the question.
 
@@ -142,6 +161,10 @@ def apply_answer(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_e
         raise AirflowSkipException("A later reconcile of the stream has replaced this one, which deletes nothing")
     if audit.status == AuditStatus.WAITING:
         decision, by = _decision(answer)
+        with services_.database.connect() as connection:
+            if by is not None and not may_decide(connection, by, audit.organization_id):
+                log.warning("%s may not decide about %s: the answer does not count", by, audit.organization_id)
+                decision, by = AuditDecision.NO_ANSWER, None
         try:
             audit = runs_reconcile.decide(services_.database, audit, decision, by)
         except LeaseLost as taken:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from softpro import settings
 from softpro.db import integrations, schedule, sync_logs
+from softpro.db.access_scopes import Scope
 from softpro.db.database import Connection, Database
 from softpro.db.leases import Keeper, Run, keeping
 from softpro.db.schedule import Lane
@@ -24,6 +25,7 @@ from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.orchestration.assets import notify, notify_held
+from softpro.orchestration.authority import Start
 from softpro.orchestration.hook import database
 from softpro.quality import holds
 from softpro.quality.check import Checked
@@ -66,33 +68,35 @@ def unpack_run(run: dict[str, Any]) -> Run:
     )
 
 
-def plan(lane: Lane, params: dict[str, Any], *, manual: bool) -> list[Shard]:
+def plan(lane: Lane, params: dict[str, Any], start: Start) -> list[Shard]:
     """Return the shards of this run: the due streams of the lane or, if a user started it, those of the form.
 
     Raises:
         AirflowSkipException: Nothing is due.
-        AirflowException: The form names an organization that has nothing to sync.
+        AirflowException: The form names an organization that has nothing to sync or that the user may not see, or the
+            user starts too many runs.
     """
-    if manual and lane is Lane.BACKLOG:
+    if start.manual and lane is Lane.BACKLOG:
         raise AirflowSkipException("A run started by a user uses only the fresh lane")
     with database().connect() as connection:
-        if manual:
-            streams = _requested_streams(connection, params)
+        if start.manual:
+            streams = requested_streams(connection, params, start.scope(connection))
             return _shard_of_records(streams, params["records"]) if params["records"] else _to_shards(streams)
         sync_logs.cancel_stale(connection)
         return _to_shards(schedule.due(connection, lane))
 
 
-def plan_remap(params: dict[str, Any]) -> list[Shard]:
+def plan_remap(params: dict[str, Any], start: Start) -> list[Shard]:
     """Return the shards of a remap: the streams of the form.
 
     Raises:
-        AirflowException: The form contradicts itself, or names an organization that has no such stream.
+        AirflowException: The form contradicts itself, names an organization that has no such stream or that the user
+            may not see, or the user starts too many runs.
     """
     if params["cases"] and params["records"] != QUARANTINED:
         raise AirflowException(f"Cases are only for quarantined records: set Records to {QUARANTINED}")
     with database().connect() as connection:
-        return _to_shards(_requested_streams(connection, params))
+        return _to_shards(requested_streams(connection, params, start.scope(connection)))
 
 
 def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) -> Shard:
@@ -221,15 +225,19 @@ def log_summaries(entries: Sequence[SyncLog]) -> None:
         )
 
 
-def _requested_streams(connection: Connection, params: dict[str, Any]) -> list[Stream]:
-    """Return the streams that a form names.
+def requested_streams(connection: Connection, params: Mapping[str, Any], scope: Scope) -> list[Stream]:
+    """Return the streams that a form names, of the organizations that its user may see.
 
     Raises:
-        AirflowException: The organization has none of them.
+        AirflowException: The organization has none of them, or the user may not see it.
     """
     organization = params["organization"] or None
     wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
-    streams = schedule.of_organization(connection, organization, wanted)
+    streams = [
+        stream
+        for stream in schedule.of_organization(connection, organization, wanted)
+        if scope.may_see(stream.organization_id)
+    ]
     if organization and not streams:
         raise AirflowException(f"{organization} is not connected, or these entity types are switched off for it")
     return streams

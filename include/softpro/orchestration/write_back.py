@@ -9,12 +9,14 @@ from uuid import UUID
 
 from airflow.sdk.exceptions import AirflowException
 
-from softpro.db import integrations, schedule, sync_logs
-from softpro.entities import EntityType, SyncType
+from softpro.db import integrations, sync_logs
+from softpro.db.access_scopes import Scope
+from softpro.entities import SyncType
 from softpro.errors import SoftProError
 from softpro.orchestration.assets import notify
+from softpro.orchestration.authority import Start
 from softpro.orchestration.hook import database
-from softpro.orchestration.sync import log_summaries
+from softpro.orchestration.sync import log_summaries, requested_streams
 from softpro.runs.push import push, push_due
 from softpro.services import Services, services
 
@@ -24,17 +26,20 @@ PUSH_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> dict[str, int]:
+def write_back(params: Mapping[str, Any], start: Start, outlet_events: Any) -> dict[str, int]:
     """Send the due edits, or those of the form, emit events for changed tables, and return the counts.
 
     A failure of an organization or a record is stored in its log, and retried automatically.
 
     Raises:
-        AirflowException: The form contradicts itself, or names an organization that has no such stream.
+        AirflowException: The form contradicts itself, names an organization that has no such stream or that the user
+            may not see, or the user starts too many runs.
     """
-    services_ = services(database())
-    if params["organization"] or params["records"]:
-        _push_requested(services_, params, run_id)
+    services_, run_id = services(database()), start.run_id
+    with services_.database.connect() as connection:
+        scope = start.scope(connection)
+    if params["organization"] or params["records"] or scope.organizations is not None:
+        _push_requested(services_, params, run_id, scope)
     else:
         push_due(services_, run_id=run_id, seconds=PUSH_SECONDS)
     with services_.database.connect() as connection:
@@ -58,24 +63,19 @@ def write_back(params: Mapping[str, Any], run_id: str, outlet_events: Any) -> di
     }
 
 
-def _push_requested(services_: Services, params: Mapping[str, Any], run_id: str) -> None:
-    """Push the due edits of one organization, or the edits of named records, due or not."""
-    wanted = [kind for kind in EntityType if kind.table in params["entity_types"]]
-    if params["records"] and (not params["organization"] or len(wanted) != 1):
+def _push_requested(services_: Services, params: Mapping[str, Any], run_id: str, scope: Scope) -> None:
+    """Push the due edits of the organizations in scope or one of them, or the edits of named records, due or not."""
+    if params["records"] and (not params["organization"] or len(params["entity_types"]) != 1):
         raise AirflowException("Records belong to one organization and one entity type: choose these, too")
     with services_.database.connect() as connection:
-        streams = schedule.of_organization(connection, params["organization"], wanted)
-        if not streams:
-            raise AirflowException(
-                f"{params['organization']} is not connected, or these entity types are switched off for it"
-            )
-        integration = integrations.get(connection, streams[0].integration_id)
+        streams = requested_streams(connection, params, scope)
+        of_streams = {each.integration_id: integrations.get(connection, each.integration_id) for each in streams}
     for stream in streams:
         try:
             push(
                 services_,
-                integration,
-                EntityType(stream.entity_type),
+                of_streams[stream.integration_id],
+                stream.entity_type,
                 sync_type=SyncType.MANUAL,
                 run_id=run_id,
                 records=[UUID(record) for record in params["records"]] or None,

@@ -323,18 +323,17 @@ def claim_unasked(connection: Connection, run_id: str, patience: timedelta, most
         )
 
 
+def ask_again(connection: Connection, hold_id: UUID) -> None:
+    """Let the next run ask about the hold again."""
+    connection.execute("update softpro.holds set asked_in = null where id = %s", [hold_id])
+
+
 def count_unasked(connection: Connection, log_ids: Sequence[UUID]) -> int:
     """Count the holds of these runs for which no decision was requested yet."""
-    return int(
-        queries.value(
-            connection,
-            """
-        select count(*) as n from softpro.holds
-        where status = 'WAITING' and asked_in is null and log_id = any(%s)
-        """,
-            [list(log_ids)],
-        )
-    )
+    query = """
+        select count(*) from softpro.holds where status = 'WAITING' and asked_in is null and log_id = any(%s)
+    """
+    return int(queries.value(connection, query, [list(log_ids)]))
 
 
 def _message(hold: Hold) -> str:

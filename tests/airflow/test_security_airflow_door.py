@@ -1,0 +1,112 @@
+"""Attack other organizations through Airflow's own API, as users who are confined by name or by team."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from .conftest import Airflow
+from .test_holds import empty_column, loaded, open_hold, question, remap
+from .test_sync import until
+
+CONFINED_BY = {"USER": ("syncer", "syncer"), "TEAM": ("operator", "op")}
+"""By the kind of a confinement: the user who attacks, and the confined subject."""
+
+
+@pytest.fixture(scope="module")
+def victim(airflow: Airflow) -> str:
+    """Return an organization that neither attacker may see, with its contacts loaded."""
+    airflow.as_user().connect("victim-org", organization=airflow.vendor_organization())
+    airflow.load("victim-org", "--entity", "contacts")
+    return "victim-org"
+
+
+@pytest.fixture(params=["USER", "TEAM"])
+def attacker(request: pytest.FixtureRequest, airflow: Airflow, victim: str) -> Iterator[str]:
+    """Yield a user who is confined to another organization."""
+    user, subject = CONFINED_BY[request.param]
+    access = f"{airflow.url}/access"
+    confined = {"kind": request.param, "subject": subject, "organizations": ["attackers-org"]}
+    admin = airflow.as_user().session
+    admin.put(access, json=confined).raise_for_status()
+    yield user
+    admin.put(access, json={**confined, "organizations": []}).raise_for_status()
+
+
+def trigger(airflow: Airflow, user: str, dag_id: str, conf: dict[str, Any]) -> requests.Response:
+    return requests.post(
+        f"{airflow.stack.airflow_url}/api/v2/dags/{dag_id}/dagRuns",
+        json={"logical_date": None, "conf": conf},
+        headers={"Authorization": f"Bearer {airflow.token(user)}"},
+        timeout=30,
+    )
+
+
+def ended(airflow: Airflow, dag_id: str, started: requests.Response) -> str:
+    """Wait for the end of a run, and return its state."""
+    started.raise_for_status()
+    path = f"/dags/{dag_id}/dagRuns/{started.json()['dag_run_id']}"
+    until(120, lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
+    return str(airflow.api("GET", path)["state"])
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("softpro_sync", {"mode": "full"}),
+        ("softpro_remap", {}),
+        ("softpro_write_back", {}),
+        ("softpro_reconcile", {"limit_percent": 100}),
+    ],
+)
+@pytest.mark.parametrize("organization", ["victim-org", None])
+def test_a_confined_user_starts_no_run_over_another_organization(
+    airflow: Airflow, victim: str, attacker: str, dag_id: str, conf: dict[str, Any], organization: str | None
+) -> None:
+    logs = "select id from softpro.sync_logs where organization_id = %s and sync_type = 'MANUAL' order by id"
+    before = airflow.query(logs, victim)
+    started = trigger(airflow, attacker, dag_id, {"organization": organization, **conf})
+    state = ended(airflow, dag_id, started)
+    assert organization is None or state == "failed"
+    assert airflow.query(logs, victim) == before
+
+
+def test_raising_a_limit_for_deletes_requires_the_right_to_configure(airflow: Airflow, victim: str) -> None:
+    raised = {"organization": victim, "entity_types": ["contacts"], "limit_percent": 100, "limit_records": 10**6}
+    assert ended(airflow, "softpro_reconcile", trigger(airflow, "syncer", "softpro_reconcile", raised)) == "failed"
+    lowered = raised | {"limit_percent": 0, "limit_records": 0}
+    assert ended(airflow, "softpro_reconcile", trigger(airflow, "syncer", "softpro_reconcile", lowered)) == "success"
+
+
+def test_runs_through_airflow_count_against_the_limit_of_the_users_calls(airflow: Airflow, victim: str) -> None:
+    airflow.query(
+        "insert into softpro.sync_calls (user_name) select 'syncer' from generate_series(1, 1000)", database="softpro"
+    )
+    conf = {"organization": victim, "entity_types": ["contacts"]}
+    assert ended(airflow, "softpro_sync", trigger(airflow, "syncer", "softpro_sync", conf)) == "failed"
+    airflow.query("delete from softpro.sync_calls where user_name = 'syncer'")
+    assert ended(airflow, "softpro_sync", trigger(airflow, "syncer", "softpro_sync", conf)) == "success"
+
+
+def test_the_answer_of_a_confined_user_does_not_count(airflow: Airflow, attacker: str) -> None:
+    organization = f"held-org-{attacker}"
+    integration_id = loaded(airflow, organization)
+    empty_column(airflow, integration_id, "status")
+    assert remap(airflow, organization) == "failed"
+    path, index = question(airflow, organization)
+    answered = requests.patch(
+        f"{airflow.stack.airflow_url}/api/v2{path}/taskInstances/decision.ask/{index}/hitlDetails",
+        json={"chosen_options": ["Approve"], "params_input": {}},
+        headers={"Authorization": f"Bearer {airflow.token(attacker)}"},
+        timeout=30,
+    )
+    answered.raise_for_status()
+    carried_out = f"{path}/taskInstances/decision.carry_out/{index}"
+    until(60, lambda: airflow.api("GET", carried_out)["state"] == "skipped")
+    assert open_hold(airflow, integration_id)["status"] == "WAITING"
+    body = {"integrationId": integration_id, "reason": "the end of a test"}  # else the next run asks about it, too
+    hold = open_hold(airflow, integration_id)["id"]
+    airflow.as_user().session.post(f"{airflow.url}/holds/{hold}/reject", json=body).raise_for_status()
