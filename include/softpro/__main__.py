@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 import typer
 
 from softpro import settings
-from softpro.commands import access, conflicts, coverage, holds, mappings, push, quarantine, webhooks
-from softpro.commands.common import Json, Organization, database, entity_types, operator, say
+from softpro.commands import access, audit, conflicts, coverage, holds, mappings, push, quarantine, webhooks
+from softpro.commands.common import Json, Organization, actor, database, entity_types, operator, say
 from softpro.commands.progress import rotation_bar
 from softpro.commands.runner import EXIT_FAILED, EXIT_WRONG_USE, RunOutcome, outcome_of, run_streams
 from softpro.connections import oauth_flow
-from softpro.db import integrations
+from softpro.db import audit_log, integrations
 from softpro.db.database import open_database, open_migration_database, open_web_database
 from softpro.entities import LISTING_MODES, EntityType, Mode, SyncType
 from softpro.errors import MappingError, SettingsError, SoftProError, UsageError
@@ -47,12 +47,14 @@ app.command()(coverage.coverage)
 app.add_typer(holds.app, name="holds")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(access.app, name="access")
+app.command()(audit.audit)
 
 
 @app.callback()
 def options(context: typer.Context, as_json: Json = False) -> None:
     """Accept `--json` before any command."""
     context.obj = as_json
+    context.with_resource(audit_log.acting(actor()))
 
 
 @app.command()

@@ -256,6 +256,12 @@ class OutboxSettings(Group):
     days: int = Field(400, alias="SOFTPRO_OUTBOX_DAYS", ge=1, le=36_500, description="days, a whole number above 0")
 
 
+class AuditSettings(Group):
+    """How long entries of the audit log are kept."""
+
+    days: int = Field(1095, alias="SOFTPRO_AUDIT_DAYS", ge=30, le=36_500, description="days, a whole number above 29")
+
+
 class CallSettings(Group):
     """How often a user may start runs over HTTP."""
 

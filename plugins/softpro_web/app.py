@@ -15,6 +15,7 @@ from softpro_web.middleware.body_limit import BodyLimit
 from softpro_web.responses import ERROR_RESPONSES, install_error_handlers
 from softpro_web.routes import (
     access,
+    audit,
     conflicts,
     connection,
     coverage,
@@ -48,6 +49,7 @@ RESOURCES = (
     write_back,
     webhooks,
     access,
+    audit,
     health,
     docs,
 )

@@ -74,7 +74,7 @@ def test_every_wrong_setting_is_reported_with_its_expected_form(monkeypatch: pyt
         for field in group.model_fields.values():
             monkeypatch.setenv(str(field.alias), " ")
     problems = [problem for group in groups for problem in problems_of(group)]
-    assert len(problems) == 21
+    assert len(problems) == 22
     assert all(" is wrong: it should " in problem and "None" not in problem for problem in problems)
 
 

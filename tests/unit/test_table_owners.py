@@ -19,7 +19,7 @@ SHARED = {
     "softpro.conflicts": {"sync", "writeback"},
     "softpro.creates": {"db", "writeback"},
     "softpro.cursors": {"db", "quality", "sync", "webhooks"},
-    "softpro.integrations": {"db", "softpro360", "webhooks"},
+    "softpro.integrations": {"db", "softpro360"},
     "softpro.outbox": {"db", "sync", "writeback"},
     "softpro.quarantine": {"quality", "sync"},
     "softpro.audits": {"reconcile", "sync"},

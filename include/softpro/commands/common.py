@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from getpass import getuser
+from socket import gethostname
 from typing import Annotated
 
 import typer
 
 from softpro import settings
+from softpro.db.audit_log import Actor, Source
 from softpro.db.database import Database, open_database
 from softpro.entities import EntityType
 from softpro.errors import UsageError
@@ -31,6 +33,11 @@ def operator() -> str:
         return f"{getuser()} (command line)"
     except (KeyError, OSError):  # the user of a container may have no name
         return "command line"
+
+
+def actor() -> Actor:
+    """Return the user at the command line, for the audit log."""
+    return Actor(operator(), Source.COMMAND_LINE, gethostname())
 
 
 def entity_types(name: str) -> list[EntityType] | None:

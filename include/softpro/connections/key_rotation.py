@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
+from softpro.db import audit_log
 from softpro.db.database import Connection
 from softpro.db.encryption import Place, Vault
 from softpro.db.integrations import TABLE as INTEGRATIONS
@@ -98,6 +99,9 @@ def rotate(connection: Connection, vault: Vault, progress: Callable[[int, int], 
     counts = Counter(vault.key_of(cell.sealed) for cell in cells(connection))
     rotation.by_key = [counts[index] for index in range(len(vault.keys))]
     rotation.remaining = counts.total() - counts[0]
+    audit_log.record(
+        connection, "keys.rotate", after={"reencrypted": rotation.reencrypted, "remaining": rotation.remaining}
+    )
     return rotation
 
 

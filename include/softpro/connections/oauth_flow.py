@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from softpro.connections.redirects import validate_path
-from softpro.db import integration_settings, integrations, oauth_tokens
+from softpro.db import audit_log, integration_settings, integrations, oauth_tokens
 from softpro.db.database import Connection
 from softpro.db.integration_settings import NextConnection
 from softpro.db.integrations import Integration, validate_organization
@@ -64,17 +64,21 @@ def connect(
             environment=environment,
             sync_frequency=services.sync.interval,
         )
-        return consent.get_authorization_url(
-            connection,
-            services.vault,
-            services.oauth,
-            organization_id,
-            Credentials(integration.id, client_id, client_secret),
-            environment,
-            browser=browser,
-            user_name=user_name,
-            redirect_path=redirect_path,
-        )
+        with connection.transaction():
+            url = consent.get_authorization_url(
+                connection,
+                services.vault,
+                services.oauth,
+                organization_id,
+                Credentials(integration.id, client_id, client_secret),
+                environment,
+                browser=browser,
+                user_name=user_name,
+                redirect_path=redirect_path,
+            )
+            wanted = {"environment": environment, "clientId": client_id}
+            audit_log.record(connection, "connection.begin", integration_id=integration.id, after=wanted)
+        return url
 
 
 def callback(services: Services, answer: Mapping[str, str], browser: str | None = None) -> Integration:
@@ -168,6 +172,17 @@ def _finish(services: Services, connection: Connection, authorization: Authoriza
             )
             oauth_tokens.store(connection, services.vault, client.integration_id, tokens)
             repository.ensure_defaults(connection, client.integration_id, authorization.organization_id, EntityType)
+            audit_log.record(
+                connection,
+                "connection.finish",
+                integration_id=client.integration_id,
+                after={
+                    "environment": authorization.environment,
+                    "clientId": client.client_id,
+                    "softproOrganizationId": profile.organization_id,
+                },
+                began_by=authorization.user_name,
+            )
     except BaseException:
         # Nothing would ever use this grant, so do not leave it valid at SoftPro.
         oauth.revoke_token(services.oauth, client, tokens.refresh_token or tokens.access_token)

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
-from softpro.db import queries
+from softpro.db import audit_log, queries
 from softpro.db.database import Connection
 from softpro.db.integrations import validate_organization
 from softpro.errors import Forbidden, UsageError
@@ -173,13 +173,15 @@ def confine(
         connection.execute("lock table softpro.confinements in share row exclusive mode")  # one decision at a time
         known = connection.execute(
             """
-            select from softpro.confinements
+            select organization_id from softpro.confinements
             where subject_kind = %(kind)s and subject = %(subject)s
               and (%(within)s::text[] is null or organization_id = any(%(within)s))
+            order by organization_id
             """,
             stream,
-        ).rowcount
-        if within is not None and not (known and chosen):
+        ).fetchall()
+        before = [row["organization_id"] for row in known]
+        if within is not None and not (before and chosen):
             raise Forbidden(
                 "You are confined to organizations yourself: ask a user who is not confined to begin or end "
                 "the confinement of others"
@@ -200,6 +202,13 @@ def confine(
             on conflict do nothing
             """,
             stream,
+        )
+        audit_log.record(
+            connection,
+            "access.update",
+            subject=f"{kind.value} {subject}",
+            before={"organizations": before},
+            after={"organizations": chosen},
         )
     return Confinement(kind, subject, chosen)
 

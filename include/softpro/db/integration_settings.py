@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from softpro.db import audit_log
 from softpro.db.database import Connection
 from softpro.db.encryption import Place, Vault
 from softpro.db.integrations import TABLE
@@ -103,7 +104,11 @@ def change(connection: Connection, integration_id: UUID, changes: Mapping[str, A
     )
     query = sql.SQL("update softpro.integrations set {}, updated_at = now() where id = %(id)s").format(sets)
     values = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in changes.items()}
-    connection.execute(query, {**values, "id": integration_id})
+    with connection.transaction():
+        before = read(connection, integration_id)
+        connection.execute(query, {**values, "id": integration_id})
+        was = {name: getattr(before, name) for name in changes}
+        audit_log.record(connection, "settings.update", integration_id=integration_id, before=was, after=changes)
 
 
 def change_client(
@@ -117,14 +122,27 @@ def change_client(
     if (client_id is None) != (secret is None):
         raise UsageError("clientId and clientSecret belong together: give both, or null for both")
     place = Place(TABLE, "next_client_secret", integration_id)
-    connection.execute(
-        """
-        update softpro.integrations
-        set next_client_id = %(client_id)s, next_client_secret = %(sealed)s, updated_at = now()
-        where id = %(id)s
-        """,
-        {"id": integration_id, "client_id": client_id, "sealed": None if secret is None else vault.seal(secret, place)},
-    )
+    with connection.transaction():
+        before = read(connection, integration_id)
+        connection.execute(
+            """
+            update softpro.integrations
+            set next_client_id = %(client_id)s, next_client_secret = %(sealed)s, updated_at = now()
+            where id = %(id)s
+            """,
+            {
+                "id": integration_id,
+                "client_id": client_id,
+                "sealed": None if secret is None else vault.seal(secret, place),
+            },
+        )
+        audit_log.record(
+            connection,
+            "client.update",
+            integration_id=integration_id,
+            before={"next_client_id": before.next_client_id},
+            after={"next_client_id": client_id},
+        )
 
 
 def next_connection(connection: Connection, vault: Vault, organization_id: str) -> NextConnection | None:

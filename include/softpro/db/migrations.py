@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from softpro.db import locks, queries, roles
+from softpro.db import audit_log, locks, queries, roles
 from softpro.db.database import Connection, Database
 from softpro.errors import DatabaseUnavailable
 
@@ -44,7 +44,10 @@ def migrate(database: Database, members: Mapping[str, Database] | None = None) -
             raise DatabaseUnavailable(f"PostgreSQL {MIN_POSTGRES_VERSION} or later is needed; this is {version}")
         _lock(session)
         roles.prepare(session, members or {})
-        return _upgrade(administrator)
+        ran = _upgrade(administrator)
+        if ran:
+            audit_log.record(session, "schema.migrate", after={"migrations": ran})
+        return ran
 
 
 def _lock(session: Connection) -> None:

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from softpro.db import queries
+from softpro.db import audit_log, queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import NotFoundHere, SoftProAPIError
@@ -114,7 +114,7 @@ def announce(
         part: the number of the run, if one run id begins several runs over the stream.
     """
     log_id = log_id_of(run_id, stream, operation, part)
-    connection.execute(
+    announced = connection.execute(
         """
         insert into softpro.sync_logs
             (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, operation, entity_id, direction,
@@ -134,7 +134,10 @@ def announce(
             entity_id,
             "ROI_TO_SOFTPRO" if mode is Mode.PUSH else "SOFTPRO_TO_ROI",
         ],
-    )
+    ).rowcount
+    if announced:
+        wanted = {"mode": mode.value, "entityType": stream.entity_type.value, "record": entity_id}
+        audit_log.record(connection, "run.start", integration_id=stream.integration_id, subject=log_id, after=wanted)
     return log_id
 
 

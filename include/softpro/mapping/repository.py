@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from softpro.db import queries
+from softpro.db import audit_log, queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
@@ -307,6 +307,14 @@ def _replace_set(
             "set": Jsonb([asdict(mapping) for mapping in mappings]),
             "restores": restores,
         },
+    )
+    audit_log.record(
+        connection,
+        "mappings.replace" if restores is None else "mappings.rollback",
+        integration_id=stream.integration_id,
+        subject=stream.entity_type.value,
+        before={"version": before.version, "mappings": len(before.mappings)},
+        after={"version": created["version"], "mappings": len(mappings)},
     )
     return Replaced(created["version"], changed=True)
 

@@ -6,13 +6,16 @@ the tasks read them here. Runs without a user, such as scheduled ones, are not l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException
 
-from softpro.db import access_scopes, sync_logs, user_call_limit
+from softpro.db import access_scopes, audit_log, sync_logs, user_call_limit
 from softpro.db.access_scopes import Scope
+from softpro.db.audit_log import Actor, Source
 from softpro.db.database import Connection
 from softpro.errors import TooManyCalls
 from softpro.settings import CallSettings, load
@@ -26,17 +29,19 @@ class Start:
         run_id: The run's id.
         manual: A user started it, not the schedule.
         user: The user's name; None if Airflow knows none.
+        params: The form.
     """
 
     run_id: str
     manual: bool
     user: str | None
+    params: Mapping[str, Any]
 
     @classmethod
     def of(cls, context: Any) -> Start:
         """Return the start of a task's run, from the task's context."""
         run = context["dag_run"]
-        return cls(run.run_id, run.run_type != "scheduled", run.triggering_user_name)
+        return cls(run.run_id, run.run_type != "scheduled", run.triggering_user_name, dict(context["params"]))
 
     def scope(self, connection: Connection) -> Scope:
         """Return what the user may see and change, and count the run against the limit of the user's calls.
@@ -52,7 +57,14 @@ class Start:
                 user_call_limit.count_call(connection, self.user, limit.sync_calls)
             except TooManyCalls as refused:
                 raise AirflowException(str(refused)) from None
+            with acting(self.user):
+                audit_log.record(connection, "run.start", subject=self.run_id, after=self.params)
         return access_scopes.scope(connection, self.user)
+
+
+def acting(user: str) -> AbstractContextManager[None]:
+    """Attribute the changes within the block to a user of Airflow."""
+    return audit_log.acting(Actor(user, Source.AIRFLOW))
 
 
 def may_decide(connection: Connection, user: str, organization: str) -> bool:

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from softpro.entities import EntityType
 from softpro.errors import AlreadyDecided, LeaseHeld
-from softpro.orchestration.authority import may_decide
+from softpro.orchestration.authority import acting, may_decide
 from softpro.orchestration.hook import database
 from softpro.orchestration.reconcile import APPROVE, MARKDOWN_ESCAPES, REJECT
 from softpro.quality import holds
@@ -66,7 +66,7 @@ def apply_answer(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -
     decide = holds.approve if answer["chosen_options"] == [APPROVE] else holds.reject
     reason = (answer.get("params_input") or {}).get("reason") or None
     try:
-        with database().connect() as connection:
+        with database().connect() as connection, acting(user["name"]):
             hold = decide(connection, UUID(integration_id), UUID(hold_id), user["name"], reason)
     except AlreadyDecided as decided:
         raise AirflowSkipException(str(decided)) from None

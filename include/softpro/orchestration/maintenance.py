@@ -8,12 +8,13 @@ import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
 from softpro.analysis.field_profile import refresh
-from softpro.db import integrations, locks, outbox
+from softpro.db import audit_log, integrations, locks, outbox
 from softpro.db.encryption import Vault
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
 from softpro.quality import results
 from softpro.settings import (
+    AuditSettings,
     EncryptionSettings,
     OAuthSettings,
     OutboxSettings,
@@ -47,15 +48,16 @@ def purge_expired() -> int:
     """Delete expired rows, and return their number.
 
     These are states of authorizations that can no longer finish, old check results, old settled webhook events and
-    edits, and unused locks.
+    edits, old entries of the audit log, and unused locks.
     """
-    quality, webhooks, edits = load(QualitySettings, WebhookSettings, OutboxSettings)
+    quality, webhooks, edits, audit = load(QualitySettings, WebhookSettings, OutboxSettings, AuditSettings)
     with database().connect() as connection:
         return (
             consent.purge_states(connection)
             + results.purge(connection, quality.check_results_days)
             + events.purge(connection, webhooks.event_days)
             + outbox.purge(connection, edits.days)
+            + audit_log.purge(connection, audit.days)
             + locks.purge(connection)
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from softpro.delete_limit import DeleteLimit
 from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import notify
-from softpro.orchestration.authority import Start, may_decide
+from softpro.orchestration.authority import Start, acting, may_decide
 from softpro.orchestration.hook import database
 from softpro.orchestration.sync import MIN_STREAMS_PER_SHARD, SHARDS, requested_streams
 from softpro.reconcile import audits
@@ -166,7 +167,8 @@ def apply_answer(audit_id: str, answer: Mapping[str, Any], run_id: str, outlet_e
                 log.warning("%s may not decide about %s: the answer does not count", by, audit.organization_id)
                 decision, by = AuditDecision.NO_ANSWER, None
         try:
-            audit = runs_reconcile.decide(services_.database, audit, decision, by)
+            with acting(by) if by is not None else nullcontext():
+                audit = runs_reconcile.decide(services_.database, audit, decision, by)
         except LeaseLost as taken:
             raise AirflowSkipException(str(taken)) from None
     if audit.decision != AuditDecision.APPROVED:

@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from softpro.db import leases, queries, schedule
+from softpro.db import audit_log, leases, queries, schedule
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Stream
@@ -370,6 +370,8 @@ def _decide(connection: Connection, hold: Hold, status: HoldStatus, by: str, rea
             "reason": reason,
         },
     )
+    decision = {"status": status.value, "reason": reason}
+    audit_log.record(connection, "hold.decide", integration_id=hold.integration_id, subject=hold.id, after=decision)
     return decided
 
 

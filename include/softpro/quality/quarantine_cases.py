@@ -15,7 +15,7 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.db import pending, queries
+from softpro.db import audit_log, pending, queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 from softpro.errors import NotFoundHere, OutOfDate, UsageError
@@ -214,6 +214,9 @@ def discard(connection: Connection, case_id: UUID, reason: str, by: str) -> Case
         case = get(connection, case_id)
         if not discarded:
             raise_closed(case)
+        audit_log.record(
+            connection, "case.discard", integration_id=case.integration_id, subject=case.id, after={"reason": reason}
+        )
     return case
 
 

@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.rows import class_row
 
+from softpro.db import audit_log
 from softpro.db.database import Connection
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, Stream
@@ -248,6 +249,13 @@ def decide(connection: Connection, audit: Audit, decision: AuditDecision, by: st
                 "update softpro.audit_differences set outcome = 'SPARED' where audit_id = %s and outcome = 'CONFIRMED'",
                 [audit.id],
             )
+        audit_log.record(
+            connection,
+            "reconcile.decide",
+            integration_id=audit.integration_id,
+            subject=audit.id,
+            after={"decision": decision, "deletes": audit.waiting},
+        )
     return get(connection, audit.id)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 from uuid import UUID
 
+from softpro.db import audit_log
 from softpro.db.database import Connection
 from softpro.db.encryption import Place, Vault
 from softpro.db.oauth_tokens import Credentials
@@ -27,6 +28,7 @@ class Authorization:
     organization_id: str
     client: Credentials
     environment: str
+    user_name: str | None
     code_verifier: str = field(repr=False)
 
     @property
@@ -116,7 +118,7 @@ def consume_state(connection: Connection, vault: Vault, state: str, browser: str
             set used_at = now()
             where state_hash = %(state)s and used_at is null and expires_at > now()
               and browser_hash is not distinct from %(browser)s
-            returning integration_id, organization_id, client_id, client_secret, environment, code_verifier
+            returning integration_id, organization_id, client_id, client_secret, environment, user_name, code_verifier
             """,
             {"state": _hash(state), "browser": _hash(browser) if browser else None},
         ).fetchone()
@@ -131,6 +133,7 @@ def consume_state(connection: Connection, vault: Vault, state: str, browser: str
             organization_id=row["organization_id"],
             client=Credentials(integration_id, row["client_id"], secret),
             environment=row["environment"],
+            user_name=row["user_name"],
             code_verifier=vault.open(row["code_verifier"], Place(STATES, "code_verifier", integration_id)),
         )
 
@@ -153,15 +156,23 @@ def purge_states(connection: Connection) -> int:
 def refuse(connection: Connection, authorization: Authorization, error: str, description: str) -> ConsentRefused:
     """Record that consent was refused, and return the error to raise. An earlier connection is kept."""
     message = f"SoftPro did not authorize {authorization.organization_id}: {description or error}"
-    connection.execute(
-        """
-        update softpro.integrations
-        set status = case status when 'AUTHENTICATING' then 'PENDING' else status end,
-            last_error_at = now(), last_error_message = %s, updated_at = now()
-        where id = %s
-        """,
-        [message, authorization.integration_id],
-    )
+    with connection.transaction():
+        connection.execute(
+            """
+            update softpro.integrations
+            set status = case status when 'AUTHENTICATING' then 'PENDING' else status end,
+                last_error_at = now(), last_error_message = %s, updated_at = now()
+            where id = %s
+            """,
+            [message, authorization.integration_id],
+        )
+        audit_log.record(
+            connection,
+            "connection.refuse",
+            integration_id=authorization.integration_id,
+            after={"error": error},
+            began_by=authorization.user_name,
+        )
     return ConsentRefused(message)
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import requests
 
-from softpro.db import locks, oauth_tokens
+from softpro.db import audit_log, locks, oauth_tokens
 from softpro.db.database import Connection, Database
 from softpro.db.encryption import Vault
 from softpro.db.locks import Lock
@@ -177,6 +177,7 @@ def revoke_access(connection: Connection, vault: Vault, settings: OAuthSettings,
     with connection.transaction():
         grant = grant_to_end(connection, vault, integration_id)
         oauth_tokens.erase(connection, integration_id)
+        audit_log.record(connection, "connection.end", integration_id=integration_id)
     if grant is None:
         return False
     token = grant.refresh_token or grant.access_token

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+from softpro.db import audit_log
 from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import OutOfDate, UsageError
@@ -83,6 +84,7 @@ def correct(connection: Connection, case_id: UUID, payload: bytes, by: str) -> C
             raise _newer(record)
         if not connection.execute(KEEP_CORRECTION, values).rowcount:
             raise OutOfDate(f"Case {case.id} was changed just now: look at it again")
+        audit_log.record(connection, "case.correct", integration_id=case.integration_id, subject=case.id)
     return quarantine_cases.get(connection, case_id)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.db import queries
+from softpro.db import audit_log, integration_settings, queries
 from softpro.db.database import Connection
 from softpro.db.inbox import CHANNEL
 from softpro.errors import NotFoundHere, OutOfDate
@@ -262,9 +262,7 @@ def webhooks_enabled(connection: Connection, integration_id: UUID) -> bool:
 
 def set_webhooks_enabled(connection: Connection, integration_id: UUID, *, on: bool) -> None:
     """Set whether the integration accepts webhooks."""
-    connection.execute(
-        "update softpro.integrations set webhooks_enabled = %s, updated_at = now() where id = %s", [on, integration_id]
-    )
+    integration_settings.change(connection, integration_id, {"webhooks_enabled": on})
 
 
 def purge(connection: Connection, days: int) -> int:
@@ -301,6 +299,7 @@ def _retry(
         ).rowcount
         if retried:
             connection.execute("select pg_notify(%s, '')", [CHANNEL])
+            audit_log.record(connection, "webhooks.retry", integration_id=integration_id, after={"events": retried})
     return retried
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from softpro.db import integration_settings, outbox, pending, queries
+from softpro.db import audit_log, integration_settings, outbox, pending, queries
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.delete_limit import DeleteLimit
@@ -110,6 +110,7 @@ def approve(connection: Connection, integration: Integration, entity_type: Entit
         connection.execute(APPROVE_DELETES, {"ids": [edit["id"] for edit in waiting], "by": by})
         push_attempts.clear(connection, stream, [edit["roi_entity_id"] for edit in waiting])
         connection.execute("select pg_notify(%s, '')", [outbox.CHANNEL])
+        _record(connection, "deletes.approve", stream, waiting)
     return len(waiting)
 
 
@@ -131,8 +132,19 @@ def withdraw(connection: Connection, integration: Integration, entity_type: Enti
         for edit in waiting:
             conflicts.close_open(connection, stream, edit["roi_entity_id"], "The delete was withdrawn", by)
         outbox.settle_edits(connection, [edit["id"] for edit in waiting], "WITHDRAWN", None)
+        _record(connection, "deletes.withdraw", stream, waiting)
         push_attempts.clear(connection, stream, [edit["roi_entity_id"] for edit in waiting])
     return len(waiting)
+
+
+def _record(connection: Connection, action: str, stream: Stream, waiting: list[dict[str, Any]]) -> None:
+    audit_log.record(
+        connection,
+        action,
+        integration_id=stream.integration_id,
+        subject=stream.entity_type.value,
+        after={"deletes": len(waiting)},
+    )
 
 
 def _lock_waiting(connection: Connection, stream: Stream, count: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from softpro.db import integration_settings, outbox
+from softpro.db import audit_log, integration_settings, outbox
 from softpro.db.database import Connection
 from softpro.errors import AlreadyDecided, OutOfDate, SoftProError, UsageError
 from softpro.mapping.paths import MISSING
@@ -76,6 +76,14 @@ def resolve(
             )
             result = carry_out(record, winners, by)
             _record_decision(record, winners, result, by, reason)
+            decided = {field: _winner(choice) for field, choice in winners.items()}
+            audit_log.record(
+                connection,
+                "conflict.resolve",
+                integration_id=integration_id,
+                subject=conflict_id,
+                after={"winners": decided, "reason": reason},
+            )
         elif record.fields_edited_since:
             last = record.edits[-1]
             conflicts.refresh(
@@ -88,6 +96,11 @@ def resolve(
     if out_of_date is not None:
         raise OutOfDate(out_of_date)
     return conflicts.get(connection, integration_id, conflict_id)
+
+
+def _winner(choice: Side | Value) -> str:
+    """Return who wins a field; a user's own value is personal data and left out."""
+    return "VALUE" if isinstance(choice, Value) else str(choice)
 
 
 def resolve_some(

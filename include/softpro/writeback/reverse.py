@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from softpro.db import audit_log
 from softpro.db.database import Connection
 from softpro.entities import EntityType
 from softpro.errors import AlreadyDecided, OutOfDate, UsageError
@@ -65,4 +66,11 @@ def reverse(connection: Connection, integration_id: UUID, conflict_id: UUID, *, 
             raise OutOfDate(f"Changed since the decision: {', '.join(later)}. Edit the row instead")
         roi_rows.edit(connection, entity_type, conflict.roi_entity_id, row, changes, by)
         conflicts.mark_reversed(connection, conflict_id, by)
+        audit_log.record(
+            connection,
+            "conflict.reverse",
+            integration_id=integration_id,
+            subject=conflict_id,
+            after={"fields": sorted(changes)},
+        )
     return conflicts.get(connection, integration_id, conflict_id)
