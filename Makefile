@@ -66,7 +66,7 @@ lint: $(INSTALLED) ## Check style, types and import rules
 	PYTHONPATH=plugins $(BIN)/lint-imports
 
 tests: $(INSTALLED)
-	$(PYTEST) $(IN_PARALLEL) tests/unit tests/sandbox tests/integration tests/faults tests/security tests/airflow
+	$(PYTEST) $(IN_PARALLEL) tests/unit tests/sandbox tests/integration tests/security tests/faults tests/airflow
 
 unit: $(INSTALLED) ## Run the tests that need no server
 	$(PYTEST) tests/unit tests/sandbox

@@ -7,9 +7,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029)
+}
+"""The characters that begin a new line or control a terminal, with the escapes that messages show instead."""
+
 
 class SoftProError(Exception):
-    """Any error whose message a user reads: what happened, to which organization, and the next step."""
+    """Any error whose message a user reads: what happened, to which organization, and the next step.
+
+    The message can quote text from outside. Its control characters are escaped, so that it is one line in every log.
+    """
+
+    def __str__(self) -> str:
+        return super().__str__().translate(CONTROL_CHARACTERS)
 
 
 class SettingsError(SoftProError):
@@ -42,6 +53,14 @@ class TooManyCalls(SoftProError):
     def __init__(self, limit: int, retry_after: int) -> None:
         self.limit, self.retry_after = limit, retry_after
         super().__init__(f"You started {limit} runs within a minute, which is the limit: try again in {retry_after} s")
+
+
+class PreviewRunning(SoftProError):
+    """Another preview of the stream is running."""
+
+
+class TooSlow(SoftProError):
+    """The work took longer than a request may, and was stopped. Make it smaller or simpler."""
 
 
 class StateError(UsageError):
@@ -84,6 +103,22 @@ class DatabaseUnavailable(SoftProError):
     """The database can't be reached, or refuses the connection."""
 
 
+class Busy(SoftProError):
+    """A lock or a place for the work is not free now. Try again in `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class DatabaseBusy(Busy, DatabaseUnavailable):
+    """The database refuses to wait longer: for a lock that another session holds, or for a statement to end."""
+
+
+class TooManyRequests(Busy):
+    """An address or a user sends more requests than allowed. Try again in `retry_after` seconds."""
+
+
 class SchemaError(SoftProError):
     """The database lacks migrations; run `python -m softpro migrate`."""
 
@@ -112,7 +147,7 @@ class SoftProAPIError(SoftProError):
     """A response of SoftPro 360 that is not a success, or no response at all.
 
     Attributes:
-        status_code: HTTP status, or 0 without a response.
+        status_code: HTTP status; 0 without a response, or 503 for a `NetworkError`.
         error_code: the vendor's code.
         details: the vendor's details, if any.
         retry_after: seconds to wait, if the vendor gave them.
@@ -183,13 +218,16 @@ class ServerError(SoftProAPIError):
 
 
 class NetworkError(SoftProAPIError):
-    """No response: refused, reset, timed out. `sent` is False if the request certainly did not arrive."""
+    """No response: refused, reset, timed out. `sent` is False if the request certainly did not arrive.
+
+    Its `status_code` is 503, as in the specification.
+    """
 
     retryable = True
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         self.sent = sent
-        super().__init__(message)
+        super().__init__(message, status_code=503)
 
 
 class CircuitOpen(SoftProError):
@@ -213,6 +251,10 @@ class OutcomeUnknown(SoftProError):
 
 class CheckFailed(SoftProError):
     """The quality suite could not run; nothing was loaded."""
+
+
+class CheckTooSlow(CheckFailed, TooSlow):
+    """A check took longer than allowed, and was cancelled; nothing was loaded."""
 
 
 class BatchHeld(SoftProError):

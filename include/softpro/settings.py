@@ -43,6 +43,13 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _origins(value: str) -> str:
+    origins = [_web_address(part.strip()) for part in value.split(",")] if value.strip() else []
+    if any(f"{parts.scheme}://{parts.netloc}" != origin for origin in origins for parts in [urlsplit(origin)]):
+        raise ValueError("should be origins such as https://app.example.com, separated by commas, without a path")
+    return ",".join(origins)
+
+
 def _decode_key(text: str) -> bytes:
     if len(text) == 64:
         return bytes.fromhex(text)
@@ -275,9 +282,15 @@ class CallSettings(Group):
 
 
 class WebSettings(Group):
-    """The frontend that a browser returns to after the OAuth callback."""
+    """The frontend that a browser returns to after the OAuth callback, and the frontends that call the API."""
 
     frontend_url: WebAddress = Field("http://localhost:3000", alias="FRONTEND_URL")
+    allowed_origins: Annotated[str, AfterValidator(_origins)] | None = Field(None, alias="SOFTPRO_ALLOWED_ORIGINS")
+
+    @property
+    def origins(self) -> list[str]:
+        """Return the origins whose pages may call the API with a Bearer token; none by default."""
+        return self.allowed_origins.split(",") if self.allowed_origins else []
 
 
 A = TypeVar("A", bound=Group)

@@ -1,4 +1,4 @@
-"""Refuse bodies that PostgreSQL could not hold, and name the place of each problem."""
+"""Parse bodies, refuse what PostgreSQL could not hold, and name the place of each problem."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated, Any
-
-from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
+from typing import Any
 
 MAX_DEPTH = 64
 MAX_REPORTED = 20
@@ -20,27 +16,22 @@ RECORD = "record"
 Place = tuple[str | int, ...]
 
 
-async def _require_storable(request: Request) -> None:
-    """Check the request body.
+def parse(body: bytes) -> tuple[Any, list[dict[str, Any]]]:
+    """Return the parsed body, and the first `MAX_REPORTED` problems in the form of FastAPI's own.
 
-    Raises:
-        RequestValidationError: It holds a NUL, half a surrogate pair or a non-finite number, or is nested too deep.
+    A problem is a NUL, half a surrogate pair, a non-finite number, or nesting that is too deep. A body that is no JSON
+    is returned as its error, which FastAPI reports in the route's form.
     """
-    wrong = await run_in_threadpool(_find_problems, await request.body())
-    if wrong:
-        raise RequestValidationError(wrong)
-
-
-def _find_problems(body: bytes) -> list[dict[str, Any]]:
-    """Return the first `MAX_REPORTED` problems, in the form of FastAPI's own."""
+    if not body:
+        return None, []
     try:
-        found = problems(json.loads(body or b"null"))
-    except (ValueError, RecursionError):
-        return []  # not JSON: the route's model reports it
-    return [{"loc": ("body", *place), "msg": message} for place, message in islice(found, MAX_REPORTED)]
-
-
-Storable = Annotated[None, Depends(_require_storable)]
+        parsed = json.loads(body)
+        found = islice(problems(parsed), MAX_REPORTED)
+        return parsed, [{"loc": ("body", *place), "msg": message} for place, message in found]
+    except json.JSONDecodeError as broken:
+        return broken, []
+    except (ValueError, RecursionError) as broken:  # no UTF-8, or too deep to parse
+        return json.JSONDecodeError(type(broken).__name__, "", 0), []
 
 
 def problems(body: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

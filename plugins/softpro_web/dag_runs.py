@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import httpx
 from fastapi import Depends, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from softpro.db import leases, sync_logs
 from softpro.db.database import Connection, Database
@@ -22,25 +21,26 @@ from softpro_web.deps import DatabaseDep, airflow_app
 from softpro_web.models.base import DataResponse
 from softpro_web.models.sync import StartedRun, SyncResult
 from softpro_web.paths import airflow_root
+from softpro_web.places import Places
 from softpro_web.principal import Principal
+from softpro_web.threads import in_thread
 
 POLL_SECONDS = 0.5
 DEFAULT_WAIT_SECONDS = 60
 MAX_WAIT_SECONDS = 300
 
+MAX_WAITS, MAX_WAITS_EACH = 100, 10
+"""Open waits of all users, and of each user, per API server. Further requests return 202 at once."""
+
+_waits = Places(MAX_WAITS, MAX_WAITS_EACH)
+
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the result.")]
 
 
 class _Launcher:
-    """The dependency of every route that starts a run and waits for its result."""
+    """Starts runs for a request, and waits for their results."""
 
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        database: DatabaseDep,
-        wait: Wait = DEFAULT_WAIT_SECONDS,
-    ) -> None:
+    def __init__(self, request: Request, response: Response, database: Database, wait: float) -> None:
         self.request, self.database = request, database
         self._response, self._seconds = response, wait
 
@@ -73,7 +73,7 @@ class _Launcher:
             SoftProError: Any error of `announce_run` or `trigger_dag`.
         """
         run_id = f"api__{uuid4()}"
-        integration, log_id = await run_in_threadpool(
+        integration, log_id = await in_thread(
             announce_run,
             self.database,
             user,
@@ -88,19 +88,33 @@ class _Launcher:
         try:
             await trigger_dag(self.request, dag_id, run_id, {**stream, **conf})
         except BaseException as failed:
-            await run_in_threadpool(_fail_log, self.database, log_id, failed)
+            await in_thread(_fail_log, self.database, log_id, failed)
             raise
-        entry = await wait_for_log(self.request, self.database, log_id, self._seconds)
+        entry = await self._wait(user, log_id)
         if entry.status == "CANCELLED":
-            other = await run_in_threadpool(_running_log, self.database, entry)
+            other = await in_thread(_running_log, self.database, entry)
             raise LeaseHeld(entry.error_message or "Another run works on this stream now", other)
         if entry.finished:
             return DataResponse(data=SyncResult.model_validate(sync_logs.sync_result(entry)))
         self._response.status_code = 202
         return DataResponse(data=StartedRun(run_id=run_id, log_id=log_id, status=entry.status))
 
+    async def _wait(self, user: Principal, log_id: UUID) -> SyncLog:
+        """Wait for the log, or return it at once if the user or the server has too many open waits."""
+        if not _waits.is_free(user.name):
+            return await in_thread(_read, self.database, log_id)
+        with _waits.take(user.name):
+            return await wait_for_log(self.request, self.database, log_id, self._seconds)
 
-Launcher = Annotated[_Launcher, Depends()]
+
+async def _launcher(
+    request: Request, response: Response, database: DatabaseDep, wait: Wait = DEFAULT_WAIT_SECONDS
+) -> _Launcher:
+    return _Launcher(request, response, database, wait)
+
+
+Launcher = Annotated[_Launcher, Depends(_launcher)]
+"""The dependency of every route that starts a run and waits for its result."""
 
 
 def announce_run(
@@ -166,7 +180,7 @@ async def wait_for_log(request: Request, database: Database, log_id: UUID, secon
     """Return the log once it is finished, after `seconds`, or once the caller has disconnected."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        entry = await run_in_threadpool(_read, database, log_id)
+        entry = await in_thread(_read, database, log_id)
         late = asyncio.get_running_loop().time() >= deadline
         if entry.finished or late or await request.is_disconnected():
             return entry

@@ -6,51 +6,32 @@ This is the only module of the API that imports Airflow. Every auth manager gran
 * *operate* is the right to start one,
 * *configure* is the right to write Variables.
 
-A route requires a login unless `app` lists it as open. `principal` limits the organizations that a caller may see.
+A route declares its right by its caller parameter, and the door checks it. `principal` limits the organizations that a
+caller may see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, oauth2_scheme
 from fastapi import Depends, HTTPException, Request
-from fastapi.concurrency import run_in_threadpool
 
 from softpro import settings
 from softpro.db import access_scopes, user_call_limit
 from softpro.db.database import Database
-from softpro.orchestration.hook import database
 from softpro.services import Services, services
-from softpro_web.body_validation import Storable
+from softpro_web.database import web_database
+from softpro_web.paths import own_origins
 from softpro_web.principal import Principal
+from softpro_web.routing import Right
+from softpro_web.threads import in_thread
 
 SYNC_DAG, REMAP_DAG, PUSH_DAG = "softpro_sync", "softpro_remap", "softpro_write_back"
 CSRF_HEADER = "X-Requested-With"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-
-DatabaseDep = Annotated[Database, Depends(database)]
-
-
-async def authenticate(request: Request) -> None:
-    """Store Airflow's user in the request's state, by token or cookie.
-
-    Raises:
-        HTTPException: 401 without a token or cookie, or with an expired one; 403 if it was never valid.
-    """
-    request.state.softpro_user = await get_user(request, None, await bearer_scheme(request))
-
-
-def _user(
-    request: Request,
-    _oauth: Annotated[Any, Depends(oauth2_scheme)],  # both only document the routes in OpenAPI
-    _bearer: Annotated[Any, Depends(bearer_scheme)],
-) -> Any:
-    return request.state.softpro_user
 
 
 def _is_allowed(user: Any, right: str) -> bool:
@@ -75,26 +56,43 @@ def _teams(user: Any) -> list[str]:
     return [*getattr(user, "teams", ()), *([role] if role else []), *roles]
 
 
-def _requires(right: str, *, limited: bool = False) -> Callable[..., Principal]:
-    def caller(request: Request, user: Annotated[Any, Depends(_user)], where: DatabaseDep, _: Storable) -> Principal:
-        """Return the caller.
+class _Caller(Right):
+    """The dependency that declares a route's right, and returns the caller whom the door admitted."""
 
-        Raises:
-            HTTPException: 403 without the right, or for a change by cookie without proof of its origin.
-            TooManyCalls: The caller started too many runs within a minute (429).
-        """
+    async def __call__(
+        self,
+        request: Request,
+        _oauth: Annotated[Any, Depends(oauth2_scheme)],  # both only document the routes in OpenAPI
+        _bearer: Annotated[Any, Depends(bearer_scheme)],
+    ) -> Principal:
+        principal: Principal = request.state.softpro_principal
+        return principal
+
+
+async def admit(request: Request, right: Right | None) -> None:
+    """Check the caller's login and right, before any of the body is read, and store the caller in the request's state.
+
+    Raises:
+        HTTPException: 401 without a login; 403 without the right, or for a change by cookie without proof of its
+            origin.
+        TooManyCalls: The caller started too many runs within a minute (429).
+    """
+    user = await get_user(request, None, await bearer_scheme(request))
+    if right is not None:
         _require_same_origin(request)
-        if not _is_allowed(user, right):
-            raise HTTPException(403, f"Your role lacks the right to {right}")
-        name = str(user.get_name())
-        with where.connect() as connection:
-            seen = access_scopes.organizations(connection, name, _teams(user))
-            if limited:
-                (allowed,) = settings.load(settings.CallSettings)
-                user_call_limit.count_call(connection, name, allowed.sync_calls)
-        return Principal(name, seen)
+        request.state.softpro_principal = await in_thread(_principal, user, right)
 
-    return caller
+
+def _principal(user: Any, right: Right) -> Principal:
+    if not _is_allowed(user, right.name):
+        raise HTTPException(403, f"Your role lacks the right to {right.name}")
+    name = str(user.get_name())
+    with web_database().connect() as connection:
+        seen = access_scopes.organizations(connection, name, _teams(user))
+        if right.counted:
+            (allowed,) = settings.load(settings.CallSettings)
+            user_call_limit.count_call(connection, name, allowed.sync_calls)
+    return Principal(name, seen)
 
 
 def _require_same_origin(request: Request) -> None:
@@ -108,8 +106,7 @@ def _require_same_origin(request: Request) -> None:
     if request.method in SAFE_METHODS or request.headers.get("Authorization", "").lower().startswith("bearer "):
         return
     site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin", "")
-    same_origin = site == "same-origin" if site else bool(origin) and urlsplit(origin).netloc == request.url.netloc
+    same_origin = site == "same-origin" if site else request.headers.get("Origin") in own_origins(request)
     if not same_origin or CSRF_HEADER not in request.headers:
         raise HTTPException(
             403, f"A change by cookie requires the header {CSRF_HEADER} and a request from the same origin"
@@ -125,25 +122,30 @@ async def remember(request: Request) -> None:
         user = await get_user(request, None, await bearer_scheme(request))
     except HTTPException:
         return
-    await run_in_threadpool(_remember, user)
+    await in_thread(lambda: _remember(user))
 
 
 def _remember(user: Any) -> None:
-    with database().connect() as connection:
+    with web_database().connect() as connection:
         access_scopes.remember(
             connection, str(user.get_name()), _teams(user), may_configure=_is_allowed(user, "configure")
         )
 
 
-def _services() -> Services:
-    return services(database())
+async def _database() -> Database:
+    return await in_thread(web_database)
 
 
-Reader = Annotated[Principal, Depends(_requires("read"))]
-Operator = Annotated[Principal, Depends(_requires("operate"))]
-Starter = Annotated[Principal, Depends(_requires("operate", limited=True))]
-"""An operator who starts a run; the number of runs per minute is limited."""
-Configurer = Annotated[Principal, Depends(_requires("configure"))]
+async def _services() -> Services:
+    return await in_thread(lambda: services(web_database()))
+
+
+DatabaseDep = Annotated[Database, Depends(_database)]
+Reader = Annotated[Principal, Depends(_Caller("read"))]
+Operator = Annotated[Principal, Depends(_Caller("operate"))]
+Starter = Annotated[Principal, Depends(_Caller("operate", counted=True))]
+"""An operator who starts a run or another expensive work; the number per minute is limited."""
+Configurer = Annotated[Principal, Depends(_Caller("configure"))]
 ServicesDep = Annotated[Services, Depends(_services)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
@@ -15,21 +16,30 @@ from starlette.exceptions import HTTPException
 from softpro import json_codec
 from softpro.errors import (
     AlreadyDecided,
+    Busy,
+    CircuitOpen,
+    ConsentRefused,
     DatabaseUnavailable,
     DecryptionError,
     Forbidden,
     LeaseHeld,
     MappingError,
+    NetworkError,
     NotConnected,
     NotFoundHere,
     OutOfDate,
+    PreviewRunning,
     SettingsError,
     SoftProAPIError,
     SoftProError,
+    TokenUnavailable,
     TooManyCalls,
+    TooManyRequests,
+    TooSlow,
     UsageError,
     VersionConflict,
 )
+from softpro_web.pages import failure_page
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +50,19 @@ STATUS_CODES: list[tuple[type[SoftProError], int, str]] = [
     (AlreadyDecided, 409, "DECIDED_ALREADY"),
     (UsageError, 400, "VALIDATION_ERROR"),
     (Forbidden, 403, "FORBIDDEN"),
+    (ConsentRefused, 403, "CONSENT_REFUSED"),
     (VersionConflict, 409, "CONFLICT"),
     (LeaseHeld, 409, "SYNC_RUNNING"),
     (NotConnected, 409, "NOT_CONNECTED"),
     (OutOfDate, 409, "CONFLICT"),
+    (PreviewRunning, 409, "PREVIEW_RUNNING"),
     (TooManyCalls, 429, "RATE_LIMITED"),
+    (TooManyRequests, 429, "RATE_LIMITED"),
+    (Busy, 503, "BUSY"),
+    (TooSlow, 400, "TOO_SLOW"),
+    (NetworkError, 503, "NETWORK_ERROR"),
+    (CircuitOpen, 503, "NETWORK_ERROR"),
+    (TokenUnavailable, 503, "NETWORK_ERROR"),
     (SoftProAPIError, 502, "SOFTPRO_ERROR"),
     (DatabaseUnavailable, 503, "DATABASE_UNAVAILABLE"),
     (SettingsError, 500, "CONFIGURATION_ERROR"),
@@ -56,8 +74,11 @@ HTTP_CODES = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    408: "TIMEOUT",
     413: "TOO_LARGE",
 }
+DATABASE_MESSAGE = "The product's database is not available; the server's log has the details"
+INTERNAL_MESSAGE = "An internal error occurred; the server's log has the details"
 
 
 class ErrorOut(BaseModel):
@@ -82,23 +103,28 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
         401: "The token or cookie is missing or expired",
         403: "The role lacks the right, or a change by cookie lacks proof of its origin",
         404: "The resource does not exist, or the caller may not see its organization",
+        408: "The body did not arrive in time",
         409: "The request conflicts with a run, a decision, a newer version, or a missing grant",
-        413: "The body is too large",
-        429: "The user started too many runs; Retry-After holds the seconds to wait",
+        413: "The body is larger than the route accepts",
+        429: "The user started too many runs, or the address sends too many requests; see Retry-After",
         500: "A setting is wrong, or an internal error occurred; the server's log has the details",
-        502: "SoftPro returned an error, or did not respond",
-        503: "The product's database cannot be reached",
+        502: "SoftPro returned an error",
+        503: "The product's database or SoftPro cannot be reached, or the server is busy",
     }.items()
 }
 """The error responses that every route may return."""
 
+PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": shown["description"], "content": {"text/html": {"schema": {"type": "string"}}}}
+    for status, shown in ERROR_RESPONSES.items()
+}
+"""The same for routes that a browser shows."""
+
 
 def install_error_handlers(app: FastAPI) -> None:
     """Return every error of the app in the envelope."""
-    app.add_exception_handler(SoftProError, _handle_product_error)
-    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
-    app.add_exception_handler(HTTPException, _handle_http_error)
-    app.add_exception_handler(Exception, _handle_unexpected_error)
+    for kind in (SoftProError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _handle)
 
 
 def error(
@@ -111,17 +137,53 @@ def error(
 
 def exact_json(body: object) -> Response:
     """Return a response whose numbers keep all digits; `msgspec.Raw` values are inserted unchanged."""
-    return Response(json_codec.encode(body), media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(json_codec.encode(body), media_type="application/json")
 
 
-def error_response_of(failed: HTTPException) -> JSONResponse:
-    """Return an HTTPException of FastAPI, Airflow or a route in the envelope."""
-    code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
-    return error(failed.status_code, code, str(failed.detail), headers=failed.headers)
+@dataclass(frozen=True)
+class Failure:
+    """An error as a response shows it."""
+
+    status_code: int
+    code: str
+    message: str
+    details: object = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def _handle_product_error(_: Request, failed: Exception) -> JSONResponse:
+def failure(failed: Exception, *, as_page: bool = False) -> Response:
+    """Return the response for an error: the specification's envelope, or a page with the message."""
+    shown = describe(failed)
+    if as_page:
+        if shown.status_code == 500:  # a stranger learns nothing about settings
+            log.error("internal error: %s", failed)
+        message = INTERNAL_MESSAGE if shown.status_code == 500 else shown.message
+        return failure_page(shown.status_code, message, dict(shown.headers))
+    return error(shown.status_code, shown.code, shown.message, shown.details, shown.headers)
+
+
+def describe(failed: Exception) -> Failure:
+    """Return what a caller learns about an error. The log gets the details of an error on our side."""
+    if isinstance(failed, SoftProError):
+        return _product_failure(failed)
+    if isinstance(failed, RequestValidationError):
+        problems = [
+            {"field": ".".join(str(step) for step in problem["loc"][1:]), "message": _message(problem)}
+            for problem in failed.errors()
+        ]
+        return Failure(400, "VALIDATION_ERROR", "The request is not as documented", problems)
+    if isinstance(failed, HTTPException):
+        code = HTTP_CODES.get(failed.status_code, "VALIDATION_ERROR" if failed.status_code < 500 else "INTERNAL_ERROR")
+        return Failure(failed.status_code, code, str(failed.detail), headers=failed.headers or {})
+    log.error("unexpected error", exc_info=failed)
+    return Failure(500, "INTERNAL_ERROR", INTERNAL_MESSAGE)
+
+
+def _product_failure(failed: SoftProError) -> Failure:
     status_code, code = next((status, code) for kind, status, code in STATUS_CODES if isinstance(failed, kind))
+    if code == "DATABASE_UNAVAILABLE":  # its message can name hosts and users
+        log.warning("database unavailable: %s", failed)
+        return Failure(status_code, code, DATABASE_MESSAGE)
     details: object = getattr(failed, "problems", None)
     headers = {}
     if isinstance(failed, LeaseHeld) and failed.log_id:
@@ -130,30 +192,16 @@ async def _handle_product_error(_: Request, failed: Exception) -> JSONResponse:
         details = {"entityType": failed.entity_type, "version": failed.version}
     if isinstance(failed, TooManyCalls):
         details = {"limit": failed.limit, "retryAfter": failed.retry_after}
+    if isinstance(failed, TooManyCalls | Busy):
         headers = {"Retry-After": str(failed.retry_after)}
-    return error(status_code, code, str(failed), details, headers)
+    return Failure(status_code, code, str(failed), details, headers)
 
 
-async def _handle_unexpected_error(_: Request, failed: Exception) -> JSONResponse:
-    log.error("unexpected error", exc_info=failed)
-    return error(500, "INTERNAL_ERROR", "An internal error occurred; the server's log has the details")
-
-
-async def _handle_invalid_request(_: Request, failed: Exception) -> JSONResponse:
-    assert isinstance(failed, RequestValidationError)
-    problems = [
-        {"field": ".".join(str(step) for step in problem["loc"][1:]), "message": _message(problem)}
-        for problem in failed.errors()
-    ]
-    return error(400, "VALIDATION_ERROR", "The request is not as documented", problems)
+async def _handle(_: Request, failed: Exception) -> Response:
+    return failure(failed)
 
 
 def _message(problem: dict[str, Any]) -> str:
     """Return the message of a problem. For invalid JSON it includes the reason."""
     reason = problem.get("ctx", {}).get("error", "") if problem.get("type") == "json_invalid" else ""
     return f"{problem['msg']}: {reason}" if reason else str(problem["msg"])
-
-
-async def _handle_http_error(_: Request, failed: Exception) -> JSONResponse:
-    assert isinstance(failed, HTTPException)
-    return error_response_of(failed)

@@ -69,6 +69,7 @@ ROUTES = [
     Route("POST", "/mappings/preview", "operate", body={**STREAM, "mappings": [MAPPING]}),
     Route("POST", "/mappings/remap", "operate", body=STREAM),
     Route("GET", "/mappings/coverage", "read", "integrationId={integration_id}"),
+    Route("POST", "/mappings/coverage/refresh", "operate", body=IT),
     Route("POST", "/sync/transactions", "operate", body=IT),
     Route("POST", "/sync/contacts", "operate", body=IT),
     Route("POST", "/sync/transactions/{order_id}", "operate", body=IT),
@@ -111,7 +112,12 @@ ROUTES = [
     Route("GET", "/docs", "read"),
     Route("GET", "/docs/{asset}", "read"),
 ]
-OPEN = {("GET", "/callback"), ("GET", "/health"), ("POST", "/webhooks/{integration_id}")}
+OPEN = {
+    ("GET", "/callback"),
+    ("GET", "/connect/{token}"),
+    ("GET", "/health"),
+    ("POST", "/webhooks/{integration_id}"),
+}
 LIST_ROUTES = """
 import json
 from softpro_web.app import create_app

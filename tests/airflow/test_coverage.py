@@ -10,8 +10,8 @@ def test_coverage_is_answered_for_each_entity_type_after_a_look_at_the_records(a
     integration_id = plugin.connect("coverage-org", organization=airflow.vendor_organization())["id"]
     airflow.load("coverage-org", "--entity", "contacts")
 
-    answer = airflow.as_user("reader").session.get(
-        f"{airflow.url}/mappings/coverage", params={"integrationId": integration_id, "refresh": "true"}
+    answer = airflow.as_user("syncer").session.post(
+        f"{airflow.url}/mappings/coverage/refresh", json={"integrationId": integration_id}
     )
 
     assert answer.status_code == 200, answer.text
@@ -22,5 +22,5 @@ def test_coverage_is_answered_for_each_entity_type_after_a_look_at_the_records(a
     for each in found["CONTACT"]["unread"]:
         assert {"path", "kinds", "records", "firstSeenAt", "lastSeenAt", "read"} == each.keys()
     one = {"integrationId": integration_id, "entityType": "CONTACT"}
-    again = plugin.session.get(f"{airflow.url}/mappings/coverage", params=one).json()["data"]
+    again = airflow.as_user("reader").session.get(f"{airflow.url}/mappings/coverage", params=one).json()["data"]
     assert again == [found["CONTACT"]]

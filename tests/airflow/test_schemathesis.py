@@ -42,7 +42,7 @@ CHECKS = [
 ]
 TOO_LONG = b"Invalid HTTP request received."
 """The server's own response to a request line beyond 64 KiB, on any route."""
-OPEN = {"getHealth", "callback"}
+OPEN = {"getHealth", "callback", "openConnection"}
 WITHOUT_INPUT = {"getHealth"}
 STARTS_RUNS = {"startRemap", "replayQuarantine", "correctQuarantineCase"}
 """With real records, each of these calls would start a run of Airflow."""

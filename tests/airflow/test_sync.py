@@ -31,6 +31,8 @@ def test_a_sync_started_over_http_returns_the_specifications_result(airflow: Air
     body = answer.json()
     started, completed = (datetime.fromisoformat(body["data"].pop(name)) for name in ("startedAt", "completedAt"))
     duration = body["data"].pop("duration")
+    logged = airflow.query("select status from softpro.sync_logs where id = %s", body["data"].pop("logId"))
+    assert logged == [{"status": "COMPLETED"}]
     assert abs((completed - started).total_seconds() * 1000 - duration) <= 2
     assert body == {
         "success": True,
@@ -41,6 +43,7 @@ def test_a_sync_started_over_http_returns_the_specifications_result(airflow: Air
             "recordsProcessed": 120,
             "recordsSucceeded": 120,
             "recordsFailed": 0,
+            "error": None,
         },
     }
     rows = airflow.query("select softpro_order_id from roi.transactions where organization_id = 'http-org' order by 1")

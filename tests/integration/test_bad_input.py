@@ -63,7 +63,8 @@ def test_connect_asks_for_credentials_when_there_are_none(settings: dict[str, st
 
 
 def test_an_unreachable_database_is_exit_1(settings: dict[str, str]) -> None:
-    nowhere = {**settings, "SOFTPRO_DATABASE_URL": "postgresql://me:zq-password@127.0.0.1:1/nowhere"}
+    address = "postgresql://me:zq-password@127.0.0.1:1/nowhere"
+    nowhere = {**settings, "SOFTPRO_DATABASE_URL": address, "SOFTPRO_MIGRATE_DATABASE_URL": address}
     for arguments in (["status"], ["sync", "acme"], ["migrate"]):
         answer = command(nowhere, *arguments)
         assert answer.code == 1

@@ -125,6 +125,8 @@ def test_sync_as_json_is_the_specifications_sync_result(story: Story) -> None:
             "duration",
             "startedAt",
             "completedAt",
+            "error",
+            "logId",
         ]
         assert (result["success"], result["operation"], result["recordsProcessed"]) == (True, "sync", 0)
 

@@ -17,7 +17,7 @@ from softpro.quality import gx_runner
 from softpro.runs import pipeline
 from softpro.services import Services
 
-from ..support.databases import one, rows
+from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected, StartSandbox
 from ..support.product import begin, connect_acme, quality_settings, sync
 from ..support.sandbox import Sandbox
@@ -191,8 +191,17 @@ def test_a_pattern_that_takes_very_long_fails_the_check_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     acme = connected("acme")
-    slow = Mapping(TRANSACTION, "notes", "notes", validation_rules={"pattern": r"^(.*)(.*)(.*)\1\2\3$"})
+    slow = Mapping(TRANSACTION, "notes", "notes", validation_rules={"pattern": "x"})
     give(services, acme, [slow])
+    # A version before this one accepted such patterns.
+    execute(
+        services.database,
+        """
+        update softpro.mapping_versions
+        set mappings = jsonb_set(mappings, '{0, validation_rules, pattern}', to_jsonb(%s::text))
+        """,
+        r"^(.*)(.*)(.*)\1\2\3$",
+    )
     record = json.loads(json.dumps(next(iter(sandbox.records(vendor_organization).values())), default=float))
     sandbox.put(vendor_organization, {**record, "orderId": "slow", "notes": "a" * 2_001})
     run = begin(services, acme)
@@ -201,7 +210,7 @@ def test_a_pattern_that_takes_very_long_fails_the_check_and_says_so(
     monkeypatch.setattr(gx_runner, "STATEMENT_TIMEOUT_SECONDS", 1)
     monkeypatch.setattr("softpro.quality.check.STATEMENT_TIMEOUT_SECONDS", 1)
 
-    with pytest.raises(CheckFailed, match=r"^A check took longer than 1 s and was cancelled, so nothing was loaded"):
+    with pytest.raises(CheckFailed, match=r"^A check took too long and was cancelled, so nothing was loaded"):
         pipeline.check(services.database, run, quality_settings())
 
     assert one(services.database, "select count(*) from staging.rejects") == 0

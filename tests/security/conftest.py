@@ -1,57 +1,80 @@
-"""Define logins of the database that have few rights."""
+"""Start an API server on a database of its own, and define logins of the database that have few rights."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
-from psycopg.rows import dict_row
+import requests
 
-from softpro.db.database import Connection, Database
+from softpro.db.database import Database
+from softpro_demo import consent
 
-from ..support.databases import execute
+from ..support.api_server import ApiServer, running
+from ..support.database_logins import Logins
+from ..support.databases import Server
+from ..support.product import environment
+from ..support.sandbox import Sandbox
 
-CREATE_LOGIN = "do $$ begin create role {} login; exception when duplicate_object then null; end $$"
-GRANTS = {
-    "attack_reader": ("grant usage on schema softpro, roi to {}", "grant select on all tables in schema roi to {}"),
-    "attack_editor": (
-        "grant usage on schema softpro, roi to {}",
-        "grant select, insert, update, delete, truncate on roi.contacts, roi.transactions to {}",
-    ),
-    "attack_application": (
-        "grant usage on schema roi to {}",
-        "grant select, insert, update, delete on roi.contacts, roi.transactions to {}",
-        "grant softpro_application to {}",
-    ),
-}
+WEBHOOK_SECRET = "a secret for webhooks, 32 bytes "
+FRONTEND = "https://app.example.com"
 
 
-class Logins:
-    """The database as its logins see it."""
+@dataclass(frozen=True)
+class Web:
+    """An API server, its database and the vendor."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    api: ApiServer
+    database: Database
+    sandbox: Sandbox
 
-    @contextmanager
-    def session(self, login: str) -> Iterator[Connection]:
-        """Yield a session in autocommit of `reader`, `editor` or `application`."""
-        conninfo = make_conninfo(self.database.conninfo, user=f"attack_{login}")
-        with psycopg.connect(conninfo, autocommit=True, row_factory=dict_row) as connection:
-            yield connection
+    @property
+    def url(self) -> str:
+        return self.api.url
+
+    def as_user(self, user: str = "admin") -> requests.Session:
+        return self.api.as_user(user)
+
+    def connected(self, organization: str) -> str:
+        """Connect an organization as a browser does, and return the id of its integration."""
+        session = self.as_user()
+        begun = session.post(f"{self.url}/connect", json={"organizationId": organization}, timeout=30)
+        begun.raise_for_status()
+        address = begun.json()["data"]["authorizationUrl"]
+        back = consent.give(address, organization=self.sandbox.unused_organization())
+        session.get(back, allow_redirects=False, timeout=60).raise_for_status()
+        shown = session.get(f"{self.url}/status", params={"organizationId": organization}, timeout=30)
+        return str(shown.json()["data"]["id"])
+
+
+@pytest.fixture(scope="module")
+def web(server: Server, sandbox: Sandbox) -> Iterator[Web]:
+    """Start an API server whose frontend is on another site."""
+    with server.fresh() as database:
+        settings = environment(
+            database,
+            sandbox,
+            SOFTPRO_WEBHOOK_SECRET=WEBHOOK_SECRET,
+            SOFTPRO_ALLOWED_ORIGINS=FRONTEND,
+            SOFTPRO_SYNC_CALLS_PER_MINUTE="1000",
+        )
+        with running(settings) as api:
+            yield Web(api, database, sandbox)
+
+
+def error_of(response: requests.Response) -> tuple[int, str]:
+    """Return the status and the code of an error response."""
+    body: dict[str, Any] = json.loads(response.text)
+    return response.status_code, body["error"]["code"]
 
 
 @pytest.fixture
 def logins(database: Database) -> Iterator[Logins]:
-    """Return the logins, with their rights in this test's database."""
-    for login, grants in GRANTS.items():
-        named = sql.Identifier(login)
-        execute(database, sql.SQL(CREATE_LOGIN).format(named))
-        for grant in grants:
-            execute(database, sql.SQL(grant).format(named))
-    yield Logins(database)
-    for login in GRANTS:
-        execute(database, sql.SQL("drop owned by {}").format(sql.Identifier(login)))
+    """Yield logins with few rights in this test's database."""
+    made = Logins(database)
+    made.create()
+    yield made
+    made.drop_rights()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
 import psycopg
@@ -70,9 +71,10 @@ class Walk:
 
 def test_every_changing_command_is_recorded(start_sandbox: StartSandbox, database: Database, tmp_path: Path) -> None:
     sandbox = start_sandbox(transactions=5, contacts=150)
-    services, acme = connect_acme(database, sandbox)
+    key = secrets.token_hex(32)
+    services, acme = connect_acme(database, sandbox, INTEGRATION_ENCRYPTION_KEY=key)
     sides = BothSides(services, acme, sandbox, sandbox.organizations[0])
-    walk = Walk(sides, database, environment(database, sandbox), tmp_path)
+    walk = Walk(sides, database, environment(database, sandbox, INTEGRATION_ENCRYPTION_KEY=key), tmp_path)
 
     url = walk.run("connect", "acme", action="connection.begin").strip()
     walk.run("callback", sandbox.consent(url, sides.organization), action="connection.finish")
@@ -80,6 +82,7 @@ def test_every_changing_command_is_recorded(start_sandbox: StartSandbox, databas
     walk.run("push", "acme", action="run.start")
     walk.run("remap", "acme", "--entity", "contacts", action="run.start")
     walk.run("reconcile", "acme", "--entity", "contacts", action="run.start")
+    walk.settings["INTEGRATION_ENCRYPTION_KEY"] = f"{secrets.token_hex(32)},{key}"
     walk.run("rotate-keys", action="keys.rotate")
     walk.run("access confine", "ann", "acme", action="access.update")
     walk.run("access release", "ann", action="access.update")

@@ -16,11 +16,11 @@ from softpro.db.locks import Lock
 from softpro.entities import EntityType
 from softpro.errors import DatabaseUnavailable
 
+from ..support.database_logins import CREATE_LOGIN, Logins
 from ..support.databases import LOADER, as_login, execute, one, rows
 from ..support.product import command, connect_acme, environment, sync
 from ..support.sandbox import Sandbox
 from ..support.writeback import BothSides, run_push
-from .conftest import CREATE_LOGIN, Logins
 
 CONTACT = EntityType.CONTACT
 SCHEMAS = ["softpro", "raw", "staging", "roi", "analytics"]

@@ -196,18 +196,26 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 """
 
 
-def refresh(connection: Connection, integration: Integration, entity_type: EntityType, *, only_if_old: bool) -> None:
+def refresh(
+    connection: Connection,
+    integration: Integration,
+    entity_type: EntityType,
+    *,
+    only_if_old: bool,
+    landing_timeout: float = LANDING_TIMEOUT_SECONDS,
+) -> None:
     """Profile the stream's records landed since its last refresh.
 
     The first refresh after a list was fetched to its end is the baseline: fields and codes first seen later are new.
 
     Args:
         only_if_old: do nothing if the last refresh is recent.
+        landing_timeout: seconds to wait for transactions that store records; after them, the refresh does nothing.
     """
     stream = integration.stream(entity_type)
     if only_if_old and connection.execute(SELECT_IF_FRESH, {**stream.parameters, "fresh": PROFILE_MAX_AGE}).rowcount:
         return
-    until = _settled(connection)
+    until = _settled(connection, landing_timeout)
     with connection.transaction():
         connection.execute(ENSURE_STATE, stream.parameters)
         state = queries.one(connection, LOCK_STATE, stream.parameters)
@@ -230,14 +238,14 @@ def refresh(connection: Connection, integration: Integration, entity_type: Entit
             )
 
 
-def _settled(connection: Connection) -> datetime | None:
+def _settled(connection: Connection, timeout: float) -> datetime | None:
     """Return a time, now, before which everything has landed; None if a transaction does not end in time.
 
     Records carry the time at which their transaction began, so a record of an open transaction could be missed.
     """
     now = queries.now(connection)
     time.sleep(SETTLE_SECONDS)
-    deadline = time.monotonic() + LANDING_TIMEOUT_SECONDS
+    deadline = time.monotonic() + timeout
     landing = _landing(connection)
     while landing := landing & _landing(connection):
         if time.monotonic() > deadline:

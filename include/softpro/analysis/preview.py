@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.db.locks import Lock
 from softpro.entities import EntityType
-from softpro.errors import MappingError
+from softpro.errors import MappingError, PreviewRunning
 from softpro.mapping import repository
 from softpro.mapping.compiler import Compiled, Mapped, compile_mappings, map_records
 from softpro.mapping.mapping import Mapping
@@ -47,6 +48,9 @@ from softpro.sync.transform import clear_staging
 
 MAX_RECORDS = 100
 DEFAULT_RECORDS = 10
+STATEMENT_SECONDS = 10.0
+"""The limit for each statement of a preview."""
+
 WITHOUT_ID = ""  # an id that no record of SoftPro has
 
 SELECT_LATEST = """
@@ -127,19 +131,34 @@ def preview(
     entity_type: EntityType,
     proposed: Sequence[Mapping],
     chosen: RecordSelection,
+    stop: Event | None = None,
 ) -> Preview:
-    """Compare the proposed set of the entity type with the one in force. Raises MappingError, CheckFailed."""
+    """Compare the proposed set of the entity type with the one in force.
+
+    Args:
+        stop: once another thread sets it, the evaluation of rules ends.
+
+    Raises:
+        MappingError: the proposed set is invalid.
+        PreviewRunning: another preview of the stream is running.
+        CheckFailed: a check could not run.
+    """
     misplaced = [number for number, each in enumerate(proposed, 1) if each.entity_type is not entity_type]
     if misplaced:
         raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in misplaced])
     with database.connect() as connection:
         repository.require_valid(connection, proposed)
-        in_force = repository.current(connection, integration.stream(entity_type))
-        records = _records(connection, integration, entity_type, chosen)
-        before = _side("before", entity_type, in_force.mappings, records)
-        after = _side("after", entity_type, proposed, records)
         # Previews of a stream stage under the same log ids, so that each clears the rows of one that died.
-        with locks.locked(connection, Lock.PREVIEW, f"{integration.id} {entity_type.value}"):
+        with locks.try_locked(connection, Lock.PREVIEW, f"{integration.id} {entity_type.value}") as held:
+            if not held:
+                raise PreviewRunning(
+                    f"Another preview of the {entity_type.table} of {integration.organization_id} is running: "
+                    "try again when it has ended"
+                )
+            in_force = repository.current(connection, integration.stream(entity_type))
+            records = _records(connection, integration, entity_type, chosen)
+            before = _side("before", entity_type, in_force.mappings, records, stop)
+            after = _side("after", entity_type, proposed, records, stop)
             against = {
                 side.name: _judged(database, connection, integration, entity_type, side, records)
                 for side in (before, after)
@@ -151,7 +170,7 @@ def preview(
         ]
         for side in (before, after)
     )
-    returns = _returns(entity_type, proposed, records, other)
+    returns = _returns(entity_type, proposed, records, other, stop)
     effects = [
         effect(record.entity_id or None, before.mappings, after.mappings, was, will_be, back)
         for record, was, will_be, back in zip(records, one, other, returns, strict=True)
@@ -202,20 +221,30 @@ def _unlanded(record: _Record) -> list[Reason]:
     return [{"column": None, "rule": "readable", "message": record.reason}] if record.reason else []
 
 
-def _side(name: str, entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record]) -> _Side:
+def _side(
+    name: str,
+    entity_type: EntityType,
+    mappings: Sequence[Mapping],
+    records: Sequence[_Record],
+    stop: Event | None,
+) -> _Side:
     compiled = compile_mappings(entity_type, mappings)
-    with evaluating(compiled.rule_inputs.rules) as rules:
+    with evaluating(compiled.rule_inputs.rules, stop) as rules:
         rows = list(map_records(compiled, ((record.payload, None) for record in records), rules))
     return _Side(name, mappings, compiled, rows)
 
 
 def _returns(
-    entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record], outcomes: Sequence[Outcome]
+    entity_type: EntityType,
+    mappings: Sequence[Mapping],
+    records: Sequence[_Record],
+    outcomes: Sequence[Outcome],
+    stop: Event | None,
 ) -> list[dict[str, RoundTrip]]:
     """Return for each record, by target, the results of its outbound rules."""
     both_ways = round_trip_mappings(mappings)
     back = compile_outbound(entity_type, both_ways)
-    with evaluating(back.rule_inputs.rules) as rules:
+    with evaluating(back.rule_inputs.rules, stop) as rules:
         all_sent = outbound_values(back, (outcome.values for outcome in outcomes), rules)
         return [round_trips(both_ways, record.payload, each) for record, each in zip(records, all_sent, strict=True)]
 
@@ -234,9 +263,10 @@ def _judged(
         with connection.transaction():
             clear_staging(connection, entity_type, log_id)  # rows of a preview that died
             _stage(connection, integration, entity_type, log_id, side, records)
-        judged = judge_staged(database, entity_type, log_id, value_demands(side.mappings)) if records else []
+        demands = value_demands(side.mappings)
+        judged = judge_staged(database, entity_type, log_id, demands, STATEMENT_SECONDS) if records else []
         with connection.transaction():
-            reject(connection, entity_type, log_id, judged)
+            reject(connection, entity_type, log_id, judged, STATEMENT_SECONDS)
         rejected = connection.execute(
             """
             select entity_id, reason

@@ -99,9 +99,9 @@ def rotate(connection: Connection, vault: Vault, progress: Callable[[int, int], 
     counts = Counter(vault.key_of(cell.sealed) for cell in cells(connection))
     rotation.by_key = [counts[index] for index in range(len(vault.keys))]
     rotation.remaining = counts.total() - counts[0]
-    audit_log.record(
-        connection, "keys.rotate", after={"reencrypted": rotation.reencrypted, "remaining": rotation.remaining}
-    )
+    if rotation.reencrypted:
+        counted = {"reencrypted": rotation.reencrypted, "remaining": rotation.remaining}
+        audit_log.record(connection, "keys.rotate", after=counted)
     return rotation
 
 

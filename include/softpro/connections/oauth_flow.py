@@ -95,11 +95,21 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
         UsageError: the consent is for another organization.
         SoftProAPIError: a request to SoftPro failed.
     """
-    answer = {name: value.replace("\x00", "") for name, value in answer.items()}
+    return finish(services, accept(services, answer, browser), answer)
+
+
+def accept(services: Services, answer: Mapping[str, str], browser: str | None = None) -> Authorization:
+    """Use up the state with which SoftPro redirected the browser, and return its authorization. Raises StateError."""
     if not answer.get("state"):
         raise StateError("The address contains no state: start again with connect")
     with services.database.connect() as connection:
-        authorization = consent.consume_state(connection, services.vault, answer["state"], browser)
+        return consent.consume_state(connection, services.vault, answer["state"], browser)
+
+
+def finish(services: Services, authorization: Authorization, answer: Mapping[str, str]) -> Integration:
+    """Finish an accepted authorization; see `callback`."""
+    answer = {name: value.replace("\x00", "") for name, value in answer.items()}
+    with services.database.connect() as connection:
         if answer.get("error") or not answer.get("code"):
             raise consent.refuse(
                 connection, authorization, answer.get("error", "no code came back"), answer.get("error_description", "")
@@ -114,14 +124,10 @@ def callback(services: Services, answer: Mapping[str, str], browser: str | None 
         return integrations.get(connection, authorization.integration_id)
 
 
-def redirect_path(services: Services, answer: Mapping[str, str], browser: str | None = None) -> str | None:
-    """Return the page of the frontend that the user returns to after this callback, whether it succeeds or fails.
-
-    Returns:
-        The path; None if none was requested or the state is invalid.
-    """
+def rebind(services: Services, state: str, browser: str, new_browser: str) -> str:
+    """Bind a pending authorization to another browser; see `consent.rebind_state`."""
     with services.database.connect() as connection:
-        return consent.redirect_path(connection, answer.get("state", ""), browser)
+        return consent.rebind_state(connection, services.vault, services.oauth, state, browser, new_browser)
 
 
 def disconnect(services: Services, integration_id: UUID) -> bool:

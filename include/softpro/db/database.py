@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from softpro.errors import DatabaseUnavailable, SchemaError, SettingsError
+from softpro.errors import DatabaseBusy, DatabaseUnavailable, SchemaError, SettingsError
 from softpro.settings import STATE_DIRECTORY, DatabaseSettings
 
 if TYPE_CHECKING:
@@ -48,15 +48,12 @@ class Database:
 
         Raises:
             DatabaseUnavailable: the server refuses the connection or the session ends.
+            DatabaseBusy: a lock or a statement took longer than the session's timeouts.
             SchemaError: migrations are missing.
             SettingsError: the login is a superuser, and the server is not the embedded one.
         """
         try:
-            connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
-        except psycopg.OperationalError as refused:
-            raise DatabaseUnavailable(f"The database can't be reached: {_first_line(refused)}") from None
-        try:
-            with connection:
+            with self._session() as connection:
                 if not self.superuser:
                     _require_plain_login(connection)
                 yield connection
@@ -64,6 +61,10 @@ class Database:
             raise SchemaError(
                 f"The database lacks the product's tables ({_first_line(old)}): run `python -m softpro migrate`"
             ) from old
+        except psycopg.errors.LockNotAvailable as held:
+            raise DatabaseBusy("Another request or a run works on this now: try again in a few seconds") from held
+        except psycopg.errors.QueryCanceled as slow:
+            raise DatabaseBusy(f"The database takes too long ({_first_line(slow)}): try again later") from slow
         except psycopg.OperationalError as failed:
             problem = "closed the connection" if _is_gone(failed) else "refuses the request"
             raise DatabaseUnavailable(f"The database {problem}: {_first_line(failed)}") from failed
@@ -75,11 +76,24 @@ class Database:
         with self.connect():
             pass
 
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        try:
+            connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
+        except psycopg.OperationalError as refused:
+            raise DatabaseUnavailable(f"The database can't be reached: {_first_line(refused)}") from None
+        with connection:
+            yield connection
+
     def set(self, **settings: str) -> Database:
         """Return the same database with these run-time settings in each session; their values contain no spaces."""
         options = str(conninfo_to_dict(self.conninfo).get("options") or "")
         more = [f"-c {name}={value}" for name, value in settings.items()]
         return replace(self, conninfo=make_conninfo(self.conninfo, options=" ".join([options, *more]).strip()))
+
+    def named(self, application: str) -> Database:
+        """Return the same database with this name for each session in `pg_stat_activity`."""
+        return replace(self, conninfo=make_conninfo(self.conninfo, application_name=application))
 
     def sqlalchemy_url(self) -> URL:
         """Return the address for SQLAlchemy, with which Alembic and Great Expectations connect."""

@@ -79,6 +79,17 @@ def unlock(connection: Connection, lock: Lock, subject: object) -> None:
 
 
 @contextmanager
+def try_locked(connection: Connection, lock: Lock, subject: object) -> Iterator[bool]:
+    """Hold the lock in this session for the block if it is free now; yield whether it is held."""
+    held = try_lock(connection, lock, subject)
+    try:
+        yield held
+    finally:
+        if held:
+            unlock(connection, lock, subject)
+
+
+@contextmanager
 def locked(connection: Connection, lock: Lock, subject: object) -> Iterator[None]:
     """Wait for the lock and hold it in this session for the block; transactions may begin and end within."""
     pause = FIRST_PAUSE_SECONDS

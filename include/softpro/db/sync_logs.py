@@ -324,7 +324,10 @@ def _end(connection: Connection, log_id: UUID, status: str) -> SyncLog:
 
 
 def sync_result(log: SyncLog) -> dict[str, Any]:
-    """Return the specification's SyncResult; `duration` in milliseconds, times in SoftPro's format."""
+    """Return the specification's SyncResult, why the run failed, if so, and the id of its log.
+
+    `duration` is in milliseconds, and times are in SoftPro's format.
+    """
     return {
         "success": log.succeeded,
         "entityType": log.entity_type,
@@ -335,4 +338,6 @@ def sync_result(log: SyncLog) -> dict[str, Any]:
         "duration": log.duration,
         "startedAt": format_milliseconds(log.started_at),
         "completedAt": format_milliseconds(log.completed_at) if log.completed_at else None,
+        "error": None if log.succeeded else log.error_message,
+        "logId": str(log.id),
     }

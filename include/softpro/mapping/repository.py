@@ -18,12 +18,13 @@ from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
 from softpro.errors import MappingError, NotFoundHere, VersionConflict
 from softpro.json_codec import camel_case
+from softpro.mapping import patterns
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.diff import identical
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.set_validation import validate
 
-PATTERN_TIMEOUT = "5s"
+PATTERN_TIMEOUT = "1s"
 """How long PostgreSQL may take to read a pattern."""
 
 
@@ -239,7 +240,7 @@ def _unreadable(connection: Connection, mappings: Sequence[Mapping]) -> list[str
     problems: list[str] = []
     for number, mapping in enumerate(mappings, start=1):
         pattern = (mapping.validation_rules or {}).get("pattern")
-        if not isinstance(pattern, str):  # already reported
+        if not isinstance(pattern, str) or patterns.problem(pattern):  # already reported
             continue
         try:
             with connection.transaction(force_rollback=True):

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from softpro.mapping import patterns
 from softpro.mapping.columns import Type
 from softpro.mapping.convert import NUL, to_number, to_timestamp
 
@@ -24,7 +25,7 @@ TYPES: dict[Type, tuple[str, ...]] = {
     Type.JSON: ("string", "number", "integer", "boolean", "object", "array"),
 }
 NUMERIC = (Type.NUMBER, Type.MONEY)
-MAX_PATTERN_LENGTH, MAX_ENUM_VALUES = 1_000, 1_000
+MAX_ENUM_VALUES = 1_000
 
 
 def problems(rules: Any, kind: Type) -> list[str]:
@@ -58,9 +59,9 @@ def _enum(value: Any, kind: Type) -> str | None:
 def _pattern(value: Any, kind: Type) -> str | None:
     if kind not in (Type.TEXT, Type.JSON):
         return "is for texts only"
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_PATTERN_LENGTH:
-        return f"should be a regular expression of 1 to {MAX_PATTERN_LENGTH} characters"
-    return None
+    if not isinstance(value, str) or not 0 < len(value) <= patterns.MAX_LENGTH:
+        return f"should be a regular expression of 1 to {patterns.MAX_LENGTH} characters"
+    return patterns.problem(value)
 
 
 def _bound(value: Any, kind: Type) -> str | None:

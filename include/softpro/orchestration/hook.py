@@ -28,7 +28,7 @@ def database() -> Database:
     return _from_connection(connection)
 
 
-def web_database() -> Database:
+def api_server_database() -> Database:
     """Open the database with the API server's own login of SOFTPRO_WEB_DATABASE_URL, or else as tasks do."""
     (addresses,) = load(DatabaseSettings)
     return open_web_database(addresses) or database()

@@ -89,22 +89,37 @@ def _staged(connection: Connection, run: Run) -> int:
     )
 
 
-def judge_staged(database: Database, entity_type: EntityType, log_id: UUID, demands: Sequence[Demand]) -> list[Judged]:
+def judge_staged(
+    database: Database,
+    entity_type: EntityType,
+    log_id: UUID,
+    demands: Sequence[Demand],
+    seconds: float | None = None,
+) -> list[Judged]:
     """Evaluate the suite and the demands for the records that are staged under a log id.
+
+    Args:
+        seconds: the limit for each statement; by default `STATEMENT_TIMEOUT_SECONDS`.
 
     Raises:
         CheckFailed: a check could not run.
     """
     suite = [each for each in suite_of(entity_type) if not batch.each_mapped(each)]
-    return judge(database.set(**_session(log_id)), entity_type, [*suite, *expectations(entity_type, demands)])
+    return judge(database.set(**_session(log_id, seconds)), entity_type, [*suite, *expectations(entity_type, demands)])
 
 
-def reject(connection: Connection, entity_type: EntityType, log_id: UUID, judged: Sequence[Judged]) -> int:
+def reject(
+    connection: Connection,
+    entity_type: EntityType,
+    log_id: UUID,
+    judged: Sequence[Judged],
+    seconds: float | None = None,
+) -> int:
     """Reject every record that breaks a critical expectation, and return the number of rejected records.
 
-    Call it inside a transaction.
+    Call it inside a transaction. `seconds` limits each statement as in `judge_staged`.
     """
-    for name, value in _session(log_id).items():
+    for name, value in _session(log_id, seconds).items():
         connection.execute("select set_config(%s, %s, true)", [name, value])
     connection.execute("delete from staging.rejects where log_id = %s and checked", [log_id])
     for each in judged:
@@ -131,12 +146,12 @@ def _of_batch(
     return [*found, *batch.fallen_row_count(connection, run, limits)]
 
 
-def _session(log_id: UUID) -> dict[str, str]:
+def _session(log_id: UUID, seconds: float | None = None) -> dict[str, str]:
     """Return the session settings that select the run's records in the view and limit each statement."""
     return {
         "search_path": "staging",
         "softpro.log_id": str(log_id),
-        "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS * 1000:.0f}",
+        "statement_timeout": f"{(seconds or STATEMENT_TIMEOUT_SECONDS) * 1000:.0f}",
     }
 
 

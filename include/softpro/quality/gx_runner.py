@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from softpro.db.database import Database
 from softpro.entities import EntityType
-from softpro.errors import CheckFailed
+from softpro.errors import CheckFailed, CheckTooSlow
 from softpro.quality.expectations import great_expectations
 from softpro.quality.suite import ROWS_QUERY, Expectation
 
@@ -52,10 +52,10 @@ def view(entity_type: EntityType) -> str:
     return f"run_{entity_type.table}"
 
 
-def timeout_error() -> CheckFailed:
+def timeout_error() -> CheckTooSlow:
     """Return the error for a statement that was cancelled for its duration."""
-    return CheckFailed(
-        f"A check took longer than {STATEMENT_TIMEOUT_SECONDS} s and was cancelled, so nothing was loaded. "
+    return CheckTooSlow(
+        "A check took too long and was cancelled, so nothing was loaded. "
         "A validationRules.pattern may be too slow for PostgreSQL: make it simpler, then sync again"
     )
 

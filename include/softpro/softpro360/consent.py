@@ -23,12 +23,16 @@ STATES = "softpro.oauth_states"
 
 @dataclass(frozen=True)
 class Authorization:
-    """An authorization that the vendor returned with a valid state: its organization, client and environment."""
+    """An authorization that the vendor returned with a valid state.
+
+    Its organization, its client and environment, and where in the frontend the user returns to.
+    """
 
     organization_id: str
     client: Credentials
     environment: str
     user_name: str | None
+    redirect_path: str | None
     code_verifier: str = field(repr=False)
 
     @property
@@ -90,11 +94,40 @@ def get_authorization_url(
             """,
             [integration_id],
         )
+    return _authorization_url(settings, client.client_id, state, code_verifier)
+
+
+def rebind_state(
+    connection: Connection, vault: Vault, settings: OAuthSettings, state: str, browser: str, new_browser: str
+) -> str:
+    """Bind a pending authorization to another browser, and return its address. That works once per `browser`.
+
+    Raises:
+        StateError: the authorization is not pending, or not bound to `browser`.
+    """
+    row = connection.execute(
+        """
+        update softpro.oauth_states
+        set browser_hash = %(new)s
+        where state_hash = %(state)s and used_at is null and expires_at > now() and browser_hash = %(browser)s
+        returning integration_id, client_id, code_verifier
+        """,
+        {"state": _hash(state), "browser": _hash(browser), "new": _hash(new_browser)},
+    ).fetchone()
+    if row is None:
+        raise StateError(
+            "This address is unknown here, was already opened, or is older than 10 minutes: start again with connect"
+        )
+    verifier = vault.open(row["code_verifier"], Place(STATES, "code_verifier", row["integration_id"]))
+    return _authorization_url(settings, row["client_id"], state, verifier)
+
+
+def _authorization_url(settings: OAuthSettings, client_id: str, state: str, code_verifier: str) -> str:
     challenge = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=").decode()
     query = urlencode(
         {
             "response_type": "code",
-            "client_id": client.client_id,
+            "client_id": client_id,
             "redirect_uri": settings.redirect_uri,
             "scope": SCOPES,
             "state": state,
@@ -118,7 +151,8 @@ def consume_state(connection: Connection, vault: Vault, state: str, browser: str
             set used_at = now()
             where state_hash = %(state)s and used_at is null and expires_at > now()
               and browser_hash is not distinct from %(browser)s
-            returning integration_id, organization_id, client_id, client_secret, environment, user_name, code_verifier
+            returning integration_id, organization_id, client_id, client_secret, environment, user_name, redirect_path,
+                      code_verifier
             """,
             {"state": _hash(state), "browser": _hash(browser) if browser else None},
         ).fetchone()
@@ -134,17 +168,9 @@ def consume_state(connection: Connection, vault: Vault, state: str, browser: str
             client=Credentials(integration_id, row["client_id"], secret),
             environment=row["environment"],
             user_name=row["user_name"],
+            redirect_path=row["redirect_path"],
             code_verifier=vault.open(row["code_verifier"], Place(STATES, "code_verifier", integration_id)),
         )
-
-
-def redirect_path(connection: Connection, state: str, browser: str | None) -> str | None:
-    """Return the frontend path that this browser returns to after the authorization, or None."""
-    row = connection.execute(
-        "select redirect_path from softpro.oauth_states where state_hash = %s and browser_hash is not distinct from %s",
-        [_hash(state), _hash(browser) if browser else None],
-    ).fetchone()
-    return row["redirect_path"] if row else None
 
 
 def purge_states(connection: Connection) -> int:
@@ -155,7 +181,7 @@ def purge_states(connection: Connection) -> int:
 
 def refuse(connection: Connection, authorization: Authorization, error: str, description: str) -> ConsentRefused:
     """Record that consent was refused, and return the error to raise. An earlier connection is kept."""
-    message = f"SoftPro did not authorize {authorization.organization_id}: {description or error}"
+    refused = ConsentRefused(f"SoftPro did not authorize {authorization.organization_id}: {description or error}")
     with connection.transaction():
         connection.execute(
             """
@@ -164,7 +190,7 @@ def refuse(connection: Connection, authorization: Authorization, error: str, des
                 last_error_at = now(), last_error_message = %s, updated_at = now()
             where id = %s
             """,
-            [message, authorization.integration_id],
+            [str(refused), authorization.integration_id],
         )
         audit_log.record(
             connection,
@@ -173,7 +199,7 @@ def refuse(connection: Connection, authorization: Authorization, error: str, des
             after={"error": error},
             began_by=authorization.user_name,
         )
-    return ConsentRefused(message)
+    return refused
 
 
 def _hash(secret: str) -> bytes:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from softpro.errors import SoftProError
-from softpro_web.responses import error_response_of
+from softpro_web.responses import failure
 
 ACTIONS = re.compile(r"/api/v2/.*(dagRuns|backfills|hitlDetails|assets|clearTaskInstances|taskInstances)")
 """The paths of Airflow's API that start runs, run tasks again, or answer questions."""
@@ -33,6 +32,6 @@ class AirflowRequests:
                 await self._remember(Request(scope))
             except SoftProError as failed:
                 if OWN_DAGS in scope["path"]:  # without the user's confinement, nothing of the product may start
-                    await error_response_of(HTTPException(503, str(failed)))(scope, receive, send)
+                    await failure(failed)(scope, receive, send)
                     return
         await self.app(scope, receive, send)

@@ -31,9 +31,13 @@ class ConnectBody(Model):
 
 
 class AuthorizationUrl(Model):
-    """The address to which to send the user's browser."""
+    """The address to which to send the user's browser.
+
+    `browserUrl` is for a caller that is a server or a page of another site: it works once, and sets the cookie.
+    """
 
     authorization_url: str
+    browser_url: str | None
 
 
 class Outage(Model):

@@ -9,6 +9,13 @@ from softpro.entities import EntityType
 from softpro_web.models.base import Model
 
 
+class CoverageBody(Model):
+    """The stream, or all streams of an integration, whose coverage is refreshed."""
+
+    integration_id: UUID
+    entity_type: EntityType | None = None
+
+
 class CoverageField(Model):
     """A field of SoftPro's records. `read` is MAYBE if a rule reads the whole record."""
 

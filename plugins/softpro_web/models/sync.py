@@ -23,7 +23,7 @@ class SyncRecordBody(Model):
 
 
 class SyncResult(Model):
-    """The result of a run. `duration` is in milliseconds."""
+    """The result of a run. `duration` is in milliseconds. `error` says why a run failed, and is null otherwise."""
 
     success: bool
     entity_type: str
@@ -34,6 +34,8 @@ class SyncResult(Model):
     duration: int | None
     started_at: str
     completed_at: str | None
+    error: str | None
+    log_id: UUID
 
 
 class StartedRun(Model):

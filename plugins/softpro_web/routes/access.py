@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from softpro.db import access_scopes
 from softpro.db.access_scopes import Confinement
 from softpro_web.deps import Configurer, DatabaseDep
 from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.settings import ConfinementBody, ConfinementOut
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.routing import KIB, APIRouter, limits
+
+ACCESS_BODY_BYTES = 512 * KIB  # 1,000 organizations
 
 router = APIRouter()
 
@@ -31,6 +32,7 @@ def list_access(
 
 
 @router.put("/access")
+@limits(body=ACCESS_BODY_BYTES)
 def set_access(body: ConfinementBody, user: Configurer, database: DatabaseDep) -> DataResponse[ConfinementOut]:
     """Replace the list of organizations that a user or team may see.
 

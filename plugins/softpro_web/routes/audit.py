@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from softpro.db import audit_log
 from softpro_web.deps import Configurer, DatabaseDep
@@ -12,6 +12,7 @@ from softpro_web.models.audit import AuditEntryOut
 from softpro_web.models.base import ListResponse, Meta
 from softpro_web.models.quarantine import WITHOUT_NUL
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.routing import APIRouter
 
 router = APIRouter()
 

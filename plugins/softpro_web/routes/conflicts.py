@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from softpro.entities import EntityType
 from softpro.errors import UsageError
@@ -35,6 +35,10 @@ from softpro_web.models.conflicts import (
 )
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.responses import exact_json
+from softpro_web.routing import KIB, APIRouter, limits
+from softpro_web.threads import in_thread
+
+VALUES_BODY_BYTES = 1 * KIB * KIB  # other values for the fields of a record
 
 router = APIRouter(prefix="/conflicts")
 
@@ -54,7 +58,7 @@ async def _sent_values(request: Request) -> dict[str, Any] | None:
     None if the strict parser refuses the body; then the values that pydantic parsed are used.
     """
     try:
-        return _exact(await request.body()).values
+        return (await in_thread(_exact, await request.body())).values
     except msgspec.DecodeError:
         return None
 
@@ -88,6 +92,7 @@ def get_conflict(conflict_id: UUID, user: Operator, database: DatabaseDep, integ
 
 
 @router.post("/{conflict_id}/resolve", responses={200: {"model": DataResponse[ConflictDetail]}})
+@limits(body=VALUES_BODY_BYTES)
 def resolve_conflict(
     conflict_id: UUID,
     body: ResolveBody,

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import Query, Request, Response
 
-from softpro.connections import oauth_flow, redirects
+from softpro.connections import oauth_flow
 from softpro.db import integrations
-from softpro.errors import SoftProError, StateError
-from softpro.settings import WebSettings, load
 from softpro.timestamps import format_milliseconds
+from softpro_web import cookie
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
 from softpro_web.models.base import DataResponse, MessageResponse
 from softpro_web.models.connection import AuthorizationUrl, ConnectBody, ConnectionStatus, Outage
-
-COOKIE = "softpro_connect"
-COOKIE_SECONDS = 600
-
-Given = Annotated[str, Query(max_length=4_000)]
+from softpro_web.paths import public_url
+from softpro_web.routing import APIRouter, limits
+from softpro_web.threads import VENDOR
 
 router = APIRouter()
-log = logging.getLogger(__name__)
 
 
 @router.post("/connect")
@@ -34,10 +29,11 @@ def connect(
 ) -> DataResponse[AuthorizationUrl]:
     """Begin a connection, and return the address to which to send the user.
 
-    A cookie binds the callback to this browser.
+    A cookie binds the callback to this browser. A server, or a page of another site, sends the user's browser to
+    `browserUrl` instead, which sets the cookie there.
     """
     user.require(body.organization_id)
-    browser = request.cookies.get(COOKIE) or secrets.token_urlsafe(32)  # two tabs of one browser share it
+    browser = secrets.token_urlsafe(32)
     url = oauth_flow.connect(
         services,
         body.organization_id,
@@ -48,51 +44,15 @@ def connect(
         user_name=user.name,
         redirect_path=body.redirect_path,
     )
-    response.set_cookie(
-        COOKIE,
-        browser,
-        max_age=COOKIE_SECONDS,
-        path=request.scope.get("root_path") or "/",
-        httponly=True,
-        samesite="lax",  # the vendor's redirect is a top-level navigation, which Lax lets through
-        secure=request.url.scheme == "https",
-    )
-    response.headers["Cache-Control"] = "no-store"
-    return DataResponse(data=AuthorizationUrl(authorization_url=url))
-
-
-@router.get("/callback", response_class=RedirectResponse, status_code=302)
-def callback(
-    request: Request,
-    services: ServicesDep,
-    state: Given = "",
-    code: Given = "",
-    error: Given = "",
-    error_description: Given = "",
-) -> RedirectResponse:
-    """Finish a connection; SoftPro sends the browser here.
-
-    The route requires no login, because the browser has no token. The state, which works once, and the cookie of
-    the browser that began the connection authenticate it.
-    """
-    (web,) = load(WebSettings)
-    given = {"state": state, "code": code, "error": error, "error_description": error_description}
-    parameters, browser = {name: value for name, value in given.items() if value}, request.cookies.get(COOKIE)
-    path: str | None = None
-    try:
-        path = oauth_flow.redirect_path(services, parameters, browser)
-        oauth_flow.callback(services, parameters, browser)
-        outcome = {"integration": "softpro", "status": "connected"}
-    except StateError:
-        raise  # an unknown caller: nothing is passed on to the frontend
-    except SoftProError as failed:
-        log.warning("connection failed: %s", failed)
-        outcome = {"integration": "softpro", "status": "error", "message": str(failed)}
-    url = redirects.address(web.frontend_url, path, outcome)
-    return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
+    state = parse_qs(urlsplit(url).query)["state"][-1]
+    cookie.bind(response, request, state, browser)
+    is_own_page = request.headers.get("Sec-Fetch-Site") == "same-origin"
+    browser_url = None if is_own_page else f"{public_url(request)}/connect/{state}.{browser}"
+    return DataResponse(data=AuthorizationUrl(authorization_url=url, browser_url=browser_url))
 
 
 @router.delete("/disconnect/{integration_id}")
+@limits(threads=VENDOR)
 def disconnect(integration_id: UUID, user: Configurer, services: ServicesDep) -> MessageResponse:
     """Erase the tokens and end the grant at SoftPro. Synced rows stay."""
     with services.database.connect() as connection:

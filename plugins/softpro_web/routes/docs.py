@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import FileResponse
 
 from softpro_web.deps import Reader
+from softpro_web.routing import APIRouter
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
 HEADERS = {

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from softpro.db.health import health as read_health
 from softpro_web.deps import DatabaseDep, Reader
 from softpro_web.models.base import DataResponse
 from softpro_web.models.health import HealthDetail, Liveness
+from softpro_web.places import Brake
+from softpro_web.routing import APIRouter, limits
 
 router = APIRouter(prefix="/health")
 
 
 @router.get("")
+@limits(brake=Brake(at_once=64, at_once_each=16, per_second=20, burst=200))
 async def get_health() -> DataResponse[Liveness]:
     """Report that this server responds.
 

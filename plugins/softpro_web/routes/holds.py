@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from softpro.quality import holds
 from softpro.quality.holds import Hold, HoldStatus
@@ -13,6 +13,7 @@ from softpro_web.deps import DatabaseDep, Operator, Reader
 from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.holds import ApproveBody, HoldOut, RejectBody
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.routing import APIRouter
 
 router = APIRouter(prefix="/holds")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
@@ -28,6 +28,9 @@ from softpro_web.models.mappings import (
     RemapOffer,
 )
 from softpro_web.models.sync import StartedRun, SyncResult
+from softpro_web.routing import KIB, APIRouter, limits
+
+MAPPINGS_BODY_BYTES = 2 * KIB * KIB  # 1,000 entries, each with a long rule
 
 UPDATED, NO_CHANGE = "Mappings updated successfully", "Mappings are unchanged"
 
@@ -46,6 +49,7 @@ def list_mappings(
 
 
 @router.put("/mappings")
+@limits(body=MAPPINGS_BODY_BYTES)
 def replace_mappings(body: MappingsBody, user: Configurer, database: DatabaseDep) -> MappingsUpdateResponse:
     """Replace the mapping set of each entity type in the body.
 

@@ -6,8 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import Query, Response
 
 from softpro.db.database import Database
 from softpro.entities import EntityType, Mode
@@ -32,6 +31,11 @@ from softpro_web.models.quarantine import (
 from softpro_web.models.sync import SyncResult
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.principal import Principal
+from softpro_web.routing import KIB, APIRouter, limits
+from softpro_web.threads import in_thread
+
+RECORD_BODY_BYTES = 2 * KIB * KIB
+"""The largest record that a correction may send."""
 
 router = APIRouter(prefix="/quarantine")
 Text = Annotated[str | None, Query(max_length=200, pattern=WITHOUT_NUL)]
@@ -77,10 +81,11 @@ def get_quarantine_case(case_id: UUID, user: Operator, database: DatabaseDep) ->
         case = user.case(connection, case_id)
         both = quarantine_cases.payloads(connection, case)
     answer = b'{"success": true, "data": ' + quarantine_cases.as_json_bytes(case, both) + b"}"
-    return Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(answer, media_type="application/json")
 
 
 @router.put("/{case_id}", responses={202: {"model": DataResponse[ReplayStarted]}})
+@limits(body=RECORD_BODY_BYTES)
 async def correct_quarantine_case(
     case_id: UUID,
     body: EditBody,
@@ -91,8 +96,8 @@ async def correct_quarantine_case(
 
     If another run works on the stream, the response is 409. The correction is stored, and the next run loads it.
     """
-    record = _record(await launcher.request.body())
-    case = await run_in_threadpool(_correct, launcher.database, case_id, record, user)
+    record = await in_thread(_record, await launcher.request.body())
+    case = await in_thread(_correct, launcher.database, case_id, record, user)
     replay = ReplayBody(integration_id=case.integration_id, entity_type=EntityType(case.entity_type), ids=[case.id])
     try:
         return await _replay(user, replay, launcher)
@@ -140,7 +145,7 @@ async def _replay(
             connection, integration.id, body.entity_type, body.ids or []
         ),
     )
-    left = await run_in_threadpool(_count_unreplayable, launcher.database, user, body)
+    left = await in_thread(_count_unreplayable, launcher.database, user, body)
     if isinstance(response.data, SyncResult):
         return DataResponse(data=ReplayResult(**response.data.model_dump(), left=left))
     return DataResponse(data=ReplayStarted(**response.data.model_dump(), left=left))

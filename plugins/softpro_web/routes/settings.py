@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from fastapi import APIRouter
-
 from softpro.db import integration_settings
 from softpro.db.database import Connection
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
 from softpro_web.models.base import DataResponse
 from softpro_web.models.settings import SettingsBody, SettingsOut
+from softpro_web.routing import APIRouter
 
 CLIENT = {"client_id", "client_secret"}
 

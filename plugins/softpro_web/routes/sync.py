@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from softpro.db import integrations, sync_logs
 from softpro.db.sync_logs import SyncLog, SyncStatus
@@ -17,6 +17,7 @@ from softpro_web.models.base import DataResponse, ListResponse, Meta
 from softpro_web.models.sync import LogDetail, LogOut, StartedRun, SyncBody, SyncRecordBody, SyncResult
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.principal import Principal
+from softpro_web.routing import APIRouter
 
 RecordId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Out = TypeVar("Out", bound=LogOut)

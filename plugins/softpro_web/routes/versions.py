@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from softpro.entities import EntityType
 from softpro.errors import NotFoundHere
@@ -24,6 +24,7 @@ from softpro_web.models.mappings import (
 )
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.routes.mappings import update_response
+from softpro_web.routing import APIRouter
 
 IntegrationId = Annotated[UUID, Query(alias="integrationId")]
 OfType = Annotated[EntityType, Query(alias="entityType")]

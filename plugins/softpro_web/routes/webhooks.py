@@ -11,16 +11,16 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 
 from softpro.errors import SettingsError, UsageError
-from softpro.orchestration.hook import database as find_database
-from softpro.settings import OAuthSettings, WebhookSettings, load
+from softpro.settings import WebhookSettings, load
 from softpro.webhooks import events, verify
 from softpro.webhooks.batch_writer import BatchWriters
 from softpro.webhooks.deliveries import MAX_ATTEMPTS, Delivery, Verdict
 from softpro.webhooks.events import Event, EventEntityType, EventFilter, EventStatus
 from softpro.webhooks.verify import MAX_BODY_BYTES, MAX_TEXT_CHARACTERS, TIMESTAMP_TOLERANCE
+from softpro_web.database import web_database
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
 from softpro_web.models.base import DataResponse, ListResponse, MessageResponse, Meta
 from softpro_web.models.quarantine import WITHOUT_NUL
@@ -35,11 +35,14 @@ from softpro_web.models.webhooks import (
     WebhookConfigBody,
 )
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
+from softpro_web.paths import public_url
+from softpro_web.places import Brake
+from softpro_web.routing import APIRouter, limits
 
 KEPT_HEADERS = ("content-type", "user-agent", "x-softpro-delivery")
 MAX_HEADER_CHARACTERS = 500
 
-_writers = BatchWriters(find_database)
+_writers = BatchWriters(web_database)
 
 
 @asynccontextmanager
@@ -93,11 +96,7 @@ def get_webhook_event(event_id: UUID, user: Operator, database: DatabaseDep, int
     with database.connect() as connection:
         user.integration(connection, integration_id)
         shown = events.full_json(connection, events.get(connection, integration_id, event_id))
-    return Response(
-        b'{"success":true,"data":' + shown + b"}",
-        media_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    return Response(b'{"success":true,"data":' + shown + b"}", media_type="application/json")
 
 
 @router.post("/events/retry")
@@ -189,13 +188,16 @@ def update_webhook_config(
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
     },
 )
+@limits(
+    body=MAX_BODY_BYTES, brake=Brake(at_once=2_000, at_once_each=2_000, per_second=2_000, burst=5_000, refused_cost=20)
+)
 async def receive_webhook(integration_id: str, request: Request) -> Response:
     """Receive an event from SoftPro.
 
     The route requires no login, because SoftPro has no token. The signature over the raw body authenticates the
     sender, and is checked first. The response is 202 or 200 once the event is stored on disk.
     """
-    body = await _read_body(request)
+    body = await request.body()
     signature = request.headers.get("X-SoftPro-Signature")
     if not verify.is_signed(body, signature, _secrets()):
         raise HTTPException(401, "The signature is missing or wrong")
@@ -230,25 +232,6 @@ async def receive_webhook(integration_id: str, request: Request) -> Response:
     return Response(_STORED if stored else _STORED_BEFORE, 202 if stored else 200, media_type="application/json")
 
 
-async def _read_body(request: Request) -> bytes:
-    """Read the raw body.
-
-    Raises:
-        HTTPException: The body is too large by its announced or its actual length.
-    """
-    announced = request.headers.get("Content-Length", "")
-    size, parts = 0, []
-    if not (announced.isdigit() and int(announced) > MAX_BODY_BYTES):
-        async for part in request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_BODY_BYTES:
-                break
-        else:
-            return b"".join(parts)
-    raise HTTPException(413, f"An event has at most {MAX_BODY_BYTES} bytes")
-
-
 @functools.cache
 def _secrets() -> tuple[bytes, ...]:
     """Return the webhook secrets, read once per process."""
@@ -265,19 +248,12 @@ def _secrets() -> tuple[bytes, ...]:
 def _config(request: Request, integration_id: UUID, *, on: bool) -> WebhookConfig:
     return WebhookConfig(
         webhooks_enabled=on,
-        receiver_url=f"{_public_url(request)}/webhooks/{integration_id}",
+        receiver_url=f"{public_url(request)}/webhooks/{integration_id}",
         secrets=len(_secrets()),
         replay_window_seconds=int(TIMESTAMP_TOLERANCE.total_seconds()),
         largest_body_bytes=MAX_BODY_BYTES,
         max_attempts=MAX_ATTEMPTS,
     )
-
-
-def _public_url(request: Request) -> str:
-    """Return the public address of this API, derived from the OAuth redirect URI, which SoftPro also uses."""
-    (settings,) = load(OAuthSettings)
-    callback = settings.redirect_uri
-    return callback.removesuffix("/callback") if callback.endswith("/callback") else str(request.base_url).rstrip("/")
 
 
 def _out(event: Event) -> EventOut:

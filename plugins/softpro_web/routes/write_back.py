@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from softpro.db import integrations
 from softpro.db.database import Connection, Database
@@ -23,6 +23,7 @@ from softpro_web.models.write_back import DeletesDecisionBody, DeletesDecisionOu
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.principal import Principal
 from softpro_web.responses import exact_json
+from softpro_web.routing import APIRouter
 
 router = APIRouter()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from threading import Event
 
 from softpro.errors import RulesUnavailable
 from softpro.mapping.rules.messages import NOT_TRIED, Evaluated, Evaluation, Rule, RuleRequest
@@ -44,8 +45,9 @@ class _PendingRecord:
 class Rules:
     """Rules to evaluate over records. Create it with `evaluating`."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], stop: Event | None = None) -> None:
         self._rules = list(rules)
+        self._stop = stop
         self._stopped = [0] * len(rules)
         self._lost = 0
         self._lost_at: tuple[_PendingRecord, int] | None = None
@@ -86,7 +88,9 @@ class Rules:
 
     def _start(self) -> None:
         """Start a new process, and send it every record without a result."""
-        self._process = RuleProcess()
+        if self._stop is not None and self._stop.is_set():
+            raise RulesUnavailable("The evaluation of mapping rules was stopped")
+        self._process = RuleProcess(self._stop)
         self._requests = self._evaluations = 0
         self._send(list(self._waiting), self._rules)
 
@@ -148,9 +152,13 @@ class Rules:
 
 
 @contextmanager
-def evaluating(rules: Sequence[Rule]) -> Iterator[Rules]:
-    """Yield an evaluator. The first record starts its process, and the end of the block ends it."""
-    created = Rules(rules)
+def evaluating(rules: Sequence[Rule], stop: Event | None = None) -> Iterator[Rules]:
+    """Yield an evaluator. The first record starts its process, and the end of the block ends it.
+
+    Args:
+        stop: once another thread sets it, the process ends, and the evaluation raises RulesUnavailable.
+    """
+    created = Rules(rules, stop)
     try:
         yield created
     finally:

@@ -48,9 +48,10 @@ class ProcessEnded(Exception):
 
 
 class RuleProcess:
-    """A process that evaluates rules, and the thread that watches it."""
+    """A process that evaluates rules, and the thread that watches it. It ends once `stop` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Event | None = None) -> None:
+        self._stop = stop
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process lives
         with tempfile.TemporaryFile() as shared:
             shared.truncate(COUNTER_BYTES)
@@ -125,6 +126,9 @@ class RuleProcess:
             watched = psutil.Process(self._process.pid)
             since, worked = time.monotonic(), _cpu_seconds(watched)
             while not self._done.wait(POLL_SECONDS):
+                if self._stop is not None and self._stop.is_set():
+                    self._process.kill()
+                    return
                 count = self._counter[0]
                 if count != seen or count % 2 == 0:
                     seen, since, worked = count, time.monotonic(), _cpu_seconds(watched)
