@@ -69,8 +69,10 @@ class _Caller(Right):
         return principal
 
 
-async def admit(request: Request, right: Right | None) -> None:
-    """Check the caller's login and right, before any of the body is read, and store the caller in the request's state.
+async def admit(request: Request, right: Right | None) -> str:
+    """Check the caller's login and right, before any of the body is read.
+
+    Store the caller in the request's state, and return their name.
 
     Raises:
         HTTPException: 401 without a login; 403 without the right, or for a change by cookie without proof of its
@@ -81,6 +83,7 @@ async def admit(request: Request, right: Right | None) -> None:
     if right is not None:
         _require_same_origin(request)
         request.state.softpro_principal = await in_thread(_principal, user, right)
+    return str(user.get_name())
 
 
 def _principal(user: Any, right: Right) -> Principal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
@@ -153,12 +153,10 @@ class Failure:
 
 def failure(failed: Exception, *, as_page: bool = False) -> Response:
     """Return the response for an error: the specification's envelope, or a page with the message."""
-    shown = describe(failed)
     if as_page:
-        if shown.status_code == 500:  # a stranger learns nothing about settings
-            log.error("internal error: %s", failed)
-        message = INTERNAL_MESSAGE if shown.status_code == 500 else shown.message
-        return failure_page(shown.status_code, message, dict(shown.headers))
+        shown = describe_to_stranger(failed)
+        return failure_page(shown.status_code, shown.message, dict(shown.headers))
+    shown = describe(failed)
     return error(shown.status_code, shown.code, shown.message, shown.details, shown.headers)
 
 
@@ -177,6 +175,15 @@ def describe(failed: Exception) -> Failure:
         return Failure(failed.status_code, code, str(failed.detail), headers=failed.headers or {})
     log.error("unexpected error", exc_info=failed)
     return Failure(500, "INTERNAL_ERROR", INTERNAL_MESSAGE)
+
+
+def describe_to_stranger(failed: Exception) -> Failure:
+    """Return what a browser without a login learns about an error: nothing about settings."""
+    shown = describe(failed)
+    if shown.status_code != 500:
+        return shown
+    log.error("internal error: %s", failed)
+    return replace(shown, message=INTERNAL_MESSAGE)
 
 
 def _product_failure(failed: SoftProError) -> Failure:

@@ -27,11 +27,14 @@ from softpro_web.routing import DEFAULT_BODY_BYTES, KIB, Right, Route
 BODY_SECONDS, STRANGERS_BODY_SECONDS = 30.0, 10.0
 """The time in which a body has to arrive, with and without a login."""
 
-LARGE_BODIES, STRANGERS_BODIES_EACH = 4, 50
+LARGE_BODIES, LARGE_BODIES_EACH = 4, 2
+STRANGERS_BODIES, STRANGERS_BODIES_EACH = 200, 50
+REFUSED = (400, 401, 404, 408, 413)
+"""The statuses of a request that an open route refused after the brake had admitted it."""
 WITH_BODY = ("POST", "PUT", "PATCH")
 DEFAULT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-Admit = Callable[[Request, Right | None], Awaitable[None]]
+Admit = Callable[[Request, Right | None], Awaitable[str]]
 
 
 class Door:
@@ -40,15 +43,16 @@ class Door:
     Args:
         app: the routes' app.
         routes: all routes. One without a right and without a brake is closed.
-        admit: stores the caller with this right in the request's state, or raises HTTPException or SoftProError.
+        admit: stores the caller with this right in the request's state and returns their name, or raises HTTPException
+            or SoftProError.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[Route], admit: Admit) -> None:
         self.app = app
         self._routes = routes
         self._admit = admit
-        self._large = Places(LARGE_BODIES, LARGE_BODIES)
-        self._strangers = Places(4 * STRANGERS_BODIES_EACH, STRANGERS_BODIES_EACH)
+        self._large = Places(LARGE_BODIES, LARGE_BODIES_EACH)
+        self._strangers = Places(STRANGERS_BODIES, STRANGERS_BODIES_EACH)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,8 +62,8 @@ class Door:
         seen = _Seen(scope, route, parameters, send)
         with ExitStack() as held:
             try:
-                await self._decide(scope, route, held)
-                receive = await self._read(scope, route, receive, held)
+                caller = await self._decide(scope, route, held)
+                receive = await self._read(scope, route, receive, caller, held)
             except (HTTPException, SoftProError) as refused:
                 response: Response = route.refuse(refused) if route else failure(refused)
                 await response(scope, receive, seen.send)
@@ -67,7 +71,7 @@ class Door:
                 await self.app(scope, receive, seen.send)
             finally:
                 seen.scrub()
-            if route is not None and route.limits.brake is not None and 400 <= seen.status < 500:
+            if route is not None and route.limits.brake is not None and seen.status in REFUSED:
                 route.limits.brake.refused(_client(scope))
 
     def _match(self, scope: Scope) -> tuple[Route | None, dict[str, Any]]:
@@ -78,17 +82,22 @@ class Door:
                 return route, found["path_params"]
         return None, {}
 
-    async def _decide(self, scope: Scope, route: Route | None, held: ExitStack) -> None:
-        """Admit the request. Raises HTTPException or SoftProError."""
-        if route is not None and route.limits.brake is not None:
-            held.enter_context(route.limits.brake.take(_client(scope)))
-        else:
-            await self._admit(Request(scope), route.right if route else None)
-            if route is not None and route.right is not None:
-                principal = scope["state"]["softpro_principal"]
-                held.enter_context(acting(Actor(principal.name, Source.HTTP, _address(scope))))
+    async def _decide(self, scope: Scope, route: Route | None, held: ExitStack) -> str:
+        """Admit the request, and return its user, or its client on an open route.
 
-    async def _read(self, scope: Scope, route: Route | None, receive: Receive, held: ExitStack) -> Receive:
+        Raises:
+            HTTPException: The login or the right is missing.
+            SoftProError: The caller or the address made too many calls, or the database is unavailable.
+        """
+        if route is None or route.limits.brake is None:
+            caller = await self._admit(Request(scope), route.right if route else None)
+            held.enter_context(acting(Actor(caller, Source.HTTP, _address(scope))))
+            return caller
+        client = _client(scope)
+        held.enter_context(route.limits.brake.take(client))
+        return client
+
+    async def _read(self, scope: Scope, route: Route | None, receive: Receive, caller: str, held: ExitStack) -> Receive:
         """Read the body within the limits of the route, and return a `receive` that gives it to the app.
 
         Large bodies hold one of few places until the response is sent, which bounds the memory for all of them.
@@ -105,9 +114,9 @@ class Door:
             raise _too_large(limit)
         with ExitStack() as reading:
             if is_stranger:
-                reading.enter_context(self._strangers.take(_client(scope)))
+                reading.enter_context(self._strangers.take(caller))
             elif limit > DEFAULT_BODY_BYTES and (not announced or int(announced) > DEFAULT_BODY_BYTES):
-                held.enter_context(self._large.take())
+                held.enter_context(self._large.take(caller))
             try:
                 async with asyncio.timeout(STRANGERS_BODY_SECONDS if is_stranger else BODY_SECONDS):
                     body = await _whole_body(receive, limit)

@@ -15,7 +15,7 @@ from softpro.settings import WebSettings, load
 from softpro_web import cookie
 from softpro_web.deps import ServicesDep
 from softpro_web.places import Brake
-from softpro_web.responses import PAGE_RESPONSES, describe
+from softpro_web.responses import PAGE_RESPONSES, describe_to_stranger
 from softpro_web.routing import APIRouter, PageRoute, limits
 from softpro_web.threads import VENDOR
 
@@ -70,7 +70,7 @@ def callback(
         outcome = {"integration": "softpro", "status": "connected"}
     except SoftProError as failed:
         log.warning("connection failed: %s", failed)
-        outcome = {"integration": "softpro", "status": "error", "message": describe(failed).message}
+        outcome = {"integration": "softpro", "status": "error", "message": describe_to_stranger(failed).message}
     response = RedirectResponse(redirects.address(web.frontend_url, authorization.redirect_path, outcome), 302)
     cookie.release(response, request, state)
     return response
