@@ -44,8 +44,13 @@ def previewed(web: Web, integration_id: str, *mappings: dict[str, object], timeo
 
 
 def rule_processes(web: Web) -> list[psutil.Process]:
-    found = psutil.Process(web.api.pid).children(recursive=True)
-    return [each for each in found if "softpro.mapping.rules.process" in " ".join(each.cmdline())]
+    """Return the processes that evaluate rules. One that has just ended is none of them."""
+    found = []
+    for each in psutil.Process(web.api.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # also of a zombie
+            if "softpro.mapping.rules.process" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 @contextmanager
