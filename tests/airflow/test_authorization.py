@@ -103,6 +103,7 @@ ROUTES = [
     Route("GET", "/webhooks/stats", "read", "integrationId={integration_id}"),
     Route("GET", "/webhooks/config", "read", "integrationId={integration_id}"),
     Route("PATCH", "/webhooks/config", "configure", body={**IT, "webhooksEnabled": True}),
+    Route("GET", "/audit", "configure"),
     Route("GET", "/access", "configure"),
     Route(
         "PUT", "/access", "configure", body={"kind": "USER", "subject": "nobody", "organizations": ["{organization}"]}
