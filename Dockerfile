@@ -7,16 +7,17 @@ ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False \
     GX_ANALYTICS_ENABLED=False \
-    PYTHONPATH=/opt/softpro/include \
+    PYTHONPATH=/opt/softpro/include:/opt/softpro/config \
     PYTHONUNBUFFERED=1
 
 # What changes seldom comes first: a change of the product's code builds in seconds.
 COPY requirements.txt /tmp/requirements.txt
-RUN pip install --no-cache-dir --disable-pip-version-check --compile --requirement /tmp/requirements.txt \
+RUN pip install --no-cache-dir --disable-pip-version-check --compile --no-deps --require-hashes --requirement /tmp/requirements.txt \
+    && pip check \
     && rm /tmp/requirements.txt
 
-# The logs' folder belongs to the user before a volume is put on it: a new volume takes the owner over.
-RUN useradd --uid 50000 --create-home softpro \
+# A new volume takes over the owner of the logs' folder. All else below AIRFLOW_HOME is a temporary file system.
+RUN useradd --uid 50000 --home-dir /opt/airflow softpro \
     && install --directory --owner=softpro --group=softpro /opt/airflow /opt/airflow/logs
 
 # The migrations are looked for in sql/, beside include/. Root owns the code, so that no task can change it.
@@ -25,8 +26,8 @@ COPY dags dags
 COPY plugins plugins
 COPY include include
 COPY sql sql
-COPY --chown=softpro:softpro config /opt/airflow/config
-RUN python -m compileall -q dags plugins include sql /opt/airflow/config
+COPY config config
+RUN python -m compileall -q dags plugins include sql config
 
 USER softpro
 EXPOSE 8080

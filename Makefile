@@ -18,35 +18,43 @@ FAB_INSTALLED := $(FAB)/.installed
 PYTEST := $(BIN)/pytest
 IN_PARALLEL := --numprocesses $(WORKERS) --no-loadscope-reorder
 
-.PHONY: help install lock clean demo sandbox test lint tests unit integration faults airflow stress fab bench
+.PHONY: help install lock sbom clean demo sandbox test lint tests unit integration faults airflow stress fab bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' \
 		$(MAKEFILE_LIST)
 
 ##@ Set up
-install: $(INSTALLED) ## Create .venv with everything that requirements.txt pins
+install: $(INSTALLED) ## Create .venv with everything that requirements-dev.txt pins
 
-$(INSTALLED): requirements.txt pyproject.toml
+$(INSTALLED): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
-	@echo "Installing the packages of requirements.txt into .venv (a few minutes, once)"
+	@echo "Installing the packages of requirements-dev.txt into .venv (a few minutes, once)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-lock: ## Pin the packages of each requirements.in, direct and indirect, in the requirements.txt next to it
+lock: ## Pin the packages of each requirements*.in, direct and indirect, with hashes, in the .txt file next to it
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	for folder in . tests/benchmarks; do \
-		$(BIN)/uv pip compile --quiet --directory $$folder requirements.in -o requirements.txt \
-			--python-version 3.11 --no-emit-index-url --custom-compile-command \
-			'make lock   (uv pip compile requirements.in -o requirements.txt --python-version 3.11)' || exit 1; \
+	for name in requirements requirements-dev tests/benchmarks/requirements; do \
+		$(BIN)/uv pip compile --quiet --directory $$(dirname $$name) $$(basename $$name).in -o $$(basename $$name).txt \
+			--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+			--custom-compile-command 'make lock' || exit 1; \
 	done
 	$(BIN)/python -m tests.fab.lock
 
+# The image installs exactly these packages, so the list describes it.
+sbom: $(INSTALLED) ## Write the bill of materials of the image's Python packages to sbom.json (CycloneDX)
+	rm -rf .venv-run
+	$(PYTHON) -m venv --without-pip .venv-run
+	$(BIN)/python -m pip --python .venv-run/bin/python install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes --requirement requirements.txt
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json .venv-run/bin/python
+
 clean: ## Delete the environments and the demo's data
-	rm -rf .venv $(BENCH) $(FAB) .softpro .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-run $(BENCH) $(FAB) sbom.json .softpro .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 ##@ Try
 demo: $(INSTALLED) ## Start everything, connect an organization and sync it (ARGS=--exit stops after the summary)
@@ -99,7 +107,7 @@ bench: $(INSTALLED) $(BENCH_INSTALLED) ## Measure speed and memory against dlt a
 $(BENCH_INSTALLED): tests/benchmarks/requirements.txt
 	@echo "Installing the peers of the benchmarks into $(BENCH)"
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@touch $@
 
 fab: $(INSTALLED) $(FAB_INSTALLED) ## Run the tests through an Airflow with FAB's auth manager
@@ -109,5 +117,5 @@ fab: $(INSTALLED) $(FAB_INSTALLED) ## Run the tests through an Airflow with FAB'
 $(FAB_INSTALLED): tests/fab/requirements.txt
 	@echo "Installing FAB's auth manager into $(FAB)"
 	rm -rf $(FAB)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(FAB) --requirement $<
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(FAB) --requirement $<
 	@touch $@

@@ -40,6 +40,13 @@ def resolved() -> dict[str, Any]:
     return resolve({name: f"the-{name}" for name in REQUIRED})
 
 
+def secrets_of(service: Mapping[str, Any]) -> set[str]:
+    """Return which secrets of compose a service's environment holds."""
+    environment = service["environment"]
+    unset = {name for name, value in environment.items() if value is None and re.search("KEY|SECRET|PASSWORD", name)}
+    return unset | {name for name in REQUIRED if f"the-{name}" in " ".join(map(str, environment.values()))}
+
+
 def test_every_service_is_there() -> None:
     assert set(SERVICES) == {"postgres", "redis", *AIRFLOW}
 
@@ -69,15 +76,55 @@ def test_every_secret_is_required() -> None:
     assert {name for name in variables if re.search("KEY|SECRET|PASSWORD|CLIENT", name)} == set(REQUIRED)
 
 
-@pytest.mark.parametrize("name", AIRFLOW)
-def test_every_setting_of_the_product_reaches_every_service_that_runs_it(name: str) -> None:
-    fields = [field for group in settings.Group.__subclasses__() for field in group.model_fields.values()]
+@pytest.mark.parametrize("name", ["api-server", "worker"])
+def test_every_setting_of_the_product_reaches_every_service_that_calls_softpro(name: str) -> None:
+    groups = [group for group in settings.Group.__subclasses__() if group is not settings.DatabaseSettings]
+    fields = [field for group in groups for field in group.model_fields.values()]
     passed = SERVICES[name]["environment"]
     assert {field.alias for field in fields} <= set(passed)
     assert all(passed[str(field.alias)] for field in fields if field.is_required())
 
 
+def test_a_service_gets_only_the_secrets_that_it_needs(resolved: dict[str, Any]) -> None:
+    airflow = {"AIRFLOW_DATABASE_PASSWORD", "AIRFLOW__CORE__FERNET_KEY"}
+    client = {"INTEGRATION_ENCRYPTION_KEY", "SOFTPRO_CLIENT_ID", "SOFTPRO_CLIENT_SECRET", "SOFTPRO_WEBHOOK_SECRET"}
+    tokens, logs = "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__API__SECRET_KEY"
+    assert {name: secrets_of(service) for name, service in resolved.items()} == {
+        "postgres": {"POSTGRES_PASSWORD"},
+        "redis": {"REDIS_PASSWORD"},
+        "migrate": {*airflow, "POSTGRES_PASSWORD", "SOFTPRO_LOADER_PASSWORD", "SOFTPRO_WEB_PASSWORD"},
+        "api-server": {*airflow, *client, tokens, logs, "SOFTPRO_WEB_PASSWORD", "AIRFLOW_ADMIN_PASSWORD"},
+        "scheduler": {*airflow, tokens, "REDIS_PASSWORD"},
+        "dag-processor": airflow,
+        "triggerer": {*airflow, logs, "SOFTPRO_LOADER_PASSWORD"},
+        "worker": {*airflow, *client, logs, "REDIS_PASSWORD", "SOFTPRO_LOADER_PASSWORD"},
+    }
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_cannot_write_its_image_gain_rights_or_take_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert 0 < service["pids_limit"] <= 512
+    assert service.get("user") not in ("root", "0")
+    assert name in AIRFLOW or service["user"]  # the product's image names its own
+
+
 @pytest.mark.parametrize("name", AIRFLOW)
+def test_airflow_can_write_where_it_has_to(name: str) -> None:
+    folders = [entry.split(":")[0] for entry in SERVICES[name]["tmpfs"]]
+    assert folders == ["/opt/airflow", "/tmp"]  # noqa: S108 - a folder of the container
+    assert SERVICES[name]["volumes"] == ["airflow-logs:/opt/airflow/logs"]
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^COPY .* /opt/airflow\S*$", dockerfile, re.MULTILINE) == []  # the temporary folder hides it
+
+
+@pytest.mark.parametrize("name", ["worker", "triggerer"])
 def test_airflow_and_the_command_line_find_the_same_database(name: str, resolved: dict[str, Any]) -> None:
     environment = resolved[name]["environment"]
     connection = json.loads(environment["AIRFLOW_CONN_SOFTPRO_POSTGRES"])
@@ -107,7 +154,7 @@ def test_the_migration_runs_once_and_before_all_others() -> None:
     script = migrate["command"][-1]
     assert migrate["restart"] == "no"
     assert migrate["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-    assert script.index("create database airflow") < script.index("airflow db migrate")
+    assert script.index("sql/airflow_database.py") < script.index("airflow db migrate")
     assert script.index("airflow db migrate") < script.index("python -m softpro migrate")
     for name in set(AIRFLOW) - {"migrate"}:
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
@@ -138,8 +185,8 @@ def test_the_image_holds_the_product_where_it_looks_for_itself() -> None:
     allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert [source for source in copied if not (ROOT / source).exists() or f"!{source}" not in allowed] == []
     assert {"dags", "plugins", "include", "sql", "config"} <= set(copied)
-    assert copied["config"] == "/opt/airflow/config"
-    assert "PYTHONPATH=/opt/softpro/include" in dockerfile
+    assert copied["config"] == "config"
+    assert "PYTHONPATH=/opt/softpro/include:/opt/softpro/config" in dockerfile
     assert SQL_DIRECTORY == ROOT / "sql"  # next to include/ in the repository and in the image
     assert copied["sql"] == "sql"
 
