@@ -16,7 +16,7 @@ from softpro.mapping.rules.evaluator import Rules
 from softpro.mapping.rules.messages import Evaluated
 from softpro.runs import pipeline
 from softpro.services import Services
-from softpro.sync import transform
+from softpro.sync import pending_records, transform
 
 from ..support.databases import one
 from ..support.expected_rows import actual_rows, expected_rows
@@ -47,7 +47,7 @@ def test_an_error_in_the_middle_of_the_records_ends_it_at_once(
         raise error("in the middle")
 
     monkeypatch.setattr(transform, "map_records", broken)
-    monkeypatch.setattr(transform, "FETCH_SIZE", 1)
+    monkeypatch.setattr(pending_records, "FETCH_SIZE", 1)
 
     def work() -> None:
         try:

@@ -14,7 +14,7 @@ from softpro.entities import EntityType, SyncType
 from softpro.mapping import repository
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.rules.evaluator import MAX_STOPS
+from softpro.mapping.rules.account import RUN_SECONDS, STOP_SECONDS
 from softpro.mapping.rules.messages import NOT_TRIED
 from softpro.runs import sync as runs_sync
 from softpro.services import Services
@@ -132,7 +132,7 @@ def test_a_rule_that_has_to_be_stopped_costs_a_run_seconds_not_hours(connected: 
     assert (log.status, log.records_processed, log.records_failed) == ("PARTIAL_SUCCESS", 45, 45)
     messages = "select reasons -> 0 ->> 'message' as message from softpro.quarantine"
     given_up = [row for row in rows(services.database, messages) if NOT_TRIED in row["message"]]
-    assert len(given_up) == 45 - MAX_STOPS
+    assert len(given_up) == 45 - RUN_SECONDS / STOP_SECONDS
     assert one(services.database, "select count(*) from raw.pending where entity_type = 'TRANSACTION'") == 0
 
 

@@ -6,10 +6,10 @@ afterwards. It takes no lease.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from softpro.db.database import Connection, Database
 from softpro.db.integrations import Integration
 from softpro.db.locks import Lock
 from softpro.entities import EntityType
-from softpro.errors import MappingError, PreviewRunning
+from softpro.errors import MappingError, PreviewRunning, UsageError
 from softpro.mapping import repository
 from softpro.mapping.compiler import Compiled, Mapped, compile_mappings, map_records
 from softpro.mapping.mapping import Mapping
@@ -37,6 +37,7 @@ from softpro.mapping.preview_diff import (
     round_trips,
     summary,
 )
+from softpro.mapping.rules.account import RuleBudget, never
 from softpro.mapping.rules.evaluator import evaluating
 from softpro.mapping.set_validation import warnings
 from softpro.mapping.step import Reason
@@ -51,6 +52,9 @@ DEFAULT_RECORDS = 10
 STATEMENT_SECONDS = 10.0
 """The limit for each statement of a preview."""
 
+MAX_SECONDS, MAX_RULE_SECONDS = 20.0, 5.0
+"""The time of a preview, and the budget of slow and stopped evaluations of rules in it."""
+TOO_SLOW = f"The preview was ended after {MAX_SECONDS:.0f} s: choose fewer records, or make the rules simpler"
 WITHOUT_ID = ""  # an id that no record of SoftPro has
 
 SELECT_LATEST = """
@@ -131,18 +135,26 @@ def preview(
     entity_type: EntityType,
     proposed: Sequence[Mapping],
     chosen: RecordSelection,
-    stop: Event | None = None,
+    cancelled: Callable[[], bool] = never,
 ) -> Preview:
     """Compare the proposed set of the entity type with the one in force.
 
     Args:
-        stop: once another thread sets it, the evaluation of rules ends.
+        database: the database.
+        integration: the integration whose records are shown.
+        entity_type: the entity type.
+        proposed: the set to show.
+        chosen: the records to show.
+        cancelled: returns whether nobody waits for the result any more. A thread calls it repeatedly.
 
     Raises:
-        MappingError: the proposed set is invalid.
+        MappingError: the set is invalid.
         PreviewRunning: another preview of the stream is running.
         CheckFailed: a check could not run.
+        UsageError: the preview took too long, or was cancelled.
     """
+    deadline = time.monotonic() + MAX_SECONDS
+    budget = RuleBudget(MAX_RULE_SECONDS, cancelled=lambda: cancelled() or time.monotonic() > deadline)
     misplaced = [number for number, each in enumerate(proposed, 1) if each.entity_type is not entity_type]
     if misplaced:
         raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in misplaced])
@@ -157,8 +169,8 @@ def preview(
                 )
             in_force = repository.current(connection, integration.stream(entity_type))
             records = _records(connection, integration, entity_type, chosen)
-            before = _side("before", entity_type, in_force.mappings, records, stop)
-            after = _side("after", entity_type, proposed, records, stop)
+            before = _side("before", entity_type, in_force.mappings, records, budget)
+            after = _side("after", entity_type, proposed, records, budget)
             against = {
                 side.name: _judged(database, connection, integration, entity_type, side, records)
                 for side in (before, after)
@@ -170,7 +182,7 @@ def preview(
         ]
         for side in (before, after)
     )
-    returns = _returns(entity_type, proposed, records, other, stop)
+    returns = _returns(entity_type, proposed, records, other, budget)
     effects = [
         effect(record.entity_id or None, before.mappings, after.mappings, was, will_be, back)
         for record, was, will_be, back in zip(records, one, other, returns, strict=True)
@@ -222,16 +234,19 @@ def _unlanded(record: _Record) -> list[Reason]:
 
 
 def _side(
-    name: str,
-    entity_type: EntityType,
-    mappings: Sequence[Mapping],
-    records: Sequence[_Record],
-    stop: Event | None,
+    name: str, entity_type: EntityType, mappings: Sequence[Mapping], records: Sequence[_Record], budget: RuleBudget
 ) -> _Side:
     compiled = compile_mappings(entity_type, mappings)
-    with evaluating(compiled.rule_inputs.rules, stop) as rules:
+    with evaluating(compiled.rule_inputs.rules, budget) as rules:
         rows = list(map_records(compiled, ((record.payload, None) for record in records), rules))
+    _require_time(budget)
     return _Side(name, mappings, compiled, rows)
+
+
+def _require_time(budget: RuleBudget) -> None:
+    """Raise UsageError if the preview has no time left, or was cancelled."""
+    if budget.cancelled():
+        raise UsageError(TOO_SLOW)
 
 
 def _returns(
@@ -239,14 +254,15 @@ def _returns(
     mappings: Sequence[Mapping],
     records: Sequence[_Record],
     outcomes: Sequence[Outcome],
-    stop: Event | None,
+    budget: RuleBudget,
 ) -> list[dict[str, RoundTrip]]:
     """Return for each record, by target, the results of its outbound rules."""
     both_ways = round_trip_mappings(mappings)
     back = compile_outbound(entity_type, both_ways)
-    with evaluating(back.rule_inputs.rules, stop) as rules:
-        all_sent = outbound_values(back, (outcome.values for outcome in outcomes), rules)
-        return [round_trips(both_ways, record.payload, each) for record, each in zip(records, all_sent, strict=True)]
+    with evaluating(back.rule_inputs.rules, budget) as rules:
+        all_sent = list(outbound_values(back, (outcome.values for outcome in outcomes), rules))
+    _require_time(budget)
+    return [round_trips(both_ways, record.payload, each) for record, each in zip(records, all_sent, strict=True)]
 
 
 def _judged(

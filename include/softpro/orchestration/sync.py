@@ -24,6 +24,7 @@ from softpro.db.schedule import Lane
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseHeld, SoftProError
+from softpro.mapping.rules.account import RuleBudget
 from softpro.orchestration.assets import notify, notify_held
 from softpro.orchestration.authority import Start
 from softpro.orchestration.hook import database
@@ -34,9 +35,12 @@ from softpro.runs.tenant_pool import map_tenants, shards
 from softpro.services import services
 from softpro.sync.extract import Extracted
 from softpro.sync.fetch import Fetched
+from softpro.sync.transform import Transformed
 
 SHARDS = 4
 MIN_STREAMS_PER_SHARD = 8
+MAX_TRANSFORMS = 4
+"""The number of organizations that a task maps at the same time, each with a process for its rules."""
 QUARANTINED = "quarantined"  # the form value of a remap that selects a replay of quarantined records
 SLICE_SECONDS = {Lane.FRESH: 60.0, Lane.BACKLOG: 240.0}
 
@@ -140,14 +144,22 @@ def mark_pending(shard: Shard, run_id: str, params: dict[str, Any]) -> Shard:
 
 
 def transform(shard: Shard) -> Shard:
-    """Map the pending records of the shard's streams into staging."""
+    """Map the pending records of the shard's streams into staging.
+
+    Tenants run in parallel, each within a time slice. What their rules have no time for stays pending.
+    """
     database_ = database()
+
+    def map_records(runs: list[Run]) -> Shard:
+        deadline = time.monotonic() + pipeline.RULE_SLICE_SECONDS
+
+        def step(run: Run) -> Transformed:
+            return pipeline.transform(database_, run, RuleBudget(deadline=deadline))
+
+        return [pack_run(run) for run in runs if _step(database_, keeper, run, step)]
+
     with _keeping_leases(database_, shard) as (keeper, runs):
-        return [
-            pack_run(run)
-            for run in runs
-            if _step(database_, keeper, run, lambda run: pipeline.transform(database_, run))
-        ]
+        return map_tenants(runs, map_records, lambda run: run.integration_id, MAX_TRANSFORMS)
 
 
 def check(shard: Shard, outlet_events: Any) -> Shard:

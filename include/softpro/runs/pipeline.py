@@ -29,6 +29,7 @@ from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, Stream, SyncType
 from softpro.errors import LeaseLost, SoftProError
 from softpro.mapping import repository
+from softpro.mapping.rules.account import RuleBudget
 from softpro.quality.batch import BatchLimits
 from softpro.quality.check import Checked
 from softpro.services import Services
@@ -44,6 +45,8 @@ from softpro.sync.replay import Marked as MarkedCases
 from softpro.sync.transform import Transformed, clear_staging
 
 SLICE_SECONDS = 60.0
+RULE_SLICE_SECONDS = 10.0
+"""The time for an organization's rules in a task, so that it does not delay the others."""
 MAX_ATTEMPTS = 2  # the DAG retries a task that died once
 
 Stage = Callable[[str, str], None]
@@ -191,12 +194,12 @@ def fetch_all(services: Services, run: Run, *, seconds: float = SLICE_SECONDS) -
     return fetched
 
 
-def transform(database: Database, run: Run) -> Transformed:
-    """Map the pending records into staging; see `softpro.sync.transform`."""
+def transform(database: Database, run: Run, budget: RuleBudget | None = None) -> Transformed:
+    """Map the pending records into staging, within a budget for the rules; see `softpro.sync.transform`."""
     from softpro.sync.transform import transform as step
 
     with database.connect() as reading, database.connect() as writing:
-        return step(reading, writing, run)
+        return step(reading, writing, run, budget)
 
 
 def check(database: Database, run: Run, quality: QualitySettings) -> Checked:
@@ -268,9 +271,23 @@ def fail(database: Database, run: Run, error: BaseException, *, clocked: bool = 
     return log
 
 
-def apply(database: Database, run: Run, quality: QualitySettings, stage: Stage = ignore_stages) -> None:
-    """Transform, check and load the pending records. The caller has announced the transform to `stage`."""
-    transformed = transform(database, run)
+def apply(
+    database: Database,
+    run: Run,
+    quality: QualitySettings,
+    stage: Stage = ignore_stages,
+    budget: RuleBudget | None = None,
+) -> None:
+    """Transform, check and load the pending records. The caller has announced the transform to `stage`.
+
+    Args:
+        database: the database.
+        run: the run.
+        quality: the limits of the checks.
+        stage: called as each further step begins.
+        budget: the limits of the rules. Default: those of a run, without a deadline.
+    """
+    transformed = transform(database, run, budget)
     stage("check", f"{transformed.staged} staged")
     checked = check(database, run, quality)
     stage("load", f"{checked.rejected} rejected")

@@ -10,6 +10,7 @@ from softpro.db.integrations import Integration
 from softpro.db.sync_logs import SyncLog
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import UsageError
+from softpro.mapping.rules.account import RuleBudget
 from softpro.runs.background_load import background_load
 from softpro.runs.pipeline import (
     SLICE_SECONDS,
@@ -51,7 +52,8 @@ def sync(
     run = begin(database, integration, entity_type, mode=mode, sync_type=sync_type, run_id=run_id)
 
     def work() -> None:
-        with background_load(lambda: apply(database, run, services.quality)) as parts:
+        budget = RuleBudget()  # of all parts together
+        with background_load(lambda: apply(database, run, services.quality, budget=budget)) as parts:
             fetched, first, backlog = 0, True, True
 
             def advanced(in_slice: int, total: int) -> None:
@@ -72,7 +74,7 @@ def sync(
                     parts.begin(fetched)
             stage("transform", f"{fetched} fetched")
             parts.wait()
-        apply(database, run, services.quality, stage)
+        apply(database, run, services.quality, stage, budget)
 
     return run_and_close(database, run, work)
 

@@ -57,9 +57,14 @@ def shards(streams: Sequence[Stream], most: int, least_streams: int) -> list[lis
     return dealt
 
 
-def map_tenants(pieces: Iterable[P], work: Callable[[list[P]], list[R]], tenant: Callable[[P], Hashable]) -> list[R]:
-    """Work on all pieces, tenants in parallel and a tenant's pieces in order, and return all results."""
-    with ThreadPoolExecutor(MAX_TENANTS) as pool:
+def map_tenants(
+    pieces: Iterable[P],
+    work: Callable[[list[P]], list[R]],
+    tenant: Callable[[P], Hashable],
+    most: int = MAX_TENANTS,
+) -> list[R]:
+    """Work on all pieces, `most` tenants in parallel and a tenant's pieces in order, and return all results."""
+    with ThreadPoolExecutor(most) as pool:
         return [each for results in pool.map(work, group_by_tenant(pieces, tenant).values()) for each in results]
 
 

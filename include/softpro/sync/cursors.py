@@ -88,18 +88,24 @@ def write(connection: Connection, run: Run, cursor: Cursor) -> None:
     )
 
 
-def mark_load_due(connection: Connection, stream: Stream) -> None:
+def mark_load_due(connection: Connection, stream: Stream, seconds: float = 0.0) -> None:
     """Mark the stream's landed records as due to be loaded, by any run.
 
     Call it in the transaction that lands the records, or in the one that begins the run.
+
+    Args:
+        connection: the connection of that transaction.
+        stream: the stream.
+        seconds: the time until they are due. Default: 0.
     """
     connection.execute(
         """
         insert into softpro.cursors (integration_id, entity_type, organization_id, load_due_at)
-        values (%(integration_id)s, %(entity_type)s, %(organization_id)s, clock_timestamp())
+        values (%(integration_id)s, %(entity_type)s, %(organization_id)s,
+                clock_timestamp() + make_interval(secs => %(seconds)s::float8))
         on conflict (integration_id, entity_type) do update set load_due_at = excluded.load_due_at
         """,
-        stream.parameters,
+        {**stream.parameters, "seconds": seconds},
     )
 
 

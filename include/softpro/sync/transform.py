@@ -13,52 +13,46 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from psycopg import adapters, sql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.rows import RowFactory, args_row, tuple_row
+from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
-from softpro.db import leases, locks, queries, sync_logs
+from softpro.db import leases, locks, sync_logs
 from softpro.db.database import Connection, disable_planner_nodes
 from softpro.db.leases import Run
 from softpro.db.locks import Lock
 from softpro.entities import EntityType
 from softpro.mapping import repository
 from softpro.mapping.compiler import Compiled, compile_mappings, map_records
+from softpro.mapping.rules.account import RuleBudget
 from softpro.mapping.rules.evaluator import Rules, evaluating
 from softpro.mapping.rules.messages import Evaluated, Evaluation
 from softpro.mapping.sql_compiler import columns, is_expressible, json_at, mapped_rows, rule_column
 from softpro.mapping.step import Reason
 from softpro.softpro360.records import Record
+from softpro.sync import cursors
+from softpro.sync.pending_records import (
+    IN_PLACE,
+    SELECT_PENDING,
+    Pending,
+    count_pending,
+    names,
+    select,
+    stream,
+    stream_pending,
+    stream_with_results,
+)
 
 COPY_RECORDS = 2_000
 """The number of records copied at a time; their rejects wait in memory until they are copied."""
 
-# One index lookup per record. PostgreSQL expects a stream to have few records, and could otherwise scan all of them for
-# each one. `offset 0` prevents a join plan.
-SELECT_RECORDS = """
-select p.*, r.*
-from ({entities}) p
-cross join lateral (
-    select {columns}
-    from raw.records r
-    where r.integration_id = {integration_id} and r.entity_type = {entity_type} and r.entity_id = p.entity_id
-      and r.deleted_at is null
-    offset 0
-) r
-"""
-SELECT_PENDING = """
-select entity_id from raw.pending where integration_id = {integration_id} and entity_type = {entity_type} {named}
-"""
-WHOLE_RECORD = "convert_to(r.payload::text, 'UTF8') as payload, r.payload_hash, r.softpro_updated_at as updated_at"
-IN_PLACE = "r.payload, r.payload_hash, r.softpro_updated_at as updated_at"
 # The results of the rules for each record, or why a rule failed.
 CREATE_RULE_RESULTS = """
 create temporary table ruled (entity_id text collate "C", ruled_hash bytea, failures jsonb, {results})
@@ -66,11 +60,6 @@ on commit drop
 """
 # A version landed since has another hash. This process maps it, like the records on which a rule failed.
 SELECT_CURRENT_RULE_RESULTS = "select * from ({records}) r where payload_hash = ruled_hash and failures is null"
-SELECT_WITH_RULE_RESULTS = """
-select n.entity_id, d.ruled_hash, d.failures::text, {results}
-from ({entities}) n
-left join pg_temp.ruled d on d.entity_id = n.entity_id
-"""
 STAGE_ROWS = """
 insert into {staging}
     (log_id, organization_id, mapping_version, {key}, payload_hash, softpro_updated_at, {columns})
@@ -82,13 +71,11 @@ where odd is not true
 EXCLUDE_STAGED = "except select {key} from {staging} where log_id = {log_id}"
 MIN_PARALLEL_RECORDS = 5_000
 """From this number of pending records on, two sessions stage them in parallel: even and odd hashes."""
-FETCH_SIZE = 200
 NUL = "\\u0000"
+LEFT_LOAD_SECONDS = 60.0
+"""How long records that the rules had no time for rest, unless the stream's next sync maps them earlier."""
 
 _encode = msgspec.json.encode
-_decode = msgspec.json.Decoder(dict[int, str]).decode
-
-T = TypeVar("T")
 
 
 class _JsonText(Dumper):
@@ -102,20 +89,17 @@ class _JsonText(Dumper):
 
 @dataclass(frozen=True)
 class Transformed:
-    """The number of pending records that were staged, and of those that could not be mapped."""
+    """The outcome of a transform.
+
+    Attributes:
+        staged: pending records that were staged.
+        rejected: records that could not be mapped.
+        left: the rules had no time for the remaining records, which stay pending.
+    """
 
     staged: int
     rejected: int
-
-
-class _Pending(NamedTuple):
-    """A pending record; `known` holds the results of the rules if they were evaluated for this payload."""
-
-    entity_id: str
-    payload: bytes
-    payload_hash: bytes
-    updated_at: datetime
-    known: Evaluated | None = None
+    left: bool = False
 
 
 class _Mapping(NamedTuple):
@@ -147,14 +131,21 @@ class _Half:
 
 
 class _Rejected(NamedTuple):
-    pending: _Pending
+    pending: Pending
     reasons: list[Reason]
 
 
-def transform(reading: Connection, writing: Connection, run: Run) -> Transformed:
+def transform(reading: Connection, writing: Connection, run: Run, budget: RuleBudget | None = None) -> Transformed:
     """Stage the stream's pending records under the run's log id, replacing what an earlier attempt staged.
 
-    A run over named records stages only those. Both connections reach the same database.
+    A run over named records stages only those. Both connections reach the same database. Records that are left at the
+    budget's deadline are due for another load.
+
+    Args:
+        reading: the connection that streams records.
+        writing: the connection that stages them.
+        run: the run.
+        budget: the limits of the rules. Default: those of a run, without a deadline.
 
     Raises:
         LeaseLost: another run took over the stream.
@@ -162,7 +153,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
     """
     in_force = repository.current(writing, run.stream)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
-    with reading.transaction(), writing.transaction(), evaluating(compiled.rule_inputs.rules) as rules:
+    with reading.transaction(), writing.transaction(), evaluating(compiled.rule_inputs.rules, budget) as rules:
         # Both write to one table. A request to lock all of it would wait for one of them and block the other.
         reading.execute("set local lock_timeout = '30s'")
         # An attempt that was presumed dead but still runs stages under the same log id.
@@ -171,7 +162,7 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
             leases.fence(connection, run)
             connection.adapters.register_dumper(None, _JsonText)
         clear_staging(writing, run.entity_type, run.log_id)
-        mapping, pending = _Mapping(run, in_force.version, compiled, rules), _count_pending(reading, run)
+        mapping, pending = _Mapping(run, in_force.version, compiled, rules), count_pending(reading, run)
         if not pending:  # the usual case; it needs no temporary table
             return Transformed(0, 0)
         if compiled.rule_inputs.rules and is_expressible(compiled):
@@ -184,9 +175,11 @@ def transform(reading: Connection, writing: Connection, run: Run) -> Transformed
         for half in halves if in_place < pending else []:
             more, bad = _map(half, mapping)
             mapped, rejected = mapped + more, rejected + bad
-        # Last, because a thread that lands records updates the same row and would wait.
+        # Last, because a thread that lands records updates the same rows and would wait.
         sync_logs.record_mapping_version(writing, run.log_id, in_force.version)
-    return Transformed(in_place + mapped - rejected, rejected)
+        if rules.ended:
+            cursors.mark_load_due(writing, run.stream, LEFT_LOAD_SECONDS)
+    return Transformed(in_place + mapped - rejected, rejected, rules.ended)
 
 
 def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
@@ -196,7 +189,7 @@ def stage(connection: Connection, run: Run, records: Iterable[Record]) -> None:
     """
     in_force = repository.current(connection, run.stream)
     compiled = compile_mappings(run.entity_type, in_force.mappings)
-    pending = [_Pending(each.key.id, each.payload, each.payload_hash, each.key.updated_at) for each in records]
+    pending = [Pending(each.key.id, each.payload, each.payload_hash, each.key.updated_at) for each in records]
     connection.adapters.register_dumper(None, _JsonText)
     clear_staging(connection, run.entity_type, run.log_id)
     with evaluating(compiled.rule_inputs.rules) as rules:
@@ -222,11 +215,6 @@ def _halves(reading: Connection, writing: Connection, compiled: Compiled, pendin
     return [_Half(reading, writing, 0), _Half(writing, reading, 1)]
 
 
-def _count_pending(connection: Connection, run: Run) -> int:
-    query = sql.SQL("select count(*) as n from ({}) p").format(sql.SQL(SELECT_PENDING).format(**_names(run)))
-    return int(queries.value(connection, query))
-
-
 def _evaluate_rules(reading: Connection, writing: Connection, mapping: _Mapping) -> None:
     """Evaluate the set's rules for the pending records, and keep the results until the writing transaction ends."""
     asking, rules = mapping.compiled.rule_inputs, range(len(mapping.compiled.rule_inputs.rules))
@@ -243,7 +231,7 @@ def _evaluate_rules(reading: Connection, writing: Connection, mapping: _Mapping)
             yield Evaluation(found)
 
     with (
-        closing(_stream(reading, _select(mapping.run, SELECT_PENDING, reads), tuple_row)) as records,
+        closing(stream(reading, select(mapping.run, SELECT_PENDING, reads), tuple_row)) as records,
         writing.cursor().copy("copy pg_temp.ruled from stdin (format binary)") as copy,
     ):
         copy.set_types(["text", "bytea", "jsonb", *("jsonb" for _ in rules)])
@@ -263,11 +251,11 @@ def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
     source = (
         _current_rule_results(mapping)
         if compiled.rule_inputs.rules
-        else _select(run, SELECT_PENDING + half.only, IN_PLACE)
+        else select(run, SELECT_PENDING + half.only, IN_PLACE)
     )
     return half.source.execute(
         sql.SQL(STAGE_ROWS).format(
-            **_names(run),
+            **names(run),
             mapping_version=sql.Literal(mapping.version),
             columns=sql.SQL(", ").join(map(sql.Identifier, columns(compiled))),
             rows=mapped_rows(compiled, source, ["entity_id", "payload_hash", "updated_at"]),
@@ -277,62 +265,41 @@ def _stage_in_place(half: _Half, mapping: _Mapping) -> int:
 
 def _current_rule_results(mapping: _Mapping) -> sql.Composed:
     """Select the records for which rules were evaluated, with the results, except those that changed since."""
-    records = _select(mapping.run, "select * from pg_temp.ruled", IN_PLACE)
+    records = select(mapping.run, "select * from pg_temp.ruled", IN_PLACE)
     return sql.SQL(SELECT_CURRENT_RULE_RESULTS).format(records=records)
-
-
-def _select(run: Run, entities: str, columns: str | sql.Composable) -> sql.Composed:
-    """Select these columns of the records that a query of entities names, after that query's own columns."""
-    names = _names(run)
-    return sql.SQL(SELECT_RECORDS).format(
-        **names,
-        entities=sql.SQL(entities).format(**names),
-        columns=columns if isinstance(columns, sql.Composable) else sql.SQL(columns),
-    )
 
 
 def _map(half: _Half, mapping: _Mapping) -> tuple[int, int]:
     """Map the pending records that are not staged yet in this process, and stage them.
 
+    It stops where the rules end. If they ended before, it maps the records with known results.
+
     Returns:
         The number of records mapped, and how many of them were rejected.
     """
-    mapped, rejected = 0, 0
+    mapped, rejected, had_ended = 0, 0, mapping.rules.ended
     with disable_planner_nodes(half.source, "nestloop"), closing(_left_over(half, mapping)) as records:
         for first in records:
             staged, rejects = _stage(half.target, mapping, chain([first], islice(records, COPY_RECORDS - 1)))
             _reject(half.target, mapping.run, rejects)
             mapped, rejected = mapped + staged, rejected + len(rejects)
+            if mapping.rules.ended and not had_ended:
+                break
     return mapped, rejected
 
 
-def _left_over(half: _Half, mapping: _Mapping) -> Generator[_Pending]:
-    """Stream the pending records that are not staged yet, with the results of the rules if they were evaluated."""
-    entities, rules = SELECT_PENDING + half.only + EXCLUDE_STAGED, range(len(mapping.compiled.rule_inputs.rules))
+def _left_over(half: _Half, mapping: _Mapping) -> Generator[Pending]:
+    """Stream the pending records that are not staged yet, with the results of the rules if they were evaluated.
+
+    Once the rules have ended, only records with such results are streamed.
+    """
+    entities, rules = SELECT_PENDING + half.only + EXCLUDE_STAGED, len(mapping.compiled.rule_inputs.rules)
     if not rules or not is_expressible(mapping.compiled):
-        return _stream(half.source, _select(mapping.run, entities, WHOLE_RECORD), args_row(_Pending))
-    results = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("d", rule_column(rule))) for rule in rules)
-    names = _names(mapping.run)
-    ruled = sql.SQL(SELECT_WITH_RULE_RESULTS).format(results=results, entities=sql.SQL(entities).format(**names))
-    whole = sql.SQL(SELECT_RECORDS).format(**names, entities=ruled, columns=sql.SQL(WHOLE_RECORD))
-    return _stream(half.source, whole, args_row(_pending_with_results))
+        return stream_pending(half.source, mapping.run, entities)
+    return stream_with_results(half.source, mapping.run, entities, rules, only_evaluated=mapping.rules.ended)
 
 
-def _pending_with_results(entity_id: str, ruled_hash: bytes | None, failures: str | None, *more: Any) -> _Pending:
-    *results, payload, payload_hash, updated_at = more
-    known = None
-    if ruled_hash == payload_hash:
-        known = Evaluated(results, _decode(failures) if failures else {})
-    return _Pending(entity_id, payload, payload_hash, updated_at, known)
-
-
-def _stream(connection: Connection, query: sql.Composed, row: RowFactory[T]) -> Generator[T]:
-    """Yield a query's rows. Close the generator: an open stream blocks its connection."""
-    with connection.cursor(row_factory=row) as cursor:
-        yield from cursor.stream(query, binary=True, size=FETCH_SIZE)
-
-
-def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending]) -> tuple[int, list[_Rejected]]:
+def _stage(connection: Connection, mapping: _Mapping, records: Iterable[Pending]) -> tuple[int, list[_Rejected]]:
     """Copy the mapped rows into staging, and return their number and the rejected records.
 
     Rejected records are staged too, because the checks may find more reasons.
@@ -348,9 +315,9 @@ def _stage(connection: Connection, mapping: _Mapping, records: Iterable[_Pending
         **{column: kind.staged for column, kind in mapping.compiled.columns.items()},
     }
     statement = sql.SQL("copy {staging} ({columns}) from stdin (format binary)").format(
-        **_names(run), columns=sql.SQL(", ").join(map(sql.Identifier, types))
+        **names(run), columns=sql.SQL(", ").join(map(sql.Identifier, types))
     )
-    ahead: deque[_Pending] = deque()
+    ahead: deque[Pending] = deque()
 
     def payloads() -> Iterator[tuple[bytes, Evaluated | None]]:
         for record in records:
@@ -378,18 +345,3 @@ def _reject(connection: Connection, run: Run, rejects: list[_Rejected]) -> None:
     ) as copy:
         for record, reasons in rejects:
             copy.write_row((run.log_id, run.organization_id, record.entity_id, record.payload_hash, Jsonb(reasons)))
-
-
-def _names(run: Run) -> dict[str, sql.Composable]:
-    """Return the run's parts of the statements. Parameters are not used: mapping texts in the SQL may contain a %."""
-    return {
-        "staging": sql.Identifier("staging", run.entity_type.table),
-        "key": sql.Identifier(run.entity_type.key),
-        "integration_id": sql.Literal(run.integration_id),
-        "organization_id": sql.Literal(run.organization_id),
-        "entity_type": sql.Literal(run.entity_type.value),
-        "log_id": sql.Literal(run.log_id),
-        "named": sql.SQL("")
-        if run.records is None
-        else sql.SQL("and entity_id = any({})").format(sql.Literal(list(run.records))),
-    }

@@ -14,6 +14,7 @@ from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, RateLimitError, SoftProError
+from softpro.mapping.rules.account import RuleBudget
 from softpro.quality import holds
 from softpro.runs import pipeline
 from softpro.services import Services
@@ -134,7 +135,8 @@ def _apply(connection: Connection, work: Work, run: Run, stream: DueStream) -> N
         sync_logs.explain(connection, run.log_id, "fetches records named by webhooks; a held batch keeps them pending")
         queue.postpone_load(connection, stream, HELD_SECONDS)
     else:
-        pipeline.apply(work.services.database, run, work.services.quality)
+        budget = RuleBudget(deadline=time.monotonic() + pipeline.RULE_SLICE_SECONDS)
+        pipeline.apply(work.services.database, run, work.services.quality, budget=budget)
 
 
 def _overdue(connection: Connection, stream: DueStream, hints: list[Hint], began: datetime) -> list[Hint]:

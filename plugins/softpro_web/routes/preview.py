@@ -56,7 +56,7 @@ async def preview_mappings(
             integration = user.integration(connection, body.integration_id)
         record = None if body.record is None else bytes(pasted or json.dumps(body.record).encode())
         chosen = RecordSelection(body.entity_ids, record, body.limit or DEFAULT_RECORDS)
-        shown = preview(database, integration, body.entity_type, body.proposed(), chosen, stop)
+        shown = preview(database, integration, body.entity_type, body.proposed(), chosen, stop.is_set)
         return exact_json({"success": True, "data": shown.as_json()})
 
     return await run_expensive(request, user.name, work)

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from threading import Event
 
 from softpro.errors import RulesUnavailable
+from softpro.mapping.rules.account import STOP_SECONDS, Account, RuleBudget, charge, is_used_up
 from softpro.mapping.rules.messages import NOT_TRIED, Evaluated, Evaluation, Rule, RuleRequest
 from softpro.mapping.rules.supervisor import ProcessEnded, RuleProcess
-
-MAX_STOPS = 10
-"""A rule that was stopped this often is not tried again, so that a run ends."""
 
 MAX_LOSSES = 3
 """How often the process may end for other reasons than a rule, such as a system without memory."""
@@ -43,12 +40,18 @@ class _PendingRecord:
 
 
 class Rules:
-    """Rules to evaluate over records. Create it with `evaluating`."""
+    """Rules to evaluate over records. Create it with `evaluating`.
 
-    def __init__(self, rules: Sequence[Rule], stop: Event | None = None) -> None:
+    Attributes:
+        ended: the budget's deadline or its cancellation ended the evaluation before the last record.
+    """
+
+    def __init__(self, rules: Sequence[Rule], budget: RuleBudget) -> None:
+        self.ended = False
         self._rules = list(rules)
-        self._stop = stop
-        self._stopped = [0] * len(rules)
+        self._budget = budget
+        self._account = Account(len(rules), budget)
+        self._any_result = False
         self._lost = 0
         self._lost_at: tuple[_PendingRecord, int] | None = None
         self._process: RuleProcess | None = None
@@ -59,38 +62,53 @@ class Rules:
     def evaluate(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
         """Yield the result of each record in order, reading some records ahead.
 
+        Once it has ended, only records that skip all rules have results, and the first other record is the last one to
+        be read.
+
         Raises:
             RulesUnavailable: the process keeps ending although no rule is to blame.
         """
         if not self._rules:
             yield from (Evaluated([], {}) for _ in records)
-            return
+        elif self.ended:
+            yield from self._without_rules(records)
+        else:
+            yield from self._evaluate(records)
+
+    def _evaluate(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
         for batch in _batches(records):
             added = [_PendingRecord(record) for record in batch]
             self._waiting.extend(added)
-            for rule, times in enumerate(self._stopped):
-                if times >= MAX_STOPS:
-                    self._give_up(rule)
             if self._process is None:
                 self._start()
             else:
                 self._send(added)
             while self._requests >= MAX_REQUESTS_IN_FLIGHT:
                 yield from self._answered()
+            if self.ended:
+                return
         while self._waiting:
             yield from self._answered()
 
-    def end(self) -> None:
-        """End the process, if one runs."""
+    def _without_rules(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
+        for record in records:
+            if len(record.skipped) < len(self._rules):
+                return
+            yield Evaluated([None] * len(self._rules), {})
+
+    def close(self) -> None:
+        """End the process, if one runs, and close the account."""
+        self._end_process()
+        self._account.close()
+
+    def _end_process(self) -> None:
         if self._process is not None:
             self._process.end()
             self._process = None
 
     def _start(self) -> None:
         """Start a new process, and send it every record without a result."""
-        if self._stop is not None and self._stop.is_set():
-            raise RulesUnavailable("The evaluation of mapping rules was stopped")
-        self._process = RuleProcess(self._stop)
+        self._process = RuleProcess(self._account, self._must_end)
         self._requests = self._evaluations = 0
         self._send(list(self._waiting), self._rules)
 
@@ -105,17 +123,26 @@ class Rules:
         try:
             response = self._process.receive()
         except ProcessEnded as ended:
-            self.end()
+            self._end_process()
+            if self._must_end():
+                self.ended = True
+                self._waiting.clear()
+                self._requests = 0
+                return
             self._look_into(ended)
             self._start()
             return
         self._requests -= response.last
+        self._any_result |= bool(response.evaluated)
         for evaluated in response.evaluated:
             waiting = self._waiting.popleft()
             self._evaluations += len(self._rules) - len(waiting.asked.skipped)
             if waiting.failures:
                 evaluated.failures.update(waiting.failures)
             yield evaluated
+
+    def _must_end(self) -> bool:
+        return self._budget.cancelled() or (self._any_result and self._budget.late)
 
     def _look_into(self, ended: ProcessEnded) -> None:
         """Skip the rule for the record that ended the process, or at which the process was lost twice.
@@ -142,49 +169,49 @@ class Rules:
 
     def _leave_out(self, waiting: _PendingRecord, rule: int, why: str) -> None:
         waiting.leave_out(rule, why)
-        self._stopped[rule] += 1
-        if self._stopped[rule] >= MAX_STOPS:
-            self._give_up(rule)
-
-    def _give_up(self, rule: int) -> None:
-        for waiting in self._waiting:
-            waiting.leave_out(rule, NOT_TRIED)
+        charge(self._account.fields, rule, STOP_SECONDS)
 
 
 @contextmanager
-def evaluating(rules: Sequence[Rule], stop: Event | None = None) -> Iterator[Rules]:
+def evaluating(rules: Sequence[Rule], budget: RuleBudget | None = None) -> Iterator[Rules]:
     """Yield an evaluator. The first record starts its process, and the end of the block ends it.
 
     Args:
-        stop: once another thread sets it, the process ends, and the evaluation raises RulesUnavailable.
+        budget: the limits, which may be shared with other evaluations of the run. Default: those of a run.
     """
-    created = Rules(rules, stop)
+    created = Rules(rules, budget or RuleBudget())
     try:
         yield created
     finally:
-        created.end()
+        created.close()
 
 
 def problems(texts: Sequence[str]) -> list[str | None]:
-    """Return for each text why it does not compile, or None.
+    """Return for each text why it does not compile, or None. Texts that are left once the budget is used up fail.
 
     Raises:
         RulesUnavailable: the process ended although no text is to blame.
     """
     found: dict[int, str | None] = {}
-    while len(found) < len(texts):
-        left = [number for number in range(len(texts)) if number not in found]
-        process = RuleProcess()
-        try:
-            process.send(RuleRequest(check=[texts[number] for number in left]))
-            found.update(zip(left, process.receive().problems, strict=True))
-        except ProcessEnded as ended:
-            if not ended.guilty or ended.evaluation is None:
-                raise RulesUnavailable(f"The process that compiles mapping rules ended: {ended.why}") from None
-            found[left[ended.evaluation]] = ended.why
-        finally:
-            process.end()
-    return [found[number] for number in range(len(texts))]
+    with closing(Account(0, RuleBudget())) as account:
+        while len(found) < len(texts) and not is_used_up(account.fields):
+            found.update(_check(texts, [number for number in range(len(texts)) if number not in found], account))
+    return [found.get(number, NOT_TRIED) for number in range(len(texts))]
+
+
+def _check(texts: Sequence[str], left: Sequence[int], account: Account) -> dict[int, str | None]:
+    """Return the problems of these texts by number, or that of the text which ended the process."""
+    process = RuleProcess(account)
+    try:
+        process.send(RuleRequest(check=[texts[number] for number in left]))
+        return dict(zip(left, process.receive().problems, strict=True))
+    except ProcessEnded as ended:
+        if not ended.guilty or ended.evaluation is None:
+            raise RulesUnavailable(f"The process that compiles mapping rules ended: {ended.why}") from None
+        charge(account.fields, None, STOP_SECONDS)
+        return {left[ended.evaluation]: ended.why}
+    finally:
+        process.end()
 
 
 def _batches(records: Iterable[Evaluation]) -> Iterator[list[Evaluation]]:

@@ -7,7 +7,6 @@ import struct
 import msgspec
 
 LENGTH = struct.Struct("<I")
-COUNTER_BYTES = 8
 NOT_TRIED = "it was not tried: it took too long too often in this run"
 
 

@@ -4,14 +4,14 @@ Only this process imports jsonatapy. A rule that takes all memory, never ends or
 process. `supervisor` watches it, and `evaluator` starts another one.
 
 It reads a `RuleRequest` from standard input and writes its responses to standard output, each after its length in four
-bytes. The file FD holds a counter that grows when a rule starts and when it ends, so it is odd during an evaluation.
+bytes. The file FD is the account of the rules. Its counter grows when a rule starts and when it ends, so it is odd
+during an evaluation.
 """
 
 from __future__ import annotations
 
 import gc
 import math
-import mmap
 import os
 import re
 import resource
@@ -28,8 +28,8 @@ import jsonatapy
 import msgspec
 
 from softpro import json_codec
+from softpro.mapping.rules.account import COUNTER, STOP_SECONDS, charge, is_given_up, open_fields
 from softpro.mapping.rules.messages import (
-    COUNTER_BYTES,
     LENGTH,
     NOT_TRIED,
     Evaluated,
@@ -40,6 +40,8 @@ from softpro.mapping.rules.messages import (
 )
 
 TIMEOUT_MILLISECONDS = 500
+MIN_TIMEOUT_CPU_SECONDS = 0.25
+"""CPU time from which a timeout is the rule's fault."""
 MAX_TRIES = 5
 """Attempts of an evaluation that timed out by the wall clock, although it used hardly any CPU time."""
 STACK_DEPTH = 500
@@ -48,14 +50,14 @@ MEMORY_BYTES = 128 * 1024**2
 """Address space beyond what the process has at its start."""
 Evaluator = Callable[[Sequence[str | None]], str | None]
 
-SLOW_SECONDS, SLOW_TOTAL_TIMEOUT_SECONDS = 0.02, 10.0
-"""The time from which an evaluation is slow, and the limit for all slow evaluations together, so that a run ends."""
+SLOW_SECONDS = 0.02
+"""The time from which an evaluation is slow, and counts against the budget of the run."""
 MAX_RESULT_CHARACTERS = 1_000_000
 MAX_RECORD_CHARACTERS = 4_000_000
 """Characters of one result, and of all results of a record."""
 MAX_RESULT_DEPTH = 100
-MAX_RESPONSE_CHARACTERS = 1_000_000
-"""Characters of results in one response."""
+MAX_RESPONSE_CHARACTERS, MAX_RESPONSE_SECONDS = 1_000_000, 0.5
+"""The size of one response, and the age from which it is sent, so that little is lost if the process ends."""
 
 TIMEOUT_CODE = "D1012"
 """The code with which jsonatapy's timeout errors begin."""
@@ -78,15 +80,13 @@ _plain = msgspec.json.Decoder().decode
 
 
 class Worker:
-    """The compiled rules, and the counter of evaluations."""
+    """The compiled rules, and their account."""
 
-    def __init__(self, counter: memoryview) -> None:
-        self._counter = counter
+    def __init__(self, account: memoryview) -> None:
+        self._account = account
         self._count = 0
         self._compiled: dict[str, Any] = {}
         self._evaluators: list[Evaluator] = []
-        self._slow: set[int] = set()
-        self._slow_seconds = 0.0
         self._cpu_seconds = 0.0
 
     def respond(self, request: RuleRequest) -> Iterator[RuleResponse]:
@@ -98,11 +98,11 @@ class Worker:
             yield RuleResponse(problems=[self.check(text) for text in request.check])
             return
         evaluated: list[Evaluated] = []
-        size = 0
+        size, began = 0, perf_counter()
         for record in request.records:
-            if size > MAX_RESPONSE_CHARACTERS:
+            if size > MAX_RESPONSE_CHARACTERS or (evaluated and perf_counter() - began > MAX_RESPONSE_SECONDS):
                 yield RuleResponse(evaluated=evaluated, last=False)
-                evaluated, size = [], 0
+                evaluated, size, began = [], 0, perf_counter()
             results, failures = self.evaluate(record)
             evaluated.append(Evaluated(results, failures))
             size += sum(map(len, filter(None, results)))
@@ -124,15 +124,15 @@ class Worker:
         """Return the result of every rule for a record, None for skipped ones, and the messages of failed rules."""
         results: list[str | None] = []
         failures: dict[int, str] = {}
-        reads, skipped, counter, count = record.reads, record.skipped, self._counter, self._count
+        reads, skipped, account, count = record.reads, record.skipped, self._account, self._count
         size = 0
         for number, evaluate in enumerate(self._evaluators):
             result = None
             if number not in skipped:
-                counter[0] = count = count + 1
+                account[COUNTER] = count = count + 1
                 began = perf_counter()
                 try:
-                    if number in self._slow and self._slow_seconds > SLOW_TOTAL_TIMEOUT_SECONDS:
+                    if is_given_up(account, number):
                         raise ValueError(NOT_TRIED)
                     found = self._evaluate_with_retries(evaluate, reads)
                     if size + len(found or "") > MAX_RECORD_CHARACTERS:
@@ -141,8 +141,8 @@ class Worker:
                 except BaseException as failed:  # noqa: BLE001 - any error, even a panic, is this rule's
                     failures[number] = str(failed) or type(failed).__name__
                 if (seconds := perf_counter() - began) > SLOW_SECONDS:
-                    self._note_slow(number, seconds)
-                counter[0] = count = count + 1
+                    self._note_slow(number, seconds, failures.get(number, ""))
+                account[COUNTER] = count = count + 1
             results.append(result)
         self._count = count
         return results, failures
@@ -155,15 +155,19 @@ class Worker:
             except ValueError as failed:
                 # An upper bound: it includes the evaluations since the last note.
                 worked = process_time() - self._cpu_seconds
-                if not str(failed).startswith(TIMEOUT_CODE) or worked > TIMEOUT_MILLISECONDS / 2000:
+                if not str(failed).startswith(TIMEOUT_CODE) or worked > MIN_TIMEOUT_CPU_SECONDS:
                     raise
         return evaluate(reads)
 
-    def _note_slow(self, number: int, seconds: float) -> None:
-        """Add at most the CPU time since the last note, because a busy machine is not the rule's fault."""
+    def _note_slow(self, number: int, seconds: float, failure: str) -> None:
+        """Charge at most the CPU time since the last note, because a busy machine is not the rule's fault.
+
+        A timeout that is the rule's fault has a fixed charge.
+        """
         cpu_seconds = process_time()
-        self._slow_seconds += min(seconds, cpu_seconds - self._cpu_seconds)
-        self._slow.add(number)
+        worked = min(seconds, cpu_seconds - self._cpu_seconds)
+        timed_out = failure.startswith(TIMEOUT_CODE) and worked > MIN_TIMEOUT_CPU_SECONDS
+        charge(self._account, number, STOP_SECONDS if timed_out else worked)
         self._cpu_seconds = cpu_seconds
 
     def check(self, text: str) -> str | None:
@@ -179,7 +183,7 @@ class Worker:
 
     def _tick(self) -> None:
         self._count += 1
-        self._counter[0] = self._count
+        self._account[COUNTER] = self._count
 
 
 def _evaluator(rule: Rule, compiled: Callable[[str], Any]) -> Evaluator:
@@ -273,12 +277,12 @@ def _read(stream: BinaryIO, into: SimpleQueue[RuleRequest | None]) -> None:
 
 def main() -> None:
     """Read requests and write responses until standard input ends."""
-    counter = memoryview(mmap.mmap(int(sys.argv[1]), COUNTER_BYTES)).cast("Q")
+    account = open_fields(int(sys.argv[1]))
     _limit()
     gc.disable()  # nothing here has reference cycles, and collecting took a tenth of the time
     requests: SimpleQueue[RuleRequest | None] = SimpleQueue()
     Thread(target=_read, args=(sys.stdin.buffer, requests), daemon=True).start()
-    worker, encode = Worker(counter), msgspec.msgpack.Encoder().encode
+    worker, encode = Worker(account), msgspec.msgpack.Encoder().encode
     while (request := requests.get()) is not None:
         for response in worker.respond(request):
             body = encode(response)

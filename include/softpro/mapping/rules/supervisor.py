@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread
 
 import msgspec
 import psutil
 
-from softpro.mapping.rules.messages import COUNTER_BYTES, LENGTH, RuleRequest, RuleResponse
+from softpro.mapping.rules.account import COUNTER, Account, never
+from softpro.mapping.rules.messages import LENGTH, RuleRequest, RuleResponse
 
 MAX_CPU_SECONDS = 0.7
 """CPU time of one rule on one record. JSONata's own functions check no clock, so the process is ended."""
@@ -48,23 +49,25 @@ class ProcessEnded(Exception):
 
 
 class RuleProcess:
-    """A process that evaluates rules, and the thread that watches it. It ends once `stop` is set."""
+    """A process that evaluates rules, and the thread that watches it.
 
-    def __init__(self, stop: Event | None = None) -> None:
-        self._stop = stop
+    The thread also ends the process as soon as `must_end` returns True.
+    """
+
+    def __init__(self, account: Account, must_end: Callable[[], bool] = never) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process lives
-        with tempfile.TemporaryFile() as shared:
-            shared.truncate(COUNTER_BYTES)
-            self._counter = memoryview(mmap.mmap(shared.fileno(), COUNTER_BYTES)).cast("Q")
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "softpro.mapping.rules.process", str(shared.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                pass_fds=[shared.fileno()],
-                # Nothing else, because rules must not see the environment.
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1", **ALLOCATOR_SETTINGS},
-            )
+        self._account, self._must_end = account.fields, must_end
+        self._account[COUNTER] = 0
+        shared = account.file.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "softpro.mapping.rules.process", str(shared)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            pass_fds=[shared],
+            # Nothing else, because rules must not see the environment.
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1", **ALLOCATOR_SETTINGS},
+        )
         self._stopped_at: int | None = None
         self._done = Event()
         self._watcher = Thread(target=self._watch, name="watch rules", daemon=True)
@@ -91,7 +94,7 @@ class RuleProcess:
         body = self._process.stdout.read(*LENGTH.unpack(header)) if len(header) == LENGTH.size else b""
         if not body or len(body) < LENGTH.unpack(header)[0]:
             self._process.wait()
-            count = self._counter[0]
+            count = self._account[COUNTER]
             begun, at_one = divmod(count, 2)
             # The evaluation may have ended, and the next one begun, while the process was being stopped.
             too_long = self._stopped_at == count
@@ -120,16 +123,16 @@ class RuleProcess:
         return lines[-1][:SHOWN_CHARACTERS] if lines else f"exit code {self._process.returncode}"
 
     def _watch(self) -> None:
-        """End the process if one evaluation takes too long: the counter stays odd and does not change."""
+        """End the process if it must end, or if one evaluation takes too long: the counter stays odd and unchanged."""
         seen = 0
         with suppress(psutil.NoSuchProcess):
             watched = psutil.Process(self._process.pid)
             since, worked = time.monotonic(), _cpu_seconds(watched)
             while not self._done.wait(POLL_SECONDS):
-                if self._stop is not None and self._stop.is_set():
+                if self._must_end():
                     self._process.kill()
                     return
-                count = self._counter[0]
+                count = self._account[COUNTER]
                 if count != seen or count % 2 == 0:
                     seen, since, worked = count, time.monotonic(), _cpu_seconds(watched)
                 elif _cpu_seconds(watched) - worked > MAX_CPU_SECONDS or time.monotonic() - since > MAX_WALL_SECONDS:
