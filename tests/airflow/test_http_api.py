@@ -120,20 +120,19 @@ def test_mappings_are_read_replaced_and_refused_as_a_whole(airflow: Airflow) -> 
 
     bad = [
         {"entityType": "CONTACT", "softproField": "email", "roiSystemsField": "email"},
-        {"entityType": "CONTACT", "softproField": "phone", "roiSystemsField": "no_such_column"},
-        {"entityType": "CONTACT", "softproField": "fax", "roiSystemsField": "id"},
+        {"entityType": "CONTACT", "softproField": "tel", "roiSystemsField": "no_such_column"},
+        {"entityType": "CONTACT", "softproField": "key", "roiSystemsField": "id"},
     ]
     refused = plugin.session.put(url, json={"integrationId": integration_id, "mappings": bad})
     assert refused.status_code == 400
     assert [problem[:10] for problem in refused.json()["error"]["details"]] == ["mapping 2:", "mapping 3:"]
     assert len(read("CONTACT")) == 20
 
-    good = {"integrationId": integration_id, "mappings": bad[:1]}
-    assert plugin.session.put(url, json=good).json() == {
-        "success": True,
-        "message": "Mappings updated successfully",
-        "data": {"versions": [{"entityType": "CONTACT", "version": 2, "changed": True}], "remap": None},
-    }
+    good = {"integrationId": integration_id, "mappings": bad[:1], "replace": True}
+    replaced = plugin.session.put(url, json=good).json()
+    assert (replaced["message"], replaced["data"]["remap"]) == ("Mappings updated successfully", None)
+    assert replaced["data"]["versions"] == [{"entityType": "CONTACT", "version": 2, "changed": True}]
+    assert (replaced["data"]["added"], len(replaced["data"]["removed"]), replaced["data"]["changed"]) == ([], 19, [])
     assert [entry["roiSystemsField"] for entry in read("CONTACT")] == ["email"]
     assert read("TRANSACTION") == before
 

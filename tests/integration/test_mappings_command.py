@@ -54,6 +54,8 @@ def test_the_output_of_show_can_be_edited_set_compared_and_rolled_back(
     put = run(settings, "put", acme, "--file", in_file(tmp_path, loud(before, "property_city")))
     assert put.out == (
         "transactions: version 2\n"
+        '  changed  property_city  direction           "BIDIRECTIONAL"  => "SOFTPRO_TO_ROI"\n'
+        '  changed  property_city  transformationRule  null             => "$ ? $uppercase($)"\n'
         "contacts: version 1, unchanged\n"
         "To apply it to the 45 records that were fetched before: python -m softpro remap acme --entity transactions\n"
     )
@@ -72,6 +74,19 @@ def test_the_output_of_show_can_be_edited_set_compared_and_rolled_back(
     rolled_back = run(settings, "rollback", acme, "--entity", "transactions", "--version", "1", "--json")
     assert json.loads(rolled_back.out) == {
         "versions": [{"entityType": "TRANSACTION", "version": 3, "changed": True}],
+        "added": [],
+        "removed": [],
+        "changed": [
+            {
+                "entityType": "TRANSACTION",
+                "roiSystemsField": "property_city",
+                "softproField": "propertyAddress.city",
+                "changes": [
+                    {"property": "direction", "before": "SOFTPRO_TO_ROI", "after": "BIDIRECTIONAL"},
+                    {"property": "transformationRule", "before": "$ ? $uppercase($)", "after": None},
+                ],
+            }
+        ],
         "remap": {"command": "python -m softpro remap acme --entity transactions", "records": 45},
     }
     assert entries(settings) == before
@@ -102,7 +117,9 @@ def test_show_prints_lines_that_can_be_read(settings: dict[str, str], acme: str,
             "enabled": False,
         },
     ]
-    assert run(settings, "put", acme, "--file", in_file(tmp_path, mappings)).out == "contacts: version 2\n"
+    put = run(settings, "put", acme, "--file", in_file(tmp_path, mappings), "--replace").out.splitlines()
+    assert put[0] == "contacts: version 2"
+    assert [line.split()[0] for line in put[1:]] == ["removed"] * 18 + ["changed"] * 5
     head, *lines = run(settings, "show", acme, "--entity", "contacts").out.splitlines()
     assert re.fullmatch(r"contacts: version 2, \S+Z, 2 mappings, .+", head)
     assert lines == [
@@ -200,6 +217,7 @@ def test_a_file_that_names_an_outdated_version_is_refused(
 ) -> None:
     connected("acme")
     mappings = entries(settings, "--entity", "contacts")[:3]
+    mappings[0]["required"] = True
     expected = in_file(tmp_path, mappings, expectedVersions={"CONTACT": 1})
     assert run(settings, "put", "acme", "--file", expected).code == 0
     again = run(settings, "put", "acme", "--file", expected)

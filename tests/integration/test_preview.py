@@ -51,7 +51,7 @@ def ruled(column: str, rule: str) -> list[Mapping]:
 
 
 def show(services: Services, acme: Integration, proposed: list[Mapping], **chosen: Any) -> Preview:
-    return preview(services.database, acme, TRANSACTION, proposed, RecordSelection(**chosen))
+    return preview(services.database, acme, TRANSACTION, proposed, RecordSelection(**chosen), replace=True)
 
 
 def pasted(services: Services, acme: Integration, proposed: list[Mapping], record: str) -> Effect:

@@ -136,6 +136,8 @@ def preview(
     proposed: Sequence[Mapping],
     chosen: RecordSelection,
     cancelled: Callable[[], bool] = never,
+    *,
+    replace: bool = False,
 ) -> Preview:
     """Compare the proposed set of the entity type with the one in force.
 
@@ -143,9 +145,10 @@ def preview(
         database: the database.
         integration: the integration whose records are shown.
         entity_type: the entity type.
-        proposed: the set to show.
+        proposed: the mappings to show.
         chosen: the records to show.
         cancelled: returns whether nobody waits for the result any more. A thread calls it repeatedly.
+        replace: the mappings are the whole set. Otherwise they update the set in force.
 
     Raises:
         MappingError: the set is invalid.
@@ -159,7 +162,7 @@ def preview(
     if misplaced:
         raise MappingError([f"mapping {number}: entityType should be {entity_type.value}" for number in misplaced])
     with database.connect() as connection:
-        repository.require_valid(connection, proposed)
+        new = repository.proposal(connection, integration.id, integration.organization_id, proposed, replace=replace)
         # Previews of a stream stage under the same log ids, so that each clears the rows of one that died.
         with locks.try_locked(connection, Lock.PREVIEW, f"{integration.id} {entity_type.value}") as held:
             if not held:
@@ -170,7 +173,7 @@ def preview(
             in_force = repository.current(connection, integration.stream(entity_type))
             records = _records(connection, integration, entity_type, chosen)
             before = _side("before", entity_type, in_force.mappings, records, budget)
-            after = _side("after", entity_type, proposed, records, budget)
+            after = _side("after", entity_type, new.mappings, records, budget)
             against = {
                 side.name: _judged(database, connection, integration, entity_type, side, records)
                 for side in (before, after)
@@ -182,14 +185,14 @@ def preview(
         ]
         for side in (before, after)
     )
-    returns = _returns(entity_type, proposed, records, other, budget)
+    returns = _returns(entity_type, new.mappings, records, other, budget)
     effects = [
         effect(record.entity_id or None, before.mappings, after.mappings, was, will_be, back)
         for record, was, will_be, back in zip(records, one, other, returns, strict=True)
     ]
     found = {record.entity_id for record in records}
     unknown = [entity_id for entity_id in dict.fromkeys(chosen.ids or []) if entity_id not in found]
-    return Preview(effects, unknown, in_force.version, warnings(proposed))
+    return Preview(effects, unknown, in_force.version, warnings(new.mappings, new.names))
 
 
 def _records(

@@ -1,4 +1,4 @@
-"""Show, replace, compare, roll back and preview mapping sets: `python -m softpro mappings …`."""
+"""Show, change, compare, roll back and preview mapping sets: `python -m softpro mappings …`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from softpro.mapping import document, repository
 from softpro.mapping.diff import diff
 from softpro.mapping.mapping import Mapping
 from softpro.mapping.repository import Replaced, Version
-from softpro.mapping.set_validation import validate
 from softpro.sync import remap
 
 MAX_VERSION = 2**31 - 1
@@ -33,6 +32,9 @@ OneEntity = Annotated[str, typer.Option("--entity", help="transactions or contac
 File = Annotated[
     typer.FileBinaryRead,
     typer.Option(help="The mappings, as `mappings show --json` prints them; - reads standard input."),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="The file holds the complete sets: remove the mappings that it lacks.")
 ]
 
 app = typer.Typer(help="Manage mapping sets.", no_args_is_help=True)
@@ -66,15 +68,19 @@ def show(
 
 
 @app.command()
-def put(context: typer.Context, organization: Organization, file: File, as_json: Json = False) -> None:
-    """Replace mapping sets by those in a file.
+def put(
+    context: typer.Context, organization: Organization, file: File, replace: Replace = False, as_json: Json = False
+) -> None:
+    """Update or add the mappings in a file, all or none.
 
-    The set of each entity type in the file is replaced, all or none.
+    Mappings of the same targets are updated, and others stay. With --replace, the file holds the complete sets of its
+    entity types.
     """
     wanted = document.read(file.read())
+    change = repository.replace if replace or wanted.replace else repository.update
     with database().connect() as connection:
         integration = integrations.find(connection, organization)
-        in_force = repository.replace(
+        in_force = change(
             connection,
             integration.id,
             integration.organization_id,
@@ -156,6 +162,7 @@ def preview(
     context: typer.Context,
     organization: Organization,
     file: File,
+    replace: Replace = False,
     entity: Entity = "all",
     entity_id: Annotated[
         list[str] | None, typer.Option("--id", help="The SoftPro id of a fetched record. Repeatable.")
@@ -168,12 +175,12 @@ def preview(
     ] = previews.DEFAULT_RECORDS,
     as_json: Json = False,
 ) -> None:
-    """Show the effect of the sets in a file.
+    """Show the effect of `put` with a file.
 
-    Maps real records by them, without writing anything.
+    Maps real records, without writing anything.
     """
-    proposed = [entry.mapping() for entry in document.read(file.read()).mappings]
-    validate(proposed)  # all entity types together, so that problems have the numbers of the file
+    wanted = document.read(file.read())
+    proposed, replace = [entry.mapping() for entry in wanted.mappings], replace or wanted.replace
     types = [each for each in _entity_types(entity) if any(mapping.entity_type is each for mapping in proposed)]
     if not types:
         raise UsageError(f"The file holds no mappings for --entity {entity}")
@@ -182,9 +189,11 @@ def preview(
     database_ = database()
     with database_.connect() as connection:
         integration = integrations.find(connection, organization)
+        # All entity types together, so that problems have the numbers of the file.
+        repository.proposal(connection, integration.id, integration.organization_id, proposed, replace=replace)
     for entity_type in types:
         of_type = [mapping for mapping in proposed if mapping.entity_type is entity_type]
-        shown = previews.preview(database_, integration, entity_type, of_type, chosen)
+        shown = previews.preview(database_, integration, entity_type, of_type, chosen, replace=replace)
         if context.obj or as_json:
             print(json_codec.encode({"entityType": entity_type.value, **shown.as_json()}).decode())
         else:
@@ -241,11 +250,12 @@ def _print_update(
             for entity_type, each in in_force.items()
         ]
         offer = {"command": command, "records": records} if records else None
-        print(json.dumps({"versions": versions, "remap": offer}))
+        print(json.dumps({"versions": versions, **repository.difference(in_force).as_json(), "remap": offer}))
         return
     for entity_type, each in in_force.items():
         was = "" if each.changed else ", unchanged"
         print(f"{entity_type.table}: version {each.version}{was}")
+        _print(formatting.difference(each.difference))
     if records:
         print(f"To apply it to the {records} records that were fetched before: {command}")
 

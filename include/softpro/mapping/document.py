@@ -61,6 +61,12 @@ ExpectedVersions = Annotated[
 ]
 
 
+Replace = Annotated[
+    bool,
+    Field(False, description="True: the mappings are the complete set of their entity types. False: the others stay."),
+]
+
+
 class Document(BaseModel):
     """The body of `PUT /mappings`, as a file. The integration that it was exported from is ignored."""
 
@@ -69,6 +75,7 @@ class Document(BaseModel):
     mappings: MappingsIn
     integration_id: UUID | None = None
     expected_versions: ExpectedVersions = None
+    replace: Replace = False
 
 
 def read(text: str | bytes) -> Document:

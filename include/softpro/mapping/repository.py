@@ -1,31 +1,30 @@
-"""Store an organization's mapping sets. A set is replaced as a whole, and every earlier set is kept as a version."""
+"""Store an organization's mapping sets, and keep every earlier set as a version."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Dict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from softpro.db import audit_log, queries
 from softpro.db.database import Connection
 from softpro.entities import EntityType, Stream
-from softpro.errors import MappingError, NotFoundHere, VersionConflict
+from softpro.errors import NotFoundHere, VersionConflict
 from softpro.json_codec import camel_case
-from softpro.mapping import patterns
 from softpro.mapping.defaults import default_mappings
-from softpro.mapping.diff import identical
+from softpro.mapping.diff import Diff, diff, identical
 from softpro.mapping.mapping import Mapping
-from softpro.mapping.set_validation import validate
+from softpro.mapping.proposal_validation import require_valid
+from softpro.mapping.upsert import Upsert, upsert, whole_set
 
-PATTERN_TIMEOUT = "1s"
-"""How long PostgreSQL may take to read a pattern."""
+MAX_UPDATES = 3
+"""Attempts of an update whose set another request changes at the same time."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,17 @@ VERSION_COLUMNS = sql.SQL("version, author, created_at, restores, jsonb_array_le
 
 @dataclass(frozen=True)
 class Replaced:
-    """The version now in force. `changed` is False if the set was already in force and no version was created."""
+    """The version now in force.
+
+    Attributes:
+        version: its number.
+        changed: False if the set was already in force and no version was created.
+        difference: what changed. It is empty if only the order did.
+    """
 
     version: int
     changed: bool
+    difference: Diff = field(default_factory=lambda: Diff([], [], []), compare=False)
 
 
 def read(connection: Connection, integration_id: UUID, entity_type: EntityType | None = None) -> list[StoredMapping]:
@@ -143,18 +149,99 @@ def replace(
         MappingError: the mappings are invalid.
         VersionConflict: another version is in force.
     """
-    require_valid(connection, mappings)
+    require_valid(connection, whole_set(mappings))
+    return _save(connection, integration_id, organization_id, mappings, author, expected or {})
+
+
+def update(
+    connection: Connection,
+    integration_id: UUID,
+    organization_id: str,
+    mappings: Sequence[Mapping],
+    author: str,
+    expected: Dict[EntityType, int] | None = None,
+) -> dict[EntityType, Replaced]:
+    """Update the sets in force by some mappings, all or none: see `upsert`.
+
+    Arguments and results are those of `replace`. A set that another request changes at the same time is read again.
+
+    Raises:
+        MappingError: the mappings are invalid, or one of them can mean several stored ones.
+        VersionConflict: another version is in force.
+    """
+    expected, attempts = expected or {}, 0
+    while True:
+        in_force = _current_sets(connection, integration_id, organization_id, mappings)
+        updated = _updated(in_force.values(), mappings)
+        require_valid(connection, updated)
+        read = {entity_type: each.version or 0 for entity_type, each in in_force.items()}
+        try:
+            return _save(connection, integration_id, organization_id, updated.mappings, author, {**read, **expected})
+        except VersionConflict as conflict:
+            attempts += 1
+            if conflict.entity_type in expected or attempts >= MAX_UPDATES:
+                raise
+
+
+def proposal(
+    connection: Connection, integration_id: UUID, organization_id: str, mappings: Sequence[Mapping], *, replace: bool
+) -> Upsert:
+    """Return the valid sets that `replace` or `update` would save.
+
+    Raises:
+        MappingError: the mappings are invalid, or one of them can mean several stored ones.
+    """
+    if replace:
+        proposed = whole_set(mappings)
+    else:
+        proposed = _updated(_current_sets(connection, integration_id, organization_id, mappings).values(), mappings)
+    require_valid(connection, proposed)
+    return proposed
+
+
+def _updated(in_force: Iterable[MappingSet], mappings: Sequence[Mapping]) -> Upsert:
+    return upsert([mapping for each in in_force for mapping in each.mappings], mappings)
+
+
+def _current_sets(
+    connection: Connection, integration_id: UUID, organization_id: str, mappings: Iterable[Mapping]
+) -> dict[EntityType, MappingSet]:
+    """Return the sets in force of the entity types that occur in `mappings`."""
+    return {
+        entity_type: current(connection, Stream(integration_id, organization_id, entity_type))
+        for entity_type in dict.fromkeys(mapping.entity_type for mapping in mappings)
+    }
+
+
+def _save(
+    connection: Connection,
+    integration_id: UUID,
+    organization_id: str,
+    mappings: Sequence[Mapping],
+    author: str,
+    expected: Dict[EntityType, int],
+) -> dict[EntityType, Replaced]:
     by_type: dict[EntityType, list[Mapping]] = {}
     for mapping in mappings:
         by_type.setdefault(mapping.entity_type, []).append(mapping)
     with connection.transaction():
         _lock(connection, integration_id)
-        for entity_type, number in (expected or {}).items():
+        for entity_type, number in expected.items():
             _require_version(connection, Stream(integration_id, organization_id, entity_type), number)
         return {
             entity_type: _replace_set(connection, Stream(integration_id, organization_id, entity_type), of_type, author)
             for entity_type, of_type in by_type.items()
         }
+
+
+def difference(in_force: Dict[EntityType, Replaced]) -> Diff:
+    """Return what a change added, removed and changed in all sets together."""
+    found = [each.difference for each in in_force.values()]
+    return Diff(
+        [mapping for each in found for mapping in each.added],
+        [mapping for each in found for mapping in each.removed],
+        [changed for each in found for changed in each.changed],
+    )
 
 
 def ensure_defaults(
@@ -215,45 +302,8 @@ def restore(
     with connection.transaction():
         _lock(connection, stream.integration_id)
         _, earlier = version(connection, stream, number)
-        require_valid(connection, earlier)
+        require_valid(connection, whole_set(earlier))
         return _replace_set(connection, stream, earlier, author, restores=number)
-
-
-def require_valid(connection: Connection, mappings: Sequence[Mapping]) -> None:
-    """Validate a set, including its patterns, which PostgreSQL has to be able to read.
-
-    Raises:
-        MappingError: with every problem of the set.
-    """
-    problems: list[str] = []
-    try:
-        validate(mappings)
-    except MappingError as refused:
-        problems = refused.problems
-    problems = [*problems, *_unreadable(connection, mappings)]
-    if problems:
-        raise MappingError(problems)
-
-
-def _unreadable(connection: Connection, mappings: Sequence[Mapping]) -> list[str]:
-    """Return the problems that PostgreSQL has with the patterns of the validation rules."""
-    problems: list[str] = []
-    for number, mapping in enumerate(mappings, start=1):
-        pattern = (mapping.validation_rules or {}).get("pattern")
-        if not isinstance(pattern, str) or patterns.problem(pattern):  # already reported
-            continue
-        try:
-            with connection.transaction(force_rollback=True):
-                connection.execute("select set_config('statement_timeout', %s, true)", [PATTERN_TIMEOUT])
-                connection.execute("select '' ~ %s", [pattern])
-        except psycopg.errors.QueryCanceled:
-            problems.append(f"mapping {number}: validationRules.pattern takes PostgreSQL too long to read")
-        except UnicodeEncodeError:  # half a surrogate pair, already reported
-            continue
-        except psycopg.DataError as wrong:
-            why = str(wrong).splitlines()[0]
-            problems.append(f"mapping {number}: validationRules.pattern can't be read by PostgreSQL: {why}")
-    return problems
 
 
 def _lock(connection: Connection, integration_id: UUID) -> None:
@@ -317,7 +367,7 @@ def _replace_set(
         before={"version": before.version, "mappings": len(before.mappings)},
         after={"version": created["version"], "mappings": len(mappings)},
     )
-    return Replaced(created["version"], changed=True)
+    return Replaced(created["version"], changed=True, difference=diff(before.mappings, mappings))
 
 
 def _row(mapping: Mapping) -> Dict[str, Any]:

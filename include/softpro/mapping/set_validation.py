@@ -16,6 +16,7 @@ from softpro.mapping.convert import CONVERTERS, NUL
 from softpro.mapping.mapping import DIRECTIONS, FROM_SOFTPRO, TO_SOFTPRO, Mapping
 from softpro.mapping.paths import Path
 from softpro.mapping.rules.evaluator import problems as rule_problems
+from softpro.mapping.upsert import whole_set
 
 RULE = 'a JSONata text, or {"fromSoftPro": …, "toSoftPro": …}, or null'
 NEEDED = {
@@ -53,32 +54,36 @@ def target_type(mapping: Mapping) -> Type:
     return columns[target]
 
 
-def validate(mappings: Sequence[Mapping]) -> None:
+def validate(mappings: Sequence[Mapping], names: Sequence[str] | None = None) -> None:
     """Validate the set.
 
+    Args:
+        mappings: the set.
+        names: the name of each mapping in messages. Default: its number, counted from 1.
+
     Raises:
-        MappingError: with every problem and the number of its mapping, counted from 1.
+        MappingError: with every problem and the name of its mapping.
     """
     problems: list[str] = []
-    taken: dict[tuple[str, str], int] = {}
+    taken: dict[tuple[str, str], str] = {}
+    names = names or whole_set(mappings).names
     uncompilable = _uncompilable(mappings)
-    for number, mapping in enumerate(mappings, start=1):
-        problems.extend(f"mapping {number}: {problem}" for problem in _problems(mapping, uncompilable))
+    for name, mapping in zip(names, mappings, strict=True):
+        problems.extend(f"{name}: {problem}" for problem in _problems(mapping, uncompilable))
         if mapping.inbound:
-            first = taken.setdefault((mapping.entity_type.value, mapping.roi_systems_field), number)
-            if first != number:
-                problems.append(
-                    f"mapping {number}: roiSystemsField {mapping.roi_systems_field!r} is taken by mapping {first}"
-                )
-    problems.extend(_outbound_conflicts(mappings))
+            target = (mapping.entity_type.value, mapping.roi_systems_field)
+            if target in taken:
+                problems.append(f"{name}: roiSystemsField {mapping.roi_systems_field!r} is taken by {taken[target]}")
+            taken.setdefault(target, name)
+    problems.extend(_outbound_conflicts(mappings, names))
     if problems:
         raise MappingError(problems)
 
 
-def _outbound_conflicts(mappings: Sequence[Mapping]) -> Iterator[str]:
+def _outbound_conflicts(mappings: Sequence[Mapping], names: Sequence[str]) -> Iterator[str]:
     """Yield a problem for each two mappings that would send the same field, or one inside the other."""
     earlier: dict[EntityType, dict[Path, int]] = {}
-    for number, mapping in enumerate(mappings, start=1):
+    for number, mapping in enumerate(mappings):
         if not mapping.outbound:
             continue
         try:
@@ -91,10 +96,10 @@ def _outbound_conflicts(mappings: Sequence[Mapping]) -> Iterator[str]:
             if path[:shorter] != other[:shorter]:
                 continue
             inner, whole = (number, first) if len(path) > len(other) else (first, number)
-            if not _leaves_out(mappings[whole - 1], mappings[inner - 1]):
+            if not _leaves_out(mappings[whole], mappings[inner]):
                 yield (
-                    f"mapping {number}: softproField {mapping.softpro_field!r} is already sent by mapping {first} "
-                    f"({mappings[first - 1].softpro_field!r}): give one of them direction SOFTPRO_TO_ROI"
+                    f"{names[number]}: softproField {mapping.softpro_field!r} is already sent by {names[first]} "
+                    f"({mappings[first].softpro_field!r}): give one of them direction SOFTPRO_TO_ROI"
                 )
                 break
         others.setdefault(path, number)
@@ -111,12 +116,13 @@ def _leaves_out(whole: Mapping, inner: Mapping) -> bool:
     )
 
 
-def warnings(mappings: Sequence[Mapping]) -> list[str]:
+def warnings(mappings: Sequence[Mapping], names: Sequence[str] | None = None) -> list[str]:
     """Return warnings for mappings that are valid but can't be sent: a single item of a list."""
+    names = names or whole_set(mappings).names
     return [
-        f"mapping {number}: softproField {mapping.softpro_field!r} is an item of a list, and a list can only be "
+        f"{name}: softproField {mapping.softpro_field!r} is an item of a list, and a list can only be "
         f"sent as a whole: changes of {mapping.roi_systems_field} are not sent. Set its direction to SOFTPRO_TO_ROI"
-        for number, mapping in enumerate(mappings, start=1)
+        for name, mapping in zip(names, mappings, strict=True)
         if mapping.outbound and any(isinstance(step, int) for step in paths.parse(mapping.softpro_field))
     ]
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from softpro.analysis.preview import DEFAULT_RECORDS, MAX_RECORDS
 from softpro.entities import EntityType
-from softpro.mapping.document import ExpectedVersions, MappingIn, MappingsIn
+from softpro.mapping.document import ExpectedVersions, MappingIn, MappingsIn, Replace
 from softpro.mapping.mapping import Mapping
 from softpro_web.models.base import MessageResponse, Model
 
@@ -26,11 +26,12 @@ class MappingOut(MappingIn):
 
 
 class MappingsBody(Model):
-    """The complete set of each entity type that it contains."""
+    """The mappings to update or add, or with `replace` the complete set of each entity type that it contains."""
 
     integration_id: UUID
     mappings: MappingsIn
     expected_versions: ExpectedVersions = None
+    replace: Replace = False
 
 
 class VersionOut(Model):
@@ -98,6 +99,9 @@ class MappingsUpdate(Model):
     """The result of a change of mappings. `remap` is null if nothing changed or nothing was fetched yet."""
 
     versions: list[ActiveVersion]
+    added: list[dict[str, Any]]
+    removed: list[dict[str, Any]]
+    changed: list[ChangedMapping]
     remap: RemapOffer | None
 
 
@@ -123,11 +127,12 @@ class RemapBody(Model):
 
 
 class PreviewBody(Model):
-    """A proposed set of one entity type, and at most one choice of records: `entityIds`, `record` or `limit`."""
+    """Proposed mappings of one entity type, and at most one choice of records: `entityIds`, `record` or `limit`."""
 
     integration_id: UUID
     entity_type: EntityType
     mappings: MappingsIn
+    replace: Replace = False
     entity_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_RECORDS)] | None = None
     record: dict[str, Any] | None = Field(None, description="A record as SoftPro sends it.")
     limit: Annotated[int, Field(ge=1, le=MAX_RECORDS)] | None = Field(

@@ -1,4 +1,4 @@
-"""Read and replace the mapping sets of an integration, and apply them to records fetched before."""
+"""Read and change the mapping sets of an integration, and apply them to records fetched before."""
 
 from __future__ import annotations
 
@@ -50,14 +50,16 @@ def list_mappings(
 
 @router.put("/mappings")
 @limits(body=MAPPINGS_BODY_BYTES)
-def replace_mappings(body: MappingsBody, user: Configurer, database: DatabaseDep) -> MappingsUpdateResponse:
-    """Replace the mapping set of each entity type in the body.
+def update_mappings(body: MappingsBody, user: Configurer, database: DatabaseDep) -> MappingsUpdateResponse:
+    """Update or add mappings, by entity type and `roiSystemsField`.
 
-    One invalid entry refuses the whole request.
+    With `replace`, the body has the complete set of each of its entity types. One invalid entry refuses the whole
+    request.
     """
+    change = repository.replace if body.replace else repository.update
     with database.connect() as connection:
         integration = user.integration(connection, body.integration_id)
-        in_force = repository.replace(
+        in_force = change(
             connection,
             integration.id,
             integration.organization_id,
@@ -84,7 +86,7 @@ async def start_remap(
 def update_response(
     connection: Connection, integration: Integration, in_force: Dict[EntityType, Replaced]
 ) -> MappingsUpdateResponse:
-    """Return the response to a change of mappings: the versions in force, and the remap to offer.
+    """Return the response to a change of mappings: the versions in force, the differences, and the remap to offer.
 
     The remap covers the entity types that changed, are switched on, and have fetched records.
     """
@@ -97,6 +99,7 @@ def update_response(
                 ActiveVersion(entity_type=entity_type, version=each.version, changed=each.changed)
                 for entity_type, each in in_force.items()
             ],
+            **repository.difference(in_force).as_json(),
             remap=RemapOffer(dag_id=REMAP_DAG, conf=_conf(integration, changed), records=records) if records else None,
         ),
     )

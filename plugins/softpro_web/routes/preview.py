@@ -46,9 +46,10 @@ async def _sent_record(request: Request) -> bytes | None:
 async def preview_mappings(
     body: PreviewBody, request: Request, user: Starter, pasted: Annotated[bytes | None, Depends(_sent_record)]
 ) -> Response:
-    """Show how a proposed mapping set would map records, compared with the set in force.
+    """Show how records would be mapped after a change of mappings, compared with the set in force.
 
-    Uses fetched records, or one record in the body. Writes nothing. Ends when the client leaves.
+    The mappings update the set in force, or replace it, as `PUT /mappings` would. Uses fetched records,
+    or one record in the body. Writes nothing. Ends when the client leaves.
     """
 
     def work(database: Database, stop: Event) -> Response:
@@ -56,7 +57,9 @@ async def preview_mappings(
             integration = user.integration(connection, body.integration_id)
         record = None if body.record is None else bytes(pasted or json.dumps(body.record).encode())
         chosen = RecordSelection(body.entity_ids, record, body.limit or DEFAULT_RECORDS)
-        shown = preview(database, integration, body.entity_type, body.proposed(), chosen, stop.is_set)
+        shown = preview(
+            database, integration, body.entity_type, body.proposed(), chosen, stop.is_set, replace=body.replace
+        )
         return exact_json({"success": True, "data": shown.as_json()})
 
     return await run_expensive(request, user.name, work)
