@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,9 +24,19 @@ from typing import Any
 
 import requests
 
+from softpro_demo.stack import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 USERS = {"admin": "admin", "operator": "op", "syncer": "user", "reader": "viewer"}
 PREFIX = "/api/v1/integrations/softpro"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for a host name, in a file with its key."""
+
+    host: str
+    file: Path
 
 
 @dataclass(frozen=True)
@@ -55,13 +66,13 @@ class ApiServer:
 
 
 @contextmanager
-def running(settings: Mapping[str, str]) -> Iterator[ApiServer]:
-    """Run a server with these settings for the block."""
-    from softpro_demo.stack import free_port
-
+def running(
+    settings: Mapping[str, str], tls: Certificate | None = None, port: int | None = None
+) -> Iterator[ApiServer]:
+    """Run a server with these settings for the block, with a certificate over TLS."""
     with tempfile.TemporaryDirectory() as home:
-        port = free_port(0)
-        origin = f"http://127.0.0.1:{port}"
+        port = port or free_port(0)
+        origin = f"https://{tls.host}:{port}" if tls else f"http://127.0.0.1:{port}"
         log = Path(home) / "server.log"
         environment = {
             "SOFTPRO_OAUTH_REDIRECT_URI": f"{origin}{PREFIX}/callback",
@@ -77,7 +88,7 @@ def running(settings: Mapping[str, str]) -> Iterator[ApiServer]:
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.api_server", str(port)],
+                [sys.executable, "-m", "tests.support.api_server", str(port), *((str(tls.file),) if tls else ())],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -91,7 +102,7 @@ def running(settings: Mapping[str, str]) -> Iterator[ApiServer]:
             line = next((line for line in process.stdout if line.startswith('{"tokens"')), None)
             assert line is not None, log.read_text()
             Thread(target=process.stdout.read, daemon=True).start()
-            _wait_until_ready(origin, log)
+            _wait_until_ready(port, log)
             yield ApiServer(origin, json.loads(line)["tokens"], log, process.pid)
         finally:
             process.stdin.close()
@@ -100,18 +111,18 @@ def running(settings: Mapping[str, str]) -> Iterator[ApiServer]:
             process.stdout.close()
 
 
-def _wait_until_ready(origin: str, log: Path) -> None:
+def _wait_until_ready(port: int, log: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            return requests.get(f"{origin}/airflow", timeout=5).raise_for_status()
-        except requests.RequestException:
+            return socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
 
 
 def main() -> None:
-    """Serve the plugin on the port in the arguments."""
+    """Serve the plugin on the port in the arguments, with the certificate in the file after it, if any."""
     import uvicorn
     from airflow.api_fastapi.app import create_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -146,7 +157,15 @@ def main() -> None:
     app.state.auth_manager = manager
     app.add_middleware(JWTRefreshMiddleware)
     app.add_middleware(HttpAccessLogMiddleware)
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_config=None, http="httptools")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        ssl_certfile=sys.argv[2] if len(sys.argv) > 2 else None,
+        access_log=False,
+        log_config=None,
+        http="httptools",
+    )
 
 
 if __name__ == "__main__":

@@ -130,11 +130,17 @@ class Sandbox:
 
 
 @contextmanager
-def running_sandbox(*, organizations: int, transactions: int, contacts: int, **switches: object) -> Iterator[Sandbox]:
-    """Yield a sandbox with these sizes per organization and these switches. Its rate limit does not bind."""
+def running_sandbox(
+    *, organizations: int, transactions: int, contacts: int, redirect_uri: object = None, **switches: object
+) -> Iterator[Sandbox]:
+    """Yield a sandbox with these sizes per organization and these switches. Its rate limit does not bind.
+
+    Without a registered `redirect_uri`, it accepts any on a loopback address.
+    """
     sizes = {"organizations": organizations, "transactions": transactions, "contacts": contacts}
     options = [f"--{name}={size}" for name, size in sizes.items()]
     options += [f"--set={name}={value}" for name, value in {"rateLimit": 1_000_000, **switches}.items()]
+    options += [f"--redirect-uri={redirect_uri}"] if redirect_uri else []
     arguments = ["--port=0", f"--client-secret={CLIENT_SECRET}", *options]
     with forked("softpro_sandbox", *arguments, environment=os.environ) as (process, out, err):
         while not (out.exists() and out.read_text().endswith("\n")):
