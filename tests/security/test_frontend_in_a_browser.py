@@ -37,8 +37,6 @@ async function connect(api, token, organizationId) {
 }
 </script>"""
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -115,6 +113,7 @@ def api(server: Server, vendor: Sandbox, certificate: Path, frontend: str, port:
 def test_a_frontend_of_another_site_connects_an_organization(api: ApiServer, frontend: str) -> None:
     from playwright.sync_api import sync_playwright
 
+    assert CHROMIUM, "this test needs Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
