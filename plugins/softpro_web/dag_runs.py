@@ -18,6 +18,7 @@ from softpro.entities import EntityType, Mode, SyncType
 from softpro.errors import LeaseHeld, SoftProError
 from softpro.runs.sync import organization_streams
 from softpro_web.deps import DatabaseDep, airflow_app
+from softpro_web.disconnect import leaving
 from softpro_web.models.base import DataResponse
 from softpro_web.models.sync import StartedRun, SyncResult
 from softpro_web.paths import airflow_root
@@ -178,13 +179,14 @@ async def trigger_dag(request: Request, dag_id: str, run_id: str, conf: dict[str
 
 async def wait_for_log(request: Request, database: Database, log_id: UUID, seconds: float) -> SyncLog:
     """Return the log once it is finished, after `seconds`, or once the caller has disconnected."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        entry = await in_thread(_read, database, log_id)
-        late = asyncio.get_running_loop().time() >= deadline
-        if entry.finished or late or await request.is_disconnected():
-            return entry
-        await asyncio.sleep(POLL_SECONDS)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    async with leaving(request) as gone:
+        while True:
+            entry = await in_thread(_read, database, log_id)
+            if entry.finished or clock() >= deadline or gone.done():
+                return entry
+            await asyncio.wait({gone}, timeout=POLL_SECONDS)
 
 
 def _read(database: Database, log_id: UUID) -> SyncLog:

@@ -15,6 +15,7 @@ from fastapi import Request
 from softpro.db.database import Database
 from softpro.errors import TooSlow
 from softpro_web.database import expensive_database, web_database
+from softpro_web.disconnect import leaving
 from softpro_web.places import Places
 from softpro_web.threads import EXPENSIVE, in_thread
 
@@ -42,10 +43,14 @@ async def run_expensive(request: Request, user: str, work: Callable[[Database, E
         database = await in_thread(expensive_database, name)
         running = asyncio.ensure_future(in_thread(work, database, stop, limiter=EXPENSIVE))
         try:
-            late = await _is_late(request, running)
+            async with leaving(request) as gone:
+                done, _ = await asyncio.wait(
+                    {running, gone}, timeout=DEADLINE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
         except asyncio.CancelledError:  # the server stops
             stop.set()
             raise
+        late = not done
         if running.done():
             return running.result()
         log.info("expensive request stopped", extra={"late": late, "user_name": user})
@@ -59,17 +64,6 @@ async def run_expensive(request: Request, user: str, work: Callable[[Database, E
                 "choose fewer records, or simpler rules and patterns"
             )
         return running.result()
-
-
-async def _is_late(request: Request, running: asyncio.Future[Result]) -> bool:
-    """Wait until the work is done, the client has left, or the deadline has passed; return whether it has passed."""
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + DEADLINE_SECONDS
-    while clock() < deadline:
-        await asyncio.wait({running}, timeout=POLL_SECONDS)
-        if running.done() or await request.is_disconnected():
-            return False
-    return True
 
 
 def _end_sessions(name: str) -> None:

@@ -87,7 +87,7 @@ def test_a_second_preview_of_a_stream_does_not_wait(web: Web, integration_id: st
 
 
 def test_a_preview_ends_with_its_request_and_others_are_refused_meanwhile(web: Web, integration_id: str) -> None:
-    slow = [mapping(roiSystemsField=f"custom.slow{n}", transformationRule=SLOW_RULE) for n in range(8)]
+    slow = [mapping(roiSystemsField=f"custom.slow{n}", transformationRule=f"{SLOW_RULE} + {n}") for n in range(80)]
     slow = [each | {"direction": "SOFTPRO_TO_ROI"} for each in slow]
 
     def leave(_: int) -> tuple[int, str]:
@@ -190,6 +190,25 @@ def test_open_waits_of_a_user_are_capped(web: Web, integration_id: str) -> None:
     assert {status for status, _ in waits} == {202}
     assert sum(seconds >= 4 for _, seconds in waits) <= 20  # ten at once, in two rounds at most
     assert sum(seconds >= 4 for _, seconds in waits) >= 10
+
+
+def test_a_wait_ends_when_its_client_leaves(web: Web, integration_id: str) -> None:
+    def wait(number: int, seconds: int, timeout: float) -> float:
+        begun = time.monotonic()
+        with suppress(requests.ReadTimeout):
+            web.as_user("operator").post(
+                f"{web.url}/sync/contacts/left-{number}",
+                params={"wait": seconds},
+                json={"integrationId": integration_id},
+                timeout=timeout,
+            )
+        return time.monotonic() - begun
+
+    with ThreadPoolExecutor(10) as clients:
+        list(clients.map(wait, range(10), [60] * 10, [2] * 10))
+    time.sleep(1)
+
+    assert wait(11, 2, 30) >= 2  # a place is free again
 
 
 def test_a_failed_run_says_why_and_names_its_log(web: Web, integration_id: str) -> None:
