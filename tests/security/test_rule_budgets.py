@@ -26,8 +26,9 @@ from softpro.runs import pipeline
 from softpro.runs.tenant_pool import map_tenants
 from softpro.services import Services
 from softpro.sync.transform import Transformed
+from softpro.webhooks.worker import drain
 
-from ..support.databases import one, rows
+from ..support.databases import execute, one, rows
 from ..support.fixture_types import Connected
 from ..support.product import begin
 
@@ -38,6 +39,7 @@ BUSY = "$count($filter([1..3000], function($v) { $v % 3 = 0 }))"
 """Takes some milliseconds, so it is neither slow nor stopped."""
 STOPS = int(RUN_SECONDS / STOP_SECONDS)
 UNFIT_FOR_SQL = Mapping(TRANSACTION, 'no"tes', "notes", "SOFTPRO_TO_ROI")
+SELECT_DUE = "select load_due_at, next_attempt_at from softpro.cursors where entity_type = 'TRANSACTION'"
 COUNT_PENDING = "select count(*) from raw.pending where entity_type = 'TRANSACTION'"
 
 
@@ -150,13 +152,33 @@ def test_records_that_the_rules_had_no_time_for_are_loaded_later(
         log = pipeline.finish(services.database, run)
         assert (log.status, log.records_processed) == ("COMPLETED", transformed.staged)
         left.append(int(one(services.database, COUNT_PENDING)))
-        due = one(services.database, "select load_due_at from softpro.cursors where entity_type = 'TRANSACTION'")
-        assert transformed.left == (left[-1] > 0) == (due is not None)
+        [cursor] = rows(services.database, SELECT_DUE)
+        assert transformed.left == (left[-1] > 0) == (cursor["load_due_at"] is not None)
+        assert cursor["next_attempt_at"] == cursor["load_due_at"]
         runs += 1
     assert runs > 1
     assert left == sorted(left, reverse=True)
     assert one(services.database, "select count(*) from roi.transactions where custom->>'rule_11' = '1000'") == 45
     assert one(services.database, "select count(*) from softpro.quarantine") == 0
+
+
+def test_the_webhook_worker_loads_them_too(
+    services: Services, acme: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(services, acme, ruled(*[BUSY] * 12))
+    run = begin(services, acme)
+    pipeline.extract(services, run)
+    assert pipeline.transform(services.database, run, RuleBudget(deadline=time.monotonic())).left
+    pipeline.fail(services.database, run, UsageError("a test"))
+    monkeypatch.setattr(pipeline, "RULE_SLICE_SECONDS", 0.5)
+    left, drains = [45], 0
+    while left[-1]:
+        execute(services.database, "update softpro.cursors set load_due_at = now() where load_due_at is not null")
+        drain(services, run_id=f"drain {drains}", seconds=1)
+        left.append(int(one(services.database, COUNT_PENDING)))
+        assert left[-1] < left[-2]
+        drains += 1
+    assert one(services.database, "select count(*) from roi.transactions") == 45
 
 
 def show(services: Services, acme: Integration, cancelled: Event, *rules: str) -> previews.Preview:

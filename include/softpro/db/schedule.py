@@ -87,14 +87,20 @@ def of_organization(
 
 
 def record_success(connection: Connection, run: Run) -> None:
-    """Record that the stream's run succeeded: reset its failures and restart its clock."""
+    """Record that the stream's run succeeded: reset its failures and restart its clock.
+
+    A run that left records pending, which are due within a minute, is followed by another one at that time.
+    """
     connection.execute(
         """
         update softpro.cursors
-        set last_synced_at = now(), failures = 0, next_attempt_at = null
+        set last_synced_at = now(), failures = 0,
+            next_attempt_at = case
+                when load_due_at between now() and now() + make_interval(secs => %(base)s) then load_due_at
+            end
         where integration_id = %(integration_id)s and entity_type = %(entity_type)s
         """,
-        run.stream.parameters,
+        {**run.stream.parameters, "base": RETRY_BASE_SECONDS},
     )
     connection.execute(
         "update softpro.integrations set last_sync_at = now(), updated_at = now() where id = %(integration_id)s",

@@ -45,7 +45,7 @@ from softpro.sync.replay import Marked as MarkedCases
 from softpro.sync.transform import Transformed, clear_staging
 
 SLICE_SECONDS = 60.0
-RULE_SLICE_SECONDS = 10.0
+RULE_SLICE_SECONDS = 5.0
 """The time for an organization's rules in a task, so that it does not delay the others."""
 MAX_ATTEMPTS = 2  # the DAG retries a task that died once
 
