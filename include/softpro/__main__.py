@@ -11,7 +11,18 @@ from urllib.parse import parse_qsl, urlsplit
 import typer
 
 from softpro import settings
-from softpro.commands import access, audit, conflicts, coverage, holds, mappings, push, quarantine, webhooks
+from softpro.commands import (
+    access,
+    audit,
+    conflicts,
+    coverage,
+    holds,
+    mappings,
+    organizations,
+    push,
+    quarantine,
+    webhooks,
+)
 from softpro.commands.common import Json, Organization, actor, database, entity_types, operator, say
 from softpro.commands.progress import rotation_bar
 from softpro.commands.runner import EXIT_FAILED, EXIT_WRONG_USE, RunOutcome, outcome_of, run_streams
@@ -48,6 +59,9 @@ app.add_typer(holds.app, name="holds")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(access.app, name="access")
 app.command()(audit.audit)
+app.command()(organizations.settings)
+app.command()(organizations.disconnect)
+app.command()(organizations.remove)
 
 
 @app.callback()

@@ -101,8 +101,9 @@ LISTING_MODES = [mode for mode in Mode if mode.lists]
 
 
 class SyncType(StrEnum):
-    """How a run was started: by a user, by the schedule, or by a webhook."""
+    """How a run was started: by a user, by the schedule, by a webhook, or by an edit of `roi`."""
 
     MANUAL = "MANUAL"
     SCHEDULED = "SCHEDULED"
     WEBHOOK = "WEBHOOK"
+    EDIT = "EDIT"

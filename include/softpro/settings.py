@@ -21,6 +21,9 @@ from softpro.errors import SettingsError
 
 STATE_DIRECTORY = Path(".softpro")
 
+MIN_SYNC_SECONDS = 60  # the DAG runs every minute
+MAX_SYNC_SECONDS = 7 * 24 * 3600
+
 
 def is_loopback(host: str | None) -> bool:
     """Return whether the host is localhost or in the loopback ranges of RFC 6890."""
@@ -199,7 +202,13 @@ class SyncSettings(Group):
     """The page size of a sync and its interval."""
 
     batch_size: int = Field(50, alias="SOFTPRO_SYNC_BATCH_SIZE", ge=1, le=200, description="a whole number, 1 to 200")
-    interval: int = Field(300, alias="SOFTPRO_SYNC_INTERVAL", ge=1, description="seconds, a whole number above 0")
+    interval: int = Field(
+        300,
+        alias="SOFTPRO_SYNC_INTERVAL",
+        ge=MIN_SYNC_SECONDS,
+        le=MAX_SYNC_SECONDS,
+        description=f"seconds, a whole number from {MIN_SYNC_SECONDS} to {MAX_SYNC_SECONDS}",
+    )
 
 
 class ReconcileSettings(Group):

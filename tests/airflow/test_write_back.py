@@ -71,7 +71,7 @@ def test_an_edit_is_sent_by_the_dag_which_its_trigger_wakes(scenario: EditScenar
         scenario.integration_id,
     )
     assert {(log["status"], log["sync_type"], log["direction"]) for log in logs} == {
-        ("COMPLETED", "SCHEDULED", "ROI_TO_SOFTPRO")
+        ("COMPLETED", "EDIT", "ROI_TO_SOFTPRO")
     }
     assert all(log["run_id"].startswith("asset_triggered__") for log in logs)
 

@@ -62,6 +62,7 @@ def test_migrating_twice_does_nothing_the_second_time(bare_database: Database) -
         "0015",
         "0016",
         "0017",
+        "0018",
     ]
     assert migrate(bare_database) == []
 
@@ -94,6 +95,7 @@ def test_grants_on_a_recreated_view_are_kept(
         "0015",
         "0016",
         "0017",
+        "0018",
     ]
     granted = "select has_table_privilege('an analyst', %s, %s)"
     assert one(bare_database, granted, "roi.transactions_versions", "select with grant option")

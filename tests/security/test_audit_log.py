@@ -100,6 +100,11 @@ def test_every_changing_command_is_recorded(start_sandbox: StartSandbox, databas
     )
     walk.run("webhooks retry", "acme", action="webhooks.retry")
 
+    walk.run("settings", "acme", "--set", "syncFrequency=600", action="settings.update")
+    walk.run("disconnect", "acme", action="connection.end")
+    begin_connection(services, "typo")
+    walk.run("remove", "typo", action="connection.remove")
+
     walk.settings["INTEGRATION_ENCRYPTION_KEY"] = f"{secrets.token_hex(32)},{key}"
     walk.run("rotate-keys", action="keys.rotate")
 

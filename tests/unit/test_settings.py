@@ -42,7 +42,7 @@ def test_everything_missing_or_wrong_is_named_at_once_with_its_form(monkeypatch:
         "SOFTPRO_OAUTH_TOKEN_URL is wrong: it should start with https:// (plain http is for loopback addresses only)",
         "SOFTPRO_MAX_RETRIES is wrong: it should be a whole number, 0 to 20",
         "SOFTPRO_SYNC_BATCH_SIZE is wrong: it should be a whole number, 1 to 200",
-        "SOFTPRO_SYNC_INTERVAL is wrong: it should be seconds, a whole number above 0",
+        "SOFTPRO_SYNC_INTERVAL is wrong: it should be seconds, a whole number from 60 to 604800",
     ]
 
 

@@ -142,6 +142,22 @@ def disconnect(services: Services, integration_id: UUID) -> bool:
         return oauth.revoke_access(connection, services.vault, services.oauth, integration_id)
 
 
+def remove(connection: Connection, integration: Integration) -> None:
+    """Remove an integration that never connected, with its pending consents.
+
+    Raises:
+        UsageError: it was connected, or holds mappings or records.
+    """
+    with connection.transaction():
+        audit_log.record(connection, "connection.remove", integration_id=integration.id)
+        consent.forget(connection, integration.id)
+        if not integrations.remove_unconnected(connection, integration.id):
+            raise UsageError(
+                f"{integration.organization_id} was connected, or holds mappings or records: to end its connection, "
+                f"run: python -m softpro disconnect {integration.organization_id}"
+            )
+
+
 def _client(services: Services, chosen: NextConnection | None) -> tuple[str, str]:
     """Return the id and secret of the OAuth client from the options, or else the settings. Raises SettingsError."""
     if chosen and chosen.client:

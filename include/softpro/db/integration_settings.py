@@ -19,9 +19,6 @@ from softpro.db.integrations import TABLE
 from softpro.db.oauth_tokens import Credentials
 from softpro.errors import UsageError
 
-MIN_SYNC_SECONDS = 60  # the DAG runs every minute
-MAX_SYNC_SECONDS = 7 * 24 * 3600
-
 
 class ConflictStrategy(StrEnum):
     """The side that wins if both changed a field since the last sync."""

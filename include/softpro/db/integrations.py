@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
@@ -171,6 +172,19 @@ def apply_consent(
     connection.execute(
         "update softpro.cursors set failures = 0, next_attempt_at = null where integration_id = %s", [integration_id]
     )
+
+
+def remove_unconnected(connection: Connection, integration_id: UUID) -> bool:
+    """Remove an integration that never had a grant and to which nothing refers. Return whether it was removed."""
+    query = """
+        delete from softpro.integrations
+        where id = %s and softpro_organization_id is null and access_token is null
+    """
+    try:
+        with connection.transaction():
+            return connection.execute(query, [integration_id]).rowcount == 1
+    except psycopg.errors.ForeignKeyViolation:
+        return False
 
 
 def require_connected(integration: Integration) -> None:

@@ -89,6 +89,20 @@ class SyncLog:
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SyncLog.__dataclass_fields__))
 
 
+ROW_OF_RECORD = sql.SQL("case entity_type {} end").format(
+    sql.SQL(" ").join(
+        sql.SQL(
+            """
+            when {} then (
+                select id::text from {} r where r.organization_id = l.organization_id and r.{} = l.entity_id)
+            """
+        ).format(entity_type.value, sql.Identifier("roi", entity_type.table), sql.Identifier(entity_type.key))
+        for entity_type in EntityType
+    )
+)
+"""Our id of the record that a log `l` is about; null if it is about several, or the record was never loaded."""
+
+
 def log_id_of(run_id: str, stream: Stream, operation: str = "SYNC", part: int = 0) -> UUID:
     """Return the id of a run's log for a stream, which is the same for each attempt (UUID version 5, RFC 9562)."""
     name = f"{run_id}/{stream.integration_id}/{stream.entity_type.value}"
@@ -192,6 +206,11 @@ def add_warnings(connection: Connection, log_id: UUID, warnings: Mapping[str, in
             """,
             {"id": log_id, "name": expectation, "count": count},
         )
+
+
+def name_row(connection: Connection, log_id: UUID, roi_entity_id: UUID) -> None:
+    """Record the row of `roi` that the run is about, if it is about only one."""
+    connection.execute("update softpro.sync_logs set roi_entity_id = %s where id = %s", [str(roi_entity_id), log_id])
 
 
 def record_problem(connection: Connection, log_id: UUID, problem: str) -> None:
@@ -312,12 +331,12 @@ def _end(connection: Connection, log_id: UUID, status: str) -> SyncLog:
     connection.execute(
         sql.SQL(
             """
-            update softpro.sync_logs
-            set status = {}, completed_at = clock_timestamp(),
+            update softpro.sync_logs l
+            set status = {}, roi_entity_id = coalesce(roi_entity_id, {}), completed_at = clock_timestamp(),
                 duration = round(extract(epoch from clock_timestamp() - started_at) * 1000)
             where id = %s and status in ('PENDING', 'IN_PROGRESS')
             """
-        ).format(sql.SQL(status)),
+        ).format(sql.SQL(status), ROW_OF_RECORD),
         [log_id],
     )
     return get(connection, log_id)

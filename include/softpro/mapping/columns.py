@@ -45,3 +45,12 @@ COLUMNS: dict[EntityType, dict[str, Type]] = {
 
 CUSTOM = "custom"
 CUSTOM_PREFIX = "custom."
+
+
+def is_table_or_column(name: str) -> bool:
+    """Return whether a name is that of a table in `roi`, or of one of its columns that a mapping may fill."""
+    table, dot, field = name.partition(".")
+    entity_type = next((each for each in EntityType if each.table == table), None)
+    if entity_type is None or not dot:
+        return entity_type is not None and not dot
+    return field in COLUMNS[entity_type] or (field.startswith(CUSTOM_PREFIX) and field != CUSTOM_PREFIX)

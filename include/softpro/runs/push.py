@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from uuid import UUID
 
-from softpro.db import integration_settings, integrations, locks
+from softpro.db import integration_settings, integrations, locks, sync_logs
 from softpro.db.database import Connection
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
@@ -73,6 +73,9 @@ def push(
 
     def work() -> None:
         with database.connect() as connection, services.client(integration) as client:
+            if records is not None and len(records) == 1:
+                [record] = records
+                sync_logs.name_row(connection, run.log_id, record)
 
             def load(entity_ids: Collection[str]) -> None:
                 apply(database, replace(run, records=tuple(entity_ids)), services.quality)
@@ -117,7 +120,7 @@ def _push_stream(services: Services, stream: Due, run_id: str) -> None:
             services,
             integration,
             EntityType(stream.entity_type),
-            sync_type=SyncType.SCHEDULED,
+            sync_type=SyncType.EDIT,
             run_id=run_id,
             seconds=TURN_SECONDS,
             patience=0,

@@ -179,6 +179,13 @@ def purge_states(connection: Connection) -> int:
     return connection.execute(query).rowcount
 
 
+def forget(connection: Connection, integration_id: UUID) -> None:
+    """Delete the authorizations of an integration, and what its calls to the vendor left."""
+    connection.execute("delete from softpro.oauth_states where integration_id = %s", [integration_id])
+    connection.execute("delete from softpro.budgets where integration_id = %s", [integration_id])
+    connection.execute("delete from softpro.breakers where integration_id = %s", [integration_id])
+
+
 def refuse(connection: Connection, authorization: Authorization, error: str, description: str) -> ConsentRefused:
     """Record that consent was refused, and return the error to raise. An earlier connection is kept."""
     refused = ConsentRefused(f"SoftPro did not authorize {authorization.organization_id}: {description or error}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from softpro.db.integration_settings import ConflictStrategy
 from softpro.entities import EntityType
-from softpro.mapping.columns import COLUMNS, CUSTOM_PREFIX
+from softpro.mapping.columns import CUSTOM_PREFIX
 from softpro.mapping.paths import MISSING
 from softpro.timestamps import format_milliseconds
 from softpro.writeback.field_values import same_json
@@ -75,15 +75,6 @@ class Strategies:
                 names.insert(0, f"{entity_type.table}.custom")
             names.insert(0, f"{entity_type.table}.{field}")
         return ConflictStrategy(next((self.overrides[name] for name in names if name in self.overrides), self.default))
-
-
-def is_overridable(name: str) -> bool:
-    """Return whether `Strategies.overrides` accepts this key: an entity type's table, or one of its fields."""
-    table, dot, field = name.partition(".")
-    entity_type = next((each for each in EntityType if each.table == table), None)
-    if entity_type is None or not dot:
-        return entity_type is not None and not dot
-    return field in COLUMNS[entity_type] or (field.startswith(CUSTOM_PREFIX) and field != CUSTOM_PREFIX)
 
 
 def decide(sides: Sides, strategy: ConflictStrategy, times: Times) -> Decision:

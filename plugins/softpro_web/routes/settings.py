@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
+from softpro.connections.settings_change import SettingsChange, change_settings
 from softpro.db import integration_settings
 from softpro.db.database import Connection
 from softpro_web.deps import Configurer, DatabaseDep, Reader, ServicesDep
 from softpro_web.models.base import DataResponse
-from softpro_web.models.settings import SettingsBody, SettingsOut
+from softpro_web.models.settings import SettingsOut
 from softpro_web.routing import APIRouter
-
-CLIENT = {"client_id", "client_secret"}
 
 router = APIRouter(prefix="/settings")
 log = logging.getLogger(__name__)
@@ -28,25 +27,17 @@ def get_settings(integration_id: UUID, user: Reader, database: DatabaseDep) -> D
 
 @router.patch("/{integration_id}")
 def update_settings(
-    integration_id: UUID, body: SettingsBody, user: Configurer, database: DatabaseDep, services: ServicesDep
+    integration_id: UUID, body: SettingsChange, user: Configurer, database: DatabaseDep, services: ServicesDep
 ) -> DataResponse[SettingsOut]:
     """Change the settings in the request, and no others.
 
     A new environment or client takes effect once a user connects again.
     """
-    sent = body.model_fields_set - {"sync_documents"}
-    plain = body.model_dump(include=sent - CLIENT, mode="json")
-    if "environment" in plain:
-        plain["next_environment"] = plain.pop("environment")
     with database.connect() as connection:
         integration = user.integration(connection, integration_id)
-        with connection.transaction():
-            integration_settings.change(connection, integration.id, plain)
-            if sent & CLIENT:
-                secret = body.client_secret.get_secret_value() if body.client_secret else None
-                integration_settings.change_client(connection, services.vault, integration.id, body.client_id, secret)
+        change_settings(connection, services.vault, integration.id, body)
         named = {"integration_id": str(integration.id), "organization_id": integration.organization_id}
-        log.info("settings_changed", extra={**named, "changed": sorted(sent), "changed_by": user.name})
+        log.info("settings_changed", extra={**named, "changed": sorted(body.sent), "changed_by": user.name})
         return _response(connection, integration_id)
 
 
