@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, overload
 from urllib.parse import urlsplit
@@ -23,6 +26,13 @@ STATE_DIRECTORY = Path(".softpro")
 
 MIN_SYNC_SECONDS = 60  # the DAG runs every minute
 MAX_SYNC_SECONDS = 7 * 24 * 3600
+
+MIN_KEY_VARIETY = 12
+"""The least number of distinct bytes in a key. Random keys have about 30, and never fewer than this."""
+
+MIN_SECRET_BYTES, MIN_SECRET_VARIETY = 16, 8
+
+log = logging.getLogger(__name__)
 
 
 def is_loopback(host: str | None) -> bool:
@@ -61,15 +71,18 @@ def _decode_key(text: str) -> bytes:
     return text.encode()
 
 
+def _split_keys(value: str) -> list[str]:
+    return [value] if len(value.encode()) == 32 else [part.strip() for part in value.split(",")]
+
+
 def parse_keys(value: str) -> tuple[bytes, ...]:
     """Return the keys of INTEGRATION_ENCRYPTION_KEY, 32 bytes each. The first encrypts, all decrypt.
 
     Raises:
         ValueError: with the expected form, never with the key.
     """
-    texts = [value] if len(value.encode()) == 32 else [part.strip() for part in value.split(",")]
     keys = []
-    for text in texts:
+    for text in _split_keys(value):
         try:
             key = _decode_key(text)
         except (ValueError, binascii.Error):
@@ -78,6 +91,36 @@ def parse_keys(value: str) -> tuple[bytes, ...]:
             raise ValueError("should be 32 bytes: 32 characters of text, 64 of hex, or 44 of base64 (several: a,b)")
         keys.append(key)
     return tuple(keys)
+
+
+def weakness_of_key(text: str, key: bytes) -> str | None:
+    """Return why a guess could find an encryption key, as a clause after "should", or None."""
+    if re.fullmatch(r"[0-9a-fA-F]{32}", text):
+        return "be 64 characters of hex: these 32 characters are only 16 random bytes"
+    return _weakness(key, MIN_KEY_VARIETY)
+
+
+def weakness_of_secret(secret: bytes) -> str | None:
+    """Return why a guess could find a webhook secret, as a clause after "should", or None."""
+    if len(secret) < MIN_SECRET_BYTES:
+        return f"have at least {MIN_SECRET_BYTES} characters"
+    return _weakness(secret, MIN_SECRET_VARIETY)
+
+
+def _weakness(secret: bytes, variety: int) -> str | None:
+    if len(set(secret)) < variety or secret in (secret * 2)[1:-1]:
+        return "be random: this one repeats few characters"
+    return None
+
+
+def _refuse_weak(name: str, weaknesses: Sequence[str | None]) -> None:
+    """Refuse a weak first value, which is the one in use, and warn about weak ones that are being replaced."""
+    first, *others = weaknesses
+    if first:
+        raise ValueError(f"should {first}")
+    for place, weakness in enumerate(others, 2):
+        if weakness:
+            log.warning("%s: number %d is weak. Finish its replacement, then remove it", name, place)
 
 
 def parse_webhook_secrets(value: str) -> tuple[bytes, ...]:
@@ -95,13 +138,16 @@ def parse_webhook_secrets(value: str) -> tuple[bytes, ...]:
 
 
 def _webhook_secrets(value: SecretStr | None) -> SecretStr | None:
-    if value is not None:
-        parse_webhook_secrets(value.get_secret_value())
+    if value is not None and (secrets := parse_webhook_secrets(value.get_secret_value())):
+        _refuse_weak("SOFTPRO_WEBHOOK_SECRET", [weakness_of_secret(secret) for secret in secrets])
     return value
 
 
 def _keys(value: SecretStr) -> SecretStr:
-    parse_keys(value.get_secret_value())
+    written = value.get_secret_value()
+    keys = parse_keys(written)
+    weaknesses = [weakness_of_key(text, key) for text, key in zip(_split_keys(written), keys, strict=True)]
+    _refuse_weak("INTEGRATION_ENCRYPTION_KEY", weaknesses)
     return value
 
 

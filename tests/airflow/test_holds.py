@@ -106,7 +106,7 @@ def test_airflow_asks_about_a_batch_that_is_held_and_what_is_approved_is_loaded_
     asked = answer(airflow, "held-org", "Approve", reason="as it should be")
 
     assert (asked["subject"], asked["run"], asked["carried_out"]) == (
-        "Load 120 transactions of held-org?",
+        "Load 120 transactions of `held-org`?",
         "success",
         "success",
     )

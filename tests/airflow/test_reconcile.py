@@ -109,7 +109,7 @@ def test_above_the_limit_it_waits_for_a_user_who_approves_one_delete_and_rejects
             return
         table = next(table for table in chosen if table in question["subject"])
         count = {"contacts": 5, "transactions": 20}[table]
-        assert question["subject"] == f"Delete {count} {table} of many-org?"
+        assert question["subject"] == f"Delete {count} {table} of `many-org`?"
         assert table != "contacts" or all(contact in question["body"] for contact in contacts)
         airflow.api("PATCH", details, json={"chosen_options": [chosen[table]], "params_input": {}})
 

@@ -62,7 +62,9 @@ def test_no_secret_is_stored_or_logged_anywhere(
     execute(services.database, "update softpro.integrations set token_expires_at = now()")
     away = {**settings, "SOFTPRO_OAUTH_TOKEN_URL": "http://127.0.0.1:1/token", "SOFTPRO_MAX_RETRIES": "0"}
     outputs.append(command(away, "sync", "acme", "--entity", "contacts"))
-    outputs.append(command({**settings, "INTEGRATION_ENCRYPTION_KEY": "k" * 32}, "sync", "acme"))
+    outputs.append(
+        command({**settings, "INTEGRATION_ENCRYPTION_KEY": "some other key of 32 characters!"}, "sync", "acme")
+    )
     refused = sandbox.consent(begin_connection(services, "acme"), vendor_organization, "refuse")
     outputs.append(command(settings, "callback", refused))
     sandbox.revoke(vendor_organization)

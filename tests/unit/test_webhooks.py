@@ -196,6 +196,9 @@ def test_an_event_never_comes_out_with_an_id_that_can_not_be_stored(changes: dic
         assert "\0" not in text.encode().decode()
 
 
+STRONG = "a secret for webhooks 4711"
+
+
 def secrets(value: str | None, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, ...]:
     monkeypatch.delenv("SOFTPRO_WEBHOOK_SECRET", raising=False)
     if value is not None:
@@ -205,7 +208,8 @@ def secrets(value: str | None, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, 
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(None, ()), (" ", ()), ("one", (b"one",)), ("new, old", (b"new", b"old"))]
+    ("value", "expected"),
+    [(None, ()), (" ", ()), (STRONG, (STRONG.encode(),)), (f"{STRONG}, old", (STRONG.encode(), b"old"))],
 )
 def test_two_secrets_are_good_while_one_is_changed(
     value: str | None, expected: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch

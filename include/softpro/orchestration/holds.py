@@ -14,7 +14,8 @@ from softpro.entities import EntityType
 from softpro.errors import AlreadyDecided, LeaseHeld
 from softpro.orchestration.authority import acting, may_decide
 from softpro.orchestration.hook import database
-from softpro.orchestration.reconcile import APPROVE, MARKDOWN_ESCAPES, REJECT
+from softpro.orchestration.markdown import code
+from softpro.orchestration.reconcile import APPROVE, REJECT
 from softpro.quality import holds
 from softpro.quality.holds import Hold
 
@@ -40,7 +41,7 @@ def questions(run_id: str, answer_timeout: timedelta) -> list[dict[str, Any]]:
         {
             "hold_id": str(hold.id),
             "integration_id": str(hold.integration_id),
-            "subject": f"Load {hold.records} {EntityType(hold.entity_type).table} of {hold.organization_id}?",
+            "subject": f"Load {hold.records} {EntityType(hold.entity_type).table} of {code(hold.organization_id)}?",
             "body": _body(hold),
         }
         for hold in found
@@ -79,9 +80,9 @@ def apply_answer(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -
 
 def _body(hold: Hold) -> str:
     table = EntityType(hold.entity_type).table
-    findings = "\n".join(f"* `{str(finding['message']).translate(MARKDOWN_ESCAPES)}`" for finding in hold.findings)
+    findings = "\n".join(f"* {code(finding['message'])}" for finding in hold.findings)
     return (
-        f"A batch of {hold.records} {table} of **{hold.organization_id}** is held. Nothing of it was loaded:\n\n"
+        f"A batch of {hold.records} {table} of {code(hold.organization_id)} is held. Nothing of it was loaded:\n\n"
         f"{findings}\n\n"
         f"**{APPROVE}**: the batch is correct, and the next run loads it.\n\n"
         f"**{REJECT}**: the batch is not loaded, and its records go to quarantine. They are loaded once SoftPro "

@@ -24,6 +24,7 @@ from softpro.errors import LeaseHeld, LeaseLost
 from softpro.orchestration.assets import notify
 from softpro.orchestration.authority import Start, acting, may_decide
 from softpro.orchestration.hook import database
+from softpro.orchestration.markdown import code
 from softpro.orchestration.sync import MIN_STREAMS_PER_SHARD, SHARDS, requested_streams
 from softpro.reconcile import audits
 from softpro.reconcile.audits import Audit, AuditDecision, AuditStatus
@@ -42,8 +43,6 @@ APPROVE, REJECT = "Approve", "Reject"
 MAX_QUESTIONS = 1000
 """Maximum number of streams that one run asks about. Airflow limits task mapping to 1024."""
 MAX_IDS_SHOWN = 20
-MARKDOWN_ESCAPES = str.maketrans("`\r\n", "'  ")
-"""Replacements that keep the vendor's text from ending the Markdown code span around it."""
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +141,8 @@ def questions(run_id: str) -> list[dict[str, Any]]:
         return [
             {
                 "audit_id": str(audit.id),
-                "subject": f"Delete {audit.waiting} {EntityType(audit.entity_type).table} of {audit.organization_id}?",
+                "subject": f"Delete {audit.waiting} {EntityType(audit.entity_type).table} "
+                f"of {code(audit.organization_id)}?",
                 "body": _body(audit, audits.waiting_ids(connection, audit, MAX_IDS_SHOWN)),
             }
             for audit in found[:MAX_QUESTIONS]
@@ -306,11 +306,11 @@ def _decision(answer: Mapping[str, Any]) -> tuple[AuditDecision, str | None]:
 
 def _body(audit: Audit, ids: Sequence[str]) -> str:
     table = EntityType(audit.entity_type).table
-    shown = ", ".join(f"`{each[:100].translate(MARKDOWN_ESCAPES)}`" for each in ids)
+    shown = ", ".join(code(each[:100]) for each in ids)
     return (
-        f"SoftPro no longer has {audit.waiting} of the {audit.our_count_after} {table} of **{audit.organization_id}**: "
-        "its complete list does not contain them, and two requests for each returned 404. The number exceeds the limit "
-        "for deletes without approval.\n\n"
+        f"SoftPro no longer has {audit.waiting} of the {audit.our_count_after} {table} of "
+        f"{code(audit.organization_id)}: its complete list does not contain them, and two requests for each returned "
+        "404. The number exceeds the limit for deletes without approval.\n\n"
         f"{shown}{', …' if audit.waiting > len(ids) else ''}\n\n"
         f"The table `softpro.audit_differences` lists all of them, with `audit_id` `{audit.id}`.\n\n"
         f"**{APPROVE}**: they are marked as deleted in `roi.{table}`, with history. A record that SoftPro has again by "

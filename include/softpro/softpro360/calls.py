@@ -26,7 +26,7 @@ from softpro.softpro360 import redaction
 from softpro.softpro360.breaker import Breaker
 from softpro.softpro360.budget import Budget
 from softpro.softpro360.responses import request_id, retry_after
-from softpro.softpro360.transport import EXCHANGE_SECONDS, SILENCE_SECONDS, ApiResponse, exchange
+from softpro.softpro360.transport import EXCHANGE_SECONDS, MAX_RESPONSE_BYTES, SILENCE_SECONDS, ApiResponse, exchange
 
 MAX_BACKOFF_SECONDS = 30
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -49,6 +49,7 @@ class Call:
             PATCH with `If-Match`.
         seconds: the limit for each exchange.
         into: a file for the body of the response.
+        max_bytes: the most bytes that the file takes.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Call:
     repeatable: bool = True
     seconds: float = EXCHANGE_SECONDS
     into: BinaryIO | None = None
+    max_bytes: int = MAX_RESPONSE_BYTES
 
     @property
     def path(self) -> str:
@@ -209,6 +211,7 @@ class ApiTransport:
                 authorize=authorize,
                 seconds=call.seconds,
                 into=call.into,
+                max_bytes=call.max_bytes,
                 params=call.parameters,
                 headers={"Accept": "application/json", **call.headers},
                 data=call.body(),

@@ -28,6 +28,7 @@ from softpro.softpro360.transport import ApiResponse
 from softpro.timestamps import format_time
 
 TRANSFER_SECONDS = 600.0
+MAX_DOCUMENT_BYTES = 512 * 1024 * 1024
 """The limit for transferring the bytes of a document."""
 
 HTML = "text/html"
@@ -169,8 +170,11 @@ class Client(ApiTransport):
 
         Raises:
             RecordNotFound: the document does not exist.
-            ServerError: the vendor sent a page, or another number of bytes.
+            ServerError: the vendor sent a page, another number of bytes, or more than `MAX_DOCUMENT_BYTES`.
         """
+        most = MAX_DOCUMENT_BYTES if document.file_size is None else document.file_size
+        if most > MAX_DOCUMENT_BYTES:
+            raise ServerError(f"The document has {most} bytes, more than the limit of {MAX_DOCUMENT_BYTES}")
 
         def parse(response: ApiResponse, what: str) -> None:
             raise_for_status(response, what)
@@ -181,7 +185,10 @@ class Client(ApiTransport):
                 raise ServerError(f"{what}: received {size} bytes, the document has {document.file_size}")
 
         route, ids = f"{DOCUMENT}/download", _ids(document.order_id, document.document_id)
-        self.call(Call("GET", route, ids, headers={"Accept": "*/*"}, seconds=TRANSFER_SECONDS, into=into), parse)
+        self.call(
+            Call("GET", route, ids, headers={"Accept": "*/*"}, seconds=TRANSFER_SECONDS, into=into, max_bytes=most),
+            parse,
+        )
 
     def upload(
         self, order_id: str, file: BinaryIO, file_name: str, mime_type: str, metadata: Fields

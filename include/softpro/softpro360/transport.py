@@ -47,6 +47,7 @@ def exchange(
     authorize: Callable[[requests.PreparedRequest], requests.PreparedRequest] | None = None,
     seconds: float = EXCHANGE_SECONDS,
     into: BinaryIO | None = None,
+    max_bytes: int = MAX_RESPONSE_BYTES,
     **request: Any,
 ) -> ApiResponse:
     """Send one request and read the whole response. It follows no redirects, which would carry secrets elsewhere.
@@ -59,6 +60,7 @@ def exchange(
         authorize: adds the authorization to the request.
         seconds: the limit for the whole exchange.
         into: a file for the body of a success, which is emptied first.
+        max_bytes: the most bytes that the file takes; other bodies end at `MAX_RESPONSE_BYTES`.
         **request: further arguments of `requests`.
 
     Raises:
@@ -78,18 +80,20 @@ def exchange(
             stream=True,
             **request,
         ) as response:
-            body = bytearray()
+            body, received = bytearray(), 0
             target = into if into is not None and 200 <= response.status_code < 300 else None
             if target is not None:
                 target.seek(0)
                 target.truncate()
+            most = MAX_RESPONSE_BYTES if target is None else max_bytes
             for chunk in _chunks(response, deadline):
-                if target is not None:
-                    target.write(chunk)
-                elif len(body) + len(chunk) > MAX_RESPONSE_BYTES:
-                    raise ServerError(f"{what}: the response is longer than {MAX_RESPONSE_BYTES} bytes")
-                else:
+                received += len(chunk)
+                if received > most:
+                    raise ServerError(f"{what}: the response is longer than {most} bytes")
+                if target is None:
                     body += chunk
+                else:
+                    target.write(chunk)
     except (DecodeError, requests.exceptions.ContentDecodingError) as broken:
         raise ServerError(f"{what}: the response can't be decoded ({type(broken).__name__})") from None
     except TimeoutError:
