@@ -84,7 +84,7 @@ def test_a_record_that_the_form_names_is_sent_alone(scenario: EditScenario) -> N
     assert scenario.run(organization=ORGANIZATION, entity_types=["contacts"], records=[one["id"]]) == "success"
 
     assert (scenario.softpro_record(one)["email"], scenario.waiting()) == ("named@example.com", 1)
-    assert scenario.softpro_record(other)["email"] != "named@example.com"
+    assert scenario.softpro_record(other).get("email") != "named@example.com"
     assert scenario.run(organization=ORGANIZATION) == "success"
     assert (scenario.softpro_record(other)["email"], scenario.waiting()) == ("named@example.com", 0)
 

@@ -62,7 +62,7 @@ _MINIMAL = {
 # Records each time that an event becomes settled.
 COUNTED = """
 create table public.settlements (event_id text);
-create function public.note() returns trigger language plpgsql as $$
+create function public.note() returns trigger language plpgsql security definer as $$
 begin
     insert into public.settlements values (new.event_id);
     return null;

@@ -210,7 +210,7 @@ def test_strangers_are_held_to_a_rate_and_do_not_delay_airflow(web: Web) -> None
     limited = [response for response in refused if response.status_code == 429]
     assert len(limited) > 300
     assert all(is_page(response, 429) and int(response.headers["Retry-After"]) >= 1 for response in limited[:20])
-    assert slowest < 2
+    assert slowest < 5
 
 
 def test_dribbled_webhooks_are_few_and_end(web: Web) -> None:
