@@ -36,10 +36,12 @@ def attacker(request: pytest.FixtureRequest, airflow: Airflow, victim: str) -> I
     admin.put(access, json={**confined, "organizations": []}).raise_for_status()
 
 
-def trigger(airflow: Airflow, user: str, dag_id: str, conf: dict[str, Any]) -> requests.Response:
+def trigger(
+    airflow: Airflow, user: str, dag_id: str, conf: dict[str, Any], run_id: str | None = None
+) -> requests.Response:
     return requests.post(
         f"{airflow.stack.airflow_url}/api/v2/dags/{dag_id}/dagRuns",
-        json={"logical_date": None, "conf": conf},
+        json={"logical_date": None, "conf": conf, "dag_run_id": run_id},
         headers={"Authorization": f"Bearer {airflow.token(user)}"},
         timeout=30,
     )
@@ -87,6 +89,9 @@ def test_runs_through_airflow_count_against_the_limit_of_the_users_calls(airflow
     )
     conf = {"organization": victim, "entity_types": ["contacts"]}
     assert ended(airflow, "softpro_sync", trigger(airflow, "syncer", "softpro_sync", conf)) == "failed"
+    ended_run = airflow.query("select run_id from softpro.sync_logs where status = 'COMPLETED' limit 1")[0]["run_id"]
+    again = trigger(airflow, "syncer", "softpro_remap", conf, ended_run)
+    assert ended(airflow, "softpro_remap", again) == "failed"
     airflow.query("delete from softpro.sync_calls where user_name = 'syncer'")
     assert ended(airflow, "softpro_sync", trigger(airflow, "syncer", "softpro_sync", conf)) == "success"
 

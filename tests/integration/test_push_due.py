@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from softpro.db import locks, outbox
+from softpro.db import locks, outbox, queries
 from softpro.db.integrations import Integration
 from softpro.db.locks import Lock
 from softpro.entities import EntityType
@@ -105,7 +105,7 @@ def test_running_pushes_are_visible(services: Services) -> None:
 def test_settled_edits_are_forgotten_in_time_and_open_ones_never(
     services: Services, two: tuple[Integration, Integration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "PURGE_BATCH_ROWS", 5)
+    monkeypatch.setattr(queries, "DELETE_BATCH_ROWS", 5)
     for integration in two:
         execute(services.database, TURNED, integration.organization_id)
     execute(

@@ -76,7 +76,6 @@ class Entry:
 
 
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, Entry.__dataclass_fields__))
-PURGE_BATCH_ROWS = 10_000
 
 _actor: ContextVar[Actor | None] = ContextVar("actor", default=None)
 
@@ -184,16 +183,15 @@ def purge(connection: Connection, days: int) -> int:
 
     Call it in autocommit, so that each batch is a transaction.
     """
-    purged = 0
-    while True:
-        deleted = connection.execute(
-            """
-            delete from softpro.audit_log
-            where id = any(array(
-                select id from softpro.audit_log where at < now() - make_interval(days => %s) order by id limit %s))
-            """,
-            [days, PURGE_BATCH_ROWS],
-        ).rowcount
-        purged += deleted
-        if deleted < PURGE_BATCH_ROWS:
-            return purged
+    return queries.delete_in_batches(
+        connection,
+        """
+        delete from softpro.audit_log
+        where id = any(array(
+            select id from softpro.audit_log
+            where at < now() - make_interval(days => %(days)s)
+            order by id
+            limit %(limit)s))
+        """,
+        {"days": days},
+    )

@@ -163,7 +163,7 @@ def _require_plain_login(connection: Connection) -> None:
     """Check that the login is no superuser. The server reports that when a session begins.
 
     Raises:
-        SettingsError: it is one, and the server is not the embedded one, which has no other login.
+        SettingsError: it is one, and the server is not the embedded one, which starts with no other login.
     """
     if connection.info.parameter_status("is_superuser") == "on":
         marked = connection.execute("select current_setting('softpro.embedded', true) as embedded").fetchone()

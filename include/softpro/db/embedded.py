@@ -16,7 +16,7 @@ from softpro.errors import DatabaseUnavailable
 
 CONFIGURED_MARKER = "# what softpro adds"
 EMBEDDED_MARKER = "softpro.embedded = on"
-"""Tells a session that this server is the embedded one, whose only login is a superuser."""
+"""Tells a session that this server is the embedded one, to which only its machine connects."""
 MAX_SHARED_BUFFERS_MB = 1024
 
 

@@ -23,9 +23,6 @@ CHANNEL = "softpro_outbox"
 MARK_LOADING = "select set_config('softpro.loading', 'on', true)"
 """Marks writes to `roi` as the sync's own, so that they are no edits, until the surrounding transaction ends."""
 
-PURGE_BATCH_ROWS = 10_000
-"""The number of settled edits that are deleted in one transaction."""
-
 
 @dataclass(frozen=True)
 class Edit:
@@ -216,19 +213,15 @@ def purge(connection: Connection, days: int) -> int:
 
     Call it in autocommit, so that each batch is a transaction.
     """
-    purged = 0
-    while True:
-        deleted = connection.execute(
-            """
-            delete from softpro.outbox
-            where id = any(array(
-                select id from softpro.outbox
-                where settled_at < now() - make_interval(days => %(days)s)
-                order by settled_at
-                limit %(limit)s))
-            """,
-            {"days": days, "limit": PURGE_BATCH_ROWS},
-        ).rowcount
-        purged += deleted
-        if deleted < PURGE_BATCH_ROWS:
-            return purged
+    return queries.delete_in_batches(
+        connection,
+        """
+        delete from softpro.outbox
+        where id = any(array(
+            select id from softpro.outbox
+            where settled_at < now() - make_interval(days => %(days)s)
+            order by settled_at
+            limit %(limit)s))
+        """,
+        {"days": days},
+    )

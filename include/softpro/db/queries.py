@@ -15,6 +15,8 @@ Query = LiteralString | sql.Composable
 Parameters = Sequence[object] | Mapping[str, object] | None
 T = TypeVar("T")
 
+DELETE_BATCH_ROWS = 10_000
+
 
 def one(connection: Connection, query: Query, parameters: Parameters = None) -> DictRow:
     """Return the first row of a query that always yields one.
@@ -69,6 +71,19 @@ def page(
     )
     total: int = value(connection, sql.SQL("select count(*) from {}").format(source), parameters)
     return rows.fetchall(), total
+
+
+def delete_in_batches(connection: Connection, statement: Query, parameters: Mapping[str, object]) -> int:
+    """Repeat a `delete` of at most `%(limit)s` rows until no more are left, and return the number of deleted rows.
+
+    Call it in autocommit, so that each batch is a transaction.
+    """
+    total = 0
+    while True:
+        deleted = connection.execute(_composed(statement), {**parameters, "limit": DELETE_BATCH_ROWS}).rowcount
+        total += deleted
+        if deleted < DELETE_BATCH_ROWS:
+            return total
 
 
 def _composed(query: Query) -> sql.SQL | sql.Composed:

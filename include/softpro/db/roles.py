@@ -131,11 +131,8 @@ def _execute(connection: Connection, statement: sql.Composed) -> bool:
     """Execute a statement and return whether this login may. Roles belong to all databases of the server."""
     try:
         connection.execute(statement)
-    except (
-        psycopg.errors.DuplicateObject,
-        psycopg.errors.UniqueViolation,
-    ):  # a migration of another database was faster
-        return True
+    except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        return True  # a migration of another database was faster
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject):
         return False
     return True

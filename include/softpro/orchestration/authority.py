@@ -51,7 +51,8 @@ class Start:
         """
         if self.user is None:
             return access_scopes.UNLIMITED
-        if not sync_logs.of_run(connection, self.run_id):  # a run that the HTTP API announced is counted already
+        # A run that the HTTP API announced is counted already. A user can also choose the id of a run that has ended.
+        if not any(entry.status == "PENDING" for entry in sync_logs.of_run(connection, self.run_id)):
             (limit,) = load(CallSettings)
             try:
                 user_call_limit.count_call(connection, self.user, limit.sync_calls)

@@ -57,6 +57,8 @@ def apply_answer(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -
     user = answer.get("responded_by_user")
     if not user:  # Airflow itself answers after the timeout
         raise AirflowSkipException("No user answered in time: the batch still waits, and the question is asked again")
+    decide = holds.approve if answer["chosen_options"] == [APPROVE] else holds.reject
+    reason = (answer.get("params_input") or {}).get("reason") or None
     with database().connect() as connection:
         hold = holds.get(connection, UUID(integration_id), UUID(hold_id))
         if not may_decide(connection, user["name"], hold.organization_id):
@@ -64,16 +66,14 @@ def apply_answer(hold_id: str, integration_id: str, answer: Mapping[str, Any]) -
             raise AirflowSkipException(
                 f"{user['name']} may not decide about this organization: the batch still waits, and the next run asks"
             )
-    decide = holds.approve if answer["chosen_options"] == [APPROVE] else holds.reject
-    reason = (answer.get("params_input") or {}).get("reason") or None
-    try:
-        with database().connect() as connection, acting(user["name"]):
-            hold = decide(connection, UUID(integration_id), UUID(hold_id), user["name"], reason)
-    except AlreadyDecided as decided:
-        raise AirflowSkipException(str(decided)) from None
-    except LeaseHeld as busy:
-        log.info("%s", busy)
-        return False
+        try:
+            with acting(user["name"]):
+                hold = decide(connection, hold.integration_id, hold.id, user["name"], reason)
+        except AlreadyDecided as decided:
+            raise AirflowSkipException(str(decided)) from None
+        except LeaseHeld as busy:
+            log.info("%s", busy)
+            return False
     log.info("%s", hold.line())
     return True
 
