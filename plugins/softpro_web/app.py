@@ -18,7 +18,7 @@ from softpro.errors import SettingsError
 from softpro.settings import WebSettings, load
 from softpro_web.database import close_web_database
 from softpro_web.deps import CSRF_HEADER, admit
-from softpro_web.middleware.door import WITH_BODY, Door
+from softpro_web.middleware.admission import WITH_BODY, Admission
 from softpro_web.responses import ERROR_RESPONSES, install_error_handlers
 from softpro_web.routes import (
     access,
@@ -89,7 +89,7 @@ def create_app() -> FastAPI:
     for resource in RESOURCES:
         app.include_router(resource.router, tags=[_module(resource.__name__)])
     routes = _checked(app.routes)
-    app.add_middleware(Door, routes=routes, admit=admit)
+    app.add_middleware(Admission, routes=routes, admit=admit)
     if origins := _allowed_origins():
         app.add_middleware(
             CORSMiddleware,

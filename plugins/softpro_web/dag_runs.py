@@ -19,10 +19,10 @@ from softpro.errors import LeaseHeld, SoftProError
 from softpro.runs.sync import organization_streams
 from softpro_web.deps import DatabaseDep, airflow_app
 from softpro_web.disconnect import leaving
+from softpro_web.limiters import Places
 from softpro_web.models.base import DataResponse
 from softpro_web.models.sync import StartedRun, SyncResult
 from softpro_web.paths import airflow_root
-from softpro_web.places import Places
 from softpro_web.principal import Principal
 from softpro_web.threads import in_thread
 

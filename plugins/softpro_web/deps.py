@@ -6,8 +6,8 @@ This is the only module of the API that imports Airflow. Every auth manager gran
 * *operate* is the right to start one,
 * *configure* is the right to write Variables.
 
-A route declares its right by its caller parameter, and the door checks it. `principal` limits the organizations that a
-caller may see.
+A route declares its right by its caller parameter, and the admission middleware checks it. `principal` limits the
+organizations that a caller may see.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _teams(user: Any) -> list[str]:
 
 
 class _Caller(Right):
-    """The dependency that declares a route's right, and returns the caller whom the door admitted."""
+    """The dependency that declares a route's right, and returns the caller who was admitted."""
 
     async def __call__(
         self,

@@ -16,7 +16,7 @@ from softpro.db.database import Database
 from softpro.errors import TooSlow
 from softpro_web.database import expensive_database, web_database
 from softpro_web.disconnect import leaving
-from softpro_web.places import Places
+from softpro_web.limiters import Places
 from softpro_web.threads import EXPENSIVE, in_thread
 
 DEADLINE_SECONDS = 30.0

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from softpro_web.body_validation import parse
-from softpro_web.places import Brake
+from softpro_web.limiters import Brake
 from softpro_web.responses import failure
 from softpro_web.threads import ORDINARY, in_thread, threaded
 

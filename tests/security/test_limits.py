@@ -16,8 +16,8 @@ from softpro.errors import (
     TooManyRequests,
 )
 from softpro.settings import WebSettings, load
-from softpro_web import places
-from softpro_web.places import Places, Rate, network
+from softpro_web import limiters
+from softpro_web.limiters import Places, Rate, network
 from softpro_web.responses import describe, describe_to_stranger, failure
 
 
@@ -66,7 +66,7 @@ def test_a_rate_allows_a_burst_and_then_so_many_per_second() -> None:
 
 
 def test_the_memory_for_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MAX_ADDRESSES", 10)
+    monkeypatch.setattr(limiters, "MAX_ADDRESSES", 10)
     rate = Rate(per_second=1, burst=1, clock=Clock())
     for number in range(100):
         rate.spend(str(number))

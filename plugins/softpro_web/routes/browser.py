@@ -14,7 +14,7 @@ from softpro.errors import SoftProError
 from softpro.settings import WebSettings, load
 from softpro_web import cookie
 from softpro_web.deps import ServicesDep
-from softpro_web.places import Brake
+from softpro_web.limiters import Brake
 from softpro_web.responses import PAGE_RESPONSES, describe_to_stranger
 from softpro_web.routing import APIRouter, PageRoute, limits
 from softpro_web.threads import VENDOR

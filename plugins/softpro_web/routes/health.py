@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from softpro.db.health import health as read_health
 from softpro_web.deps import DatabaseDep, Reader
+from softpro_web.limiters import Brake
 from softpro_web.models.base import DataResponse
 from softpro_web.models.health import HealthDetail, Liveness
-from softpro_web.places import Brake
 from softpro_web.routing import APIRouter, limits
 
 router = APIRouter(prefix="/health")

@@ -22,6 +22,7 @@ from softpro.webhooks.events import Event, EventEntityType, EventFilter, EventSt
 from softpro.webhooks.verify import MAX_BODY_BYTES, MAX_TEXT_CHARACTERS, TIMESTAMP_TOLERANCE
 from softpro_web.database import web_database
 from softpro_web.deps import Configurer, DatabaseDep, Operator, Reader
+from softpro_web.limiters import Brake
 from softpro_web.models.base import DataResponse, ListResponse, MessageResponse, Meta
 from softpro_web.models.quarantine import WITHOUT_NUL
 from softpro_web.models.webhooks import (
@@ -36,7 +37,6 @@ from softpro_web.models.webhooks import (
 )
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.paths import public_url
-from softpro_web.places import Brake
 from softpro_web.routing import APIRouter, limits
 
 KEPT_HEADERS = ("content-type", "user-agent", "x-softpro-delivery")

@@ -1,7 +1,7 @@
 """Decide about a request by its route, before FastAPI reads and parses its body.
 
-The door checks the login and the right, holds strangers to a rate, and reads the body within the route's limits. It
-also sets the headers that every response has, and keeps secrets out of the access log.
+The middleware checks the login and the right, holds strangers to a rate, and reads the body within the route's limits.
+It also sets the headers that every response has, and keeps secrets out of the access log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from softpro.db.audit_log import Actor, Source, acting
 from softpro.errors import SoftProError
-from softpro_web.places import Places, network
+from softpro_web.limiters import Places, network
 from softpro_web.responses import failure
 from softpro_web.routing import DEFAULT_BODY_BYTES, KIB, Right, Route
 
@@ -37,7 +37,7 @@ DEFAULT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosni
 Admit = Callable[[Request, Right | None], Awaitable[str]]
 
 
-class Door:
+class Admission:
     """ASGI middleware in front of the routes.
 
     Args:
