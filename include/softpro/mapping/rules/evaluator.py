@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 
 from softpro.errors import RulesUnavailable
 from softpro.mapping.rules.account import STOP_SECONDS, Account, RuleBudget, charge, is_used_up
@@ -62,18 +62,19 @@ class Rules:
     def evaluate(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
         """Yield the result of each record in order, reading some records ahead.
 
-        Once it has ended, only records that skip all rules have results, and the first other record is the last one to
-        be read.
+        Records that skip all rules need no process, so the deadline does not end them. Once the evaluation has ended,
+        the first other record is the last one to be read.
 
         Raises:
             RulesUnavailable: the process keeps ending although no rule is to blame.
         """
-        if not self._rules:
-            yield from (Evaluated([], {}) for _ in records)
-        elif self.ended:
-            yield from self._without_rules(records)
-        else:
-            yield from self._evaluate(records)
+        for skips_all, group in groupby(records, lambda record: len(record.skipped) == len(self._rules)):
+            if skips_all:
+                yield from (Evaluated([None] * len(self._rules), {}) for _ in group)
+            elif not self.ended:
+                yield from self._evaluate(group)
+            if self.ended and not skips_all:
+                return
 
     def _evaluate(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
         for batch in _batches(records):
@@ -89,12 +90,6 @@ class Rules:
                 return
         while self._waiting:
             yield from self._answered()
-
-    def _without_rules(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
-        for record in records:
-            if len(record.skipped) < len(self._rules):
-                return
-            yield Evaluated([None] * len(self._rules), {})
 
     def close(self) -> None:
         """End the process, if one runs, and close the account."""
