@@ -19,6 +19,7 @@ from softpro.settings import WebSettings, load
 from softpro_web.database import close_web_database
 from softpro_web.deps import CSRF_HEADER, admit
 from softpro_web.middleware.admission import WITH_BODY, Admission
+from softpro_web.refusals import counter
 from softpro_web.responses import ERROR_RESPONSES, install_error_handlers
 from softpro_web.routes import (
     access,
@@ -106,10 +107,14 @@ def create_app() -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Close the connections when the server stops. Airflow runs the lifespans of the apps that it mounts."""
+    """Write the counts and close the connections when the server stops.
+
+    Airflow runs the lifespans of the apps that it mounts.
+    """
     try:
         yield
     finally:
+        await in_thread(counter.write)
         await in_thread(close_web_database)
 
 

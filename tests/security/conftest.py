@@ -19,7 +19,7 @@ from ..support.databases import Server
 from ..support.product import environment
 from ..support.sandbox import Sandbox
 
-WEBHOOK_SECRET = "a secret for webhooks, 32 bytes "
+WEBHOOK_SECRET = "q8Zr2LmX0vKc7TbN5yHs3WdJ6fGp9UaE"
 FRONTEND = "https://app.example.com"
 
 

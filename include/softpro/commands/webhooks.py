@@ -167,6 +167,11 @@ def _stats_text(found: Stats) -> str:
     if found.p50 is not None and found.p95 is not None:
         lines.append(f"settled in the last 24 h: half within {found.p50:.1f} s, 95 of 100 within {found.p95:.1f} s")
     lines.append(f"{found.repeated} deliveries were repeated")
+    if refused := found.refused.signatures + found.refused.timestamps:
+        lines.append(
+            f"{refused} deliveries were refused in the last 24 h: {found.refused.signatures} by their signature, "
+            f"{found.refused.timestamps} by their timestamp"
+        )
     lines += [f"  {count:>8}  {name}" for name, count in sorted(found.by_type.items())]
     lines += [f"  {count:>8}  {day}" for day, count in found.by_day.items()]
     return "\n".join(lines)

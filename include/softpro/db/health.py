@@ -8,8 +8,9 @@ from typing import Any
 
 from psycopg.rows import class_row
 
-from softpro.db import migrations
+from softpro.db import migrations, refusals
 from softpro.db.database import Connection
+from softpro.db.refusals import Refused
 
 OVERDUE_MINUTES = 10
 LATE_SECONDS = 600
@@ -74,6 +75,7 @@ class Health:
     revision: str | None
     newest: str
     counts: Counts | None
+    refused: Refused | None
 
     def problems(self) -> list[str]:
         """Return the problems that need attention. Quarantined records alone are normal."""
@@ -112,6 +114,7 @@ class Health:
             },
             "holdsOpen": counts and counts.holds_open,
             "quarantined": counts and counts.quarantined,
+            "refusedLastDay": self.refused and self.refused.as_json(),
         }
 
 
@@ -120,7 +123,7 @@ def health(connection: Connection, within: Collection[str] | None = None) -> Hea
     row = connection.execute("select version_num from softpro.schema_version").fetchone()
     revision, newest = row["version_num"] if row else None, migrations.newest()
     if revision is None or revision < newest:
-        return Health(revision, newest, None)
+        return Health(revision, newest, None, None)
     parameters = {"within": None if within is None else list(within), "overdue": OVERDUE_MINUTES}
     counts = connection.cursor(row_factory=class_row(Counts)).execute(SELECT_HEALTH, parameters).fetchone()
-    return Health(revision, newest, counts)
+    return Health(revision, newest, counts, refusals.last_day(connection, within=within))

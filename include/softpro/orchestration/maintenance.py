@@ -8,7 +8,7 @@ import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
 from softpro.analysis.field_profile import refresh
-from softpro.db import audit_log, integrations, locks, outbox
+from softpro.db import audit_log, integrations, locks, outbox, refusals
 from softpro.db.encryption import Vault
 from softpro.entities import EntityType
 from softpro.orchestration.hook import database
@@ -48,7 +48,7 @@ def purge_expired() -> int:
     """Delete expired rows, and return their number.
 
     These are states of authorizations that can no longer finish, old check results, old settled webhook events and
-    edits, old entries of the audit log, and unused locks.
+    edits, old entries of the audit log, old counts of refused requests, and unused locks.
     """
     quality, webhooks, edits, audit = load(QualitySettings, WebhookSettings, OutboxSettings, AuditSettings)
     with database().connect() as connection:
@@ -58,6 +58,7 @@ def purge_expired() -> int:
             + events.purge(connection, webhooks.event_days)
             + outbox.purge(connection, edits.days)
             + audit_log.purge(connection, audit.days)
+            + refusals.purge(connection)
             + locks.purge(connection)
         )
 

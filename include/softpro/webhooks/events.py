@@ -13,9 +13,10 @@ import msgspec
 from psycopg import sql
 from psycopg.rows import class_row
 
-from softpro.db import audit_log, integration_settings, queries
+from softpro.db import audit_log, integration_settings, queries, refusals
 from softpro.db.database import Connection
 from softpro.db.inbox import CHANNEL
+from softpro.db.refusals import Refused
 from softpro.errors import NotFoundHere, OutOfDate
 from softpro.json_codec import camel_case
 from softpro.timestamps import format_milliseconds
@@ -106,6 +107,7 @@ class Stats:
         repeated: the number of deliveries of events that were stored before.
         p50: the median of the seconds from receipt to settled, over the last 24 h; None without settled events.
         p95: the 95th percentile of the same.
+        refused: the deliveries to the integration's address that were refused in the last 24 h.
     """
 
     by_status: dict[str, int]
@@ -115,6 +117,7 @@ class Stats:
     repeated: int
     p50: float | None
     p95: float | None
+    refused: Refused
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -124,6 +127,7 @@ class Stats:
             "oldestWaitingSeconds": self.oldest_waiting,
             "repeatedDeliveries": self.repeated,
             "secondsToSettle": {"p50": self.p50, "p95": self.p95},
+            "refusedLastDay": camel_case(self.refused, "signatures", "timestamps", "last_at"),
         }
 
 
@@ -247,6 +251,7 @@ def stats(connection: Connection, integration_id: UUID) -> Stats:
         repeated=row["repeated"],
         p50=row["p50"],
         p95=row["p95"],
+        refused=refusals.last_day(connection, integration_id),
     )
 
 

@@ -28,6 +28,15 @@ class EventQueueHealth(Model):
     failed: int
 
 
+class RefusedRequests(Model):
+    """Requests without a login that were refused in the last 24 hours, and the time of the last one."""
+
+    signatures: int
+    timestamps: int
+    states: int
+    last_at: str | None
+
+
 class HealthDetail(Model):
     """The state of the system. Counts are null if the database lacks migrations; see docs/http-api.md."""
 
@@ -40,3 +49,4 @@ class HealthDetail(Model):
     webhook_events: EventQueueHealth | None
     holds_open: int | None
     quarantined: int | None
+    refused_last_day: RefusedRequests | None

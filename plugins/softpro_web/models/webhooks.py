@@ -70,6 +70,14 @@ class SecondsToSettle(Model):
     p95: float | None
 
 
+class RefusedDeliveries(Model):
+    """Deliveries to an integration's address that were refused in the last 24 hours, and the time of the last one."""
+
+    signatures: int
+    timestamps: int
+    last_at: str | None
+
+
 class StatsOut(Model):
     """Counts and times of an integration's webhook events."""
 
@@ -79,6 +87,7 @@ class StatsOut(Model):
     oldest_waiting_seconds: float | None
     repeated_deliveries: int
     seconds_to_settle: SecondsToSettle
+    refused_last_day: RefusedDeliveries
 
 
 class WebhookConfig(Model):

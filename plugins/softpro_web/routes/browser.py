@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Path, Query, Request
 from fastapi.responses import RedirectResponse
 
 from softpro.connections import oauth_flow, redirects
-from softpro.errors import SoftProError
+from softpro.db.refusals import Refusal
+from softpro.errors import SoftProError, StateError
 from softpro.settings import WebSettings, load
 from softpro_web import cookie
 from softpro_web.deps import ServicesDep
 from softpro_web.limiters import Brake
+from softpro_web.refusals import counter
 from softpro_web.responses import PAGE_RESPONSES, describe_to_stranger
 from softpro_web.routing import APIRouter, PageRoute, limits
 from softpro_web.threads import VENDOR
@@ -39,9 +43,9 @@ def open_connection(
     """
     state, _, given = token.partition(".")
     browser = secrets.token_urlsafe(32)
-    response = RedirectResponse(
-        oauth_flow.rebind(services, state, given, browser), 302, headers={"Referrer-Policy": "no-referrer"}
-    )
+    with _counting_refused_states():
+        consent_page = oauth_flow.rebind(services, state, given, browser)
+    response = RedirectResponse(consent_page, 302, headers={"Referrer-Policy": "no-referrer"})
     cookie.bind(response, request, state, browser)
     return response
 
@@ -64,7 +68,8 @@ def callback(
     (web,) = load(WebSettings)
     given = {"state": state, "code": code, "error": error, "error_description": error_description}
     parameters = {name: value for name, value in given.items() if value}
-    authorization = oauth_flow.accept(services, parameters, cookie.secret(request, state))
+    with _counting_refused_states():
+        authorization = oauth_flow.accept(services, parameters, cookie.secret(request, state))
     try:
         oauth_flow.finish(services, authorization, parameters)
         outcome = {"integration": "softpro", "status": "connected"}
@@ -74,3 +79,12 @@ def callback(
     response = RedirectResponse(redirects.address(web.frontend_url, authorization.redirect_path, outcome), 302)
     cookie.release(response, request, state)
     return response
+
+
+@contextmanager
+def _counting_refused_states() -> Iterator[None]:
+    try:
+        yield
+    except StateError:
+        counter.count(Refusal.OAUTH_STATE)
+        raise

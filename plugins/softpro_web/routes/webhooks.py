@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 
+from softpro.db.refusals import Refusal
 from softpro.errors import SettingsError, UsageError
 from softpro.settings import WebhookSettings, load
 from softpro.webhooks import events, verify
@@ -37,6 +38,7 @@ from softpro_web.models.webhooks import (
 )
 from softpro_web.pagination import DEFAULT_LIMIT, Limit, Offset
 from softpro_web.paths import public_url
+from softpro_web.refusals import counter
 from softpro_web.routing import APIRouter, limits
 
 KEPT_HEADERS = ("content-type", "user-agent", "x-softpro-delivery")
@@ -131,7 +133,7 @@ def retry_webhook_event(
 
 @router.get("/stats")
 def get_webhook_stats(user: Reader, database: DatabaseDep, integration_id: IntegrationId) -> DataResponse[StatsOut]:
-    """Return counts of events by status, type and day, the oldest waiting time, and settling times."""
+    """Return counts of events by status, type and day, waiting and settling times, and refused deliveries."""
     with database.connect() as connection:
         user.integration(connection, integration_id)
         found = events.stats(connection, integration_id)
@@ -199,13 +201,13 @@ async def receive_webhook(integration_id: str, request: Request) -> Response:
     """
     body = await request.body()
     signature = request.headers.get("X-SoftPro-Signature")
+    wanted = _uuid(integration_id)
     if not verify.is_signed(body, signature, _secrets()):
+        counter.count(Refusal.WEBHOOK_SIGNATURE, wanted)
         raise HTTPException(401, "The signature is missing or wrong")
     event = verify.parse(body)
-    try:
-        wanted = UUID(integration_id)
-    except ValueError:
-        raise HTTPException(404, "No such receiver") from None
+    if wanted is None:
+        raise HTTPException(404, "No such receiver")
     kept = {name: request.headers[name][:MAX_HEADER_CHARACTERS] for name in KEPT_HEADERS if name in request.headers}
     verdict = await _writers.here().put(
         Delivery(
@@ -227,9 +229,17 @@ async def receive_webhook(integration_id: str, request: Request) -> Response:
     if verdict is Verdict.REFUSED:
         raise HTTPException(404, "No such receiver")
     if verdict is Verdict.STALE:
+        counter.count(Refusal.WEBHOOK_TIMESTAMP, wanted)
         raise HTTPException(401, "The event's timestamp is not current")
     stored = verdict is Verdict.STORED
     return Response(_STORED if stored else _STORED_BEFORE, 202 if stored else 200, media_type="application/json")
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 @functools.cache
