@@ -20,7 +20,7 @@ from ..support.databases import execute, one, rows
 from ..support.product import environment
 from ..support.sandbox import Sandbox
 
-REVISIONS = [f"{number:04}" for number in range(1, 20)]
+REVISIONS = [f"{number:04}" for number in range(1, 21)]
 ROI_TYPES = {
     Type.TEXT: "text",
     Type.MONEY: "numeric(14,2)",

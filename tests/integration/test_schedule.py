@@ -159,6 +159,19 @@ def test_shards_keep_an_integrations_streams_together_and_are_few() -> None:
     assert shards([], most=4, least_streams=8) == []
 
 
+def test_integrations_that_are_kept_apart_share_no_shard_with_others() -> None:
+    from uuid import UUID
+
+    streams = [Stream(UUID(int=n), f"org-{n}", kind) for n in range(6) for kind in EntityType]
+
+    dealt = shards(streams, most=4, least_streams=8, apart={UUID(int=2), UUID(int=5)})
+
+    assert [[stream.integration_id.int for stream in shard] for shard in dealt] == [
+        [0, 0, 1, 1, 3, 3, 4, 4],
+        [2, 2, 5, 5],
+    ]
+
+
 def _patient(database: Database, sandbox: Sandbox) -> tuple[Services, Integration]:
     """Connect the product with its real waits."""
     settings = environment(database, sandbox, SOFTPRO_SYNC_BATCH_SIZE="20")

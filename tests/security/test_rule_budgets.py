@@ -11,6 +11,7 @@ import pytest
 
 from softpro.analysis import preview as previews
 from softpro.analysis.preview import RecordSelection, preview
+from softpro.db import schedule
 from softpro.db.integrations import Integration
 from softpro.db.leases import Run
 from softpro.entities import EntityType
@@ -139,6 +140,8 @@ def test_four_hostile_rules_of_an_organization_delay_a_shard_by_seconds(
 
     assert [(each.staged, each.rejected) for each in done] == [(0, 45), (45, 0)]
     assert ended["good"] < ended["bad"]
+    with services.database.connect() as connection:
+        assert schedule.with_slow_rules(connection) == {bad.id}
     messages = rows(
         services.database,
         "select reason ->> 'message' as message from staging.rejects, jsonb_array_elements(reasons) reason",
@@ -202,11 +205,9 @@ def fetch_all(services: Services, acme: Integration) -> None:
     pipeline.extract(services, run)
 
 
-def test_a_preview_with_two_hostile_rules_takes_seconds(services: Services, acme: Integration) -> None:
+def test_a_preview_tries_two_hostile_rules_once_each(services: Services, acme: Integration) -> None:
     fetch_all(services, acme)
-    began = time.monotonic()
     shown = show(services, acme, Event(), HOSTILE, HOSTILE)
-    assert time.monotonic() - began < 15
     errors = [reason["message"] or "" for effect in shown.effects for reason in effect.reasons]
     assert len(errors) == 90
     assert sum(NOT_TRIED not in error for error in errors) == previews.MAX_RULE_SECONDS / STOP_SECONDS == 2

@@ -21,6 +21,10 @@ ANNOUNCED_MAX_AGE = timedelta(minutes=2)
 """An announced run that has not begun by this age no longer keeps its stream from being due."""
 
 
+SLOW_RULES_APART = timedelta(hours=1)
+"""How long an integration with slow mapping rules is synced apart from others."""
+
+
 class Lane(StrEnum):
     """The lane of a stream; streams with a backlog (first loads, sweeps) have their own and delay no others."""
 
@@ -59,6 +63,12 @@ def due(connection: Connection, lane: Lane) -> list[Stream]:
         .execute(query, {"backlog": lane is Lane.BACKLOG, "patience": ANNOUNCED_MAX_AGE})
         .fetchall()
     )
+
+
+def with_slow_rules(connection: Connection) -> set[UUID]:
+    """Return the integrations whose mapping rules were slow in the last hour, in any of their streams."""
+    query = "select distinct integration_id from softpro.cursors where slow_rules_at > now() - %s"
+    return {row["integration_id"] for row in connection.execute(query, [SLOW_RULES_APART]).fetchall()}
 
 
 def of_organization(

@@ -85,9 +85,11 @@ def plan(lane: Lane, params: dict[str, Any], start: Start) -> list[Shard]:
     with database().connect() as connection:
         if start.manual:
             streams = requested_streams(connection, params, start.scope(connection))
-            return _shard_of_records(streams, params["records"]) if params["records"] else _to_shards(streams)
+            if params["records"]:
+                return _shard_of_records(streams, params["records"])
+            return _to_shards(connection, streams)
         sync_logs.cancel_stale(connection)
-        return _to_shards(schedule.due(connection, lane))
+        return _to_shards(connection, schedule.due(connection, lane))
 
 
 def plan_remap(params: dict[str, Any], start: Start) -> list[Shard]:
@@ -100,7 +102,7 @@ def plan_remap(params: dict[str, Any], start: Start) -> list[Shard]:
     if params["cases"] and params["records"] != QUARANTINED:
         raise AirflowException(f"Cases are only for quarantined records: set Records to {QUARANTINED}")
     with database().connect() as connection:
-        return _to_shards(requested_streams(connection, params, start.scope(connection)))
+        return _to_shards(connection, requested_streams(connection, params, start.scope(connection)))
 
 
 def extract(shard: Shard, lane: Lane, mode: Mode, run_id: str, *, manual: bool) -> Shard:
@@ -267,10 +269,16 @@ def _shard_of_records(streams: Sequence[Stream], records: Sequence[str]) -> list
     return [[{**stream.as_json(), "records": list(records)}]]
 
 
-def _to_shards(streams: Sequence[Stream]) -> list[Shard]:
+def _to_shards(connection: Connection, streams: Sequence[Stream]) -> list[Shard]:
+    """Return the shards of these streams. Those of integrations with slow mapping rules share no shard with others.
+
+    Raises:
+        AirflowSkipException: There are no streams.
+    """
     if not streams:
         raise AirflowSkipException("Nothing is due")
-    return [[stream.as_json() for stream in shard] for shard in shards(streams, SHARDS, MIN_STREAMS_PER_SHARD)]
+    dealt = shards(streams, SHARDS, MIN_STREAMS_PER_SHARD, apart=schedule.with_slow_rules(connection))
+    return [[stream.as_json() for stream in shard] for shard in dealt]
 
 
 def _begin(database_: Database, planned: dict[str, Any], mode: Mode, sync_type: SyncType, run_id: str) -> Run | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -44,11 +44,17 @@ def group_by_tenant(pieces: Iterable[P], tenant: Callable[[P], K]) -> dict[K, li
     return groups
 
 
-def shards(streams: Sequence[Stream], most: int, least_streams: int) -> list[list[Stream]]:
+def shards(streams: Sequence[Stream], most: int, least_streams: int, apart: Container[UUID] = ()) -> list[list[Stream]]:
     """Distribute streams over at most `most` shards, each of at least `least_streams` if there are enough.
 
-    An integration's streams stay together, because they share its budget and would only wait for each other.
+    An integration's streams stay together, because they share its budget and would only wait for each other. The
+    integrations in `apart` share no shard with the others, and have up to `most` shards of their own.
     """
+    groups = group_by_tenant(streams, lambda stream: stream.integration_id in apart)
+    return [shard for group in groups.values() for shard in _deal(group, most, least_streams)]
+
+
+def _deal(streams: Sequence[Stream], most: int, least_streams: int) -> list[list[Stream]]:
     tenants = group_by_tenant(streams, lambda stream: stream.integration_id)
     count = min(most, max(1, len(streams) // least_streams), len(tenants))
     dealt: list[list[Stream]] = [[] for _ in range(count)]

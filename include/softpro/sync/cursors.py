@@ -109,6 +109,17 @@ def mark_load_due(connection: Connection, stream: Stream, seconds: float = 0.0) 
     )
 
 
+def mark_slow_rules(connection: Connection, stream: Stream) -> None:
+    """Mark that the stream's mapping rules used up their time, or that one was stopped."""
+    connection.execute(
+        """
+        update softpro.cursors set slow_rules_at = clock_timestamp()
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+        """,
+        stream.parameters,
+    )
+
+
 def clear_load_due(connection: Connection, stream: Stream) -> bool:
     """Clear the stream's mark of a due load if nothing is pending, and return whether a mark was cleared.
 

@@ -139,7 +139,7 @@ def transform(reading: Connection, writing: Connection, run: Run, budget: RuleBu
     """Stage the stream's pending records under the run's log id, replacing what an earlier attempt staged.
 
     A run over named records stages only those. Both connections reach the same database. Records that are left at the
-    budget's deadline are due for another load.
+    budget's deadline are due for another load. A stream with slow rules is marked, and synced apart from the others.
 
     Args:
         reading: the connection that streams records.
@@ -179,6 +179,8 @@ def transform(reading: Connection, writing: Connection, run: Run, budget: RuleBu
         sync_logs.record_mapping_version(writing, run.log_id, in_force.version)
         if rules.ended:
             cursors.mark_load_due(writing, run.stream, LEFT_LOAD_SECONDS)
+        if rules.slow:
+            cursors.mark_slow_rules(writing, run.stream)
     return Transformed(in_place + mapped - rejected, rejected, rules.ended)
 
 

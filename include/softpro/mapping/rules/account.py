@@ -61,9 +61,14 @@ class Account:
         self.fields[LIMIT] = int(budget.seconds * MICROSECONDS)
         self.fields[SPENT] = int(budget.spent * MICROSECONDS)
 
+    @property
+    def spent(self) -> float:
+        """Return the seconds charged so far."""
+        return self.fields[SPENT] / MICROSECONDS
+
     def close(self) -> None:
         """Close the file, and update the budget."""
-        self._budget.spent = self.fields[SPENT] / MICROSECONDS
+        self._budget.spent = self.spent
         self.file.close()
 
 

@@ -76,6 +76,11 @@ class Rules:
             if self.ended and not skips_all:
                 return
 
+    @property
+    def slow(self) -> bool:
+        """Return whether the deadline ended the evaluation, or an evaluation was stopped, in the budget so far."""
+        return self.ended or self._account.spent >= STOP_SECONDS
+
     def _evaluate(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
         for batch in _batches(records):
             added = [_PendingRecord(record) for record in batch]
