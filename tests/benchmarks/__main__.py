@@ -20,6 +20,7 @@ incremental   the buffers that one sync of a few changes touches, in a large tab
 receiver      200 webhook deliveries a second to a running Airflow, in turn with an empty route of the same server
 webhooks      the time from the receipt of a webhook to the row, with Airflow running as in `make demo`: a change
               every 10 s for 5 minutes, then 20 a second for 2
+hostile       what other organizations and Airflow's own routes notice while one user, a viewer and strangers attack
 
 "work" is the time without imports, "process" the time from start to end. "memory" is the peak and includes child
 processes. The last table compares the figures with their targets, which are meant for the default sizes. The exit code
@@ -37,6 +38,7 @@ from . import (
     airflow_stack,
     first_load,
     growth,
+    hostile,
     incremental,
     loading,
     mapping,
@@ -50,7 +52,7 @@ from .measurement import say
 from .product_process import loaded
 from .targets import Target
 
-PARTS = ("first-load", "mapping", "loading", "no-change", "growth", "incremental", "receiver", "webhooks")
+PARTS = ("first-load", "mapping", "loading", "no-change", "growth", "incremental", "receiver", "webhooks", "hostile")
 STACK_TRANSACTIONS = 3_000
 
 
@@ -73,7 +75,10 @@ def measure(wanted: argparse.Namespace) -> Iterator[tuple[Iterable[str], Iterabl
             if "receiver" in parts:
                 answered = receiver.measure_receiver(running_)
                 yield receiver.lines(answered), receiver.targets(answered)
-    if not parts - {"receiver", "webhooks"}:
+    if "hostile" in parts:
+        attacked = hostile.measure_hostility()
+        yield hostile.lines(attacked), hostile.targets(attacked)
+    if not parts - {"receiver", "webhooks", "hostile"}:
         return
     admin = postgres_server.start()
     size, times, runs = wanted.transactions, wanted.growth, wanted.runs
