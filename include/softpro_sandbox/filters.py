@@ -162,7 +162,8 @@ def _selection(
     order = BY_ID
     if switches.honour_sort:
         known = sort_by if sort_by in sorts else BY_UPDATED.name
-        order = Order(known or BY_UPDATED.name, query.sort_order == "desc", sorts[known or BY_UPDATED.name])
+        name = known or BY_UPDATED.name
+        order = Order(name, query.sort_order == "desc", sorts[name], switches.ties)
     return Selection(
         updated_from=None if updated_from is None else parse_ms(updated_from),
         name=query.model_dump_json(exclude={"updated_from", "limit", "offset", "sort_order", "sort_by"}),

@@ -43,12 +43,22 @@ class Order:
         name: the sort field; part of the cache key.
         descending: reverse the order; ties stay in ascending id order.
         value: reads the sort field from a record. None sorts by `updatedAt`, or by id for the name "id".
+        ties: the order of records with one `updatedAt`, in a list sorted by it; a key of `TIES`.
     """
 
     name: str
     descending: bool = False
     value: SortValue | None = None
+    ties: str = "ascending"
 
+
+TIES: dict[str, Callable[[list[Key]], list[str]]] = {
+    "ascending": lambda keys: sorted(record_id for _, record_id in keys),
+    "descending": lambda keys: sorted((record_id for _, record_id in keys), reverse=True),
+    # SQL Server compares the last bytes of a GUID first.
+    "guid": lambda keys: sorted((record_id for _, record_id in keys), key=lambda record_id: record_id[::-1]),
+}
+"""Sort ids as the vendor might sort those of ties. Later sorts are stable, even when reversed."""
 
 BY_UPDATED = Order("updatedAt")
 BY_ID = Order("id")
@@ -196,7 +206,7 @@ class RecordStore:
     def _select_ids(self, selection: Selection) -> list[str]:
         """Return the ids of a selection in its order, cached until a visible record changes."""
         order = selection.order
-        cache_key = (selection.updated_from, selection.name, order.name, order.descending)
+        cache_key = (selection.updated_from, selection.name, order.name, order.descending, order.ties)
         if cache_key not in self._cached_selections:
             if len(self._cached_selections) >= _MAX_CACHED_SELECTIONS:
                 self._cached_selections.clear()
@@ -214,9 +224,9 @@ class RecordStore:
         if order.value is None:
             if order.name == BY_ID.name:
                 return sorted(record_id for _, record_id in keys)
-            if order.descending:
-                return [record_id for _, record_id in sorted(keys, key=lambda key: (-key[0], key[1]))]
-            return [record_id for _, record_id in keys]
+            ids = TIES[order.ties](keys)
+            ids.sort(key=lambda record_id: self.visible[record_id].updated_ms, reverse=order.descending)
+            return ids
         with_value: list[tuple[str, str]] = []
         without: list[str] = []
         for record_id in sorted(key[1] for key in keys):

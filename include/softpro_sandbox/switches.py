@@ -1,7 +1,7 @@
 """Define the switches: unknown behaviour of the real vendor, and faults that the sandbox can produce."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -25,6 +25,9 @@ class Switches(BaseModel):
     )
     honour_updated_from: bool = Field(default=True, description="apply updatedFrom; off: ignore it and list everything")
     honour_sort: bool = Field(default=True, description="apply sortBy and sortOrder; off: list in id order")
+    ties: Literal["ascending", "descending", "guid"] = Field(
+        default="ascending", description="order of records with one updatedAt, by id; guid: as SQL Server sorts GUIDs"
+    )
     etags: bool = Field(default=True, description="send ETags with single records and check If-Match")
     lag: Seconds = Field(
         default=0, description="longest delay in seconds until a change is visible; each change draws its own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,14 @@ from ..support.fixture_types import StartSandbox
 from ..support.product import begin, begin_connection, build_services, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
-UNFILTERED, UNSORTED = {"honourUpdatedFrom": False}, {"honourSort": False}
-UNKNOWNS: dict[str, dict[str, bool]] = {
+Switches = dict[str, Any]
+UNFILTERED: Switches = {"honourUpdatedFrom": False}
+UNSORTED: Switches = {"honourSort": False}
+UNKNOWNS: dict[str, Switches] = {
     "updatedFrom is ignored": UNFILTERED,
     "sortBy is ignored": UNSORTED,
+    "ties in descending order": {"ties": "descending"},
+    "ties in the order of GUIDs": {"ties": "guid"},
     "no ETags": {"etags": False},
     "refresh tokens stay": {"rotateRefresh": False},
     "a feed of deletes": {"deletesFeed": True},
@@ -71,7 +76,7 @@ class Pair:
 
 @pytest.mark.parametrize("switches", UNKNOWNS.values(), ids=UNKNOWNS.keys())
 def test_full_and_incremental_syncs_end_equal_to_the_vendor(
-    switches: dict[str, bool], start_sandbox: StartSandbox, database: Database
+    switches: Switches, start_sandbox: StartSandbox, database: Database
 ) -> None:
     pair = Pair(start_sandbox(transactions=60, contacts=25, **switches), database)
     for entity_type in EntityType:
@@ -211,3 +216,17 @@ def test_unknown_capabilities_default_to_the_contract(start_sandbox: StartSandbo
         pair.note(page_limit=100)
         assert capabilities.read(connection, pair.integration.id) == Capabilities(sends_etags=False, page_limit=100)
     assert one(database, "select organization_id from softpro.capabilities") == "acme"
+
+
+@pytest.mark.parametrize("ties", ["ascending", "descending", "guid"])
+def test_no_order_of_ties_loses_a_record_while_others_change(
+    ties: str, start_sandbox: StartSandbox, database: Database
+) -> None:
+    pair = Pair(start_sandbox(transactions=300, contacts=1, ties=ties), database)
+    pair.sandbox.switch(clockSkewSeconds=-3600)
+    pair.change(280, sameTimestamp=True)
+    pair.sandbox.switch(clockSkewSeconds=0, changeWhilePaging=2)
+    pair.sync()
+    pair.sandbox.switch(changeWhilePaging=0)
+    pair.sync()
+    pair.assert_equal()

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from softpro.softpro360.contract import LAG
-from softpro.softpro360.records import Key
-from softpro.sync.paging import DATE_RESOLUTION, Position, Step, UnsortedList, advance, hold_back, horizon
+from softpro.softpro360.records import Key, Unreadable
+from softpro.sync.paging import DATE_RESOLUTION, Position, Step, UnsortedList, advance, hold_back, horizon, mark
 
 HISTORIES = int(os.environ.get("SOFTPRO_TEST_HISTORIES", "600"))  # `make stress` runs more
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -30,6 +30,10 @@ def at(seconds: float) -> datetime:
 
 def key(seconds: float, record: str) -> Key:
     return Key(at(seconds), record)
+
+
+def unreadable(payload: str) -> Key:
+    return mark(Unreadable(payload.encode(), "a test"))
 
 
 # Examples
@@ -67,26 +71,34 @@ def test_an_empty_list_is_the_end_regardless_of_has_more() -> None:
     assert advance(Position(), [], True, 8) == Step(True, Position(), True)
 
 
-def test_an_unreadable_record_where_pages_overlap_gets_the_benefit_of_the_doubt() -> None:
-    inside = Position(at(2), 2, key(2, "d"))
-    step = advance(inside, [None, key(2, "e"), key(2, "f")], True, 3)
-    assert step == Step(True, Position(at(2), 4, key(2, "f")), False)
+def test_an_unreadable_record_where_pages_overlap_is_identified_by_its_payload() -> None:
+    inside, page = Position(at(2), 2, key(2, "d")), [unreadable("x"), key(2, "e"), key(2, "f")]
+    assert advance(inside, page, True, 3, frozenset([key(2, "d"), unreadable("x")])) == Step(
+        True, Position(at(2), 4, key(2, "f")), False
+    )
+    assert not advance(inside, page, True, 3, frozenset([key(2, "d"), unreadable("y")])).accepted
 
 
 def test_a_page_of_unreadable_records_only_is_skipped() -> None:
-    step = advance(Position(at(2), 0, key(2, "b")), [None, None, None], True, 3)
+    step = advance(Position(at(2), 0, key(2, "b")), [unreadable("x"), unreadable("y"), unreadable("z")], True, 3)
     assert step == Step(True, Position(at(2), 2, key(2, "b")), False)
+
+
+def test_ids_say_nothing_about_the_order_of_ties() -> None:
+    inside = Position(at(2), 2, key(2, "m"))
+    assert not advance(inside, [key(2, "c"), key(2, "a")], True, 2).accepted
+    assert advance(inside, [key(2, "m"), key(2, "z")], True, 2).position == Position(at(2), 3, key(2, "z"))
 
 
 @pytest.mark.parametrize(
     ("position", "keys", "says"),
     [
         (Position(), [key(2, "a"), key(1, "b")], "did not sort the list by updatedAt"),
-        (Position(), [key(2, "a"), None, key(1, "b")], "did not sort the list by updatedAt"),
+        (Position(), [key(2, "a"), unreadable("x"), key(1, "b")], "did not sort the list by updatedAt"),
         (Position(at(5), 0, key(5, "a")), [key(4, "a"), key(6, "b")], "ignored updatedFrom"),
     ],
 )
-def test_an_unsorted_or_unfiltered_list_is_refused(position: Position, keys: list[Key | None], says: str) -> None:
+def test_an_unsorted_or_unfiltered_list_is_refused(position: Position, keys: list[Key], says: str) -> None:
     with pytest.raises(UnsortedList, match=says):
         advance(position, keys, True, 10)
 
@@ -112,6 +124,14 @@ def test_an_answers_date_is_trusted_only_to_the_second_and_the_lag() -> None:
 
 # The model of the vendor's list
 
+Tie = Callable[[str], str]
+TIES: list[Tie] = [
+    lambda record: record,
+    lambda record: record[::-1],  # as SQL Server sorts GUIDs: the last bytes first
+    lambda record: "".join(chr(0x10FFFF - ord(character)) for character in record),  # descending
+]
+"""By which text of the id the vendor orders ties."""
+
 
 @dataclass
 class Vendor:
@@ -122,6 +142,10 @@ class Vendor:
     now: int = 1_000_000  # milliseconds
     versions: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # updated, surfaces
     requests: int = 0
+    tie: Tie = lambda record: record
+
+    def order(self, key: Key) -> tuple[datetime, str]:
+        return key.updated_at, self.tie(key.id)
 
     def change(self, records: list[str]) -> None:
         """Change all records at one timestamp, as a bulk change does."""
@@ -137,8 +161,8 @@ class Vendor:
     def page(self, position: Position) -> tuple[list[Key], bool, datetime]:
         self.requests += 1
         since = position.updated_from or moment(0)
-        keys = sorted(Key(moment(updated), record) for record, updated in self.visible().items())
-        keys = [key for key in keys if key.updated_at >= since]
+        keys = [Key(moment(updated), record) for record, updated in self.visible().items()]
+        keys = sorted((key for key in keys if key.updated_at >= since), key=self.order)
         end = position.offset + self.limit
         return keys[position.offset : end], len(keys) > end, moment(self.now - self.now % 1_000)
 
@@ -209,13 +233,14 @@ Pager = Callable[[History, Position], tuple[Position, bool]]
 def run(history: History, cursor: Position) -> tuple[Position, bool]:
     """Run once as `sync.extract` does. Return the last stored cursor, and whether the run ended well."""
     vendor = history.vendor
-    position, frozen, bound = cursor, False, vendor.requests + 400
+    position, frozen, bound, anchors = cursor, False, vendor.requests + 400, None
     while True:
         keys, has_more, answered_at = vendor.page(position)
         assert vendor.requests < bound, "an endless loop"
-        step = advance(position, keys, has_more, vendor.limit)
+        step = advance(position, keys, has_more, vendor.limit, anchors)
         if step.accepted:
             history.accept(keys)
+            anchors = frozenset(keys) or anchors
             if not frozen:
                 cursor, frozen = hold_back(cursor, step.position, horizon(answered_at))
         position = step.position
@@ -242,8 +267,9 @@ def run_by_offsets(history: History, cursor: Position) -> tuple[Position, bool]:
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     seed = draw(st.integers(0, 2**16))
+    tie = draw(st.sampled_from(TIES))
     history = History(
-        Vendor(draw(st.integers(2, 10)), Random(seed)), iter(draw(st.lists(EVENTS, max_size=40))), Random(seed)
+        Vendor(draw(st.integers(2, 10)), Random(seed), tie=tie), iter(draw(st.lists(EVENTS, max_size=40))), Random(seed)
     )
     for size in draw(st.lists(st.integers(1, 25), max_size=4)):
         history.create(size)

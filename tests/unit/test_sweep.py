@@ -214,7 +214,7 @@ def test_a_step_back_is_stored_so_that_slices_of_one_page_get_on() -> None:
 class Odd(Vendor):
     """A vendor whose list has another order and may ignore `updatedFrom`."""
 
-    order: str = "by id"
+    sorting: str = "by id"
     filters: bool = True
 
     def answer(self, position: Position) -> Page:
@@ -223,7 +223,7 @@ class Odd(Vendor):
         keys = [Key(moment(updated), record) for record, updated in self.visible().items()]
         if self.filters and position.updated_from is not None:
             keys = [key for key in keys if key.updated_at >= position.updated_from]
-        keys.sort(key=ORDERS[self.order])  # type: ignore[arg-type]
+        keys.sort(key=ORDERS[self.sorting])  # type: ignore[arg-type]
         end = position.offset + self.limit
         shown = [Record(key, b"{}") for key in keys[position.offset : end]]
         return Page(list(shown), len(keys), len(keys) > end, moment(self.now - self.now % 1_000))
@@ -243,7 +243,7 @@ class Odds(History):
 
 def able(odd: Odd) -> Capabilities:
     """Return capabilities that describe the vendor; it never has both."""
-    return Capabilities(odd.filters, odd.order == "oldest first" and not odd.filters)
+    return Capabilities(odd.filters, odd.sorting == "oldest first" and not odd.filters)
 
 
 def run(history: Odds, stored: Cursor, known: Capabilities) -> tuple[Cursor, bool, Capabilities]:
@@ -280,7 +280,7 @@ def histories(draw: st.DrawFn) -> Odds:
     vendor = Odd(
         draw(st.sampled_from([2, 3, 5, 10, 20])),
         Random(seed),
-        order=draw(st.sampled_from(sorted(ORDERS))),
+        sorting=draw(st.sampled_from(sorted(ORDERS))),
         filters=draw(st.booleans()),
     )
     events = iter(draw(st.lists(EVENTS, max_size=40)))
@@ -297,7 +297,7 @@ def loses_nothing(history: Odds, known: Capabilities, runs: int) -> bool:
     for _ in range(runs):
         # A run that resumes a sweep through an unfiltered list by id sees that list as it has been since the sweep
         # began. Any other run shows what changed before it began.
-        if cursor.visible_until is None or history.odd.filters or history.odd.order != "by id":
+        if cursor.visible_until is None or history.odd.filters or history.odd.sorting != "by id":
             standing = history.odd.visible()
         cursor, ended_well, known = run(history, cursor, known)
         if ended_well and history.missed(standing):
@@ -319,7 +319,7 @@ def test_no_history_of_changes_ties_delays_deletes_and_crashes_loses_a_record(hi
 
 def test_these_histories_would_catch_plain_offset_paging() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("softpro.sync.sweep._mark", lambda record: key(0, "any"))
+        patch.setattr("softpro.sync.sweep.mark", lambda record: key(0, "any"))
         try:
             find(
                 st.tuples(histories(), st.integers(1, 6)),
@@ -358,7 +358,7 @@ def test_a_vendor_that_changes_its_ways_between_runs_loses_nothing(
     # A probe reports each change, and the vendor finally follows the contract.
     cursor, ended_well = Cursor(Position(), None, False), False
     for order, filters in [*flips, ("oldest first", True)]:
-        history.odd.order, history.odd.filters = order, filters
+        history.odd.sorting, history.odd.filters = order, filters
         known = Capabilities(filters, order == "oldest first")
         standing = history.odd.visible()
         fresh = cursor.visible_until is None
@@ -374,7 +374,7 @@ def test_a_vendor_that_changes_its_ways_between_runs_loses_nothing(
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(size=st.integers(0, 200), limit=st.integers(2, 20), order=st.sampled_from(sorted(ORDERS)))
 def test_a_sweep_in_quiet_takes_about_one_request_a_page(size: int, limit: int, order: str) -> None:
-    odd = Odd(limit, Random(0), order=order, filters=False)
+    odd = Odd(limit, Random(0), sorting=order, filters=False)
     history = Odds(odd, iter([]), Random(0))
     history.create(size)
     odd.now += 20_000

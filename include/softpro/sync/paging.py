@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Protocol
 
 from softpro.errors import SoftProError
 from softpro.softpro360.client import Page
 from softpro.softpro360.contract import LAG
-from softpro.softpro360.records import Key, Record
+from softpro.softpro360.records import Key, Record, Unreadable
 
 DATE_RESOLUTION = timedelta(seconds=1)  # `Date` carries whole seconds (RFC 9110 section 5.6.7)
 MIN_PAGE_SIZE = 2  # pages overlap by one record, so pages of one record would never advance
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNREADABLE = "payload "
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class ByTime:
 
     Attributes:
         position: the page to ask for next.
+        anchors: the marks of the page accepted last. By default, of the record accepted last.
         held: the cursor to store; it follows `position` until it is frozen.
         frozen: the cursor stays behind `position` for the rest of the run.
         min_total: the number of records that the next page's list should hold at least.
@@ -118,6 +121,7 @@ class ByTime:
     frozen: bool = False
     min_total: int = 0
     previous_end: Position = Position()
+    anchors: frozenset[Key] | None = None
     visible_until: None = None
 
     def take(self, page: Page, limit: int) -> PageOutcome:
@@ -126,8 +130,8 @@ class ByTime:
             # Records were deleted, or the previous page was sorted by chance and its last time skips unsorted records.
             # Continue behind that page by offset, which proves one or the other.
             return PageOutcome(replace(self, position=self.previous_end, min_total=0), False)
-        keys = [record.key if isinstance(record, Record) else None for record in page.records]
-        step = advance(self.position, keys, page.has_more, limit)
+        marks, anchors = [mark(record) for record in page.records], _anchors(self.position, self.anchors)
+        step = advance(self.position, marks, page.has_more, limit, anchors)
         if not step.accepted:
             # Store the step back too, unless the cursor is behind anyway: the slice may end here.
             held = step.position if self.held == self.position else self.held
@@ -135,35 +139,44 @@ class ByTime:
         held, frozen = (
             (self.held, True) if self.frozen else hold_back(self.held, step.position, horizon(page.answered_at))
         )
-        onward = ByTime(step.position, held, frozen)
-        asked, since, last = self.position.offset, step.position.updated_from, self.position.last
+        onward = ByTime(step.position, held, frozen, anchors=frozenset(marks) or anchors)
+        asked, since = self.position.offset, step.position.updated_from
         if since is not None and since != self.position.updated_from:
-            passed = asked + sum(key is None or key.updated_at < since for key in keys)
-            behind = Position(self.position.updated_from, asked + len(keys) - 1, step.position.last)
+            passed = asked + sum(each.updated_at < since for each in marks)
+            behind = Position(self.position.updated_from, asked + len(marks) - 1, step.position.last)
             onward = replace(onward, min_total=page.total - passed, previous_end=behind)
-        new = frozenset(key.id for key in keys if key is not None and (last is None or key > last))
+        seen = max((place + 1 for place, each in enumerate(marks) if each in anchors), default=0)
+        new = frozenset(each.id for each in marks[seen:] if is_readable(each))
         return PageOutcome(onward, True, new, ended=step.done, done=step.done)
 
 
-def advance(position: Position, keys: Sequence[Key | None], has_more: bool, limit: int) -> Step:
+def advance(
+    position: Position, marks: Sequence[Key], has_more: bool, limit: int, anchors: frozenset[Key] | None = None
+) -> Step:
     """Judge the page requested at `position`. Raises UnsortedList.
 
+    Ids are only compared for equality: the contract orders ties by id, but not in which order of ids.
+
     Args:
-        keys: the keys of the page's records in order, None for an unreadable one.
+        position: where the page starts.
+        marks: the marks of the page's records in order.
+        has_more: what the page says.
+        limit: the number of records that were asked for.
+        anchors: the marks of the page accepted last. By default, of the record accepted last.
     """
-    readable = [key for key in keys if key is not None]
+    readable = [each for each in marks if is_readable(each)]
     _check_order(position, readable)
-    if position.offset > 0 and not _overlaps(position, keys):
-        # The list slid or shrank during paging: look half a page back for the record accepted last.
+    if position.offset > 0 and _anchors(position, anchors).isdisjoint(marks):
+        # The list slid or shrank during paging: look half a page back for a record of the page accepted last.
         return Step(False, replace(position, offset=max(0, position.offset - limit // 2)), False)
-    last = max([*readable[-1:], *([position.last] if position.last else [])], default=None)
+    last = readable[-1] if readable else position.last
     if last is not None and (position.updated_from is None or last.updated_at > position.updated_from):
         onward = Position(last.updated_at, 0, last)
     else:
         # The whole page carries one timestamp: page by offset within it.
-        step = max(1 if has_more and keys else 0, len(keys) - 1)
+        step = max(1 if has_more and marks else 0, len(marks) - 1)
         onward = Position(position.updated_from, position.offset + step, last)
-    return Step(True, onward, not (has_more and keys))
+    return Step(True, onward, not (has_more and marks))
 
 
 def horizon(answered_at: datetime, lag: timedelta = LAG) -> datetime:
@@ -180,9 +193,20 @@ def hold_back(cursor: Position, reached: Position, visible_until: datetime) -> t
     return Position(visible_until, 0, cursor.last), True
 
 
-def _overlaps(position: Position, keys: Sequence[Key | None]) -> bool:
-    """Return whether the page begins no later than the record accepted last, or with an unreadable record."""
-    return bool(keys) and (keys[0] is None or position.last is None or keys[0] <= position.last)
+def mark(record: Record | Unreadable) -> Key:
+    """Return what identifies a version of a record; a digest of the payload if it is unreadable."""
+    return record.key if isinstance(record, Record) else Key(EPOCH, UNREADABLE + record.payload_hash.hex())
+
+
+def is_readable(mark: Key) -> bool:
+    """Return whether the mark is that of a readable record."""
+    return mark.updated_at != EPOCH or not mark.id.startswith(UNREADABLE)
+
+
+def _anchors(position: Position, anchors: frozenset[Key] | None) -> frozenset[Key]:
+    if anchors is not None:
+        return anchors
+    return frozenset() if position.last is None else frozenset([position.last])
 
 
 def _check_order(position: Position, keys: Sequence[Key]) -> None:

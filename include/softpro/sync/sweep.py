@@ -9,17 +9,15 @@ since it began. The sweeps end once a response holds all changes, or nothing mov
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from softpro.errors import SoftProError
 from softpro.softpro360.client import Page
-from softpro.softpro360.records import Key, Record, Unreadable
-from softpro.sync.paging import MIN_PAGE_SIZE, PageOutcome, Position, horizon
+from softpro.softpro360.records import Key, Record
+from softpro.sync.paging import MIN_PAGE_SIZE, PageOutcome, Position, horizon, mark
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_PAGES_FACTOR = 10
 """A slice gives up after this many times the number of pages in the list, plus a few."""
 MAX_CONSECUTIVE_SWEEPS = 5
@@ -72,14 +70,14 @@ class Sweep:
 
     def take(self, page: Page, limit: int) -> PageOutcome:
         """Judge the page requested at `position`; see `Pager.take`. Raises UnsweepableList."""
-        marks = [_mark(record) for record in page.records]
+        marks = [mark(record) for record in page.records]
         keys = [record.key for record in page.records if isinstance(record, Record)]
         first = self.position.offset == 0
         if self.asked > MAX_PAGES_FACTOR * (5 + page.total // limit):
             raise UnsweepableList("SoftPro's list changes faster than it can be read: a later run tries it again")
         if not first and self.anchors.isdisjoint(marks):
             return PageOutcome(self._stepped_back(limit), False)
-        seen = max((place + 1 for place, mark in enumerate(marks) if mark in self.anchors), default=0)
+        seen = max((place + 1 for place, each in enumerate(marks) if each in self.anchors), default=0)
         new = [record.key for record in page.records[seen:] if isinstance(record, Record)]
         swept = self._watched(page, marks, keys)
         unchanged = self.since is not None and any(key.updated_at < self.since for key in keys)
@@ -152,13 +150,6 @@ def resume_sweep(position: Position, visible_until: datetime) -> Sweep:
     if position.last is None:  # it had no page yet of the changes since the previous sweep
         return Sweep(position, visible_until, since=visible_until)
     return Sweep(position, visible_until, frozenset([position.last]))
-
-
-def _mark(record: Record | Unreadable) -> Key:
-    """Return what identifies a version of a record; a digest of the payload if it is unreadable."""
-    if isinstance(record, Record):
-        return record.key
-    return Key(EPOCH, f"payload {hashlib.blake2b(record.payload, digest_size=16).hexdigest()}")
 
 
 def _any_before(moment: datetime | None, keys: Sequence[Key]) -> bool:
