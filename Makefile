@@ -18,7 +18,7 @@ FAB_INSTALLED := $(FAB)/.installed
 PYTEST := $(BIN)/pytest
 IN_PARALLEL := --numprocesses $(WORKERS) --no-loadscope-reorder
 
-.PHONY: help install lock sbom clean demo sandbox test lint browser tests unit integration faults airflow stress fab bench
+.PHONY: help install lock sbom clean demo sandbox test lint programs tests unit integration faults airflow stress fab bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' \
@@ -73,13 +73,13 @@ lint: $(INSTALLED) ## Check style, types and import rules
 	$(BIN)/mypy include plugins dags config tests
 	PYTHONPATH=plugins $(BIN)/lint-imports
 
-# One test uses a browser.
-browser:
-	@command -v chromium >/dev/null || \
-		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-		{ echo "A test needs Chromium, and only root can install it: apt-get install chromium"; exit 1; }
+# Some tests use a browser and a connection pooler.
+programs:
+	@{ command -v chromium && command -v pgbouncer; } >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium pgbouncer >/dev/null; } || \
+		{ echo "Tests need Chromium and PgBouncer, and only root can install them: apt-get install chromium pgbouncer"; exit 1; }
 
-tests: $(INSTALLED) browser
+tests: $(INSTALLED) programs
 	$(PYTEST) $(IN_PARALLEL) tests/unit tests/sandbox tests/integration tests/security tests/faults tests/airflow
 
 unit: $(INSTALLED) ## Run the tests that need no server

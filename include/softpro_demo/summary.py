@@ -10,7 +10,7 @@ import requests
 from psycopg import sql
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from softpro.db.database import Database
 from softpro.entities import EntityType
@@ -107,7 +107,7 @@ def show(console: Console, database: Database, organization_id: str, outcomes: l
             f"{outcome.at_vendor:,}",
         )
     console.print(counts)
-    engine = create_engine(database.sqlalchemy_url())
+    engine = database.engine()
     with engine.connect() as connection:
         for outcome in outcomes:
             rows = pd.read_sql_query(

@@ -31,7 +31,7 @@ def _find() -> PooledDatabase:
         lock_timeout=LOCK_TIMEOUT,
         idle_in_transaction_session_timeout=IDLE_TIMEOUT,
     )
-    return PooledDatabase(limited.conninfo)
+    return PooledDatabase(limited.conninfo, settings=limited.settings)
 
 
 def close_web_database() -> None:

@@ -53,7 +53,7 @@ class Server:
     def __init__(self, home: Path, database: Database, airflow: Database) -> None:
         self.database = database
         self.url = f"http://127.0.0.1:{free_port(8081)}"
-        address = airflow.sqlalchemy_url()
+        address = airflow.engine().url
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "SOFTPRO_"))},
             "PYTHONPATH": f"{OVERLAY}:{ROOT / 'include'}",

@@ -150,6 +150,7 @@ def test_stats_count_and_report_the_latency(database: Database) -> None:
         "byStatus": {"PENDING": 0, "RETRYING": 0, "PROCESSED": 0, "FAILED": 0},
         "byType": {},
         "byDay": {},
+        "refusedLastDay": {"signatures": 0, "timestamps": 0, "lastAt": None},
         "oldestWaitingSeconds": None,
         "repeatedDeliveries": 0,
         "secondsToSettle": {"p50": None, "p95": None},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
@@ -12,16 +12,22 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
+from softpro.db import session
+from softpro.db.sqlstate import describe
 from softpro.errors import DatabaseBusy, DatabaseUnavailable, SchemaError, SettingsError
 from softpro.settings import STATE_DIRECTORY, DatabaseSettings
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
-    from sqlalchemy import URL
+    from sqlalchemy import Engine
 
 Connection = psycopg.Connection[DictRow]
+AsyncConnection = psycopg.AsyncConnection[DictRow]
 
 CONNECT_TIMEOUT_SECONDS = 10
+DEFAULT_PREPARE_THRESHOLD = 5
+"""psycopg's own: the number of executions after which a statement is prepared."""
+
 OLD_SCHEMA = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
@@ -37,39 +43,39 @@ class Database:
     Attributes:
         conninfo: a libpq connection string, hidden because it may contain a password.
         superuser: the login may be a superuser, to migrate. No right and no row-level security confines a superuser.
+        settings: run-time settings of each session, besides those that the product pins.
     """
 
     conninfo: str = field(repr=False)
     superuser: bool = False
+    settings: session.Settings = field(default_factory=dict, hash=False)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Yield a connection in autocommit, rows as dicts, UTC; open transactions with `.transaction()`.
 
         Raises:
-            DatabaseUnavailable: the server refuses the connection or the session ends.
+            DatabaseUnavailable: the server refuses the connection, the session ends, or it can only read.
             DatabaseBusy: a lock or a statement took longer than the session's timeouts.
             SchemaError: migrations are missing.
             SettingsError: the login is a superuser, and the server is not the embedded one.
         """
         try:
             with self._session() as connection:
-                if not self.superuser:
-                    _require_plain_login(connection)
                 yield connection
         except OLD_SCHEMA as old:
             raise SchemaError(
-                f"The database lacks the product's tables ({_first_line(old)}): run `python -m softpro migrate`"
+                f"The database lacks the product's tables ({describe(old)}): run `python -m softpro migrate`"
             ) from old
         except psycopg.errors.LockNotAvailable as held:
             raise DatabaseBusy("Another request or a run works on this now: try again in a few seconds") from held
         except psycopg.errors.QueryCanceled as slow:
-            raise DatabaseBusy(f"The database takes too long ({_first_line(slow)}): try again later") from slow
+            raise DatabaseBusy(f"The database takes too long ({describe(slow)}): try again later") from slow
         except psycopg.OperationalError as failed:
             problem = "closed the connection" if _is_gone(failed) else "refuses the request"
-            raise DatabaseUnavailable(f"The database {problem}: {_first_line(failed)}") from failed
-        except psycopg.errors.InsufficientPrivilege as forbidden:
-            raise DatabaseUnavailable(f"The database refuses the request: {_first_line(forbidden)}") from forbidden
+            raise DatabaseUnavailable(f"The database {problem}: {describe(failed)}") from failed
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as forbidden:
+            raise DatabaseUnavailable(f"The database refuses the request: {describe(forbidden)}") from forbidden
 
     def require_plain_login(self) -> None:
         """Check the login once, for connections that are opened in another way. Raises the errors of `connect`."""
@@ -81,32 +87,66 @@ class Database:
         try:
             connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
         except psycopg.OperationalError as refused:
-            raise DatabaseUnavailable(f"The database can't be reached: {_first_line(refused)}") from None
+            raise DatabaseUnavailable(f"The database can't be reached: {describe(refused)}") from None
         with connection:
+            self._begin(connection)
             yield connection
 
+    def _begin(self, connection: Connection) -> None:
+        """Set up a new session, and check what it may do."""
+        [state] = connection.execute(session.statement(self.settings)).fetchall()
+        superuser = not self.superuser and connection.info.parameter_status("is_superuser") == "on"
+        session.require(state, login=connection.info.user, superuser=superuser)
+
+    async def open_async(self, **parameters: Any) -> AsyncConnection:
+        """Return an asynchronous connection like that of `connect`, with more libpq parameters.
+
+        Its login is not checked, and its errors are those of psycopg.
+        """
+        prepare_threshold = parameters.pop("prepare_threshold", DEFAULT_PREPARE_THRESHOLD)
+        connection = await psycopg.AsyncConnection.connect(
+            make_conninfo(self.conninfo, **parameters),
+            autocommit=True,
+            row_factory=dict_row,
+            prepare_threshold=prepare_threshold,
+        )
+        try:
+            await connection.execute(session.statement(self.settings))
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
     def set(self, **settings: str) -> Database:
-        """Return the same database with these run-time settings in each session; their values contain no spaces."""
-        options = str(conninfo_to_dict(self.conninfo).get("options") or "")
-        more = [f"-c {name}={value}" for name, value in settings.items()]
-        return replace(self, conninfo=make_conninfo(self.conninfo, options=" ".join([options, *more]).strip()))
+        """Return the same database, not pooled, with these run-time settings in each session."""
+        return Database(self.conninfo, self.superuser, {**self.settings, **settings})
 
     def named(self, application: str) -> Database:
-        """Return the same database with this name for each session in `pg_stat_activity`."""
-        return replace(self, conninfo=make_conninfo(self.conninfo, application_name=application))
+        """Return the same database, not pooled, with this name for each session in `pg_stat_activity`."""
+        return Database(make_conninfo(self.conninfo, application_name=application), self.superuser, self.settings)
 
-    def sqlalchemy_url(self) -> URL:
-        """Return the address for SQLAlchemy, with which Alembic and Great Expectations connect."""
-        from sqlalchemy import URL
+    def engine(self, **options: Any) -> Engine:
+        """Return an engine of SQLAlchemy, with which Alembic and Great Expectations connect. Dispose of it."""
+        from sqlalchemy import URL, create_engine, event
 
         parameters: dict[str, Any] = conninfo_to_dict(self.conninfo)
-        return URL.create(
+        url = URL.create(
             "postgresql+psycopg",
             username=parameters.pop("user", None),
             password=parameters.pop("password", None),
             database=parameters.pop("dbname", None),
             query={name: str(value) for name, value in parameters.items()},
         )
+        engine = create_engine(url, **options)
+        setup = session.statement(self.settings)
+
+        @event.listens_for(engine, "connect")
+        def begin(connection: Any, _record: object) -> None:
+            autocommit, connection.autocommit = connection.autocommit, True
+            connection.execute(setup)
+            connection.autocommit = autocommit
+
+        return engine
 
 
 @contextmanager
@@ -125,15 +165,14 @@ def disable_planner_nodes(connection: Connection, kind: Literal["nestloop", "seq
 def database_at(address: str, variable: str = "SOFTPRO_DATABASE_URL") -> Database:
     """Return the database at a libpq address or connection string. Raises SettingsError if libpq can't read it."""
     try:
-        return Database(
-            make_conninfo(
-                address, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="softpro", options="-c timezone=UTC"
-            )
-        )
+        parameters: dict[str, Any] = conninfo_to_dict(address)
     except psycopg.ProgrammingError:
         raise SettingsError(
             [f"{variable} is wrong: it should be a libpq address such as postgresql://user@host/database"]
         ) from None
+    settings = session.parse_options(str(parameters.pop("options", "")), variable)
+    named = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "softpro"}
+    return Database(make_conninfo("", **{**named, **parameters}), settings=settings)
 
 
 def open_database(settings: DatabaseSettings) -> Database:
@@ -159,27 +198,6 @@ def _own(address: SecretStr | None, variable: str) -> Database | None:
     return None if address is None else database_at(address.get_secret_value(), variable)
 
 
-def _require_plain_login(connection: Connection) -> None:
-    """Check that the login is no superuser. The server reports that when a session begins.
-
-    Raises:
-        SettingsError: it is one, and the server is not the embedded one, which starts with no other login.
-    """
-    if connection.info.parameter_status("is_superuser") == "on":
-        marked = connection.execute("select current_setting('softpro.embedded', true) as embedded").fetchone()
-        if marked is None or marked["embedded"] != "on":
-            raise SettingsError(
-                [
-                    f"The database login {connection.info.user} is a superuser, whom no right confines: use another "
-                    "one. Only `python -m softpro migrate` may be one, by SOFTPRO_MIGRATE_DATABASE_URL"
-                ]
-            )
-
-
 def _is_gone(error: psycopg.Error) -> bool:
     """Return whether the session ended (SQLSTATE 08…, 57P…, or none in libpq's own errors)."""
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -42,12 +42,39 @@ def migrate(database: Database, members: Mapping[str, Database] | None = None) -
         version = session.info.server_version // 10_000
         if version < MIN_POSTGRES_VERSION:
             raise DatabaseUnavailable(f"PostgreSQL {MIN_POSTGRES_VERSION} or later is needed; this is {version}")
+        _require_utf8(session)
+        _require_sessions(administrator, session)
         _lock(session)
         roles.prepare(session, members or {})
         ran = _upgrade(administrator)
         if ran:
             audit_log.record(session, "schema.migrate", after={"migrations": ran})
         return ran
+
+
+def _require_utf8(session: Connection) -> None:
+    """Check the encoding of the database. Raises DatabaseUnavailable for any but UTF8, which can't store all names."""
+    encoding = session.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise DatabaseUnavailable(
+            f"The database has the encoding {encoding}, which can't store every name. Create one with "
+            "`create database … encoding 'UTF8' template template0`"
+        )
+
+
+def _require_sessions(database: Database, session: Connection) -> None:
+    """Check that two connections have two sessions of the server.
+
+    Raises:
+        DatabaseUnavailable: a pooler shares one session between them, so locks and temporary tables would be lost.
+    """
+    with database.connect() as other:
+        pids = {queries.value(each, "select pg_backend_pid()") for each in (session, other)}
+    if len(pids) == 1:
+        raise DatabaseUnavailable(
+            "The address leads to a pooler that gives a session to a client for a transaction only, such as PgBouncer "
+            "with pool_mode = transaction. The product needs sessions: set pool_mode = session, or name the server"
+        )
 
 
 def _lock(session: Connection) -> None:
@@ -70,7 +97,7 @@ def _upgrade(database: Database) -> list[str]:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 
     config = Config()
@@ -83,7 +110,7 @@ def _upgrade(database: Database) -> list[str]:
         ran.extend(step.revision.revision for step in steps)
         return steps
 
-    engine = create_engine(database.sqlalchemy_url())
+    engine = database.engine()
     try:
         with engine.connect() as connection:
             connection.execute(text(f"set role {roles.OWNER}"))

@@ -72,19 +72,23 @@ class PooledDatabase(Database):
         self._pool.close()
 
     def _checked_out(self, pool: ConnectionPool[Connection]) -> Connection:
-        """Return a connection that works. Those that a restart of the server broke are replaced.
+        """Return a connection that works, set up anew. Those that a restart of the server broke are replaced.
 
         Raises:
-            DatabaseUnavailable: none is free, or the server cannot be reached.
+            DatabaseUnavailable: none is free, the server cannot be reached, or the session can only read.
+            SettingsError: the login is a superuser.
         """
         deadline = time.monotonic() + WAIT_SECONDS
         try:
             while True:
                 connection = pool.getconn(timeout=max(0.01, deadline - time.monotonic()))
                 try:
-                    ConnectionPool.check_connection(connection)
+                    self._begin(connection)
                 except psycopg.OperationalError:
                     pool.putconn(connection)
+                except BaseException:
+                    pool.putconn(connection)
+                    raise
                 else:
                     return connection
         except (PoolTimeout, TooManyRequests):

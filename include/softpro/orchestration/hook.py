@@ -16,15 +16,19 @@ from softpro.settings import DatabaseSettings, load
 
 CONNECTION_ID = "softpro_postgres"
 VARIABLE = f"AIRFLOW_CONN_{CONNECTION_ID.upper()}"
-LIBPQ_EXTRAS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding", "target_session_attrs")
+LIBPQ_EXTRAS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding", "target_session_attrs", "options")
 
 
 def database() -> Database:
-    """Open the database of the Airflow connection `softpro_postgres`, or else of SOFTPRO_DATABASE_URL."""
+    """Open the database of the Airflow connection `softpro_postgres`, or else of SOFTPRO_DATABASE_URL.
+
+    Raises:
+        SettingsError: Neither is set, or one is wrong.
+    """
     try:
         connection = PostgresHook(postgres_conn_id=CONNECTION_ID).get_connection(CONNECTION_ID)
     except AirflowNotFoundException:
-        return open_database(*load(DatabaseSettings))
+        return _from_settings(f"Airflow has no connection {CONNECTION_ID}")
     return _from_connection(connection)
 
 
@@ -49,7 +53,19 @@ def database_from_environment() -> Database:
             return _from_connection(Connection.from_uri(defined, CONNECTION_ID))
         except (AirflowException, TypeError, ValueError):
             raise SettingsError([f"{VARIABLE} is wrong: it must be a connection, as JSON or a URI"]) from None
-    return open_database(*load(DatabaseSettings))
+    return _from_settings(f"{VARIABLE} is not set, and a trigger sees no other connection")
+
+
+def _from_settings(why: str) -> Database:
+    """Open the database of SOFTPRO_DATABASE_URL. A service never starts the embedded one, which others do not share.
+
+    Raises:
+        SettingsError: It is not set, or it is wrong.
+    """
+    (addresses,) = load(DatabaseSettings)
+    if addresses.database_url is None:
+        raise SettingsError([f"The product has no database: {why}, and SOFTPRO_DATABASE_URL is not set"])
+    return open_database(addresses)
 
 
 def _from_connection(connection: Connection) -> Database:

@@ -15,8 +15,7 @@ from typing import Any, LiteralString
 import psycopg
 from airflow.sdk import Asset, AssetWatcher
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
-from psycopg.conninfo import make_conninfo
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
 from softpro.db import inbox, locks, outbox
@@ -148,10 +147,9 @@ async def _listen(watched: WatchedQueue) -> Connection:
     """Return a connection that receives notifications from now on. Earlier entries must be queried."""
     found = await asyncio.to_thread(_database)
     # Without a timeout, a network that drops packets would block the connection forever.
-    conninfo = make_conninfo(
-        found.conninfo, application_name=f"softpro-{watched.queue.name.lower()}", tcp_user_timeout=10_000
+    connection = await found.open_async(
+        application_name=f"softpro-{watched.queue.name.lower()}", tcp_user_timeout=10_000
     )
-    connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
     try:
         await connection.execute(SQL("listen {}").format(Identifier(watched.channel)))
         await _row(connection, watched.first_due)  # fails here, not later, if the tables do not exist

@@ -18,7 +18,7 @@ from great_expectations.data_context import EphemeralDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.validator.validator import Validator
-from sqlalchemy import Engine, create_engine, quoted_name, text
+from sqlalchemy import Engine, quoted_name, text
 
 from softpro.db.database import Database
 
@@ -63,7 +63,7 @@ class _ExecutionEngine(SqlAlchemyExecutionEngine):  # type: ignore[misc]  # it h
 def validator(database: Database, view: str) -> Iterator[Validator]:
     """Yield a validator of a view in the sessions' search path, which uses one connection at a time."""
     # Every transaction of a check would hold only one statement.
-    engine = create_engine(database.sqlalchemy_url(), isolation_level="AUTOCOMMIT", use_native_hstore=False)
+    engine = database.engine(isolation_level="AUTOCOMMIT", use_native_hstore=False)
     try:
         execution = _ExecutionEngine(engine=engine, create_temp_table=False)
         spec = SqlAlchemyDatasourceBatchSpec(table_name=quoted_name(view, quote=None))

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
 
-from softpro.db.database import OLD_SCHEMA, Database
+from softpro.db.database import OLD_SCHEMA, AsyncConnection, Database
 from softpro.errors import DatabaseUnavailable, SchemaError
 from softpro.webhooks.deliveries import STORE_DELIVERIES, Delivery, Verdict, parameters
 
@@ -66,8 +65,8 @@ class BatchWriter:
 
     def __init__(self, find: Callable[[], Database]) -> None:
         self._find = find
-        self._conninfo: str | None = None
-        self._connection: psycopg.AsyncConnection[DictRow] | None = None
+        self._database: Database | None = None
+        self._connection: AsyncConnection | None = None
         self._waiting: list[PendingDelivery] = []
         self._work: asyncio.Task[None] | None = None
         self._is_away = False
@@ -173,16 +172,13 @@ class BatchWriter:
                 verdicts[arrival.key] = Verdict.KNOWN
         return found
 
-    async def _connected(self) -> psycopg.AsyncConnection[DictRow]:
+    async def _connected(self) -> AsyncConnection:
         if self._connection is None:
-            if self._conninfo is None:
-                database = await asyncio.to_thread(self._checked)
-                # Without a timeout, a network that drops packets silently would block the writer forever.
-                self._conninfo = psycopg.conninfo.make_conninfo(
-                    database.set(**SETTINGS).conninfo, connect_timeout=2, tcp_user_timeout=3_000
-                )
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=0
+            if self._database is None:
+                self._database = (await asyncio.to_thread(self._checked)).set(**SETTINGS)
+            # Without a timeout, a network that drops packets silently would block the writer forever.
+            self._connection = await self._database.open_async(
+                connect_timeout=2, tcp_user_timeout=3_000, prepare_threshold=0
             )
         return self._connection
 
