@@ -79,9 +79,11 @@ async def admit(request: Request, right: Right | None) -> str:
             origin.
         TooManyCalls: The caller started too many runs within a minute (429).
     """
-    user = await get_user(request, None, await bearer_scheme(request))
+    bearer = await bearer_scheme(request)
+    user = await get_user(request, None, bearer)
     if right is not None:
-        _require_same_origin(request)
+        if bearer is None:  # the cookie names the user, also beside `Authorization: Bearer` without a token
+            _require_same_origin(request)
         request.state.softpro_principal = await in_thread(_principal, user, right)
     return str(user.get_name())
 
@@ -106,7 +108,7 @@ def _require_same_origin(request: Request) -> None:
     Raises:
         HTTPException: 403 without the proof.
     """
-    if request.method in SAFE_METHODS or request.headers.get("Authorization", "").lower().startswith("bearer "):
+    if request.method in SAFE_METHODS:
         return
     site = request.headers.get("Sec-Fetch-Site")
     same_origin = site == "same-origin" if site else request.headers.get("Origin") in own_origins(request)

@@ -245,3 +245,14 @@ def test_forged_webhooks_are_refused_and_soon_limited(web: Web) -> None:
             )
         )
     assert set(found) <= {401, 429}
+
+
+@pytest.mark.parametrize("authorization", ["Bearer ", "bearer \t", "Bearer", "Basic eDp4"])
+def test_a_cookie_needs_its_proof_beside_an_authorization_without_a_token(web: Web, authorization: str) -> None:
+    cookies, headers = {"_token": web.api.tokens["admin"]}, {"Authorization": authorization}
+    body = {"organizationId": "by-cookie"}
+
+    refused = requests.post(f"{web.url}/connect", json=body, cookies=cookies, headers=headers, timeout=30)
+
+    assert error_of(refused) == (403, "FORBIDDEN")
+    assert one(web.database, "select count(*) from softpro.integrations where organization_id = 'by-cookie'") == 0
