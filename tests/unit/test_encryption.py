@@ -85,5 +85,29 @@ def test_an_unsealed_value_is_one_clear_error(written: str) -> None:
         vault.open(written.format(id=key_id, body=body), HERE)
 
 
+@pytest.mark.parametrize("secret", ["token", "token!", "token!!"])
+@pytest.mark.parametrize("change", ["{0}!{1}", "{0}\n{1}", " {0}{1}", "{0}{1}=", "{0}{1}====", "{0}{1}.{0}"])
+def test_a_ciphertext_has_one_spelling(secret: str, change: str) -> None:
+    vault = Vault((OLD,))
+    version, key_id, body = vault.seal(secret, HERE).split(".")
+    with pytest.raises(DecryptionError, match="damaged or was copied"):
+        vault.open(f"{version}.{key_id}.{change.format(body[:8], body[8:])}", HERE)
+
+
+def test_bits_of_the_last_letter_that_no_byte_needs_are_zero() -> None:
+    vault = Vault((OLD,))
+    sealed = vault.seal("token!", HERE)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
+    spellings = [sealed.rstrip("=")[:-1] + letter + "=" * sealed.count("=") for letter in letters]
+    assert [spelled for spelled in spellings if _opens(vault, spelled)] == [sealed]
+
+
+def _opens(vault: Vault, sealed: str) -> bool:
+    try:
+        return vault.open(sealed, HERE) == "token!"
+    except DecryptionError:
+        return False
+
+
 def test_a_vault_does_not_show_its_keys() -> None:
     assert repr(Vault((b"zq" * 16,))) == "Vault()"

@@ -68,7 +68,9 @@ class Vault:
                 "set the key it was stored with, or connect the organization again"
             )
         try:
-            data = base64.urlsafe_b64decode(body)
+            data = base64.b64decode(body, b"-_", validate=True)
+            if base64.urlsafe_b64encode(data).decode() != body:  # other bits in the last letter, or other padding
+                raise ValueError
             return AESGCM(key).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], str(place).encode()).decode()
         except (InvalidTag, ValueError, binascii.Error):
             raise DecryptionError(
