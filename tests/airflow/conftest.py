@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import requests
@@ -19,6 +18,7 @@ from softpro_demo.stack import Size, Stack
 
 from ..support.databases import memory_directory
 from ..support.product import command
+from ..support.routes import insert_rows
 
 ROLES = {"admin": "admin", "operator": "op", "syncer": "user", "reader": "viewer", "stranger": "op"}
 SETTINGS = {
@@ -26,9 +26,6 @@ SETTINGS = {
     # How often the scheduler checks for questions that timed out; the default is 15 s.
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
 }
-
-IDS = ("integration_id", "case_id", "hold_id", "log_id", "event_id", "conflict_id")
-"""The ids that the fixture `foreign_ids` returns."""
 
 
 @dataclass
@@ -128,55 +125,8 @@ def foreign_ids(airflow: Airflow) -> dict[str, str]:
     begin = airflow.as_user().session.post(f"{airflow.url}/connect", json={"organizationId": "their-org"})
     begin.raise_for_status()
     integration_id = airflow.as_user().status("their-org")["id"]
-    made = {name: str(uuid4()) for name in IDS} | {"integration_id": integration_id, "organization": "their-org"}
-    airflow.query(
-        """
-        insert into softpro.sync_logs
-            (id, integration_id, organization_id, run_id, sync_type, entity_type, mode, status)
-        values (%s, %s, 'their-org', 'made up', 'MANUAL', 'CONTACT', 'full', 'FAILED')
-        """,
-        made["log_id"],
-        integration_id,
-    )
-    airflow.query(
-        """
-        insert into softpro.quarantine
-            (id, integration_id, organization_id, entity_type, record_key, payload, payload_hash, reasons, log_id)
-        values (%s, %s, 'their-org', 'CONTACT', 'k', '{}', '', '[]', %s)
-        """,
-        made["case_id"],
-        integration_id,
-        made["log_id"],
-    )
     # A waiting batch would be asked about in the same run as another test's, which then could not end.
-    airflow.query(
-        """
-        insert into softpro.holds (id, integration_id, organization_id, entity_type, log_id, findings, records, status)
-        values (%s, %s, 'their-org', 'CONTACT', %s, '[]', 1, 'CLEARED')
-        """,
-        made["hold_id"],
-        integration_id,
-        made["log_id"],
-    )
-    airflow.query(
-        """
-        insert into softpro.webhook_events
-            (id, integration_id, organization_id, event_type, event_id, entity_type, entity_id, payload,
-             signature_verified, attempts, max_attempts)
-        values (%s, %s, 'their-org', 'CONTACT_UPDATED', 'evt-1', 'CONTACT', 'con-1', '{}', true, 5, 5)
-        """,
-        made["event_id"],
-        integration_id,
-    )
-    airflow.query(
-        """
-        insert into softpro.conflicts
-            (id, integration_id, organization_id, entity_type, entity_id, roi_entity_id, kind, base, softpro, roi)
-        values (%s, %s, 'their-org', 'CONTACT', 'con-1', gen_random_uuid(), 'FIELDS', '{}', '{}', '{}')
-        """,
-        made["conflict_id"],
-        integration_id,
-    )
+    made = insert_rows(airflow.query, integration_id) | {"organization": "their-org"}
     confined = {"kind": "USER", "subject": "stranger", "organizations": ["their-own-org"]}
     airflow.as_user().session.put(f"{airflow.url}/access", json=confined, timeout=30).raise_for_status()
     return made

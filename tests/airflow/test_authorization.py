@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -19,106 +18,9 @@ import requests
 
 from softpro_demo.stack import ROOT
 
-from .conftest import IDS, Airflow, users
+from ..support.routes import IDS, OPEN, RIGHTS, ROUTES, SOME_ID, Route, filled
+from .conftest import Airflow, users
 
-SOME_ID = "00000000-0000-0000-0000-000000000001"
-RIGHTS = {
-    "admin": {"read", "operate", "configure"},
-    "operator": {"read", "operate", "configure"},
-    "syncer": {"read", "operate"},
-    "reader": {"read"},
-}
-FILLED = {"roi_id": SOME_ID, "version": "1", "asset": "start.js", "order_id": "ord-1", "contact_id": "con-1"}
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route, the right it needs, and a request that would find something.
-
-    Ids in braces are filled in from `foreign_ids`. A route without ids concerns no organization.
-    """
-
-    method: str
-    path: str
-    right: str
-    query: str = ""
-    body: Mapping[str, object] | None = None
-
-    @property
-    def tenant(self) -> bool:
-        named = f"{self.path}{self.query}{json.dumps(self.body)}"
-        return any(f"{{{name}}}" in named for name in (*IDS, "organization"))
-
-
-OF_STREAM = "integrationId={integration_id}&entityType=CONTACT"
-IT = {"integrationId": "{integration_id}"}
-STREAM = {**IT, "entityType": "CONTACT"}
-MAPPING = {"entityType": "CONTACT", "softproField": "email", "roiSystemsField": "email"}
-ROUTES = [
-    Route("POST", "/connect", "configure", body={"organizationId": "{organization}"}),
-    Route("DELETE", "/disconnect/{integration_id}", "configure"),
-    Route("GET", "/status", "read", "organizationId={organization}"),
-    Route("GET", "/settings/{integration_id}", "read"),
-    Route("PATCH", "/settings/{integration_id}", "configure", body={"syncFrequency": 600}),
-    Route("GET", "/mappings", "read", "integrationId={integration_id}"),
-    Route("PUT", "/mappings", "configure", body={**IT, "mappings": [MAPPING]}),
-    Route("GET", "/mappings/versions", "read", OF_STREAM),
-    Route("GET", "/mappings/versions/{version}", "read", OF_STREAM),
-    Route("GET", "/mappings/diff", "read", f"{OF_STREAM}&from=1"),
-    Route("POST", "/mappings/rollback", "configure", body={**STREAM, "version": 1}),
-    Route("POST", "/mappings/preview", "operate", body={**STREAM, "mappings": [MAPPING]}),
-    Route("POST", "/mappings/remap", "operate", body=STREAM),
-    Route("GET", "/mappings/coverage", "read", "integrationId={integration_id}"),
-    Route("POST", "/mappings/coverage/refresh", "operate", body=IT),
-    Route("POST", "/sync/transactions", "operate", body=IT),
-    Route("POST", "/sync/contacts", "operate", body=IT),
-    Route("POST", "/sync/transactions/{order_id}", "operate", body=IT),
-    Route("POST", "/sync/contacts/{contact_id}", "operate", body=IT),
-    Route("GET", "/sync/logs", "read", "integrationId={integration_id}"),
-    Route("GET", "/sync/logs/{log_id}", "read"),
-    Route("GET", "/quarantine", "operate", "integrationId={integration_id}"),
-    Route("GET", "/quarantine/{case_id}", "operate"),
-    Route("PUT", "/quarantine/{case_id}", "operate", body={"record": {"id": "con-1"}}),
-    Route("POST", "/quarantine/replay", "operate", body=STREAM),
-    Route("POST", "/quarantine/{case_id}/discard", "operate", body={"reason": "none of ours"}),
-    Route("GET", "/holds", "read", "integrationId={integration_id}"),
-    Route("POST", "/holds/{hold_id}/approve", "operate", body=IT),
-    Route("POST", "/holds/{hold_id}/reject", "operate", body={**IT, "reason": "no"}),
-    Route("GET", "/conflicts", "operate", "integrationId={integration_id}"),
-    Route("GET", "/conflicts/{conflict_id}", "operate", "integrationId={integration_id}"),
-    Route("POST", "/conflicts/{conflict_id}/resolve", "operate", body={**IT, "winner": "ROI"}),
-    Route("POST", "/conflicts/resolve", "operate", body={**IT, "ids": [SOME_ID], "winner": "ROI"}),
-    Route("POST", "/conflicts/{conflict_id}/reverse", "operate", body=IT),
-    Route("GET", "/outbox", "operate", "integrationId={integration_id}"),
-    Route("POST", "/outbox/deletes/approve", "operate", body={**STREAM, "deletes": 1}),
-    Route("POST", "/outbox/deletes/withdraw", "operate", body={**STREAM, "deletes": 1}),
-    Route("POST", "/push/transactions", "operate", body=IT),
-    Route("POST", "/push/contacts", "operate", body=IT),
-    Route("POST", "/push/transactions/{roi_id}", "operate", body=IT),
-    Route("POST", "/push/contacts/{roi_id}", "operate", body=IT),
-    Route("GET", "/webhooks/events", "read", "integrationId={integration_id}"),
-    Route("GET", "/webhooks/events/{event_id}", "operate", "integrationId={integration_id}"),
-    Route("POST", "/webhooks/events/{event_id}/retry", "operate", body=IT),
-    Route("POST", "/webhooks/events/retry", "operate", body=IT),
-    Route("GET", "/webhooks/stats", "read", "integrationId={integration_id}"),
-    Route("GET", "/webhooks/config", "read", "integrationId={integration_id}"),
-    Route("PATCH", "/webhooks/config", "configure", body={**IT, "webhooksEnabled": True}),
-    Route("GET", "/audit", "configure"),
-    Route("GET", "/access", "configure"),
-    Route(
-        "PUT", "/access", "configure", body={"kind": "USER", "subject": "nobody", "organizations": ["{organization}"]}
-    ),
-    Route("GET", "/health/detail", "read"),
-    Route("GET", "/openapi.json", "read"),
-    Route("GET", "/docs", "read"),
-    Route("GET", "/docs/{asset}", "read"),
-]
-OPEN = {
-    ("GET", "/callback"),
-    ("GET", "/connect/{token}"),
-    ("GET", "/health"),
-    ("POST", "/webhooks/{integration_id}"),
-}
 LIST_ROUTES = """
 import json
 from softpro_web.app import create_app
@@ -145,12 +47,6 @@ def served(airflow: Airflow) -> set[tuple[str, str]]:
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     found = next(line for line in finished.stdout.splitlines() if line.startswith("routes:"))
     return {(method, path) for method, path in json.loads(found.removeprefix("routes:"))}
-
-
-def filled(text: str, ids: dict[str, str]) -> str:
-    for name, value in (FILLED | ids).items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
 
 
 def send(route: Route, session: requests.Session, airflow: Airflow, ids: dict[str, str]) -> requests.Response:

@@ -16,7 +16,7 @@ from softpro.db.locks import Lock
 from softpro.entities import EntityType
 from softpro.errors import DatabaseUnavailable
 
-from ..support.database_logins import CREATE_LOGIN, Logins
+from ..support.database_logins import CREATE_LOGIN, TRIGGER_FUNCTIONS, Logins, forged_table
 from ..support.databases import LOADER, as_login, execute, one, rows
 from ..support.product import command, connect_acme, environment, sync
 from ..support.sandbox import Sandbox
@@ -24,28 +24,11 @@ from ..support.writeback import BothSides, run_push
 
 CONTACT = EntityType.CONTACT
 SCHEMAS = ["softpro", "raw", "staging", "roi", "analytics"]
-TRIGGER_FUNCTIONS = [
-    f"softpro.{name}_of_{table}"
-    for name in ("before_edit", "note_edit", "note_truncate")
-    for table in ("transactions", "contacts")
-]
-FORGED_TABLE = """
-create temporary table forged (id uuid, organization_id text);
-create trigger forged {moment} on forged {each} execute function {function}()
-"""
 SELECT_PUBLIC_ROUTINES = """
 select p.oid::regprocedure::text as name from pg_proc p
 cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
 where p.pronamespace = any(%s::regnamespace[]) and a.grantee = 0
 """
-
-
-def forged_table(function: str) -> str:
-    """Return statements that put one of the product's trigger functions on a table of one's own."""
-    if "truncate" in function:
-        return FORGED_TABLE.format(moment="before truncate", each="", function=function)
-    moment = "before insert or update" if "before" in function else "after insert or update or delete"
-    return FORGED_TABLE.format(moment=moment, each="for each row", function=function)
 
 
 @pytest.mark.parametrize("login", ["reader", "editor"])

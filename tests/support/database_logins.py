@@ -28,6 +28,24 @@ GRANTS = {
     ),
 }
 
+TRIGGER_FUNCTIONS = [
+    f"softpro.{name}_of_{table}"
+    for name in ("before_edit", "note_edit", "note_truncate")
+    for table in ("transactions", "contacts")
+]
+FORGED_TABLE = """
+create temporary table forged (id uuid, organization_id text);
+create trigger forged {moment} on forged {each} execute function {function}()
+"""
+
+
+def forged_table(function: str) -> str:
+    """Return statements that put one of the product's trigger functions on a table of one's own."""
+    if "truncate" in function:
+        return FORGED_TABLE.format(moment="before truncate", each="", function=function)
+    moment = "before insert or update" if "before" in function else "after insert or update or delete"
+    return FORGED_TABLE.format(moment=moment, each="for each row", function=function)
+
 
 class Logins:
     """The database as its logins see it."""
