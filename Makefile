@@ -18,7 +18,7 @@ FAB_INSTALLED := $(FAB)/.installed
 PYTEST := $(BIN)/pytest
 IN_PARALLEL := --numprocesses $(WORKERS) --no-loadscope-reorder
 
-.PHONY: help install lock sbom clean demo sandbox test lint programs tests unit integration faults airflow stress fab bench
+.PHONY: help install lock sbom clean demo sandbox test lint programs tests unit integration faults airflow attack stress fab bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' \
@@ -106,6 +106,9 @@ stress: $(INSTALLED) fab ## Run the fault tests at large sizes
 	SOFTPRO_TEST_SCHEMATHESIS_EXAMPLES=150 $(PYTEST) tests/airflow/test_schemathesis.py
 	SOFTPRO_TEST_HISTORIES=20000 $(PYTEST) tests/unit/test_paging.py
 	SOFTPRO_TEST_HISTORIES=5000 $(PYTEST) tests/unit/test_sweep.py
+
+attack: $(INSTALLED) ## Attack a running API server and its database, and count what gets through (ARGS=--help)
+	@$(BIN)/python -m tests.attack $(ARGS)
 
 bench: $(INSTALLED) $(BENCH_INSTALLED) ## Measure speed and memory against dlt and a minimal loader (ARGS=--quick; ARGS=--help)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

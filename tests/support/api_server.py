@@ -29,6 +29,7 @@ from softpro_demo.stack import free_port
 ROOT = Path(__file__).resolve().parents[2]
 USERS = {"admin": "admin", "operator": "op", "syncer": "user", "reader": "viewer"}
 PREFIX = "/api/v1/integrations/softpro"
+JWT_SECRET = "a secret for tokens, long enough for the signature of a token " * 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def running(
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
             "AIRFLOW__API__SECRET_KEY": "a secret key for tests",
-            "AIRFLOW__API_AUTH__JWT_SECRET": "a secret for tokens, long enough for the signature of a token " * 2,
+            "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         }
         with log.open("wb") as output:
@@ -142,7 +143,7 @@ def main() -> None:
     }
     print(json.dumps({"tokens": tokens}), flush=True)
     os.dup2(2, 1)  # everything else goes to the log
-    app = FastAPI()
+    app = FastAPI(openapi_url=None)
     sys.modules["airflow.api_fastapi.main"] = SimpleNamespace(app=app)  # type: ignore[assignment]
 
     @app.get("/airflow")
