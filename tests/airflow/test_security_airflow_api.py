@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import requests
 
 from .conftest import Airflow
-from .test_holds import empty_column, loaded, open_hold, question, remap
+from .test_holds import SECONDS_TO_READ, empty_column, loaded, open_hold, question, remap
 from .test_sync import until
 
 CONFINED_BY = {"USER": ("syncer", "syncer"), "TEAM": ("operator", "op")}
@@ -102,6 +103,7 @@ def test_the_answer_of_a_confined_user_does_not_count(airflow: Airflow, attacker
     empty_column(airflow, integration_id, "status")
     assert remap(airflow, organization) == "failed"
     path, index = question(airflow, organization)
+    time.sleep(SECONDS_TO_READ)  # Airflow asks again if the answer arrives in the second of the question
     answered = requests.patch(
         f"{airflow.stack.airflow_url}/api/v2{path}/taskInstances/decision.ask/{index}/hitlDetails",
         json={"chosen_options": ["Approve"], "params_input": {}},
