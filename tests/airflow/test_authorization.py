@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -16,8 +14,7 @@ import jwt
 import pytest
 import requests
 
-from softpro_demo.stack import ROOT
-
+from ..support.forked_process import AIRFLOW, run_code
 from ..support.routes import IDS, OPEN, RIGHTS, ROUTES, SOME_ID, Route, filled
 from .conftest import Airflow, users
 
@@ -42,9 +39,7 @@ every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{rout
 def served(airflow: Airflow) -> set[tuple[str, str]]:
     """Return every method and path of the app, documented or not."""
     environment = {**os.environ, **airflow.stack.environment}
-    environment["PYTHONPATH"] += f":{ROOT / 'plugins'}"
-    command = [sys.executable, "-W", "ignore", "-c", LIST_ROUTES]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    finished = run_code(LIST_ROUTES, environment=environment, preloaded=AIRFLOW)
     found = next(line for line in finished.stdout.splitlines() if line.startswith("routes:"))
     return {(method, path) for method, path in json.loads(found.removeprefix("routes:"))}
 

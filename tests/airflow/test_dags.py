@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..support.forked_process import AIRFLOW, run_code
+
 DAGS = sorted((Path(__file__).parents[2] / "dags").glob("*.py"))
 
-# A separate process, because Airflow reads its configuration and creates its home on import.
 INSPECT = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -42,18 +41,9 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    answer = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", INSPECT, str(DAGS[0].parent)],
-        env={
-            **os.environ,
-            "AIRFLOW_HOME": str(tmp_path_factory.mktemp("home")),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def parsed() -> dict[str, Any]:
+    answer = run_code(INSPECT, str(DAGS[0].parent), environment=os.environ, preloaded=AIRFLOW)
+    assert answer.returncode == 0, answer.stderr
     found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
     return found
 

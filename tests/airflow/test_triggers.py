@@ -7,7 +7,6 @@ import queue
 import random
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ from softpro.entities import EntityType, Stream
 from softpro.writeback import push_attempts
 
 from ..support.databases import Server, execute
+from ..support.forked_process import AIRFLOW, ForkedProcess
 
-# A separate process, because Airflow reads its configuration and creates its home on import.
 LISTEN = """
 import asyncio
 import sys
@@ -87,8 +86,9 @@ def listening(database: Database, tmp_path: Path, trigger: str = "InboxTrigger")
         "AIRFLOW_HOME": str(tmp_path),
         "SOFTPRO_DATABASE_URL": database.conninfo,
     }
-    command = [sys.executable, "-W", "ignore", "-c", LISTEN, trigger]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with ForkedProcess(
+        None, trigger, code=LISTEN, environment=environment, preloaded=AIRFLOW, stdout=subprocess.PIPE
+    ) as process:
         try:
             heard = Listener(process)
             assert heard.wait_for_event(PATIENCE_SECONDS) == "ready"

@@ -6,8 +6,6 @@ import hashlib
 import hmac
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,8 +17,8 @@ import requests
 from softpro.timestamps import format_milliseconds
 from softpro_demo import webhook
 from softpro_demo.api_client import ApiClient
-from softpro_demo.stack import ROOT
 
+from ..support.forked_process import AIRFLOW, run_code
 from .conftest import Airflow
 from .test_sync import until
 
@@ -103,9 +101,10 @@ class Receiver:
 def receiver(airflow: Airflow) -> Receiver:
     api, vendor = airflow.as_user(), airflow.vendor_organization()
     integration_id = api.connect(ORGANIZATION, organization=vendor)["id"]
-    airflow.query("update softpro.integrations set sync_frequency = 86400 where id = %s", integration_id)
-    for entity in ("contacts", "transactions"):
-        api.session.post(f"{airflow.url}/sync/{entity}", json={"integrationId": integration_id}).raise_for_status()
+    airflow.load(ORGANIZATION)
+    airflow.query(
+        "update softpro.integrations set sync_enabled = true, sync_frequency = 86400 where id = %s", integration_id
+    )
     webhook.register(api, airflow.stack.sandbox["url"], integration_id, vendor, airflow.stack.webhook_secret)
     return Receiver(airflow, api, integration_id, vendor)
 
@@ -204,10 +203,7 @@ def test_the_receivers_connection_ends_with_the_lifespan_of_a_mounted_app(
     receiver: Receiver,
 ) -> None:
     environment = {**os.environ, **receiver.airflow.stack.environment}
-    environment["PYTHONPATH"] += f":{ROOT / 'plugins'}"
-    finished = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LIVE], env=environment, capture_output=True, text=True, timeout=60
-    )
+    finished = run_code(LIVE, environment=environment, preloaded=AIRFLOW)
     assert finished.stdout.splitlines()[-1:] == ["closed: True"], finished.stderr
 
 

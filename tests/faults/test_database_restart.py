@@ -12,7 +12,6 @@ import itertools
 import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,7 @@ from ..support.bad_transactions import bad_transactions
 from ..support.database_state import contents, inconsistent_logs, leftovers
 from ..support.databases import Server, execute, memory_directory
 from ..support.fixture_types import StartSandbox
+from ..support.forked_process import ForkedProcess
 from ..support.product import connect_acme, environment, sync
 from ..support.sandbox import Sandbox
 from ..support.sync_steps import STEPS, hold_at_step
@@ -138,12 +138,11 @@ def interrupted(
     sandbox.switch(slow=int(slowly), slowSeconds=1)
 
     def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "softpro", "sync", "acme", "--entity", entity_type.table],
-            env=settings,
+        return ForkedProcess(
+            *("softpro", "sync", "acme", "--entity", entity_type.table),
+            environment=settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
     def asked() -> bool:

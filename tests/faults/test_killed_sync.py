@@ -14,7 +14,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from softpro.softpro360.contract import LAG
 
 from ..support.databases import Server, one, rows
 from ..support.fixture_types import StartSandbox
+from ..support.forked_process import ForkedProcess
 from ..support.product import begin_connection, build_services, command, environment, finish_connection, sync
 from ..support.sandbox import Sandbox
 
@@ -45,7 +45,7 @@ SEED = 360
 RULED = Mapping(EntityType.TRANSACTION, "status", "custom.state", "SOFTPRO_TO_ROI", "$ ? $lowercase($)")
 KILLS = int(os.environ.get("SOFTPRO_TEST_KILLS", "6"))
 ORGANIZATION = "acme"
-RANDOM_SECONDS = (0.3, 3.0)  # after the start of the process: from its imports to its checks, which import for seconds
+RANDOM_SECONDS = (0.02, 1.0)  # after the start of the process, which has its imports done
 PATIENCE_SECONDS = 120
 LEASE_SECONDS = 35  # a run that dies after taking its lease and before showing its session is followed after 30 s
 
@@ -187,7 +187,7 @@ left join softpro.cursors c using (integration_id, entity_type)
 
 def test_a_sync_killed_repeatedly_leaves_the_same_tables(server: Server, start_sandbox: StartSandbox) -> None:
     rng = random.Random(SEED)
-    vendor = Vendor(start_sandbox(transactions=150, contacts=60, slow=1, slowSeconds=0.01))
+    vendor = Vendor(start_sandbox(transactions=80, contacts=30, slow=1, slowSeconds=0.01))
     vendor.add_bad(4)
     with server.fresh() as untouched, server.fresh() as killed:
         calm, calm_integration, _ = _connected(untouched, vendor.sandbox)
@@ -294,12 +294,11 @@ def _kill(database: Database, settings: Dict[str, str], rng: random.Random, spot
 @contextmanager
 def _syncing(settings: Dict[str, str], entity: str) -> Iterator[Process]:
     """Yield a sync process, and kill it at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "softpro", "sync", ORGANIZATION, "--entity", entity],
-        env=settings,
+    process = ForkedProcess(
+        *("softpro", "sync", ORGANIZATION, "--entity", entity),
+        environment=settings,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
     )
     with process:
         try:

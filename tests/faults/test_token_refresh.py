@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from softpro.services import Services
 
 from ..support.databases import execute, one, rows
 from ..support.fixture_types import StartSandbox
+from ..support.forked_process import ForkedProcess
 from ..support.product import begin_connection, build_services, command, environment, finish_connection
 from ..support.sandbox import Sandbox
 
@@ -181,13 +181,12 @@ def refresh_held(database: Database, settings: Mapping[str, str]) -> Iterator[tu
 @contextmanager
 def running(settings: Mapping[str, str], code: str) -> Iterator[subprocess.Popen[str]]:
     """Yield a process that runs code with `services_` and the `integration` of acme, and kill it at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", IMPORTS + code],
-        env=settings,
+    process = ForkedProcess(
+        code=IMPORTS + code,
+        environment=settings,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
     with process:
         try:

@@ -12,8 +12,6 @@ import json
 import os
 import random
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -27,6 +25,7 @@ from softpro.entities import EntityType
 
 from ..support.databases import Server, execute, lasting_directory, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
+from ..support.forked_process import ForkedProcess
 from ..support.product import connect_acme, environment, sync
 from ..support.sandbox import Sandbox, running_sandbox
 from ..support.webhook_receiver import SECRET, receiver, signed
@@ -205,8 +204,8 @@ def _deliver(
 
 
 @contextmanager
-def _worker(settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", WORKER], env=dict(settings))
+def _worker(settings: Mapping[str, str]) -> Iterator[ForkedProcess]:
+    process = ForkedProcess(code=WORKER, environment=settings)
     try:
         yield process
     finally:

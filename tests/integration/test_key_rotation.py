@@ -215,12 +215,12 @@ def test_keys_rotated_in_the_middle_of_a_sync_disturb_no_call(
     with forked("softpro", "sync", "acme", "--entity", "transactions", environment=syncing) as (process, _, _):
         deadline = time.monotonic() + 60
         while slow_vendor.stats()["refreshes"] < 1:
-            assert process.is_alive()
+            assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         answer = command({**settings, "INTEGRATION_ENCRYPTION_KEY": BOTH}, "rotate-keys", "--json")
-        assert process.is_alive(), "the sync was too fast: nothing was shown"
-        process.join(60)
+        assert process.poll() is None, "the sync was too fast: nothing was shown"
+        process.wait(60)
 
     assert json.loads(answer.out)["reencrypted"] >= 3
     assert [log["status"] for log in rows(database, "select status from softpro.sync_logs")] == ["COMPLETED"]

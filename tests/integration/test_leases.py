@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -23,6 +22,7 @@ from softpro.services import Services
 from ..support.databases import dump, execute, one, rows
 from ..support.expected_rows import actual_rows, expected_rows
 from ..support.fixture_types import Connected, StartSandbox
+from ..support.forked_process import ForkedProcess
 from ..support.product import begin, begin_connection, build_services, command, environment, finish_connection, sync
 
 
@@ -106,9 +106,9 @@ def test_a_killed_run_is_followed_at_once_and_its_log_is_failed(
     services = build_services(settings, database)
     address = sandbox.consent(begin_connection(services, "acme"), sandbox.organizations[0])
     integration = finish_connection(services, address)
-    slow = subprocess.Popen(
-        [sys.executable, "-m", "softpro", "sync", "acme", "--entity", "transactions"],
-        env=settings,
+    slow = ForkedProcess(
+        *("softpro", "sync", "acme", "--entity", "transactions"),
+        environment=settings,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

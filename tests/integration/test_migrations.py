@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from softpro.errors import DatabaseUnavailable
 from softpro.mapping.columns import COLUMNS, Type
 
 from ..support.databases import execute, one, rows
+from ..support.forked_process import ForkedProcess
 from ..support.product import environment
 from ..support.sandbox import Sandbox
 
@@ -74,10 +74,9 @@ def test_grants_on_a_recreated_view_are_kept(
 
 
 def test_two_processes_that_migrate_at_once_both_end_well(bare_database: Database, sandbox: Sandbox) -> None:
-    command = [sys.executable, "-m", "softpro", "migrate"]
     settings = environment(bare_database, sandbox)
     both = [
-        subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        ForkedProcess("softpro", "migrate", environment=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
     said = sorted(process.communicate(timeout=60)[0].split()[0] for process in both)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,6 +27,7 @@ from softpro.timestamps import format_time
 from ..support.database_state import staging
 from ..support.databases import dump, execute, one, rows
 from ..support.fixture_types import Connected
+from ..support.forked_process import ForkedProcess
 from ..support.product import quality_settings, sync
 
 TRANSACTION = EntityType.TRANSACTION
@@ -267,10 +267,10 @@ def test_the_next_preview_clears_the_leftovers_of_a_killed_one(
 ) -> None:
     before = dump(services.database, versions=True)
     proposed = [{"entityType": "TRANSACTION", "softproField": "notes", "roiSystemsField": "notes"}]
-    command = [sys.executable, "-m", "softpro", "mappings", "preview", "acme", "--file", "-"]
-    with subprocess.Popen(command, env=settings, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    arguments = ("softpro", "mappings", "preview", "acme", "--file", "-")
+    with ForkedProcess(*arguments, environment=settings, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stdin is not None
-        process.stdin.write(json.dumps(proposed).encode())
+        process.stdin.write(json.dumps(proposed))
         process.stdin.close()
         deadline = time.monotonic() + 60
         while not staging(services.database)["transactions"] and time.monotonic() < deadline:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 from softpro.services import Services
 
 from ..support.databases import one
 from ..support.fixture_types import Connected
+from ..support.forked_process import ForkedProcess
 from ..support.product import CommandResult, begin, command, sync
 from ..support.sandbox import Sandbox
 
@@ -70,16 +70,14 @@ def test_cases_are_listed_shown_corrected_replayed_and_discarded(
     }
     assert one(services.database, "select loan_amount::text from roi.transactions where loan_amount = 1.25") == "1.25"
 
-    piped = subprocess.run(
-        [sys.executable, "-m", "softpro", "quarantine", "edit", ids["nul"], "--file", "-"],
-        env=settings,
-        input=json.dumps({"orderId": "nul", **HEAD}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert piped.returncode == 0, piped.stderr
+    with ForkedProcess(
+        *("softpro", "quarantine", "edit", ids["nul"], "--file", "-"),
+        environment=settings,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as piped:
+        _, said = piped.communicate(json.dumps({"orderId": "nul", **HEAD}), timeout=60)
+    assert piped.returncode == 0, said
 
     replayed = quarantine("replay", "acme", "--case", ids["negative"])
     assert replayed.code == 0, replayed.err

@@ -296,7 +296,7 @@ def kill(settings: dict[str, str], database: Database, status: str) -> None:
     """Kill a reconcile as soon as its audit has that status."""
     arguments = ["reconcile", "acme", "--entity", "transactions", "--yes"]
     with forked("softpro", *arguments, environment=settings) as (process, _, _):
-        while process.is_alive() and status not in ids(database, "select status as id from softpro.audits"):
+        while process.poll() is None and status not in ids(database, "select status as id from softpro.audits"):
             time.sleep(0.01)
         process.kill()
 

@@ -26,6 +26,8 @@ import requests
 
 from softpro_demo.stack import free_port
 
+from .forked_process import AIRFLOW, ForkedProcess
+
 ROOT = Path(__file__).resolve().parents[2]
 USERS = {"admin": "admin", "operator": "op", "syncer": "user", "reader": "viewer"}
 PREFIX = "/api/v1/integrations/softpro"
@@ -88,14 +90,13 @@ def running(
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         }
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.api_server", str(port), *((str(tls.file),) if tls else ())],
-                cwd=ROOT,
-                env=environment,
+            process = ForkedProcess(
+                *("tests.support.api_server", str(port), *((str(tls.file),) if tls else ())),
+                environment=environment,
+                preloaded=AIRFLOW,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                text=True,
             )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -135,6 +136,7 @@ def main() -> None:
     from airflow import settings
     from softpro_web.app import create_app
 
+    settings.configure_vars()  # type: ignore[no-untyped-call]  # Airflow may have been imported with others
     settings.configure_orm()  # type: ignore[no-untyped-call]
     RevokedToken.metadata.create_all(settings.engine, tables=[RevokedToken.__table__])
     manager: Any = create_auth_manager()

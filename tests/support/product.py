@@ -27,7 +27,7 @@ from softpro.settings import QualitySettings, load
 from softpro.softpro360.client import Client
 
 from .databases import LOADER, as_login
-from .forked_process import forked
+from .forked_process import ForkedProcess, forked
 from .sandbox import CLIENT_ID, CLIENT_SECRET, Sandbox
 
 KEY = "an encryption key, 32 characters"
@@ -82,9 +82,11 @@ class CommandResult:
 def command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> CommandResult:
     """Run `python -m softpro` as a process."""
     with forked("softpro", *arguments, environment=settings) as (process, out, err):
-        process.join(timeout)
-        assert process.exitcode is not None, f"{arguments} took longer than {timeout} s: {err.read_text()}"
-        return CommandResult(process.exitcode, out.read_text(), err.read_text())
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{arguments} took longer than {timeout} s: {err.read_text()}") from None
+        return CommandResult(code, out.read_text(), err.read_text())
 
 
 def fresh_command(settings: Mapping[str, str], *arguments: str, timeout: float = 60) -> CommandResult:
@@ -97,13 +99,12 @@ def fresh_command(settings: Mapping[str, str], *arguments: str, timeout: float =
 
 def paused_process(settings: Mapping[str, str], code: str) -> subprocess.Popen[str]:
     """Start Python code in a process that waits for a line on its input before it begins. Used for races."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"input(); {code}"],
-        env=settings,
+    return ForkedProcess(
+        code=f"input(); {code}",
+        environment=settings,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 

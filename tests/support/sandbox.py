@@ -144,7 +144,7 @@ def running_sandbox(
     arguments = ["--port=0", f"--client-secret={CLIENT_SECRET}", *options]
     with forked("softpro_sandbox", *arguments, environment=os.environ) as (process, out, err):
         while not (out.exists() and out.read_text().endswith("\n")):
-            assert process.is_alive(), err.read_text()
+            assert process.poll() is None, err.read_text()
             time.sleep(0.01)
         sandbox = Sandbox(json.loads(out.read_text()))
         yield sandbox

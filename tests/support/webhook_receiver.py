@@ -7,7 +7,6 @@ import hmac
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import requests
 from psycopg.conninfo import conninfo_to_dict
+
+from .forked_process import AIRFLOW, ForkedProcess
 
 SECRET = "the secret that webhooks are signed with"
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -29,17 +30,16 @@ def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
 
 
 @contextmanager
-def receiver(settings: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def receiver(settings: Mapping[str, str], port: int) -> Iterator[ForkedProcess]:
     """Serve the plugin's routes without the rest of Airflow. Yield the process once they respond."""
     at = conninfo_to_dict(settings["SOFTPRO_DATABASE_URL"])
     connection = {"conn_type": "postgres", "host": at["host"], "login": at["user"], "schema": at["dbname"]}
     with tempfile.TemporaryDirectory() as home:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "uvicorn", "--factory", "softpro_web.app:create_app"),
-                *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
-            ],
-            env={
+        process = ForkedProcess(
+            *("uvicorn", "--factory", "softpro_web.app:create_app"),
+            *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
+            preloaded=AIRFLOW,
+            environment={
                 **settings,
                 "PYTHONPATH": os.pathsep.join([str(PLUGINS), settings.get("PYTHONPATH", "")]),
                 "AIRFLOW_HOME": home,
@@ -55,7 +55,7 @@ def receiver(settings: Mapping[str, str], port: int) -> Iterator[subprocess.Pope
             process.wait()
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(address: str, process: ForkedProcess) -> None:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
