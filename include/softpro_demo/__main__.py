@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from softpro.db import integrations
+from softpro.db.database import Database
 from softpro.entities import EntityType
 from softpro.errors import SoftProError
 from softpro.settings import STATE_DIRECTORY
@@ -47,6 +48,7 @@ def main(
         home,
         Size(transactions, contacts),
         lambda what: console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  starting {what} …"),
+        _report_earlier_data,
     )
     succeeded = False
     try:
@@ -72,7 +74,6 @@ def main(
 def _show(stack: Stack) -> bool:
     """Connect, sync and show the results. Return whether all records of the sandbox arrived."""
     api = ApiClient(stack.airflow_url, stack.token())
-    _report_earlier_data(stack)
     since = format_milliseconds(datetime.now(UTC))
     status = api.connect(ORGANIZATION)
     console.print(f"\n{ORGANIZATION} is [green]{status['status']}[/] through OAuth; syncing through Airflow:")
@@ -143,9 +144,9 @@ def _show_write_back(stack: Stack) -> bool:
     return True
 
 
-def _report_earlier_data(stack: Stack) -> None:
+def _report_earlier_data(database: Database) -> None:
     """Print how many rows an earlier demo left."""
-    with stack.database.connect() as connection:
+    with database.connect() as connection:
         states = [
             integrations.stream_status(connection, integration, entity_type)
             for integration in integrations.list_all(connection)
@@ -153,7 +154,7 @@ def _report_earlier_data(stack: Stack) -> None:
         ]
     found = [f"{state['rows']:,} {EntityType(state['entityType']).table}" for state in states if state["rows"]]
     if found:
-        console.print(f"\nFound earlier data: {', '.join(found)}")
+        console.print(f"Found earlier data: {', '.join(found)}")
 
 
 def _expected(stack: Stack, entity_type: EntityType) -> int:

@@ -52,6 +52,7 @@ class Stack:
         home: Path,
         size: Size,
         report: Callable[[str], None] = lambda what: None,
+        database_ready: Callable[[Database], None] = lambda database: None,
         users: Mapping[str, str] = MappingProxyType({ADMIN: "admin"}),
         port: int = 8080,
     ) -> None:
@@ -61,12 +62,14 @@ class Stack:
             home: the directory for data, logs and secrets.
             size: the number of records at the sandbox.
             report: receives the name of each component before it starts.
+            database_ready: receives the product's database once it is migrated, before Airflow starts.
             users: the role of each user of Airflow's SimpleAuthManager, by name.
             port: Airflow's port if it is free, else another one; 0 takes any.
         """
         self.home = home.resolve()
         self.size = size
         self.report = report
+        self.database_ready = database_ready
         self.users = users
         self.port = port
         self._processes: Processes | None = None
@@ -97,6 +100,7 @@ class Stack:
         embedded.start(self.home / "postgres", database="airflow")
         logins = {roles.OWNER: self._as_login(LOADER), roles.WEB: self._as_login(API_SERVER)}
         migrations.migrate(self.database, logins)
+        self.database_ready(self.database)
         self.report(f"sandbox with {self.size.transactions:,} transactions and {self.size.contacts:,} contacts")
         self._start_sandbox()
         port = self._port(self.port)
