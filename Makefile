@@ -104,6 +104,7 @@ stress: $(INSTALLED) fab ## Run the fault tests at large sizes
 	SOFTPRO_TEST_RESTARTS=4 SOFTPRO_TEST_RESTART_RECORDS=45000 $(PYTEST) -s tests/faults/test_database_restart.py
 	SOFTPRO_TEST_NO_CHANGE_RECORDS=20000 $(PYTEST) -s tests/integration/test_unchanged_sync.py
 	SOFTPRO_TEST_SCHEMATHESIS_EXAMPLES=150 $(PYTEST) tests/airflow/test_schemathesis.py
+	SOFTPRO_TEST_DEMO_TWICE=1 $(PYTEST) tests/airflow/test_demo.py
 	SOFTPRO_TEST_HISTORIES=20000 $(PYTEST) tests/unit/test_paging.py
 	SOFTPRO_TEST_HISTORIES=5000 $(PYTEST) tests/unit/test_sweep.py
 
