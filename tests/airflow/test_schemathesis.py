@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 
 from .conftest import Airflow
 
-EXAMPLES = int(os.environ.get("SOFTPRO_TEST_SCHEMATHESIS_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("SOFTPRO_TEST_SCHEMATHESIS_EXAMPLES", "2"))
 Case = schemathesis.Case[Any]
 CHECKS = [
     not_a_server_error,

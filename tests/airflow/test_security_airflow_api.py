@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +16,13 @@ from .test_sync import until
 
 CONFINED_BY = {"USER": ("syncer", "syncer"), "TEAM": ("operator", "op")}
 """By the kind of a confinement: the user who attacks, and the confined subject."""
+CONF: dict[str, dict[str, Any]] = {
+    "softpro_sync": {"mode": "full"},
+    "softpro_remap": {},
+    "softpro_write_back": {},
+    "softpro_reconcile": {"limit_percent": 100},
+}
+"""By DAG: the parameters of the run that an attacker starts."""
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +33,29 @@ def victim(airflow: Airflow) -> str:
     return "victim-org"
 
 
-@pytest.fixture(params=["USER", "TEAM"])
+@contextmanager
+def confined(airflow: Airflow, kind: str) -> Iterator[str]:
+    """Confine the attacker of this kind to another organization for the block, and yield their name."""
+    user, subject = CONFINED_BY[kind]
+    access = f"{airflow.url}/access"
+    scope = {"kind": kind, "subject": subject, "organizations": ["attackers-org"]}
+    admin = airflow.as_user().session
+    admin.put(access, json=scope).raise_for_status()
+    yield user
+    admin.put(access, json={**scope, "organizations": []}).raise_for_status()
+
+
+@pytest.fixture(params=list(CONFINED_BY))
 def attacker(request: pytest.FixtureRequest, airflow: Airflow, victim: str) -> Iterator[str]:
     """Yield a user who is confined to another organization."""
-    user, subject = CONFINED_BY[request.param]
-    access = f"{airflow.url}/access"
-    confined = {"kind": request.param, "subject": subject, "organizations": ["attackers-org"]}
-    admin = airflow.as_user().session
-    admin.put(access, json=confined).raise_for_status()
-    yield user
-    admin.put(access, json={**confined, "organizations": []}).raise_for_status()
+    with confined(airflow, request.param) as user:
+        yield user
+
+
+def manual_logs(airflow: Airflow, organization: str) -> list[dict[str, Any]]:
+    """Return the logs of the organization's runs that a user started."""
+    query = "select id from softpro.sync_logs where organization_id = %s and sync_type = 'MANUAL' order by id"
+    return airflow.query(query, organization)
 
 
 def trigger(
@@ -56,25 +77,32 @@ def ended(airflow: Airflow, dag_id: str, started: requests.Response) -> str:
     return str(airflow.api("GET", path)["state"])
 
 
-@pytest.mark.parametrize(
-    ("dag_id", "conf"),
-    [
-        ("softpro_sync", {"mode": "full"}),
-        ("softpro_remap", {}),
-        ("softpro_write_back", {}),
-        ("softpro_reconcile", {"limit_percent": 100}),
-    ],
-)
+@pytest.fixture(scope="module")
+def attacks(airflow: Airflow, victim: str) -> dict[tuple[str, str | None, str], str]:
+    """Let both attackers start a run of each DAG at once, and return each run's state at its end."""
+    with ExitStack() as stack:
+        for kind in CONFINED_BY:
+            stack.enter_context(confined(airflow, kind))
+        before = manual_logs(airflow, victim)
+        begun = {
+            (kind, organization, dag_id): trigger(airflow, user, dag_id, {"organization": organization, **conf})
+            for kind, (user, _) in CONFINED_BY.items()
+            for organization in (victim, None)
+            for dag_id, conf in CONF.items()
+        }
+        states = {attack: ended(airflow, attack[2], started) for attack, started in begun.items()}
+        assert manual_logs(airflow, victim) == before
+    return states
+
+
+@pytest.mark.parametrize("dag_id", CONF)
 @pytest.mark.parametrize("organization", ["victim-org", None])
+@pytest.mark.parametrize("kind", CONFINED_BY)
 def test_a_confined_user_starts_no_run_over_another_organization(
-    airflow: Airflow, victim: str, attacker: str, dag_id: str, conf: dict[str, Any], organization: str | None
+    attacks: dict[tuple[str, str | None, str], str], kind: str, organization: str | None, dag_id: str
 ) -> None:
-    logs = "select id from softpro.sync_logs where organization_id = %s and sync_type = 'MANUAL' order by id"
-    before = airflow.query(logs, victim)
-    started = trigger(airflow, attacker, dag_id, {"organization": organization, **conf})
-    state = ended(airflow, dag_id, started)
+    state = attacks[kind, organization, dag_id]
     assert organization is None or state == "failed"
-    assert airflow.query(logs, victim) == before
 
 
 def test_raising_a_limit_for_deletes_requires_the_right_to_configure(airflow: Airflow, victim: str) -> None:
