@@ -105,7 +105,7 @@ class Airflow:
         return answer.json()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not longer, because a waiting scheduler costs a quarter of a core
 def airflow() -> Iterator[Airflow]:
     size = Size(transactions=120, contacts=50, organizations=48)
     stack = Stack(memory_directory(), size, users=ROLES, port=0)
@@ -119,7 +119,7 @@ def airflow() -> Iterator[Airflow]:
             stack.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def foreign_ids(airflow: Airflow) -> dict[str, str]:
     """Return the ids of resources in an organization that the user `stranger` may not see."""
     begin = airflow.as_user().session.post(f"{airflow.url}/connect", json={"organizationId": "their-org"})
