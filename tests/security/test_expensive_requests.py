@@ -92,7 +92,7 @@ def test_a_preview_ends_with_its_request_and_others_are_refused_meanwhile(web: W
 
     def leave(_: int) -> tuple[int, str]:
         with suppress(requests.ReadTimeout):
-            return error_of(previewed(web, integration_id, *slow, timeout=3))
+            return error_of(previewed(web, integration_id, *slow, timeout=1))
         return 0, "left"
 
     with ThreadPoolExecutor(20) as attackers:

@@ -74,7 +74,12 @@ class Database:
         except psycopg.OperationalError as failed:
             problem = "closed the connection" if _is_gone(failed) else "refuses the request"
             raise DatabaseUnavailable(f"The database {problem}: {describe(failed)}") from failed
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as forbidden:
+        except psycopg.errors.ReadOnlySqlTransaction as read_only:
+            raise DatabaseUnavailable(
+                "The database is read-only: it is a standby server, or default_transaction_read_only is on. "
+                "Name the primary server in the address"
+            ) from read_only
+        except psycopg.errors.InsufficientPrivilege as forbidden:
             raise DatabaseUnavailable(f"The database refuses the request: {describe(forbidden)}") from forbidden
 
     def require_plain_login(self) -> None:

@@ -75,7 +75,7 @@ class PooledDatabase(Database):
         """Return a connection that works, set up anew. Those that a restart of the server broke are replaced.
 
         Raises:
-            DatabaseUnavailable: none is free, the server cannot be reached, or the session can only read.
+            DatabaseUnavailable: none is free, or the server cannot be reached.
             SettingsError: the login is a superuser.
         """
         deadline = time.monotonic() + WAIT_SECONDS

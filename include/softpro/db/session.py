@@ -23,7 +23,7 @@ PINNED: Settings = {
     "intervalstyle": "postgres",
     "bytea_output": "hex",
     "extra_float_digits": "1",
-    "search_path": "pg_temp, public",
+    "search_path": "public",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "array_nulls": "on",
@@ -32,11 +32,11 @@ PINNED: Settings = {
     "default_transaction_deferrable": "off",
     "synchronous_commit": "on",
 }
-"""`pg_temp` is first, so that no table of a user shadows a temporary one. `public` serves users' triggers."""
+"""A `search_path` without `pg_temp` searches it first, so no table of a user shadows a temporary one. `public` serves
+users' triggers."""
 
 STATE = """
 select {settings},
-       current_setting('transaction_read_only') = 'on' as read_only,
        has_database_privilege(current_database(), 'temporary') as temporary,
        coalesce(current_setting('softpro.embedded', true) = 'on', false) as embedded
 """
@@ -62,7 +62,7 @@ def require(state: DictRow, *, login: str, superuser: bool) -> None:
 
     Raises:
         SettingsError: the login is a superuser, and the server is not the embedded one, which starts with no other.
-        DatabaseUnavailable: the session can only read, or can't create temporary tables.
+        DatabaseUnavailable: the session can't create temporary tables.
     """
     if superuser and not state["embedded"]:
         raise SettingsError(
@@ -70,11 +70,6 @@ def require(state: DictRow, *, login: str, superuser: bool) -> None:
                 f"The database login {login} is a superuser, whom no right confines: use another one. "
                 "Only `python -m softpro migrate` may be one, by SOFTPRO_MIGRATE_DATABASE_URL"
             ]
-        )
-    if state["read_only"]:
-        raise DatabaseUnavailable(
-            "The database is read-only: it is a standby server, or default_transaction_read_only is on. "
-            "Name the primary server in the address"
         )
     if not state["temporary"]:
         raise DatabaseUnavailable(
