@@ -72,7 +72,7 @@ class Hostility:
 
 def measure_hostility() -> Hostility:
     """Run pairs of cycles on a stack of its own."""
-    stack = Stack(lasting_directory(), Size(300, 100, ORGANIZATIONS), lambda what: say(f"starting {what}"), USERS)
+    stack = Stack(lasting_directory(), Size(300, 100, ORGANIZATIONS), lambda what: say(f"starting {what}"), users=USERS)
     try:
         stack.start()
         integration_id = _connect(stack)
