@@ -18,7 +18,7 @@ from airflow.sdk import (
 )
 
 from softpro.orchestration.assets import HOLDS
-from softpro.orchestration.shared_tasks import DEFAULT_ARGS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, NO_BACKFILL
 
 DOC = """
 ### Asks users about held batches
@@ -80,6 +80,7 @@ def decision(hold_id: Any, integration_id: Any, subject: Any, body: Any) -> None
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("29 5 * * *", timezone="UTC"), assets=[HOLDS]),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=200,  # each lasts as long as its questions, so a low limit would block new ones
     doc_md=DOC,
     tags=["softpro", "quality"],

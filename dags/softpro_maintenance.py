@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from airflow.sdk import dag, task
 
-from softpro.orchestration.shared_tasks import DEFAULT_ARGS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, NO_BACKFILL
 
 DOC = """
 ### Keeps connections alive, and the tables tidy
@@ -51,6 +51,7 @@ def observe() -> int:
     schedule="17 3 * * *",
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     doc_md=DOC,
     tags=["softpro", "maintenance"],

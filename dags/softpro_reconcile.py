@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param, PokeReturnValue, chain, dag, get_current_context, task, task_group
 
 from softpro.orchestration.assets import CHANGED
-from softpro.orchestration.shared_tasks import DEFAULT_ARGS, STREAM_PARAMS
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, NO_BACKFILL, STREAM_PARAMS
 
 DOC = """
 ### Deletes records that SoftPro 360 no longer has, and repairs differences
@@ -144,6 +144,7 @@ def _by_hand(context: Context) -> bool:
     schedule="41 4 * * 0",
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=16,
     params=PARAMS,
     doc_md=DOC,

@@ -9,7 +9,7 @@ from airflow.sdk import Context, Param, chain, dag, get_current_context, task, t
 
 from softpro.db.schedule import Lane
 from softpro.entities import LISTING_MODES, MAX_ID_LENGTH, Mode
-from softpro.orchestration.shared_tasks import DEFAULT_ARGS, STREAM_PARAMS, check, load, report, transform
+from softpro.orchestration.shared_tasks import DEFAULT_ARGS, NO_BACKFILL, STREAM_PARAMS, check, load, report, transform
 
 DOC = """
 ### Keeps the `roi` tables in step with SoftPro 360
@@ -82,6 +82,7 @@ def _by_hand(context: Context) -> bool:
     schedule="* * * * *",
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=16,
     params=PARAMS,
     doc_md=DOC,

@@ -25,6 +25,7 @@ print(json.dumps({
         name: {
             "doc_md": dag.doc_md, "tags": sorted(dag.tags), "catchup": dag.catchup,
             "max_active_runs": dag.max_active_runs,
+            "run_types": sorted(each.value for each in dag.allowed_run_types or ()),
             "params": {key: dag.params.get_param(key).schema for key in dag.params},
             "tasks": {
                 task.task_id: {
@@ -69,6 +70,14 @@ def test_every_dag_has_tags_an_owner_and_no_catch_up(parsed: dict[str, Any]) -> 
         assert "softpro" in dag["tags"]
         assert dag["catchup"] is False
         assert {task["owner"] for task in dag["tasks"].values()} == {"roi-systems"}
+
+
+def test_no_dag_with_a_clock_can_be_backfilled(parsed: dict[str, Any]) -> None:
+    """Each date of a backfill would sync what is due now."""
+    for name in ("softpro_sync", "softpro_reconcile", "softpro_maintenance", "softpro_holds"):
+        run_types = parsed["dags"][name]["run_types"]
+        assert {"scheduled", "manual"} <= set(run_types)
+        assert "backfill" not in run_types
 
 
 def test_every_task_has_a_pool_a_time_limit_and_at_most_one_retry(parsed: dict[str, Any]) -> None:

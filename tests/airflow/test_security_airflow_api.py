@@ -146,3 +146,9 @@ def test_the_answer_of_a_confined_user_does_not_count(airflow: Airflow, attacker
     body = {"integrationId": integration_id, "reason": "the end of a test"}  # else the next run asks about it, too
     hold = open_hold(airflow, integration_id)["id"]
     airflow.as_user().session.post(f"{airflow.url}/holds/{hold}/reject", json=body).raise_for_status()
+
+
+def test_a_mistyped_key_of_a_runs_conf_syncs_nobody(airflow: Airflow) -> None:
+    started = trigger(airflow, "admin", "softpro_sync", {"organisation": "victim-org"}, run_id="manual__mistyped")
+    assert ended(airflow, "softpro_sync", started) == "failed"
+    assert airflow.query("select id from softpro.sync_logs where run_id = 'manual__mistyped'") == []

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from softpro.db import access_scopes, audit_log, sync_logs, user_call_limit
 from softpro.db.access_scopes import Scope
@@ -39,8 +39,17 @@ class Start:
 
     @classmethod
     def of(cls, context: Any) -> Start:
-        """Return the start of a task's run, from the task's context."""
+        """Return the start of a task's run, from the task's context.
+
+        Raises:
+            AirflowFailException: The run's conf has a key that the form does not have. A mistyped organization would
+                otherwise mean all of them.
+        """
         run = context["dag_run"]
+        if unknown := sorted(set(run.conf or {}) - set(context["dag"].params)):
+            raise AirflowFailException(
+                f"The run's conf has unknown keys: {', '.join(unknown)}. Known are {', '.join(context['dag'].params)}"
+            )
         return cls(run.run_id, run.run_type != "scheduled", run.triggering_user_name, dict(context["params"]))
 
     def scope(self, connection: Connection) -> Scope:

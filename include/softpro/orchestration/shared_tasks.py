@@ -21,6 +21,9 @@ DEFAULT_ARGS = {
     "execution_timeout": timedelta(minutes=30),
 }
 
+NO_BACKFILL: Any = ("scheduled", "manual", "operator_triggered", "asset_triggered")
+"""The run types of DAGs that read what is due now. A backfill of dates would repeat that for each date."""
+
 STREAM_PARAMS = {
     "organization": Param(
         None,
