@@ -28,7 +28,12 @@ class Switches(BaseModel):
     ties: Literal["ascending", "descending", "guid"] = Field(
         default="ascending", description="order of records with one updatedAt, by id; guid: as SQL Server sorts GUIDs"
     )
+    announce_more: bool = Field(default=True, description="tell in hasMore that more follows; off: hasMore is false")
     etags: bool = Field(default=True, description="send ETags with single records and check If-Match")
+    write_response: Literal["whole", "changed", "ids", "nothing"] = Field(
+        default="whole", description="what a PATCH or POST returns: the record, only sent fields, only the id, or 204"
+    )
+    locked: tuple[str, ...] = Field(default=(), description="ids of records whose changes are refused with 409")
     lag: Seconds = Field(
         default=0, description="longest delay in seconds until a change is visible; each change draws its own"
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+from psycopg import sql
+
 from softpro.entities import EntityType, Mode, SyncType
 from softpro.mapping.defaults import default_mappings
 from softpro.mapping.mapping import Mapping
@@ -12,9 +15,10 @@ from softpro.runs import sync as runs_sync
 
 from ..support.databases import one, rows
 from ..support.product import quality_settings, sync
-from ..support.writeback import BothSides, edit_in_roi, open_edits, run_push
+from ..support.writeback import BothSides, create_in_roi, edit_in_roi, make_all_due, open_edits, run_push
 
 CONTACT = EntityType.CONTACT
+SELECT_WAIT = "select error, extract(epoch from next_attempt_at - now())::float8 as wait from softpro.pushes"
 OUTCOMES = "select field, outcome from softpro.outbox order by id"
 
 
@@ -154,3 +158,53 @@ def test_another_mapping_is_no_change_at_softpro(sides: BothSides) -> None:
     assert (there["notes"], there["email"]) == ("ours", "ours@example.com")
     assert sides.roi_values("email") == ("OURS@EXAMPLE.COM",)
     assert rows(sides.database, "select * from softpro.conflicts") == []
+
+
+def test_a_record_that_softpro_locks_is_tried_ever_less_often(sides: BothSides) -> None:
+    sides.sandbox.switch(locked=[sides.key])
+    sides.edit_in_roi(notes="mine")
+    waits = []
+    for _ in range(5):
+        run_push(sides.services, sides.integration)
+        [push] = rows(sides.database, SELECT_WAIT)
+        waits.append(push["wait"])
+        make_all_due(sides.database)
+    assert "is locked" in push["error"]
+    assert [round(wait / 5) for wait in waits] == [1, 2, 4, 8, 16]
+    sides.sandbox.switch(locked=[])
+    run_push(sides.services, sides.integration)
+    assert sides.softpro_records()[sides.key]["notes"] == "mine"
+    assert open_edits(sides.database) == 0
+
+
+@pytest.mark.parametrize("response", ["changed", "ids", "nothing"])
+def test_a_response_with_a_part_of_the_record_empties_no_column(sides: BothSides, response: str) -> None:
+    history = sql.SQL("select count(*) from roi.contacts_history where {} = %s").format(sql.Identifier(CONTACT.key))
+    sides.sandbox.switch(writeResponse=response)
+    before = sides.roi_values("first_name", "email", "city")
+    assert None not in before
+    sides.edit_in_roi(notes="mine")
+    versions = one(sides.database, history, sides.key)
+    assert run_push(sides.services, sides.integration).status == "COMPLETED"
+    assert sides.roi_values("first_name", "email", "city", "notes") == (*before, "mine")
+    assert one(sides.database, history, sides.key) == versions
+    assert open_edits(sides.database) == 0
+    sync(sides.services, sides.integration, CONTACT)
+    sides.edit_in_roi(notes="mine again")
+    run_push(sides.services, sides.integration)
+    sync(sides.services, sides.integration, CONTACT)
+    assert sides.roi_values("first_name", "email", "city", "notes") == (*before, "mine again")
+    assert sides.softpro_records()[sides.key]["notes"] == "mine again"
+
+
+@pytest.mark.parametrize("response", ["changed", "ids", "nothing"])
+def test_a_created_row_survives_a_response_with_a_part_of_the_record(sides: BothSides, response: str) -> None:
+    sides.sandbox.switch(writeResponse=response)
+    columns = {"contact_type": "INDIVIDUAL", "first_name": "Ann", "last_name": "Lee", "city": "Waco"}
+    made = create_in_roi(sides.database, CONTACT, "acme", **columns)
+    assert run_push(sides.services, sides.integration).status == "COMPLETED"
+    query = "select first_name, last_name, city, softpro_contact_id is null as unlinked from roi.contacts where id = %s"
+    for _ in range(2):
+        [row] = rows(sides.database, query, made)
+        assert row == {"first_name": "Ann", "last_name": "Lee", "city": "Waco", "unlinked": False}
+        sync(sides.services, sides.integration, CONTACT)

@@ -230,3 +230,16 @@ def test_no_order_of_ties_loses_a_record_while_others_change(
     pair.sandbox.switch(changeWhilePaging=0)
     pair.sync()
     pair.assert_equal()
+
+
+def test_a_full_page_that_denies_what_its_total_says_fails_the_run_and_loses_nothing(
+    start_sandbox: StartSandbox, database: Database
+) -> None:
+    pair = Pair(start_sandbox(transactions=45, contacts=1, announceMore=False), database)
+    log = sync(pair.services, pair.integration)
+    assert log.status == "FAILED"
+    assert "the page contradicts itself" in (log.error_message or "")
+    assert "10 of 45 records were listed" in (log.error_message or "")
+    pair.sandbox.switch(announceMore=True)
+    pair.sync()
+    pair.assert_equal()

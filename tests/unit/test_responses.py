@@ -41,8 +41,27 @@ def envelope(code: str, message: str = "Because.", details: Any = None) -> bytes
 
 def test_a_good_answer_is_its_bytes() -> None:
     assert json_body(answer(200, b'{"a": 1.10}'), "GET /x") == b'{"a": 1.10}'
-    with_charset = {"Content-Type": "application/json; charset=utf-8"}
-    assert json_body(answer(200, b"{}", with_charset), "GET /x") == b"{}"
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json; charset=utf-8",
+        "Application/JSON",
+        "text/json",
+        "application/problem+json",
+        "application/vnd.softpro.v1+JSON;charset=UTF-8",
+    ],
+)
+def test_every_media_type_of_json_is_json(media_type: str) -> None:
+    found = answer(200, b'\xef\xbb\xbf{"a": 1}', {"Content-Type": media_type})
+    assert json_body(found, "GET /x") == b'{"a": 1}'
+
+
+@pytest.mark.parametrize("media_type", ["application/jsonp", "text/html", "application/json5", "json", ""])
+def test_any_other_media_type_is_none(media_type: str) -> None:
+    with pytest.raises(ServerError, match="is not JSON"):
+        json_body(answer(200, b"{}", {"Content-Type": media_type}), "GET /x")
 
 
 @pytest.mark.parametrize(

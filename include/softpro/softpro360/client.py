@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar
 from uuid import UUID, uuid4
 
+import msgspec
 from requests_toolbelt import MultipartEncoder
 
 from softpro import json_codec
@@ -19,11 +21,11 @@ from softpro.softpro360 import capabilities
 from softpro.softpro360.breaker import Breaker
 from softpro.softpro360.budget import budget_for
 from softpro.softpro360.calls import ApiTransport, Call
-from softpro.softpro360.contract import ID_FIELDS, PATHS
+from softpro.softpro360.contract import ID_FIELDS, MAX_PAGE_SIZE, PATHS
 from softpro.softpro360.list_parser import split
 from softpro.softpro360.models import Document, Party, Profile, Property, Status, Typed, typed, typed_list
 from softpro.softpro360.records import Record, Unreadable, read
-from softpro.softpro360.responses import json_body, raise_for_status, require_success, response_date
+from softpro.softpro360.responses import decode, json_body, raise_for_status, require_success, response_date
 from softpro.softpro360.transport import ApiResponse
 from softpro.timestamps import format_time
 
@@ -82,26 +84,47 @@ class Client(ApiTransport):
         return self.select(entity_type, parameters)
 
     def select(self, entity_type: EntityType, parameters: Mapping[str, str | int]) -> Page:
-        """Return a page by any filter and sort order of the contract. `search` finds our `roiSystemsId` exactly."""
+        """Return a page by any filter and sort order of the contract. `search` finds our `roiSystemsId` exactly.
+
+        Raises:
+            ServerError: the page contradicts itself about what follows.
+        """
         call = Call("GET", PATHS[entity_type], parameters=parameters)
-        return self.call(call, lambda response, what: _page(response, what, entity_type))
+        limit, offset = int(parameters.get("limit", MAX_PAGE_SIZE)), int(parameters.get("offset", 0))
+        return self.call(call, lambda response, what: _page(response, what, entity_type, limit, offset))
 
     def record(self, entity_type: EntityType, entity_id: str) -> Record | Unreadable:
         """Return one record, with its ETag if the vendor sends one. Raises RecordNotFound."""
         return self.call(_one("GET", entity_type, entity_id), _record(entity_type, entity_id))
 
     def create(self, entity_type: EntityType, fields: Fields) -> Record | Unreadable:
-        """Create a record. If the response is lost the record may exist, which `creates` handles."""
+        """Create a record. If the response is lost the record may exist, which `creates` handles.
+
+        A response with only a part of the record is returned as Unreadable.
+        """
         call = Call("POST", PATHS[entity_type], repeatable=False, **_json(fields))
-        return self.call(call, _record(entity_type))
+        sent = [name for name, value in fields.items() if value is not None]
+        return self.call(call, _written(entity_type, None, sent))
 
     def change(
-        self, entity_type: EntityType, entity_id: str, fields: Fields, if_match: str | None = None
+        self,
+        entity_type: EntityType,
+        entity_id: str,
+        fields: Fields,
+        if_match: str | None = None,
+        known: Collection[str] = (),
     ) -> Record | Unreadable:
         """Change only the given fields. With `if_match`, the request is repeated if a response is lost.
 
         A conflict is ignored if an earlier attempt may have made the change and the record already holds the sent
-        fields.
+        fields. A response without a body, or with only a part of the record, is returned as Unreadable.
+
+        Args:
+            entity_type: the record's type.
+            entity_id: the record's id.
+            fields: the fields to change.
+            if_match: the ETag of the version to change.
+            known: the fields that the record is known to have. A whole record has them all.
 
         Raises:
             RecordNotFound: the record does not exist.
@@ -110,7 +133,8 @@ class Client(ApiTransport):
         if_match = if_match if self.sends_etags else None
         try:
             call = _one("PATCH", entity_type, entity_id, **_change(fields, if_match))
-            return self.call(call, _record(entity_type, entity_id))
+            cleared = {name for name, value in fields.items() if value is None}
+            return self.call(call, _written(entity_type, entity_id, {*fields, *known} - cleared))
         except ConflictError as conflict:
             current = self.record(entity_type, entity_id) if conflict.repeated else None
             if current is None or not contains_fields(current.payload, fields):
@@ -304,6 +328,30 @@ def _record(entity_type: EntityType, entity_id: str | None = None) -> Callable[[
     return parse
 
 
+def _written(
+    entity_type: EntityType, entity_id: str | None, names: Collection[str]
+) -> Callable[[ApiResponse, str], Record | Unreadable]:
+    """Return a parser like `_record` for the response to a change.
+
+    A response without a body, with some of these fields but no id, or without one of these fields is Unreadable.
+    """
+    whole = _record(entity_type, entity_id)
+
+    def parse(response: ApiResponse, what: str) -> Record | Unreadable:
+        if response.status_code == HTTPStatus.NO_CONTENT and entity_id is not None:
+            return Unreadable(b"", "the response has no body", entity_id)
+        body = json_body(response, what)
+        found, present = read(body, entity_type), decode(body, dict[str, msgspec.Raw], what).keys()
+        if isinstance(found, Unreadable) and found.entity_id is None and entity_id is not None and present & set(names):
+            return replace(found, entity_id=entity_id)
+        record = whole(response, what)
+        if isinstance(record, Record) and not set(names) <= present:
+            return Unreadable(body, "the response is only a part of the record", record.key.id)
+        return record
+
+    return parse
+
+
 def _typed(shape: type[T]) -> Callable[[ApiResponse, str], Typed[T]]:
     return lambda response, what: typed(json_body(response, what), shape, what)
 
@@ -312,10 +360,15 @@ def _typed_list(shape: type[T]) -> Callable[[ApiResponse, str], list[Typed[T]]]:
     return lambda response, what: typed_list(json_body(response, what), shape, what)
 
 
-def _page(response: ApiResponse, what: str, entity_type: EntityType) -> Page:
+def _page(response: ApiResponse, what: str, entity_type: EntityType, limit: int, offset: int) -> Page:
     records, pagination = split(json_body(response, what), what)
     if pagination.has_more and not records:
         raise ServerError(f"{what}: the page is empty but announces more records")
+    if not pagination.has_more and len(records) >= limit and pagination.total > offset + len(records):
+        raise ServerError(
+            f"{what}: the page contradicts itself: it is full and says that nothing follows, but "
+            f"{offset + len(records)} of {pagination.total} records were listed"
+        )
     moment = response_date(response)
     if moment is None:
         raise ServerError(f"{what}: the response has no Date header, which the cursor needs")

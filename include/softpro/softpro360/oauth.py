@@ -260,12 +260,12 @@ def _token_request(settings: OAuthSettings, client: Credentials, form: dict[str,
 
 
 def _token_seconds(expires_in: bytes) -> float:
-    """Return the seconds of `expires_in`, which is a number or a text that holds one."""
+    """Return the seconds of `expires_in`, which is a number or a text that holds one. Zero would refresh every call."""
     try:
         seconds = float(expires_in.strip(b'"'))
     except ValueError:
         return DEFAULT_TOKEN_SECONDS
-    return seconds if 0 <= seconds <= MAX_TOKEN_SECONDS else DEFAULT_TOKEN_SECONDS
+    return seconds if 0 < seconds <= MAX_TOKEN_SECONDS else DEFAULT_TOKEN_SECONDS
 
 
 def _post(url: str, form: dict[str, str]) -> ApiResponse:

@@ -34,6 +34,9 @@ ERRORS: dict[int, type[SoftProAPIError]] = {
 MAX_RETRY_AFTER_SECONDS = 86_400.0
 """A day exceeds any rate limit, so a longer time comes from a wrong clock or unit."""
 
+JSON_TYPE = re.compile(r"\s*(?:(?:application|text)/json|application/[\w.!#$&^-]+\+json)\s*(?:;|$)", re.IGNORECASE)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 MAX_CODE_LENGTH, MAX_MESSAGE_LENGTH = 100, 500
 """Characters that are kept of the vendor's texts, for logs and table columns."""
 
@@ -61,9 +64,10 @@ def json_body(response: ApiResponse, what: str) -> bytes:
         ServerError: the body is empty, is a proxy's page or has another type.
     """
     require_success(response, what)
-    if not response.content:
+    body = response.content.removeprefix(BYTE_ORDER_MARK)
+    if not body:
         raise ServerError(f"{what}: the response is empty", status_code=response.status_code)
-    return response.content
+    return body
 
 
 def require_success(response: ApiResponse, what: str) -> None:
@@ -130,13 +134,14 @@ def printable(text: str, length: int) -> str:
 
 
 def _is_json(response: ApiResponse) -> bool:
-    return response.headers.get("Content-Type", "").startswith("application/json")
+    """Return whether the media type is JSON (RFC 9110 section 8.3.1: without case; RFC 6839 section 3.1: `+json`)."""
+    return JSON_TYPE.match(response.headers.get("Content-Type", "")) is not None
 
 
 def _envelope(response: ApiResponse) -> _Envelope:
     if not _is_json(response):
         return _Envelope()
     try:
-        return msgspec.json.decode(response.content, type=_Envelope)
+        return msgspec.json.decode(response.content.removeprefix(BYTE_ORDER_MARK), type=_Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Envelope()

@@ -176,8 +176,8 @@ class Sender:
             self._postpone(record, str(unknown), unknown.due_at)
         except RecordNotFound as missing:
             self._handle_missing(record, missing)
-        except ConflictError:
-            self._refetch_later(record)
+        except ConflictError as conflict:
+            self._refetch_later(record, conflict)
         except (ValidationError, ForbiddenError, UsageError, ValueError, TypeError) as refused:
             self._record_failure(record, refused, for_good=not isinstance(refused, ForbiddenError))
         except (ServerError, NetworkError) as failed:
@@ -200,8 +200,9 @@ class Sender:
             self._settle_unneeded(plan)
             return
         etag = self._etags.get(record.roi_id, record.remote.etag)
+        known = [name for name, value in record.remote.payload.items() if value is not None]
         response = self._counting_requests(
-            lambda: self.client.change(self.run.entity_type, entity_id, plan.fields, etag)
+            lambda: self.client.change(self.run.entity_type, entity_id, plan.fields, etag, known)
         )
         self._add_response(plan, entity_id, response)
 
@@ -259,8 +260,11 @@ class Sender:
         if responses:
             settle_sent(self.connection, self.run, responses)
 
-    def _refetch_later(self, record: EditedRecord) -> None:
-        """Postpone a record that changed at SoftPro since it was fetched, and fetch it again after the vendor's lag."""
+    def _refetch_later(self, record: EditedRecord, conflict: ConflictError) -> None:
+        """Postpone a record that changed at SoftPro since it was fetched, and fetch it again after the vendor's lag.
+
+        SoftPro can refuse a record with the same status for longer, such as a locked order. So the wait doubles.
+        """
         self.connection.execute(
             """
             update raw.records set etag = null
@@ -268,7 +272,9 @@ class Sender:
             """,
             {**self.run.stream.parameters, "entity_id": record.entity_id},
         )
-        self._postpone(record, "it changed at SoftPro at the same time, and is fetched again", LAG)
+        self.counts.waiting.add(record.roi_id)
+        why, last_id = f"{conflict}: it is fetched again", record.edits[-1].id
+        push_attempts.record_failure(self.connection, self.run.stream, record.roi_id, why, last_id, after=LAG)
 
     def _handle_missing(self, record: EditedRecord, missing: RecordNotFound) -> None:
         """Treat a record as deleted after two 404 responses, at least the vendor's lag apart."""

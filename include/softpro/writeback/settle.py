@@ -34,6 +34,11 @@ where integration_id = %(integration_id)s and entity_type = %(entity_type)s and 
 order by entity_id
 for update
 """
+# Their versions at SoftPro are unknown, so the next push fetches them first.
+FORGET_ETAGS = """
+update raw.records set etag = null
+where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(entity_ids)s)
+"""
 LINK_ROW = """
 update {roi} set {key} = %(entity_id)s
 where organization_id = %(organization_id)s and id = %(roi_id)s and {key} is null
@@ -53,7 +58,8 @@ class PushResponse:
         roi_id: The row's id in `roi`.
         entity_id: The record's SoftPro id.
         edits: The edits that were sent.
-        record: SoftPro's record in the response; None if the response of a create was lost, or cannot be read.
+        record: SoftPro's record in the response; None if the response of a create was lost, cannot be read, or is only
+            a part of the record. The next sync then brings the record.
         asked_at: The time of the request.
     """
 
@@ -90,8 +96,9 @@ def settle_sent(connection: Connection, run: Run, responses: Sequence[PushRespon
         outbox.settle_edits(connection, [edit.id for each in responses for edit in each.edits], "SENT", run.log_id)
         outbox.settle_unmapped_fields(connection, creates, run.entity_type.key, owners.mapped)
         push_attempts.clear(connection, run.stream, [each.roi_id for each in responses])
-        if unread := sum(each.record is None for each in responses):
-            sync_logs.add_counts(connection, run.log_id, records_processed=unread, records_updated=unread)
+        if unread := [each.entity_id for each in responses if each.record is None]:
+            sync_logs.add_counts(connection, run.log_id, records_processed=len(unread), records_updated=len(unread))
+            connection.execute(FORGET_ETAGS, {**run.stream.parameters, "entity_ids": unread})
         if records:
             stage(connection, run, records)
             load(connection, run, ThreeWayMerge(connection, run, just_sent), owners.push_only)

@@ -18,6 +18,8 @@ from softpro_sandbox.webhooks.notify import has_receiver, notify
 JSON = "application/json"
 _USUAL_LIMIT = 50
 
+ID_FIELDS = {EntityType.TRANSACTION: "orderId", EntityType.CONTACT: "contactId"}
+
 
 def page_response(
     state: SandboxState, organization_id: str, entity: EntityType, selection: Selection, query: PageQuery
@@ -29,6 +31,7 @@ def page_response(
     limit = page_limit(query, state.switches)
     page = state.store(organization_id, entity).page(selection, limit, query.offset)
     position = pagination(page.total, limit, query.offset, len(page.bodies))
+    position["hasMore"] = position["hasMore"] and state.switches.announce_more
     body = b'{"data":[%b],"pagination":%b}' % (b",".join(page.bodies), msgspec.json.encode(position))
     if state.switches.change_while_paging:
         change_random_records(state, organization_id, entity, state.switches.change_while_paging)
@@ -62,7 +65,7 @@ def create(
     record = ids | fields | {"createdAt": iso(now), "updatedAt": iso(now)}
     [version] = state.write(organization_id, entity, [(record_id, now, encode(record))])
     notify(state, organization_id, created_events(entity, record_id, version.body))
-    return record_response(state, version.body, 201)
+    return _written_response(state, version.body, {**ids, **fields}, ids, 201)
 
 
 def change(
@@ -75,11 +78,14 @@ def change(
     """
     version = latest_version(state, organization_id, entity, record_id)
     check_if_match(state, record_id, if_match, version.body, version.etag)
+    if record_id in state.switches.locked:
+        raise ApiError(409, f"{record_id} is locked.")
     written = amend(state, organization_id, entity, record_id, version, fields)
     if written is not version and has_receiver(state, organization_id):
         before, after = decode(version.body), decode(written.body)
         notify(state, organization_id, changed_events(entity, record_id, before, after, written.body))
-    return record_response(state, written.body)
+    ids = {ID_FIELDS[entity]: record_id}
+    return _written_response(state, written.body, {**ids, **fields}, ids, 200)
 
 
 def amend(
@@ -129,6 +135,19 @@ def check_if_match(state: SandboxState, record_id: str, if_match: str | None, cu
 def record_response(state: SandboxState, body: bytes, status: int = 200) -> Response:
     """Return a record or a part of one, with its ETag unless ETags are switched off."""
     return Response(body, status, {"ETag": etag_of(body)} if state.switches.etags else None, JSON)
+
+
+def _written_response(state: SandboxState, body: bytes, sent: Record, ids: Record, status: int) -> Response:
+    """Return the response to a change as `writeResponse` says. A POST always returns the id."""
+    match state.switches.write_response:
+        case "changed":
+            return record_response(state, encode({**sent, "updatedAt": decode(body)["updatedAt"]}), status)
+        case "ids":
+            return record_response(state, encode(ids), status)
+        case "nothing":
+            return record_response(state, encode(ids), status) if status == 201 else Response(status_code=204)
+        case _:
+            return record_response(state, body, status)
 
 
 def not_found(entity: EntityType, record_id: str) -> ApiError:
