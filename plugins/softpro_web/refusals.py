@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock, Timer
 from uuid import UUID
 
@@ -44,10 +44,7 @@ class RefusalCounter:
             kind: The reason.
             integration_id: The integration that the request named.
         """
-        key = (kind, integration_id)
-        with self._lock:
-            self._counts[key if key in self._counts or len(self._counts) < MAX_KEYS else (kind, None)] += 1
-            self._schedule()
+        self._add({(kind, integration_id): 1})
 
     def write(self) -> None:
         """Write the counts now. They are kept for another attempt if the database is unavailable."""
@@ -62,15 +59,18 @@ class RefusalCounter:
                 refusals.add(connection, counts)
         except SoftProError as failed:
             log.warning("Refused requests are not counted yet: %s", failed)
-            with self._lock:
-                self._counts += counts
-                self._schedule()
+            self._add(counts)
 
-    def _schedule(self) -> None:
-        if self._timer is None:
-            self._timer = Timer(WRITE_SECONDS, self.write)
-            self._timer.daemon = True
-            self._timer.start()
+    def _add(self, counts: Mapping[tuple[Refusal, UUID | None], int]) -> None:
+        """Add counts and schedule a write. The limit of keys also bounds the counts while the database is away."""
+        with self._lock:
+            for (kind, integration_id), requests in counts.items():
+                is_apart = (kind, integration_id) in self._counts or len(self._counts) < MAX_KEYS
+                self._counts[kind, integration_id if is_apart else None] += requests
+            if self._timer is None:
+                self._timer = Timer(WRITE_SECONDS, self.write)
+                self._timer.daemon = True
+                self._timer.start()
 
 
 counter = RefusalCounter(web_database)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -93,6 +94,24 @@ def test_refusals_are_written_together_and_none_is_lost_while_the_database_is_aw
     counter.count(Refusal.WEBHOOK_SIGNATURE, acme.id)
     counter.write()
     assert [row["requests"] for row in rows(database, SELECT)] == [7]
+
+
+def test_an_outage_of_the_database_does_not_let_the_counts_grow(database: Database) -> None:
+    def find() -> Database:
+        """Return no working database, and receive more requests during the attempt to connect."""
+        for _ in range(MAX_KEYS):
+            counter.count(Refusal.WEBHOOK_SIGNATURE, uuid4())
+        return Database("postgresql://someone@127.0.0.1:1/none")
+
+    counter = RefusalCounter(lambda: found())
+    found: Callable[[], Database] = find
+    counter.count(Refusal.WEBHOOK_SIGNATURE, uuid4())
+    for _ in range(3):
+        counter.write()
+    assert len(counter._counts) <= MAX_KEYS + len(Refusal)
+    found = lambda: database  # noqa: E731
+    counter.write()
+    assert [row["requests"] for row in rows(database, SELECT)] == [3 * MAX_KEYS + 1]
 
 
 def test_only_so_many_integrations_are_counted_apart(database: Database, acme: Integration) -> None:
