@@ -85,7 +85,7 @@ tests: $(INSTALLED) programs
 unit: $(INSTALLED) ## Run the tests that need no server
 	$(PYTEST) tests/unit tests/sandbox
 
-integration: $(INSTALLED) ## Run the tests on the embedded PostgreSQL and the sandbox
+integration: $(INSTALLED) programs ## Run the tests on the embedded PostgreSQL and the sandbox
 	$(PYTEST) $(IN_PARALLEL) tests/integration
 
 faults: $(INSTALLED) ## Run the tests that kill processes, lose responses and provoke races

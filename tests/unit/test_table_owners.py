@@ -15,7 +15,6 @@ WRITES = re.compile(
     re.IGNORECASE,
 )
 SHARED = {
-    "raw.records": {"sync", "writeback"},
     "softpro.conflicts": {"sync", "writeback"},
     "softpro.creates": {"db", "writeback"},
     "softpro.cursors": {"db", "quality", "sync", "webhooks"},

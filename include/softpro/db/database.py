@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
@@ -25,9 +26,6 @@ Connection = psycopg.Connection[DictRow]
 AsyncConnection = psycopg.AsyncConnection[DictRow]
 
 CONNECT_TIMEOUT_SECONDS = 10
-DEFAULT_PREPARE_THRESHOLD = 5
-"""psycopg's own: the number of executions after which a statement is prepared."""
-
 OLD_SCHEMA = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
@@ -87,6 +85,11 @@ class Database:
         with self.connect():
             pass
 
+    @cached_property
+    def _setup(self) -> bytes:
+        """Return the statement that sets up a session, composed once."""
+        return session.statement(self.settings)
+
     @contextmanager
     def _session(self) -> Iterator[Connection]:
         try:
@@ -99,16 +102,20 @@ class Database:
 
     def _begin(self, connection: Connection) -> None:
         """Set up a new session, and check what it may do."""
-        [state] = connection.execute(session.statement(self.settings)).fetchall()
+        [state] = connection.execute(self._setup).fetchall()
         superuser = not self.superuser and connection.info.parameter_status("is_superuser") == "on"
         session.require(state, login=connection.info.user, superuser=superuser)
 
-    async def open_async(self, **parameters: Any) -> AsyncConnection:
-        """Return an asynchronous connection like that of `connect`, with more libpq parameters.
+    async def open_async(self, *, prepare_threshold: int = 5, **parameters: Any) -> AsyncConnection:
+        """Return an asynchronous connection like that of `connect`. Its login is not checked.
 
-        Its login is not checked, and its errors are those of psycopg.
+        Args:
+            prepare_threshold: the number of executions after which psycopg prepares a statement.
+            parameters: more parameters of libpq.
+
+        Raises:
+            psycopg.Error: the server can't be reached, or refuses the session.
         """
-        prepare_threshold = parameters.pop("prepare_threshold", DEFAULT_PREPARE_THRESHOLD)
         connection = await psycopg.AsyncConnection.connect(
             make_conninfo(self.conninfo, **parameters),
             autocommit=True,
@@ -116,7 +123,7 @@ class Database:
             prepare_threshold=prepare_threshold,
         )
         try:
-            await connection.execute(session.statement(self.settings))
+            await connection.execute(self._setup)
         except BaseException:
             await connection.close()
             raise
@@ -143,12 +150,11 @@ class Database:
             query={name: str(value) for name, value in parameters.items()},
         )
         engine = create_engine(url, **options)
-        setup = session.statement(self.settings)
 
         @event.listens_for(engine, "connect")
         def begin(connection: Any, _record: object) -> None:
             autocommit, connection.autocommit = connection.autocommit, True
-            connection.execute(setup)
+            connection.execute(self._setup)
             connection.autocommit = autocommit
 
         return engine

@@ -43,13 +43,13 @@ select {settings},
 OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)=((?:\\.|\S)*)(?:\s+|$)")
 
 
-def statement(settings: Settings) -> sql.Composed:
+def statement(settings: Settings) -> bytes:
     """Return the statement that pins the settings and applies these. Its row tells what the session may do."""
     calls = [
         sql.SQL("set_config({}, {}, false) as {}").format(sql.Literal(name), sql.Literal(value), sql.Identifier(name))
         for name, value in {**PINNED, **settings}.items()
     ]
-    return sql.SQL(STATE).format(settings=sql.SQL(", ").join(calls))
+    return sql.SQL(STATE).format(settings=sql.SQL(", ").join(calls)).as_bytes(None)
 
 
 def require(state: DictRow, *, login: str, superuser: bool) -> None:

@@ -19,7 +19,7 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
 from softpro.db import inbox, locks, outbox
-from softpro.db.database import Database
+from softpro.db.database import AsyncConnection, Database
 from softpro.db.locks import Lock
 from softpro.errors import SoftProError
 from softpro.orchestration.hook import database_from_environment
@@ -50,8 +50,6 @@ limit 1
 """
 
 log = logging.getLogger(__name__)
-
-Connection = psycopg.AsyncConnection[DictRow]
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ async def _trigger_events(watched: WatchedQueue) -> AsyncGenerator[TriggerEvent]
             pause = min(MAX_PAUSE_SECONDS, 2 * pause)
 
 
-async def _listen(watched: WatchedQueue) -> Connection:
+async def _listen(watched: WatchedQueue) -> AsyncConnection:
     """Return a connection that receives notifications from now on. Earlier entries must be queried."""
     found = await asyncio.to_thread(_database)
     # Without a timeout, a network that drops packets would block the connection forever.
@@ -166,7 +164,7 @@ def _database() -> Database:
     return found
 
 
-async def _due_moments(connection: Connection, watched: WatchedQueue) -> AsyncGenerator[float]:
+async def _due_moments(connection: AsyncConnection, watched: WatchedQueue) -> AsyncGenerator[float]:
     """Yield, whenever an entry is due and no process works on the queue, for how many seconds it has been due."""
     loop = asyncio.get_running_loop()
     reported: str | None = None
@@ -190,12 +188,12 @@ async def _due_moments(connection: Connection, watched: WatchedQueue) -> AsyncGe
         await asyncio.sleep(BATCH_SECONDS)  # collects entries that arrive together, or lets the started run begin
 
 
-async def _wait_for_notification(connection: Connection, seconds: float) -> None:
+async def _wait_for_notification(connection: AsyncConnection, seconds: float) -> None:
     """Wait for a notification, at most for `seconds`."""
     async with aclosing(connection.notifies(timeout=seconds, stop_after=1)) as notices:
         async for _ in notices:
             pass
 
 
-async def _row(connection: Connection, query: Any, parameters: list[Any] | None = None) -> DictRow | None:
+async def _row(connection: AsyncConnection, query: Any, parameters: list[Any] | None = None) -> DictRow | None:
     return await (await connection.execute(query, parameters)).fetchone()

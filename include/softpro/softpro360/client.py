@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from http import HTTPStatus
@@ -319,13 +319,19 @@ def _record(entity_type: EntityType, entity_id: str | None = None) -> Callable[[
     """Return a parser that raises ServerError for a response without a record, or with another one than requested."""
 
     def parse(response: ApiResponse, what: str) -> Record | Unreadable:
-        record = read(json_body(response, what), entity_type)
-        found = record.key.id if isinstance(record, Record) else record.entity_id
-        if found is None or entity_id not in (None, found):
-            raise ServerError(f"{what}: the response is not the requested {entity_type.value.lower()}")
-        return replace(record, etag=response.headers.get("ETag")) if isinstance(record, Record) else record
+        return _requested(read(json_body(response, what), entity_type), response, what, entity_type, entity_id)
 
     return parse
+
+
+def _requested(
+    record: Record | Unreadable, response: ApiResponse, what: str, entity_type: EntityType, entity_id: str | None
+) -> Record | Unreadable:
+    """Return the record of a response with its ETag. Raises ServerError if it is another one than requested."""
+    found = record.key.id if isinstance(record, Record) else record.entity_id
+    if found is None or entity_id not in (None, found):
+        raise ServerError(f"{what}: the response is not the requested {entity_type.value.lower()}")
+    return replace(record, etag=response.headers.get("ETag")) if isinstance(record, Record) else record
 
 
 def _written(
@@ -335,21 +341,28 @@ def _written(
 
     A response without a body, with some of these fields but no id, or without one of these fields is Unreadable.
     """
-    whole = _record(entity_type, entity_id)
+    wanted = set(names)
 
     def parse(response: ApiResponse, what: str) -> Record | Unreadable:
         if response.status_code == HTTPStatus.NO_CONTENT and entity_id is not None:
             return Unreadable(b"", "the response has no body", entity_id)
         body = json_body(response, what)
-        found, present = read(body, entity_type), decode(body, dict[str, msgspec.Raw], what).keys()
-        if isinstance(found, Unreadable) and found.entity_id is None and entity_id is not None and present & set(names):
-            return replace(found, entity_id=entity_id)
-        record = whole(response, what)
-        if isinstance(record, Record) and not set(names) <= present:
+        record = read(body, entity_type)
+        is_without_id = isinstance(record, Unreadable) and record.entity_id is None
+        if is_without_id and entity_id is not None and wanted & _names(body, what):
+            return Unreadable(body, "the response is only a part of the record", entity_id)
+        record = _requested(record, response, what, entity_type, entity_id)
+        if isinstance(record, Record) and not wanted <= _names(body, what):
             return Unreadable(body, "the response is only a part of the record", record.key.id)
         return record
 
     return parse
+
+
+def _names(body: bytes, what: str) -> Set[str]:
+    """Return the names of the fields of a JSON object. Raises ServerError if the body is none."""
+    fields: dict[str, msgspec.Raw] = decode(body, dict[str, msgspec.Raw], what)
+    return fields.keys()
 
 
 def _typed(shape: type[T]) -> Callable[[ApiResponse, str], Typed[T]]:

@@ -112,6 +112,18 @@ def store(
     return _merge(connection, stream, others, again, asked_at) if others else []
 
 
+def forget_etags(connection: Connection, stream: Stream, entity_ids: Sequence[str]) -> None:
+    """Forget the ETags of records whose versions at SoftPro are unknown, so that the next push fetches them first."""
+    connection.execute(
+        """
+        update raw.records set etag = null
+        where integration_id = %(integration_id)s and entity_type = %(entity_type)s
+          and entity_id = any(%(entity_ids)s)
+        """,
+        {**stream.parameters, "entity_ids": list(entity_ids)},
+    )
+
+
 def _look_up(connection: Connection, stream: Stream, records: Sequence[Record]) -> Known:
     found = connection.execute(
         SELECT_KNOWN, {**stream.parameters, "ids": [record.key.id for record in records]}

@@ -35,6 +35,7 @@ from softpro.softpro360.creates import SURFACING_DELAY
 from softpro.softpro360.records import Record, Unreadable
 from softpro.sync import cursors
 from softpro.sync.land import Batch, land
+from softpro.sync.raw_store import forget_etags
 from softpro.writeback import conflicts, push_attempts
 from softpro.writeback.plan import EditedRecord, Plan, edited_records, plan_pushes
 from softpro.writeback.settle import PushResponse, settle_deleted_remotely, settle_missing, settle_sent
@@ -265,13 +266,8 @@ class Sender:
 
         SoftPro can refuse a record with the same status for longer, such as a locked order. So the wait doubles.
         """
-        self.connection.execute(
-            """
-            update raw.records set etag = null
-            where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = %(entity_id)s
-            """,
-            {**self.run.stream.parameters, "entity_id": record.entity_id},
-        )
+        if record.entity_id is not None:
+            forget_etags(self.connection, self.run.stream, [record.entity_id])
         self.counts.waiting.add(record.roi_id)
         why, last_id = f"{conflict}: it is fetched again", record.edits[-1].id
         push_attempts.record_failure(self.connection, self.run.stream, record.roi_id, why, last_id, after=LAG)

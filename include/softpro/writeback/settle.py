@@ -16,7 +16,7 @@ from softpro.db.outbox import Edit
 from softpro.mapping import repository
 from softpro.softpro360.records import Record
 from softpro.sync.load import load
-from softpro.sync.raw_store import store
+from softpro.sync.raw_store import forget_etags, store
 from softpro.sync.soft_delete import soft_delete
 from softpro.sync.transform import stage
 from softpro.writeback import push_attempts
@@ -33,11 +33,6 @@ select from raw.pending
 where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(entity_ids)s)
 order by entity_id
 for update
-"""
-# Their versions at SoftPro are unknown, so the next push fetches them first.
-FORGET_ETAGS = """
-update raw.records set etag = null
-where integration_id = %(integration_id)s and entity_type = %(entity_type)s and entity_id = any(%(entity_ids)s)
 """
 LINK_ROW = """
 update {roi} set {key} = %(entity_id)s
@@ -98,7 +93,7 @@ def settle_sent(connection: Connection, run: Run, responses: Sequence[PushRespon
         push_attempts.clear(connection, run.stream, [each.roi_id for each in responses])
         if unread := [each.entity_id for each in responses if each.record is None]:
             sync_logs.add_counts(connection, run.log_id, records_processed=len(unread), records_updated=len(unread))
-            connection.execute(FORGET_ETAGS, {**run.stream.parameters, "entity_ids": unread})
+            forget_etags(connection, run.stream, unread)
         if records:
             stage(connection, run, records)
             load(connection, run, ThreeWayMerge(connection, run, just_sent), owners.push_only)

@@ -78,7 +78,7 @@ class Rules:
 
     @property
     def slow(self) -> bool:
-        """Return whether the deadline ended the evaluation, or an evaluation was stopped, in the budget so far."""
+        """Return whether the deadline ended the evaluation, or the budget's charges reach that of a stopped one."""
         return self.ended or self._account.spent >= STOP_SECONDS
 
     def _evaluate(self, records: Iterable[Evaluation]) -> Iterator[Evaluated]:
